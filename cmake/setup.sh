@@ -1,0 +1,165 @@
+# shellcheck shell=bash
+# Finds what a build needs, and installs what is missing from Debian's packages. Sourced by
+# examples/run.sh and tests/run.sh, which then call the setup_ functions that they need.
+
+die() {
+  printf '%s\n' "$@" >&2
+  exit 1
+}
+
+# Shows what the command prints in a terminal; in a log, its last lines when it fails.
+quietly() { # COMMAND ARGUMENT...
+  local output
+  if [ -t 1 ]; then
+    "$@"
+  else
+    output=$("$@" 2>&1) || { tail -n 20 <<<"$output" >&2 && return 1; }
+  fi
+}
+
+apt_is_up_to_date=no
+
+install_packages() { # PACKAGE...
+  local apt=(env DEBIAN_FRONTEND=noninteractive apt-get)
+  command -v apt-get >/dev/null ||
+    die "Missing: $* (Debian's names). There is no apt-get here: please install that and try again."
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || die "Missing: $*. This user is not root and has no sudo." \
+      "An administrator can run: apt-get install --no-install-recommends $*"
+    apt=(sudo "${apt[@]}")
+  fi
+  echo "Installing from Debian's packages: $*"
+  # One source of several may fail to update and the install still succeed: that one decides.
+  [ $apt_is_up_to_date = yes ] || quietly "${apt[@]}" update || true
+  apt_is_up_to_date=yes
+  quietly "${apt[@]}" install -y --no-install-recommends "$@" || die "apt-get could not install: $*"
+  hash -r
+}
+
+need() { # COMMAND PACKAGE...
+  command -v "$1" >/dev/null || install_packages "${@:2}"
+}
+
+cmake_is_new_enough() {
+  command -v cmake >/dev/null &&
+    printf '3.21\n%s\n' "$(cmake --version | sed -n '1s/.*version //p')" | sort -V -C
+}
+
+setup_build_tools() {
+  # CXX may be a command with words after it, such as "ccache g++".
+  if [ -n "${CXX:-}" ]; then
+    command -v "$CXX" >/dev/null || command -v "${CXX%% *}" >/dev/null || die "No compiler CXX=$CXX"
+  else
+    command -v c++ >/dev/null || need g++ g++
+  fi
+  cmake_is_new_enough || install_packages cmake
+  cmake_is_new_enough || die "CMake 3.21 or newer is needed, this is older: $(command -v cmake)"
+  need ninja ninja-build
+}
+
+# cmake_finds PACKAGE [ARGUMENT...]: asks CMake itself. 0: found_dir and found_version are set.
+# 1: there is no such package. 2: it is there and cannot be used; found_error tells why.
+cmake_finds() {
+  local project status=0 answer=()
+  project=$(mktemp -d)
+  cat >"$project/CMakeLists.txt" <<END
+cmake_minimum_required(VERSION 3.21)
+project(ask LANGUAGES CXX)
+find_package($* QUIET CONFIG)
+if($1_FOUND)
+  file(WRITE "\${CMAKE_BINARY_DIR}/answer" "\${$1_DIR}\n\${$1_VERSION}\n")
+elseif($1_CONSIDERED_CONFIGS)
+  message(FATAL_ERROR "$1 \${$1_CONSIDERED_VERSIONS} cannot be used, asked for was ${*:1:2}")
+endif()
+END
+  cmake -S "$project" -B "$project/build" -G Ninja >"$project/log" 2>&1 || status=2
+  found_error=$(sed -n '/^-- Configuring incomplete/q; /^CMake Error/,$ { /./p }' "$project/log")
+  [ ! -e "$project/build/answer" ] || mapfile -t answer <"$project/build/answer"
+  rm -rf "$project"
+  [ $status = 0 ] || return $status
+  [ ${#answer[@]} = 2 ] || return 1
+  found_dir=${answer[0]} found_version=${answer[1]}
+}
+
+# LibTorch's config looks for its other parts in the system's folders before its own. With these
+# prefixes in front it doesn't mix in parts of another LibTorch that is installed there.
+use_torch_in() { # DIR
+  export Torch_DIR=$1
+  export CMAKE_PREFIX_PATH="${1%/*/*/*}:${1%/*}${given_prefix_path:+:$given_prefix_path}"
+}
+
+# Exports Torch_DIR and CMAKE_PREFIX_PATH for find_package. A LibTorch that is there is taken before
+# one is installed: what the environment names, then the active Python's, then the system's.
+setup_libtorch() {
+  local status=1 why='' python=() given_prefix_path=${CMAKE_PREFIX_PATH:-}
+  # shellcheck disable=SC2016 # CMake expands it
+  local torch=(Torch 1.13) this_one=(NO_DEFAULT_PATH PATHS '"$ENV{Torch_DIR}"')
+  if [ -n "${Torch_DIR:-}" ]; then
+    why='named by Torch_DIR'
+    [ -e "$Torch_DIR/TorchConfig.cmake" ] || die "No TorchConfig.cmake in Torch_DIR=$Torch_DIR"
+    use_torch_in "$(cd "$Torch_DIR" && pwd)"
+    cmake_finds "${torch[@]}" "${this_one[@]}" || die "$found_error" 'CMake cannot use Torch_DIR.'
+    status=0
+  elif [ -n "$given_prefix_path" ]; then
+    why='found through CMAKE_PREFIX_PATH'
+    status=0
+    cmake_finds "${torch[@]}" NO_CMAKE_SYSTEM_PATH NO_SYSTEM_ENVIRONMENT_PATH || status=$?
+    [ $status != 2 ] || die "$found_error" 'CMake cannot use the LibTorch in CMAKE_PREFIX_PATH.'
+  fi
+  if [ $status != 0 ] && command -v python3 >/dev/null; then
+    # Without the empty entry, a folder named torch in the working directory is no module.
+    mapfile -t python < <(python3 2>/dev/null -c '
+import sys; sys.path[:] = filter(None, sys.path)
+import torch
+print(torch.utils.cmake_prefix_path, torch.version.cuda or "", torch.__version__, sep="\n")')
+  fi
+  if [ ${#python[@]} = 3 ] && [ -e "${python[0]}/Torch/TorchConfig.cmake" ]; then
+    why="the torch of $(command -v python3)"
+    if [ -n "${python[1]}" ] &&
+      ! command -v nvcc "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" >/dev/null; then
+      echo "Not used: $why, ${python[2]}, made for CUDA. There is no CUDA toolkit (nvcc) here."
+    else
+      use_torch_in "${python[0]}/Torch"
+      cmake_finds "${torch[@]}" "${this_one[@]}" && status=0 ||
+        echo "Not used: $why, ${python[2]}." "${found_error//$'\n'/ }"
+    fi
+  fi
+  if [ $status != 0 ]; then
+    why="the system's"
+    export CMAKE_PREFIX_PATH=$given_prefix_path Torch_DIR=
+    status=0
+    cmake_finds "${torch[@]}" || status=$?
+    [ $status != 1 ] || install_packages libtorch-dev
+    [ $status != 1 ] || cmake_finds "${torch[@]}" || status=2
+    [ $status != 2 ] || die "$found_error" 'CMake finds no LibTorch that it can use.'
+  fi
+  use_torch_in "$found_dir"
+  echo "LibTorch $found_version, $why ($found_dir)"
+}
+
+setup_catch2() {
+  cmake_finds Catch2 || install_packages catch2
+}
+
+setup_numpy() {
+  local python found=''
+  for python in python3 /usr/bin/python3; do
+    [ -n "$found" ] || ! "$python" -c 'import numpy' 2>/dev/null || found=$python
+  done
+  if [ -z "$found" ]; then
+    install_packages python3-numpy
+    found=/usr/bin/python3
+  fi
+  TORCH_NPY_PYTHON=$(command -v "$found")
+  export TORCH_NPY_PYTHON
+  "$found" -c 'import numpy, sys; print("NumPy", numpy.__version__, "of", sys.executable)'
+}
+
+# configure SOURCE BUILD OPTION...: starts anew when BUILD was configured with another LibTorch,
+# because CMake's cache keeps the paths of the first one.
+configure() {
+  if [ -e "$2/CMakeCache.txt" ] && ! grep -qxF "Torch_DIR:PATH=$Torch_DIR" "$2/CMakeCache.txt"; then
+    rm -rf "$2/CMakeCache.txt" "$2/CMakeFiles"
+  fi
+  cmake -S "$1" -B "$2" -G Ninja "-DTorch_DIR:PATH=$Torch_DIR" "${@:3}"
+}

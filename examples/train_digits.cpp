@@ -1,0 +1,158 @@
+// From two .npy files to a trained network: 1,797 handwritten digits of 8x8 pixels, of which a
+// fifth is held out, to see how well the network reads digits that it was not trained on.
+//
+//   train_digits [folder with images.npy and labels.npy]       default: examples/data
+//
+// The steps, in order: load, split, build, train, test, show. Every random choice is seeded.
+
+#include <torch/torch.h>
+#include <torch_npy.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <string>
+
+#ifdef _WIN32
+#include <io.h>
+static bool stdout_is_terminal() { return _isatty(_fileno(stdout)) != 0; }
+#else
+#include <unistd.h>
+static bool stdout_is_terminal() { return isatty(STDOUT_FILENO) != 0; }
+#endif
+
+namespace {
+
+constexpr int kEpochs = 20;
+constexpr std::int64_t kBatchSize = 32;
+constexpr std::int64_t kShown = 6;
+constexpr std::int64_t kShownInRow = 3;
+
+/// Convolutions find strokes wherever they are; linear layers turn strokes into a score a digit.
+torch::nn::Sequential make_network() {
+  using namespace torch::nn;
+  return Sequential(Conv2d(Conv2dOptions(1, 16, 3).padding(1)), ReLU(),
+                    Conv2d(Conv2dOptions(16, 32, 3).padding(1)), ReLU(), MaxPool2d(2), Flatten(),
+                    Linear(32 * 4 * 4, 64), ReLU(), Dropout(0.3), Linear(64, 10));
+}
+
+/// Redraws one line of the terminal.
+void draw_progress(int epoch, double done, double loss, double images_per_second) {
+  constexpr int width = 24;
+  std::string bar;
+  for (int i = 0; i < width; ++i) {
+    bar += i < done * width ? "\u2588" : "\u2591";
+  }
+  std::printf("\repoch %2d/%d %s loss %.4f  %6.0f images/s ", epoch, kEpochs, bar.c_str(), loss,
+              images_per_second);
+  std::fflush(stdout);
+}
+
+/// Draws images of shape (n, 8, 8), pixels in 0..1, with what was read and what is true below each.
+void show(const torch::Tensor& images, const torch::Tensor& read, const torch::Tensor& truth) {
+  static const char* const shades[] = {"  ", "\u2591\u2591", "\u2592\u2592", "\u2593\u2593",
+                                       "\u2588\u2588"};
+  const auto pixels = images.accessor<float, 3>();
+  for (std::int64_t first = 0; first < images.size(0); first += kShownInRow) {
+    const auto end = std::min(first + kShownInRow, images.size(0));
+    for (std::int64_t y = 0; y < images.size(1); ++y) {
+      for (auto i = first; i < end; ++i) {
+        for (std::int64_t x = 0; x < images.size(2); ++x) {
+          std::printf("%s", shades[static_cast<int>(pixels[i][y][x] * 4 + 0.5F)]);
+        }
+        std::printf("%s", i + 1 < end ? "          " : "\n");
+      }
+    }
+    for (auto i = first; i < end; ++i) {
+      std::printf("prediction %d, truth %d%s", read[i].item<int>(), truth[i].item<int>(),
+                  i + 1 < end ? "     " : "\n\n");
+    }
+  }
+}
+
+int run(const std::filesystem::path& folder) {
+  torch::manual_seed(0);
+  const torch::Device device = torch_npy::default_device();
+
+  // Load. In the file a pixel is a byte from 0 to 16; the network wants floats from 0 to 1, and an
+  // axis for the colour channel, of which there is one.
+  const auto as_float = torch_npy::LoadOptions().dtype(torch::kFloat32);
+  const auto images = (torch_npy::load(folder / "images.npy", as_float) / 16).unsqueeze(1);
+  const auto labels = torch_npy::load(folder / "labels.npy");
+
+  // Split. Shuffled first, so that what is held out comes from all over the file.
+  const auto order = torch::randperm(images.size(0));
+  const auto test_size = images.size(0) / 5;
+  const auto train_size = images.size(0) - test_size;
+  const auto part = [&](const torch::Tensor& all, std::int64_t from, std::int64_t size) {
+    return torch_npy::to_device(all.index_select(0, order.narrow(0, from, size)), device);
+  };
+  const auto test_images = part(images, 0, test_size), test_labels = part(labels, 0, test_size);
+  const auto train_images = part(images, test_size, train_size);
+  const auto train_labels = part(labels, test_size, train_size);
+  std::printf("%d images to train on, %d held out, device %s\n", static_cast<int>(train_size),
+              static_cast<int>(test_size), device.str().c_str());
+
+  // Build.
+  auto network = make_network();
+  network->to(device);
+  torch::optim::Adam optimizer(network->parameters(), torch::optim::AdamOptions(1e-3));
+
+  // Train.
+  const bool terminal = stdout_is_terminal();
+  for (int epoch = 1; epoch <= kEpochs; ++epoch) {
+    const auto start = std::chrono::steady_clock::now();
+    const auto shuffled = torch::randperm(train_size).to(device);
+    double loss_sum = 0;
+    for (std::int64_t seen = 0; seen < train_size;) {
+      const auto batch = shuffled.narrow(0, seen, std::min(kBatchSize, train_size - seen));
+      const auto scores = network->forward(train_images.index_select(0, batch));
+      auto loss = torch::nn::functional::cross_entropy(scores, train_labels.index_select(0, batch));
+      optimizer.zero_grad();
+      loss.backward();
+      optimizer.step();
+
+      loss_sum += loss.item<double>() * static_cast<double>(batch.size(0));
+      seen += batch.size(0);
+      if (terminal) {
+        const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
+        const auto count = static_cast<double>(seen);
+        draw_progress(epoch, count / static_cast<double>(train_size), loss_sum / count,
+                      count / time.count());
+      }
+    }
+    if (!terminal) {
+      std::printf("epoch %2d/%d  loss %.4f\n", epoch, kEpochs,
+                  loss_sum / static_cast<double>(train_size));
+      std::fflush(stdout);
+    }
+  }
+
+  // Test.
+  network->eval();
+  const torch::NoGradGuard no_grad;
+  const auto predictions = network->forward(test_images).argmax(1);
+  const auto accuracy = predictions.eq(test_labels).to(torch::kFloat64).mean().item<double>();
+
+  // Show.
+  const auto shown = std::min(kShown, test_size);
+  std::printf("%s\nThe first %d of the held-out images:\n\n", terminal ? "\n" : "",
+              static_cast<int>(shown));
+  show(test_images.narrow(0, 0, shown).squeeze(1).cpu(), predictions.cpu(), test_labels.cpu());
+  std::printf("test accuracy: %.2f\n", accuracy);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc > 1 ? argv[1] : "examples/data");
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,111 @@
+#ifndef TORCH_NPY_ERROR_HPP_
+#define TORCH_NPY_ERROR_HPP_
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace torch_npy {
+
+/// What went wrong, for code that wants to act on it; `Error::what()` tells a person.
+enum class ErrorCode {
+  NotFound,            ///< no file of that name
+  Io,                  ///< the operating system refused: permission, disk, not a regular file
+  NotNpy,              ///< the bytes do not start as a NumPy file does
+  UnsupportedVersion,  ///< a format version other than 1.0, 2.0 and 3.0
+  BadHeader,           ///< the header is not what the format allows
+  UnsupportedDtype,    ///< a dtype that no tensor of this LibTorch holds, or that is refused
+  Truncated,           ///< fewer bytes than the header promises
+  TooLarge,            ///< over a limit of the caller's, of memory, or of what 64 bits can count
+  BadZip,              ///< the .npz container is damaged
+  Mismatch,            ///< the file is sound but not what was asked for (shape, dtype, range)
+  InvalidArgument,     ///< the call itself cannot be carried out
+};
+
+/// The one exception type of the library. Copying it does not throw.
+///
+/// `what()` reads `<path>: <reason>`, without the path where there is none (streams, memory).
+class Error : public std::runtime_error {
+ public:
+  Error(ErrorCode code, const std::string& reason, std::uint64_t offset = 0,
+        const std::filesystem::path& path = {})
+      : std::runtime_error(path.empty() ? reason : printable(path) + ": " + reason),
+        where_(std::make_shared<const Where>(Where{path, reason})),
+        code_(code),
+        offset_(offset) {}
+
+  ErrorCode code() const noexcept { return code_; }
+
+  /// The file concerned; empty for streams and memory.
+  const std::filesystem::path& path() const noexcept { return where_->path; }
+
+  /// Byte of the file (or stream, or memory), counted from its start, at which the fault shows.
+  std::uint64_t offset() const noexcept { return offset_; }
+
+  /// The same error, about `path`. What parses bytes does not know where they came from; whoever
+  /// opened the file adds it.
+  Error at(const std::filesystem::path& path) const {
+    return Error(code_, where_->reason, offset_, path);
+  }
+
+ private:
+  struct Where {
+    std::filesystem::path path;
+    std::string reason;
+  };
+
+  // u8string() gives bytes on every system, where string() can throw; its type changed in C++20.
+  static std::string printable(const std::filesystem::path& path) {
+    const auto utf8 = path.u8string();
+    return std::string(utf8.begin(), utf8.end());
+  }
+
+  std::shared_ptr<const Where> where_;  // shared, so that copying cannot throw
+  ErrorCode code_;
+  std::uint64_t offset_;
+};
+
+namespace detail {
+
+/// Calls `work`; an Error that has no path yet leaves as one about `path`.
+template <class Work>
+auto with_path(const std::filesystem::path& path, Work&& work) -> decltype(work()) {
+  try {
+    return std::forward<Work>(work)();
+  } catch (const Error& error) {
+    if (!error.path().empty()) throw;
+    throw error.at(path);
+  }
+}
+
+/// Bytes of a file as they may be shown on a terminal: quoted, at most 60 of them, and nothing that
+/// could be a control sequence.
+inline std::string shown(std::string_view bytes) {
+  constexpr std::size_t kMost = 60;
+  constexpr char kHex[] = "0123456789abcdef";
+  std::string out = "\"";
+  for (const char c : bytes.substr(0, kMost)) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte < 0x7f) {
+      out += c;
+    } else {
+      out += "\\x";
+      out += kHex[byte >> 4];
+      out += kHex[byte & 15];
+    }
+  }
+  return out + (bytes.size() > kMost ? "...\"" : "\"");
+}
+
+inline std::string counted(std::uint64_t count, const char* noun) {
+  return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
+}
+
+}  // namespace detail
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_ERROR_HPP_

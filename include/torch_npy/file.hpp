@@ -1,0 +1,302 @@
+#ifndef TORCH_NPY_FILE_HPP_
+#define TORCH_NPY_FILE_HPP_
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include <torch_npy/error.hpp>
+#include <torch_npy/header.hpp>
+
+// Everything the library asks of the operating system. What fails here throws an Error without a
+// path; the callers, who know the path, add it.
+
+namespace torch_npy {
+namespace detail {
+
+[[noreturn]] inline void throw_errno(const std::string& what, int number,
+                                     std::uint64_t offset = 0) {
+  const bool missing = number == ENOENT || number == ENOTDIR;
+  throw Error(missing ? ErrorCode::NotFound : ErrorCode::Io,
+              what + ": " + std::generic_category().message(number), offset);
+}
+
+/// Owns a file descriptor.
+class Descriptor {
+ public:
+  explicit Descriptor(int fd = -1) noexcept : fd_(fd) {}
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~Descriptor() {
+    if (fd_ != -1) ::close(fd_);
+  }
+
+  int get() const noexcept { return fd_; }
+  int release() noexcept { return std::exchange(fd_, -1); }
+
+ private:
+  int fd_;
+};
+
+/// Opens `path`, once more for every signal that interrupts. -1 and errno where it fails.
+inline Descriptor open_descriptor(const std::filesystem::path& path, int flags, mode_t mode = 0) {
+  int fd;
+  do {
+    fd = ::open(path.c_str(), flags | O_CLOEXEC, mode);
+  } while (fd == -1 && errno == EINTR);
+  return Descriptor(fd);
+}
+
+inline const char* kind_of_file(mode_t mode) {
+  if (S_ISDIR(mode)) return "a directory";
+  if (S_ISFIFO(mode)) return "a FIFO";
+  if (S_ISSOCK(mode)) return "a socket";
+  return "a device";
+}
+
+/// A regular file, open for reading. Reading from several threads at once is fine.
+class File {
+ public:
+  explicit File(const std::filesystem::path& path)
+      // O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
+      : fd_(open_descriptor(path, O_RDONLY | O_NONBLOCK)) {
+    if (fd_.get() == -1) throw_errno("cannot open", errno);
+    struct stat status;
+    if (::fstat(fd_.get(), &status) == -1) throw_errno("cannot stat", errno);
+    if (!S_ISREG(status.st_mode)) {
+      throw Error(ErrorCode::Io, std::string("not a regular file but ") +
+                                     kind_of_file(status.st_mode) +
+                                     "; what can only be read in order loads from a std::istream");
+    }
+    size_ = static_cast<std::uint64_t>(status.st_size);
+  }
+
+  /// Bytes the file had when it was opened.
+  std::uint64_t size() const noexcept { return size_; }
+
+  /// Fills `out` with `size` bytes from byte `offset` on. Throws Truncated where the file ends
+  /// before that: it has become shorter meanwhile, or the caller did not look at size().
+  void read(void* out, std::size_t size, std::uint64_t offset) const {
+    // Linux moves at most 2^31 - 4096 bytes a call, macOS refuses more than 2^31 - 1.
+    constexpr std::size_t kMost = std::size_t{1} << 30;
+    char* at = static_cast<char*>(out);
+    for (std::size_t left = size; left != 0;) {
+      const ssize_t got = ::pread(fd_.get(), at, std::min(left, kMost), static_cast<off_t>(offset));
+      if (got > 0) {
+        at += got;
+        left -= static_cast<std::size_t>(got);
+        offset += static_cast<std::uint64_t>(got);
+      } else if (got == 0) {
+        throw Error(ErrorCode::Truncated,
+                    "data cut short: the file ends at byte " + std::to_string(offset) + ", " +
+                        counted(left, "byte") + " before the end of what was to be read",
+                    offset);
+      } else if (errno != EINTR) {
+        throw_errno("cannot read at byte " + std::to_string(offset), errno, offset);
+      }
+    }
+  }
+
+  int descriptor() const noexcept { return fd_.get(); }
+
+ private:
+  Descriptor fd_;
+  std::uint64_t size_ = 0;
+};
+
+/// Owns a range of mapped memory.
+class Mapping {
+ public:
+  /// `lead` bytes before what was asked for are mapped too: a mapping starts at a page.
+  Mapping(void* base, std::size_t size, std::size_t lead = 0) noexcept
+      : base_(base), size_(size), lead_(lead) {}
+  Mapping(Mapping&& other) noexcept
+      : base_(other.base_), size_(std::exchange(other.size_, 0)), lead_(other.lead_) {}
+  Mapping& operator=(Mapping&&) = delete;
+  ~Mapping() {
+    if (size_ != 0) ::munmap(base_, size_);
+  }
+
+  /// Maps bytes [offset, offset + size) of `file` copy-on-write: what is written to the memory
+  /// never reaches the file. Takes no swap space ahead and reads nothing yet. (MAP_POPULATE made
+  /// mapping and then summing 1 GiB ten times slower.) `size` is not 0.
+  static Mapping of(const File& file, std::uint64_t offset, std::size_t size) {
+    const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+    const std::size_t lead = static_cast<std::size_t>(offset % page);
+    void* base = ::mmap(nullptr, size + lead, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
+                        file.descriptor(), static_cast<off_t>(offset - lead));
+    if (base == MAP_FAILED) throw_errno("cannot map " + counted(size, "byte"), errno, offset);
+    return Mapping(base, size + lead, lead);
+  }
+
+  void* data() const noexcept { return static_cast<char*>(base_) + lead_; }
+
+ private:
+  void* base_;
+  std::size_t size_;
+  std::size_t lead_;
+};
+
+#ifdef MADV_HUGEPAGE
+/// Asks for huge pages behind the whole pages of a range. It is advice: nothing is lost where it is
+/// not taken.
+inline void advise_huge_pages(void* data, std::size_t size) {
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = (reinterpret_cast<std::uintptr_t>(data) + page - 1) / page * page;
+  const auto end = (reinterpret_cast<std::uintptr_t>(data) + size) / page * page;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+}
+#else
+inline void advise_huge_pages(void*, std::size_t) {}
+#endif
+
+/// Writes a file that appears under its name whole or not at all: into a temporary one beside it,
+/// which commit() flushes to the disk and renames. An object that goes without commit() removes the
+/// temporary file; a process that is killed leaves it (".torch_npy-*.tmp"), and the old file as it
+/// was.
+///
+/// A symbolic link is followed, as open() would: the file it names is replaced. A new file has the
+/// mode that the umask leaves, one that is replaced keeps the old one's.
+class AtomicFile {
+ public:
+  explicit AtomicFile(const std::filesystem::path& path) : target_(resolved(path)) {
+    struct stat status;
+    const bool exists = ::stat(target_.c_str(), &status) == 0;
+    if (exists && !S_ISREG(status.st_mode)) {
+      throw Error(ErrorCode::Io, std::string("not a regular file but ") +
+                                     kind_of_file(status.st_mode) +
+                                     "; what cannot be replaced is saved to as a std::ostream");
+    }
+    static std::atomic<unsigned> count{0};
+    int error = EEXIST;
+    while (fd_.get() == -1 && error == EEXIST) {
+      temporary_ = target_;
+      temporary_.replace_filename(".torch_npy-" + std::to_string(::getpid()) + "-" +
+                                  std::to_string(count++) + ".tmp");
+      fd_ = open_descriptor(temporary_, O_WRONLY | O_CREAT | O_EXCL, 0666);
+      error = errno;
+    }
+    if (fd_.get() == -1) {
+      temporary_.clear();
+      throw_errno("cannot create a file in this folder", error);
+    }
+    if (exists) ::fchmod(fd_.get(), status.st_mode & 07777);
+  }
+
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  ~AtomicFile() {
+    if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  }
+
+  void write(const void* data, std::size_t size) {
+    constexpr std::size_t kMost = std::size_t{1} << 30;
+    const char* at = static_cast<const char*>(data);
+    while (size != 0) {
+      const ssize_t put = ::write(fd_.get(), at, std::min(size, kMost));
+      if (put >= 0) {
+        at += put;
+        size -= static_cast<std::size_t>(put);
+        written_ += static_cast<std::uint64_t>(put);
+      } else if (errno != EINTR) {
+        throw_errno("cannot write at byte " + std::to_string(written_), errno, written_);
+      }
+    }
+  }
+
+  /// Puts the file in its place. With `sync` it survives a power cut from here on; without, the
+  /// system writes it when it likes.
+  void commit(bool sync) {
+    if (sync && ::fsync(fd_.get()) == -1) throw_errno("cannot flush to the disk", errno, written_);
+    // Some file systems report a failed write only here.
+    const int fd = fd_.release();
+    if (::close(fd) == -1 && errno != EINTR) throw_errno("cannot close", errno, written_);
+    if (::rename(temporary_.c_str(), target_.c_str()) == -1) throw_errno("cannot rename", errno);
+    temporary_.clear();
+    if (sync) sync_folder();
+  }
+
+ private:
+  static std::filesystem::path resolved(const std::filesystem::path& path) {
+    std::error_code error;
+    if (!std::filesystem::is_symlink(path, error)) return path;
+    auto target = std::filesystem::weakly_canonical(path, error);
+    if (error) throw_errno("cannot follow the symbolic link", error.value());
+    return target;
+  }
+
+  /// A rename is on the disk once its folder is. Some file systems cannot flush a folder; the file
+  /// itself is in place by now, so there is nothing to report.
+  void sync_folder() const {
+    const auto parent = target_.parent_path();
+    const Descriptor folder =
+        open_descriptor(parent.empty() ? "." : parent, O_RDONLY | O_DIRECTORY);
+    if (folder.get() != -1) ::fsync(folder.get());
+  }
+
+  std::filesystem::path target_;
+  std::filesystem::path temporary_;
+  Descriptor fd_;
+  std::uint64_t written_ = 0;
+};
+
+/// Bytes read ahead of knowing anything: a small file whole, the header of any other.
+constexpr std::size_t kFirstRead = 16384;
+
+/// The header of an open file, and the bytes of it that were read on the way.
+struct FileStart {
+  Header header;
+  std::size_t size = 0;             ///< bytes in `bytes`, from the start of the file
+  unsigned char bytes[kFirstRead];  // left as it is: clearing it would cost more than parsing
+  FileStart() {}                    // NOLINT(modernize-use-equals-default)
+};
+
+/// Reads the header, with one system call for any but a giant one.
+inline void read_start(const File& file, std::uint64_t max_header_size, FileStart& start) {
+  start.size = static_cast<std::size_t>(std::min<std::uint64_t>(file.size(), kFirstRead));
+  file.read(start.bytes, start.size, 0);
+  const HeaderExtent extent = parse_prefix(start.bytes, start.size, max_header_size);
+  if (extent.end() > file.size()) throw header_cut_short(extent, file.size());
+  if (extent.end() <= start.size) {
+    start.header = parse_text(start.bytes, extent, max_header_size);
+    return;
+  }
+  std::vector<unsigned char> bytes(static_cast<std::size_t>(extent.end()));
+  file.read(bytes.data(), bytes.size(), 0);
+  start.header = parse_text(bytes.data(), extent, max_header_size);
+}
+
+}  // namespace detail
+
+/// Reads the header of an .npy file, and nothing else. Safe from any thread.
+/// Throws Error: NotFound, Io, and what parse_header() throws.
+inline Header read_header(const std::filesystem::path& path,
+                          std::uint64_t max_header_size = kMaxHeaderSize) {
+  return detail::with_path(path, [&] {
+    const detail::File file(path);
+    detail::FileStart start;
+    detail::read_start(file, max_header_size, start);
+    return std::move(start.header);
+  });
+}
+
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_FILE_HPP_

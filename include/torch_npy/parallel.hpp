@@ -1,0 +1,66 @@
+#ifndef TORCH_NPY_PARALLEL_HPP_
+#define TORCH_NPY_PARALLEL_HPP_
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <exception>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+namespace torch_npy::detail {
+
+/// Processors this process may use; at least 1. Asked once: it opens a file, which takes longer
+/// than loading a small array.
+inline std::size_t processor_count() {
+  static const std::size_t count = std::max<std::size_t>(1, std::thread::hardware_concurrency());
+  return count;
+}
+
+/// Calls `job(0)` ... `job(count - 1)`, each once, on at most `threads` threads, the caller's among
+/// them. After a job has thrown, no further one is begun; of all that threw, the exception with the
+/// lowest index is thrown again here, so that a run over bad input fails the same way every time.
+///
+/// The threads are plain ones, started and joined here. LibTorch's own pool is not used: in the
+/// workers of a data loader it would start a pool a worker.
+template <class Job>
+void for_each_index(std::size_t count, std::size_t threads, const Job& job) {
+  if (threads <= 1 || count <= 1) {
+    for (std::size_t i = 0; i < count; ++i) job(i);
+    return;
+  }
+  std::atomic<std::size_t> next{0};
+  std::mutex mutex;
+  std::size_t failed = count;
+  std::exception_ptr error;
+  const auto work = [&] {
+    for (std::size_t i; (i = next.fetch_add(1)) < count;) {
+      try {
+        job(i);
+      } catch (...) {
+        next = count;  // whatever has a lower index is under way already, and will be heard
+        const std::lock_guard<std::mutex> lock(mutex);
+        if (i < failed) {
+          failed = i;
+          error = std::current_exception();
+        }
+      }
+    }
+  };
+  std::vector<std::thread> others;
+  others.reserve(std::min(threads, count) - 1);
+  try {
+    while (others.size() < others.capacity()) others.emplace_back(work);
+  } catch (const std::system_error&) {
+    // No more threads to be had: those there are do it all.
+  }
+  work();
+  for (std::thread& other : others) other.join();
+  if (error) std::rethrow_exception(error);
+}
+
+}  // namespace torch_npy::detail
+
+#endif  // TORCH_NPY_PARALLEL_HPP_

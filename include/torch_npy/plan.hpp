@@ -1,0 +1,228 @@
+#ifndef TORCH_NPY_PLAN_HPP_
+#define TORCH_NPY_PLAN_HPP_
+
+#include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
+#include <torch/arg.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <torch_npy/error.hpp>
+#include <torch_npy/header.hpp>
+#include <torch_npy/scalar_type.hpp>
+
+namespace torch_npy {
+
+/// How to load. Options chain: `LoadOptions().device(torch::kCUDA).dtype(torch::kFloat32)`.
+struct LoadOptions {
+  /// Where the tensor is to be. Where there is no such device, an Error (InvalidArgument).
+  TORCH_ARG(c10::Device, device) = c10::kCPU;
+
+  /// Element type of the tensor; the file's when not given. Converts while reading, as Tensor::to()
+  /// does, but checks unsigned integers of 16 to 64 bits: one that does not fit is an Error
+  /// (Mismatch). It is also the way to read those with LibTorch before 2.3, which has no such
+  /// dtypes.
+  TORCH_ARG(std::optional<c10::ScalarType>, dtype) = std::nullopt;
+
+  /// Map the file instead of reading it: nothing is read before it is used. Writing to the tensor
+  /// never reaches the file; changes of the file may show in the tensor, and using a part that has
+  /// been cut off meanwhile ends the process (SIGBUS). Where a mapping would have to be copied
+  /// anyhow (another byte order or dtype, data that is not aligned for its dtype, some rows of a
+  /// Fortran-ordered array, pinned memory) the file is read. Streams and memory cannot be mapped:
+  /// an Error (InvalidArgument).
+  TORCH_ARG(bool, mmap) = false;
+
+  /// Read into page-locked memory, from which CUDA copies faster, and while the CPU goes on. Where
+  /// there is no CUDA, ordinary memory is used.
+  TORCH_ARG(bool, pinned_memory) = false;
+
+  /// What items of raw bytes (NumPy's V dtypes) are. NumPy has no bfloat16 and no float8, and the
+  /// ml_dtypes package stores them so: `void_as(torch::kBFloat16)` for V2. Other dtypes are not
+  /// affected; another size of item is an Error (Mismatch).
+  TORCH_ARG(std::optional<c10::ScalarType>, void_as) = std::nullopt;
+
+  /// Threads that read; 0: as many as the processors allow and the work is worth.
+  TORCH_ARG(std::size_t, threads) = 0;
+
+  /// Characters a header may have, as in np.load.
+  TORCH_ARG(std::uint64_t, max_header_size) = kMaxHeaderSize;
+
+  /// Bytes a tensor may have; more is an Error (TooLarge) before any memory is taken.
+  TORCH_ARG(std::uint64_t, max_bytes) = UINT64_MAX;
+
+ public:
+  /// Only rows [begin, end) of axis 0, with 0 <= begin <= end <= length: the others are not read.
+  /// Any other range, and a 0-d array, are an Error (InvalidArgument).
+  LoadOptions& rows(std::int64_t begin, std::int64_t end) {
+    rows_ = {begin, end};
+    return *this;
+  }
+  const std::optional<std::pair<std::int64_t, std::int64_t>>& rows() const noexcept {
+    return rows_;
+  }
+
+ private:
+  std::optional<std::pair<std::int64_t, std::int64_t>> rows_;
+};
+
+namespace detail {
+
+/// What a load has to do, settled before any memory is taken. `rows` of a Fortran-ordered array lie
+/// in as many runs as the array has columns; everything else is one run.
+struct LoadPlan {
+  DType dtype;                        ///< in the file
+  c10::ScalarType stored{};           ///< the same for LibTorch; `type` where it has none
+  c10::ScalarType type{};             ///< of the tensor
+  std::vector<std::int64_t> sizes;    ///< of the tensor
+  std::vector<std::int64_t> strides;  ///< of the tensor, in elements
+  std::uint64_t offset = 0;           ///< of the first run, in bytes
+  std::uint64_t end = 0;              ///< of the whole array in the file, in bytes
+  std::uint64_t run_stride = 0;       ///< from one run to the next, in bytes
+  std::size_t run = 0;                ///< items of one run
+  std::size_t count = 0;              ///< items of all runs
+  std::size_t bytes = 0;              ///< of the tensor
+
+  std::size_t item_size() const { return static_cast<std::size_t>(dtype.item_size); }
+  bool converts() const { return stored != type || (dtype.kind == 'u' && !scalar_type_of(dtype)); }
+  bool in_one_run() const { return run == count; }
+};
+
+/// Refuses what has no plain elements to fill: quantized and undefined types.
+inline void require_plain(const std::optional<c10::ScalarType>& type, const char* option) {
+  if (type && (*type == c10::ScalarType::Undefined || c10::isQIntType(*type))) {
+    throw Error(ErrorCode::InvalidArgument,
+                std::string(option) + " cannot be " + c10::toString(*type));
+  }
+}
+
+inline std::string descr_of(const DType& dtype) { return "'" + dtype.descr() + "'"; }
+
+/// The ScalarType of the file's items; none for unsigned integers that only dtype() can bring in.
+inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const LoadOptions& options) {
+  const auto unsupported = [](const std::string& reason) {
+    return Error(ErrorCode::UnsupportedDtype, reason);
+  };
+  if (dtype.is_structured()) {
+    throw unsupported("a structured dtype of " + counted(dtype.fields.size(), "field") +
+                      " is no tensor: save its fields as arrays of their own");
+  }
+  switch (dtype.kind) {
+    case 'O':
+      throw unsupported(
+          "object dtype: its items are pickled Python objects, which can run any code "
+          "and are never loaded; save the array with a numeric dtype");
+    case 'S':
+    case 'U':
+      throw unsupported("strings (" + descr_of(dtype) + ") are no tensor: save them as numbers");
+    case 'V':
+      if (!options.void_as()) {
+        throw unsupported("items of raw bytes (" + descr_of(dtype) +
+                          ") do not say what they are; void_as() tells, for instance "
+                          "void_as(torch::kBFloat16) for the bfloat16 of ml_dtypes");
+      }
+      if (static_cast<std::int64_t>(c10::elementSize(*options.void_as())) != dtype.item_size) {
+        throw Error(ErrorCode::Mismatch, "void_as() names a dtype of " +
+                                             counted(c10::elementSize(*options.void_as()), "byte") +
+                                             ", the items have " + std::to_string(dtype.item_size));
+      }
+      return options.void_as();
+    default: break;
+  }
+  const auto type = scalar_type_of(dtype);
+  if (!type && dtype.kind != 'u') {
+    throw unsupported("LibTorch has no dtype for " + descr_of(dtype) +
+                      ": save the array as float64 or complex128");
+  }
+  if (!type && !options.dtype()) {
+    throw unsupported("LibTorch " + std::to_string(TORCH_VERSION_MAJOR) + "." +
+                      std::to_string(TORCH_VERSION_MINOR) + " has no dtype for " + descr_of(dtype) +
+                      " (2.3 and later do): load it with a wider one, for instance "
+                      "dtype(torch::kInt64)");
+  }
+  return type;
+}
+
+/// Strides in elements. Axes of length 0 count as 1, as NumPy and LibTorch have it.
+inline std::vector<std::int64_t> dense_strides(const std::vector<std::int64_t>& sizes,
+                                               bool fortran_order) {
+  std::vector<std::int64_t> strides(sizes.size());
+  std::int64_t stride = 1;
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    const std::size_t axis = fortran_order ? i : sizes.size() - 1 - i;
+    strides[axis] = stride;
+    stride *= std::max<std::int64_t>(sizes[axis], 1);
+  }
+  return strides;
+}
+
+/// Holds the header against the options and against `available`, the bytes there are from its
+/// start.
+inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint64_t available) {
+  LoadPlan plan;
+  require_plain(options.dtype(), "dtype()");
+  require_plain(options.void_as(), "void_as()");
+  const auto stored = stored_type(header.dtype, options);
+  plan.type = options.dtype() ? *options.dtype() : *stored;
+  plan.stored = stored.value_or(plan.type);
+
+  const auto promised = static_cast<std::uint64_t>(header.nbytes());
+  plan.offset = header.data_offset;
+  plan.end = plan.offset + promised;
+  if (plan.end > available) {
+    throw Error(ErrorCode::Truncated,
+                "data cut short: the header promises " + counted(promised, "byte") + " from byte " +
+                    std::to_string(plan.offset) + " on, there are " +
+                    std::to_string(available - plan.offset),
+                available);
+  }
+
+  plan.sizes = std::move(header.shape);
+  const std::int64_t length = plan.sizes.empty() ? 1 : plan.sizes[0];
+  const auto [begin, end] =
+      options.rows().value_or(std::pair<std::int64_t, std::int64_t>(0, length));
+  if (options.rows()) {
+    if (plan.sizes.empty()) {
+      throw Error(ErrorCode::InvalidArgument, "rows() of a 0-d array: it has no axis 0");
+    }
+    if (begin < 0 || begin > end || end > length) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "rows(" + std::to_string(begin) + ", " + std::to_string(end) +
+                      ") of an array of " + counted(static_cast<std::uint64_t>(length), "row"));
+    }
+    plan.sizes[0] = end - begin;
+  }
+  plan.strides = dense_strides(plan.sizes, header.fortran_order);
+
+  const auto bytes =
+      checked_bytes(plan.sizes, static_cast<std::int64_t>(c10::elementSize(plan.type)));
+  const auto limit = std::min<std::uint64_t>(options.max_bytes(), PTRDIFF_MAX);
+  if (!bytes || static_cast<std::uint64_t>(*bytes) > limit) {
+    throw Error(ErrorCode::TooLarge,
+                "a tensor of " + (bytes ? std::to_string(*bytes) : "more than 2^63") +
+                    " bytes is over the limit of " + std::to_string(limit) + ", max_bytes()");
+  }
+  plan.bytes = static_cast<std::size_t>(*bytes);
+  plan.count = plan.bytes / c10::elementSize(plan.type);
+  plan.run = plan.count;
+  if (plan.count != 0 && end - begin != length) {
+    const std::uint64_t row =
+        header.fortran_order ? 1 : plan.count / static_cast<std::size_t>(end - begin);
+    const auto item_size = static_cast<std::uint64_t>(header.dtype.item_size);
+    plan.offset += static_cast<std::uint64_t>(begin) * row * item_size;
+    if (header.fortran_order) plan.run = static_cast<std::size_t>(end - begin);
+    plan.run_stride = static_cast<std::uint64_t>(length) * item_size;
+  }
+  plan.dtype = std::move(header.dtype);
+  return plan;
+}
+
+}  // namespace detail
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_PLAN_HPP_

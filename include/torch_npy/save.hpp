@@ -1,0 +1,105 @@
+#ifndef TORCH_NPY_SAVE_HPP_
+#define TORCH_NPY_SAVE_HPP_
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/ScalarType.h>
+#include <torch/arg.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <ostream>
+#include <string>
+
+#include <torch_npy/error.hpp>
+#include <torch_npy/file.hpp>
+#include <torch_npy/header.hpp>
+#include <torch_npy/scalar_type.hpp>
+
+namespace torch_npy {
+
+/// How to save.
+struct SaveOptions {
+  /// Flush the file to the disk before it takes the place of the old one. Without it saving is
+  /// faster and still whole when the process is killed, but a power cut soon after may lose the
+  /// file.
+  TORCH_ARG(bool, sync) = true;
+};
+
+namespace detail {
+
+/// True for memory in Fortran order without gaps; axes of length 1 can have any stride.
+inline bool is_fortran_contiguous(const at::Tensor& tensor) {
+  std::int64_t stride = 1;
+  for (std::int64_t axis = 0; axis < tensor.dim(); ++axis) {
+    if (tensor.size(axis) != 1 && tensor.stride(axis) != stride) return false;
+    stride *= tensor.size(axis);
+  }
+  return true;
+}
+
+/// A tensor as a file holds it: its header's bytes, and its data on the host in the header's order.
+struct Saved {
+  std::string header;
+  at::Tensor data;
+
+  explicit Saved(const at::Tensor& tensor) {
+    if (!tensor.defined() || tensor.layout() != c10::kStrided || tensor.is_meta()) {
+      throw Error(ErrorCode::InvalidArgument, "only a dense tensor with data can be saved");
+    }
+    const auto dtype = dtype_of(tensor.scalar_type());
+    if (!dtype) {
+      throw Error(ErrorCode::UnsupportedDtype, std::string("NumPy has no dtype for ") +
+                                                   c10::toString(tensor.scalar_type()) +
+                                                   ": convert the tensor before it is saved");
+    }
+    data = tensor.detach().to(c10::kCPU).resolve_conj().resolve_neg();
+    Header described;
+    described.dtype = *dtype;
+    described.shape = data.sizes().vec();
+    // As np.save has it: what is contiguous both ways is in C order, what is neither is made so.
+    described.fortran_order = !data.is_contiguous() && is_fortran_contiguous(data);
+    if (!described.fortran_order) data = data.contiguous();
+    header = format_header(described);
+  }
+};
+
+}  // namespace detail
+
+/// Saves a tensor as np.save does, byte for byte, under exactly this name (no ".npy" is added).
+/// From any device, strided in any way; one that is neither in C nor in Fortran order is copied
+/// first. bfloat16 and float8 become raw bytes, as ml_dtypes stores them: load them with void_as().
+///
+/// The file appears whole or not at all: whoever reads the path meanwhile, or after a crash, finds
+/// the old file or the new one. It is written beside the target, which takes a writable folder and
+/// the room for both files. A symbolic link is followed; an existing file's permissions are kept,
+/// its owner and other hard links are not. Throws Error (Io, NotFound, UnsupportedDtype,
+/// InvalidArgument). Safe from any thread.
+inline void save(const std::filesystem::path& path, const at::Tensor& tensor,
+                 const SaveOptions& options = {}) {
+  detail::with_path(path, [&] {
+    const detail::Saved saved(tensor);
+    detail::AtomicFile file(path);
+    file.write(saved.header.data(), saved.header.size());
+    file.write(saved.data.data_ptr(), saved.data.nbytes());
+    file.commit(options.sync());
+  });
+}
+
+/// Writes the same bytes to a stream, behind what is there. Throws Error (Io) when the stream
+/// fails.
+inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptions& = {}) {
+  const detail::Saved saved(tensor);
+  const auto put = [&](const void* data, std::size_t size) {
+    const auto length = static_cast<std::streamsize>(size);
+    return stream.rdbuf()->sputn(static_cast<const char*>(data), length) == length;
+  };
+  if (!stream || stream.rdbuf() == nullptr || !put(saved.header.data(), saved.header.size()) ||
+      !put(saved.data.data_ptr(), saved.data.nbytes())) {
+    throw Error(ErrorCode::Io, "the stream took less than the whole array");
+  }
+}
+
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_SAVE_HPP_
