@@ -364,6 +364,7 @@ class LiteralReader {
 
   /// The escape whose backslash is at at_; leaves at_ on its last character.
   void escape(std::string& out) {
+    const char* const begin = at_;
     const char letter = ++at_ == end_ ? '\0' : *at_++;
     std::uint32_t code = 0;
     switch (letter) {
@@ -382,8 +383,9 @@ class LiteralReader {
       case 'u': code = escape_digits(4, 16); break;
       case 'U': code = escape_digits(8, 16); break;
       default:
+        at_ = begin;
         if (letter < '0' || letter > '7') fail("an escape that no writer emits: " + rest());
-        --at_;
+        ++at_;
         code = escape_digits(3, 8);
     }
     if (!append_utf8(out, code)) fail("an escape that names no character: " + rest());
@@ -2207,6 +2209,13 @@ inline void load_into(at::Tensor& out, const std::filesystem::path& path,
     if (!out.defined() || out.layout() != c10::kStrided) {
       throw Error(ErrorCode::InvalidArgument, "load_into() needs a dense tensor to fill");
     }
+    for (std::int64_t axis = 0; axis < out.dim(); ++axis) {
+      if (out.size(axis) > 1 && out.stride(axis) == 0) {
+        throw Error(
+            ErrorCode::InvalidArgument,
+            "load_into() an expanded tensor, whose elements share memory: clone() it first");
+      }
+    }
     const detail::File file(path);
     detail::FileStart start;
     detail::read_start(file, options.max_header_size(), start);
@@ -2223,8 +2232,11 @@ inline void load_into(at::Tensor& out, const std::filesystem::path& path,
                                            (options.dtype() ? "" : "; dtype() converts"));
     }
     const at::NoGradGuard no_grad;
-    if (out.device().is_cpu() && out.strides() == at::IntArrayRef(plan.strides)) {
+    const bool as_in_file = out.device().is_cpu() && !out.is_conj() && !out.is_neg() &&
+                            out.strides() == at::IntArrayRef(plan.strides);
+    if (as_in_file) {
       detail::fill(detail::FileSource{file, start}, plan, out.data_ptr(), options.threads());
+      out.unsafeGetTensorImpl()->bump_version();
     } else {
       out.copy_(detail::load_file(file, start, plan, options), options.pinned_memory());
     }

@@ -235,6 +235,7 @@ class LiteralReader {
 
   /// The escape whose backslash is at at_; leaves at_ on its last character.
   void escape(std::string& out) {
+    const char* const begin = at_;
     const char letter = ++at_ == end_ ? '\0' : *at_++;
     std::uint32_t code = 0;
     switch (letter) {
@@ -253,8 +254,9 @@ class LiteralReader {
       case 'u': code = escape_digits(4, 16); break;
       case 'U': code = escape_digits(8, 16); break;
       default:
+        at_ = begin;
         if (letter < '0' || letter > '7') fail("an escape that no writer emits: " + rest());
-        --at_;
+        ++at_;
         code = escape_digits(3, 8);
     }
     if (!append_utf8(out, code)) fail("an escape that names no character: " + rest());

@@ -283,6 +283,13 @@ inline void load_into(at::Tensor& out, const std::filesystem::path& path,
     if (!out.defined() || out.layout() != c10::kStrided) {
       throw Error(ErrorCode::InvalidArgument, "load_into() needs a dense tensor to fill");
     }
+    for (std::int64_t axis = 0; axis < out.dim(); ++axis) {
+      if (out.size(axis) > 1 && out.stride(axis) == 0) {
+        throw Error(
+            ErrorCode::InvalidArgument,
+            "load_into() an expanded tensor, whose elements share memory: clone() it first");
+      }
+    }
     const detail::File file(path);
     detail::FileStart start;
     detail::read_start(file, options.max_header_size(), start);
@@ -299,8 +306,11 @@ inline void load_into(at::Tensor& out, const std::filesystem::path& path,
                                            (options.dtype() ? "" : "; dtype() converts"));
     }
     const at::NoGradGuard no_grad;
-    if (out.device().is_cpu() && out.strides() == at::IntArrayRef(plan.strides)) {
+    const bool as_in_file = out.device().is_cpu() && !out.is_conj() && !out.is_neg() &&
+                            out.strides() == at::IntArrayRef(plan.strides);
+    if (as_in_file) {
       detail::fill(detail::FileSource{file, start}, plan, out.data_ptr(), options.threads());
+      out.unsafeGetTensorImpl()->bump_version();
     } else {
       out.copy_(detail::load_file(file, start, plan, options), options.pinned_memory());
     }

@@ -1,0 +1,9 @@
+#pragma once
+
+// Catch2 2 and 3. Comes after LibTorch's headers: both define CHECK, and the tests mean Catch2's.
+#undef CHECK
+#if __has_include(<catch2/catch_all.hpp>)
+#include <catch2/catch_all.hpp>
+#else
+#include <catch2/catch.hpp>
+#endif

@@ -1,0 +1,361 @@
+// The core and io tiers: builds and runs without LibTorch.
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <torch_npy/error.hpp>
+#include <torch_npy/file.hpp>
+#include <torch_npy/header.hpp>
+#include <torch_npy/parallel.hpp>
+#include <torch_npy/version.hpp>
+
+#include <atomic>
+#include <map>
+#include <set>
+#include <sstream>
+
+#include "bad_input.hpp"
+#include "catch.hpp"
+#include "files.hpp"
+
+using namespace torch_npy;
+
+namespace {
+
+using Shape = std::vector<std::int64_t>;
+
+Header parse(const std::string& bytes) { return parse_header(bytes.data(), bytes.size()); }
+
+DType dtype_of(const std::string& descr, int version = 1) {
+  return parse(npy(header_text(descr, "()"), "", version)).dtype;
+}
+
+/// What the call throws; fails the test when it throws nothing.
+template <class Call>
+Error error_of(const Call& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error;
+  }
+  FAIL("nothing was thrown");
+  throw std::logic_error("not reached");
+}
+
+}  // namespace
+
+TEST_CASE("a type string gives kind, byte order and size", "[dtype]") {
+  struct Row {
+    const char* text;
+    char kind;
+    char order;
+    std::int64_t size;
+    const char* written;
+  };
+  const char native = detail::native_byte_order();
+  const std::string f4 = std::string(1, native) + "f4";
+  for (const Row& row : {Row{"'|b1'", 'b', '|', 1, "|b1"},
+                         {"'<i2'", 'i', '<', 2, "<i2"},
+                         {"'>i8'", 'i', '>', 8, ">i8"},
+                         {"'>u1'", 'u', '|', 1, "|u1"},
+                         {"'<u4'", 'u', '<', 4, "<u4"},
+                         {"'<f2'", 'f', '<', 2, "<f2"},
+                         {"'=f4'", 'f', native, 4, f4.c_str()},
+                         {"'|f4'", 'f', native, 4, f4.c_str()},
+                         {"'f4'", 'f', native, 4, f4.c_str()},
+                         {"'>c16'", 'c', '>', 16, ">c16"},
+                         {"'<f16'", 'f', '<', 16, "<f16"},
+                         {"'<U5'", 'U', '<', 20, "<U5"},
+                         {"'>S5'", 'S', '|', 5, "|S5"},
+                         {"'<V2'", 'V', '|', 2, "|V2"},
+                         {"'|O'", 'O', '|', 8, "|O"},
+                         {"'|O8'", 'O', '|', 8, "|O"},
+                         {"'<M8'", 'M', '<', 8, "<M8"}}) {
+    INFO(row.text);
+    const DType dtype = dtype_of(row.text);
+    CHECK(dtype.kind == row.kind);
+    CHECK(dtype.byte_order == row.order);
+    CHECK(dtype.item_size == row.size);
+    CHECK(dtype.descr() == row.written);
+    CHECK(dtype.is_swapped() == (row.order != '|' && row.order != native));
+  }
+}
+
+TEST_CASE("datetimes carry their unit", "[dtype]") {
+  CHECK(dtype_of("'<M8[ns]'").unit == "ns");
+  CHECK(dtype_of("'>m8[25s]'").unit == "25s");
+  CHECK(dtype_of("'<M8[generic]'").unit.empty());
+  CHECK(dtype_of("'<M8[25s]'").descr() == "<M8[25s]");
+  for (const char* unit : {"Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as"}) {
+    CHECK(dtype_of(std::string("'<m8[") + unit + "]'").unit == unit);
+  }
+}
+
+TEST_CASE("fields have names, titles, offsets and shapes", "[dtype]") {
+  // What numpy.dtype([(('Title', 'a b'), '<f4'), ('b', [('x', 'u1'), ('y', '>i8')], (2, 3)), ('c',
+  // 'S3')], align=True).descr holds, its padding included.
+  const std::string descr =
+      "[(('Title', 'a b'), '<f4'), ('', '|V4'), ('b', [('x', '|u1'), ('', '|V7'), ('y', '>i8')], "
+      "(2, 3)), "
+      "('c', '|S3'), ('', '|V5')]";
+  const DType dtype = dtype_of(descr);
+  REQUIRE(dtype.fields.size() == 3);
+  CHECK(dtype.item_size == 112);
+  CHECK(dtype.fields[0].name == "a b");
+  CHECK(dtype.fields[0].title == "Title");
+  CHECK(dtype.fields[1].offset == 8);
+  CHECK(dtype.fields[1].shape == Shape{2, 3});
+  REQUIRE(dtype.fields[1].dtype.fields.size() == 2);
+  CHECK(dtype.fields[1].dtype.item_size == 16);
+  CHECK(dtype.fields[1].dtype.fields[1].offset == 8);
+  CHECK(dtype.fields[1].dtype.fields[1].dtype.byte_order == '>');
+  CHECK(dtype.fields[2].offset == 104);
+  CHECK(dtype.descr() == descr);
+  CHECK(dtype_of("[('a', '<f4', 3)]").fields[0].shape == Shape{3});
+}
+
+TEST_CASE("names are UTF-8, whatever the version", "[dtype]") {
+  const std::string utf8 = "\xc3\xa9";  // e with an acute accent
+  CHECK(dtype_of("[('\xe9', '<f4')]", 1).fields[0].name == utf8);
+  CHECK(dtype_of("[('\xe9', '<f4')]", 2).fields[0].name == utf8);
+  CHECK(dtype_of("[('" + utf8 + "', '<f4')]", 3).fields[0].name == utf8);
+  CHECK(dtype_of("[('\\xe9', '<f4')]", 3).fields[0].name == utf8);
+  CHECK(dtype_of("[('\\u00e9\\U0001f600', '<f4')]", 1).fields[0].name == utf8 + "\xf0\x9f\x98\x80");
+  CHECK(dtype_of("[('\\a\\b\\f\\n\\r\\t\\v\\\\\\'\\\"\\101', '<f4')]").fields[0].name ==
+        "\a\b\f\n\r\t\v\\'\"A");
+  CHECK(dtype_of("[(\"it's\", '<f4')]").fields[0].name == "it's");
+}
+
+TEST_CASE("what is written is what NumPy writes, and parses to the same", "[header]") {
+  Header header;
+  header.dtype = *detail::parse_type_string("<f4");
+  header.shape = {3, 4};
+  const std::string bytes = format_header(header);
+  // np.save of float32 (3, 4), NumPy 1.23 and later: 21 digits of room for the first axis.
+  CHECK(bytes == std::string("\x93NUMPY\x01\0v\0", 10) +
+                     "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }" +
+                     std::string(58, ' ') + "\n");
+  for (const std::string descr :
+       {"'>i2'", "'|b1'", "'<M8[25s]'",
+        "[('a', '<f4'), ('', '|V4'), ('b', [('x', '|u1')], (2, 3))]", "[('\xc3\xa9', '<f4')]",
+        "[('\xe2\x82\xac', '<f4')]", "[(\"it's\", '<f4'), ('\\n\\x01\\\\', '|S3')]"}) {
+    for (const Shape& shape : {Shape{}, Shape{0}, Shape{7}, Shape{2, 0, 3}, Shape(64, 1)}) {
+      for (const bool fortran_order : {false, true}) {
+        INFO(descr);
+        header.dtype = dtype_of(descr, 3);
+        header.shape = shape;
+        header.fortran_order = fortran_order;
+        const std::string text = format_header(header);
+        const Header again = parse(text);
+        CHECK(again.dtype == header.dtype);
+        CHECK(again.shape == shape);
+        CHECK(again.fortran_order == fortran_order);
+        CHECK(again.data_offset == text.size());
+        CHECK(text.size() % 64 == 0);
+      }
+    }
+  }
+}
+
+TEST_CASE("the version written is the oldest that will do", "[header]") {
+  Header header;
+  header.dtype = dtype_of("[('\xc3\xa9', '<f4')]", 3);
+  CHECK(parse(format_header(header)).version == 1);  // fits in Latin-1
+  header.dtype = dtype_of("[('\xe2\x82\xac', '<f4')]", 3);
+  CHECK(parse(format_header(header)).version == 3);
+  std::string fields = "[";
+  for (int i = 0; i < 5000; ++i) fields += "('field" + std::to_string(i) + "', '<f4'), ";
+  const std::string text = header_text(fields + "]", "(2,)");
+  const std::string bytes = npy(text, "", 2);
+  header = parse_header(bytes.data(), bytes.size(), 1000000);
+  const std::string written = format_header(header);
+  CHECK(parse_header(written.data(), written.size(), 1000000).version == 2);
+}
+
+TEST_CASE("numel and nbytes", "[header]") {
+  const Header header = parse(npy(header_text("'<f8'", "(3, 0, 2)")));
+  CHECK(header.numel() == 0);
+  CHECK(header.nbytes() == 0);
+  CHECK(parse(npy(header_text("'<f8'", "()"))).nbytes() == 8);
+  CHECK(parse(npy(header_text("'<c16'", "(3, 2)"))).nbytes() == 96);
+}
+
+TEST_CASE("bad headers are refused with code, byte and reason", "[header][bad]") {
+  for (const BadInput& bad : bad_inputs()) {
+    INFO(bad.name);
+    if (bad.header_parses) {
+      CHECK_NOTHROW(parse(bad.bytes));
+      continue;
+    }
+    const Error error = error_of([&] { parse(bad.bytes); });
+    INFO(error.what());
+    CHECK(error.code() == bad.code);
+    CHECK(error.offset() == bad.offset);
+    CHECK(error.path().empty());
+    CHECK_THAT(error.what(), Catch::Matchers::Contains(bad.words));
+  }
+}
+
+TEST_CASE("a header that is cut anywhere is an Error", "[header][bad]") {
+  const std::string whole = npy(header_text("[('a', '<f4', (2, 3)), ('b', '<M8[ns]')]", "(2, 3)"));
+  for (std::size_t size = 0; size < whole.size(); ++size) {
+    CHECK_THROWS_AS(parse(whole.substr(0, size)), Error);
+    // The length says the text is complete, and it is not.
+    if (size > 10) CHECK_THROWS_AS(parse(npy(whole.substr(10, size - 11))), Error);
+  }
+}
+
+TEST_CASE("max_header_size counts characters, as NumPy does", "[header]") {
+  const std::string text = header_text("'<f4'", "(2,)");
+  const std::string ascii = npy(text);
+  CHECK_NOTHROW(parse_header(ascii.data(), ascii.size(), text.size()));
+  CHECK_THROWS_AS(parse_header(ascii.data(), ascii.size(), text.size() - 1), Error);
+  const std::string euro = npy(text + "#\xe2\x82\xac", "", 3);
+  CHECK_NOTHROW(parse_header(euro.data(), euro.size(), text.size() + 2));
+  CHECK_THROWS_AS(parse_header(euro.data(), euro.size(), text.size() + 1), Error);
+}
+
+TEST_CASE("an error tells file, reason and byte", "[error]") {
+  const Error error(ErrorCode::BadHeader, "bad header: x", 7);
+  CHECK(std::string(error.what()) == "bad header: x");
+  const Error there = error.at("a/b.npy");
+  CHECK(std::string(there.what()) == "a/b.npy: bad header: x");
+  CHECK(there.path() == "a/b.npy");
+  CHECK(there.code() == ErrorCode::BadHeader);
+  CHECK(there.offset() == 7);
+  static_assert(std::is_nothrow_copy_constructible_v<Error>);
+}
+
+TEST_CASE("read_header reads from a file, small or with a giant header", "[file]") {
+  const Folder folder;
+  const std::string text = header_text("'<f4'", "(2, 3)");
+  const auto small = write_bytes(folder / "small.npy", npy(text, std::string(24, 'x')));
+  CHECK(read_header(small).shape == Shape{2, 3});
+  CHECK(read_header(small).data_offset == 10 + text.size());
+
+  const std::string long_text = text + std::string(50000, ' ');
+  const auto large = write_bytes(folder / "large.npy", npy(long_text, "x"));
+  CHECK(error_of([&] { read_header(large); }).code() == ErrorCode::TooLarge);
+  CHECK(read_header(large, 100000).data_offset == 10 + long_text.size());
+
+  const auto cut = write_bytes(folder / "cut.npy", npy(long_text).substr(0, 40000));
+  const Error error = error_of([&] { read_header(cut, 100000); });
+  CHECK(error.code() == ErrorCode::Truncated);
+  CHECK(error.offset() == 40000);
+  CHECK_THAT(error.what(), Catch::Matchers::Contains("there are 40000 bytes"));
+}
+
+TEST_CASE("bad files are refused with their path", "[file][bad]") {
+  const Folder folder;
+  for (const BadInput& bad : bad_inputs()) {
+    if (bad.header_parses) continue;
+    INFO(bad.name);
+    const auto path = write_bytes(folder / "bad.npy", bad.bytes);
+    const Error error = error_of([&] { read_header(path); });
+    CHECK(error.code() == bad.code);
+    CHECK(error.offset() == bad.offset);
+    CHECK(error.path() == path);
+    CHECK_THAT(error.what(), Catch::Matchers::StartsWith(path.string() + ": "));
+  }
+}
+
+TEST_CASE("what is no regular file is refused, and nobody waits for it", "[file][bad]") {
+  const Folder folder;
+  const auto code = [](const std::filesystem::path& path) {
+    return error_of([&] { read_header(path); }).code();
+  };
+  CHECK(code(folder / "missing.npy") == ErrorCode::NotFound);
+  CHECK(code(folder / "no" / "such" / "folder.npy") == ErrorCode::NotFound);
+  CHECK(code(folder.path()) == ErrorCode::Io);
+  CHECK(code("/dev/null") == ErrorCode::Io);
+  CHECK(code("") == ErrorCode::NotFound);
+  const auto fifo = folder / "fifo.npy";
+  REQUIRE(::mkfifo(fifo.c_str(), 0600) == 0);
+  CHECK(code(fifo) == ErrorCode::Io);
+  CHECK_THAT(error_of([&] { read_header(fifo); }).what(), Catch::Matchers::Contains("a FIFO"));
+  CHECK_THAT(error_of([&] { read_header(folder.path()); }).what(),
+             Catch::Matchers::Contains("a directory"));
+
+  const auto secret = write_bytes(folder / "secret.npy", npy(header_text("'<f4'", "()"), "abcd"));
+  std::filesystem::permissions(secret, std::filesystem::perms::none);
+  if (::geteuid() == 0) {
+    WARN("root reads every file: the test of a file without permission is skipped");
+  } else {
+    CHECK(code(secret) == ErrorCode::Io);
+  }
+}
+
+TEST_CASE("an AtomicFile appears whole or not at all", "[file]") {
+  const Folder folder;
+  const auto path = folder / "target";
+  {
+    detail::AtomicFile file(path);
+    file.write("new", 3);
+    CHECK_FALSE(std::filesystem::exists(path));
+    file.commit(true);
+  }
+  CHECK(read_bytes(path) == "new");
+  {
+    detail::AtomicFile file(path);
+    file.write("newer", 5);
+  }
+  CHECK(read_bytes(path) == "new");
+  CHECK(folder.count() == 1);  // nothing temporary is left
+
+  // The mode of the old file stays, and a link stays a link.
+  std::filesystem::permissions(path, std::filesystem::perms(0640));
+  std::filesystem::create_symlink("target", folder / "link");
+  {
+    detail::AtomicFile file(folder / "link");
+    file.write("by the link", 11);
+    file.commit(false);
+  }
+  CHECK(std::filesystem::is_symlink(folder / "link"));
+  CHECK(read_bytes(path) == "by the link");
+  CHECK(std::filesystem::status(path).permissions() == std::filesystem::perms(0640));
+
+  CHECK(error_of([&] { detail::AtomicFile file(folder.path()); }).code() == ErrorCode::Io);
+  CHECK(error_of([&] { detail::AtomicFile file("/dev/null"); }).code() == ErrorCode::Io);
+  CHECK(error_of([&] { detail::AtomicFile file(folder / "no/such"); }).code() ==
+        ErrorCode::NotFound);
+}
+
+TEST_CASE("a mapping is private, and starts where it was asked to", "[file]") {
+  const Folder folder;
+  std::string bytes(10000, 'a');
+  bytes[4097] = 'b';
+  const auto path = write_bytes(folder / "data", bytes);
+  const detail::File file(path);
+  CHECK(file.size() == bytes.size());
+  detail::Mapping mapping = detail::Mapping::of(file, 4097, 100);
+  detail::Mapping moved = std::move(mapping);
+  char* const data = static_cast<char*>(moved.data());
+  CHECK(data[0] == 'b');
+  CHECK(data[99] == 'a');
+  data[0] = 'c';
+  CHECK(read_bytes(path) == bytes);
+}
+
+TEST_CASE("every index is called once, on as many threads as asked for", "[parallel]") {
+  for (const std::size_t threads : {1u, 2u, 7u, 100u}) {
+    for (const std::size_t count : {0u, 1u, 2u, 1000u}) {
+      std::vector<std::atomic<int>> calls(count);
+      detail::for_each_index(count, threads, [&](std::size_t i) { ++calls[i]; });
+      CHECK(std::all_of(calls.begin(), calls.end(), [](const auto& n) { return n == 1; }));
+    }
+  }
+}
+
+TEST_CASE("of several failures the first index is heard, and work ends", "[parallel]") {
+  for (int round = 0; round < 50; ++round) {
+    std::atomic<int> calls{0};
+    const Error error = error_of([&] {
+      detail::for_each_index(100000, 4, [&](std::size_t i) {
+        ++calls;
+        if (i >= 20) throw Error(ErrorCode::Io, "x", i);
+      });
+    });
+    CHECK(error.offset() == 20);
+    CHECK(calls < 1000);
+  }
+}
