@@ -5,37 +5,28 @@
 
 #include <torch_npy.hpp>
 
+#include <exception>
 #include <filesystem>
 #include <iostream>
 
-namespace {
-
-void print(const char* name, const torch::Tensor& tensor) {
-  std::cout << name << ": dtype " << tensor.dtype() << ", shape " << tensor.sizes() << '\n';
-}
-
-}  // namespace
-
 int main(int argc, char** argv) {
-  const std::filesystem::path data = argc > 1 ? argv[1] : "examples/data";
   try {
-    // One array: dtype and shape are the file's.
-    const torch::Tensor array = torch_npy::load(data / "images.npy");
-    print("array", array);
+    std::filesystem::current_path(argc > 1 ? argv[1] : "examples/data");
 
-    // Images and labels from two files. A network wants its images as floats.
+    torch::Tensor images = torch_npy::load("images.npy");  // dtype and shape are the file's
+    std::cout << "images: " << images.dtype() << ' ' << images.sizes() << '\n';
+
     const auto as_float = torch_npy::LoadOptions().dtype(torch::kFloat32);
-    torch::Tensor images = torch_npy::load(data / "images.npy", as_float);
-    torch::Tensor labels = torch_npy::load(data / "labels.npy");
-    print("images", images);
-    print("labels", labels);
+    images = torch_npy::load("images.npy", as_float);  // converted while it is read
+    torch::Tensor labels = torch_npy::load("labels.npy");
+    std::cout << "images: " << images.dtype() << ' ' << images.sizes() << '\n';
+    std::cout << "labels: " << labels.dtype() << ' ' << labels.sizes() << '\n';
 
-    // To the GPU if there is one. Without one the device is the CPU, and nothing is copied.
-    const torch::Device device = torch_npy::default_device();
+    const torch::Device device = torch_npy::default_device();  // CUDA, or else the CPU
     images = torch_npy::to_device(images, device);
     labels = torch_npy::to_device(labels, device);
     std::cout << "device: " << images.device() << '\n';
-  } catch (const torch_npy::Error& error) {
+  } catch (const std::exception& error) {
     std::cerr << error.what() << '\n';
     return 1;
   }

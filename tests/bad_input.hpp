@@ -148,7 +148,7 @@ inline std::vector<BadInput> bad_inputs() {
        true},
       {"data cut short by one byte", good.substr(0, good.size() - 1), ErrorCode::Truncated,
        good.size() - 1, "promises 24 bytes", true},
-      {"no data", npy(text("(2, 3)")), ErrorCode::Truncated, 72, "there are 0", true},
+      {"no data", npy(text("(2, 3)")), ErrorCode::Truncated, 70, "there are 0", true},
       {"a terabyte promised", npy(text("(1099511627776,)"), "x"), ErrorCode::Truncated, 81,
        "promises 4398046511104 bytes", true},
   };

@@ -189,7 +189,8 @@ TEST_CASE("save writes what np.save writes", "[numpy][save]") {
   int compared = 0;
   for (const Expected& want : read_expected()) {
     // What np.save writes for a tensor: its own version, native byte order, no datetimes.
-    const bool native = want.descr[0] == '|' || want.descr[0] == detail::native_byte_order();
+    const bool native =
+        want.descr[0] == '|' || want.descr[0] == torch_npy::detail::native_byte_order();
     if (!want.saved_alike || !native || want.descr[1] == 'M' || want.descr[1] == 'm') continue;
     if (expected_type(want.descr) == at::ScalarType::Undefined) continue;
     INFO(want.path.filename().string());
@@ -532,7 +533,7 @@ TEST_CASE("pinned memory is ordinary memory where there is no CUDA", "[memory]")
   const auto path = write_floats(folder / "a.npy", 10, 10);
   const at::Tensor tensor = load(path, LoadOptions().pinned_memory(true).mmap(true));
   CHECK(at::equal(tensor, load(path)));
-  if (detail::device_count(c10::kCUDA) != 0) CHECK(tensor.is_pinned());
+  if (torch_npy::detail::device_count(c10::kCUDA) != 0) CHECK(tensor.is_pinned());
 }
 
 TEST_CASE("devices", "[device]") {
@@ -543,7 +544,7 @@ TEST_CASE("devices", "[device]") {
   CHECK_NOTHROW(to_device(tensor, default_device(), true));
   CHECK(error_of([&] { (void)to_device(tensor, c10::Device(at::kXLA, 0)); }).code() ==
         ErrorCode::InvalidArgument);
-  if (detail::device_count(c10::kCUDA) != 0) return;
+  if (torch_npy::detail::device_count(c10::kCUDA) != 0) return;
   CHECK(default_device() == c10::Device(at::kCPU));
   for (const auto& error :
        {error_of([&] { (void)to_device(tensor, at::kCUDA); }),

@@ -24,14 +24,12 @@ inline void require_device(c10::Device device) {
   const int count = device_count(device.type());
   if (count != 0 && device.index() < count) return;
   const std::string type = c10::DeviceTypeName(device.type(), /*lower_case=*/true);
-  throw Error(
-      ErrorCode::InvalidArgument,
-      "no device " + device.str() + ": " +
-          (count != 0
-               ? "there is only " + counted(static_cast<std::uint64_t>(count), "device") +
-                     " of that type"
-               : "this LibTorch is built without " + type + ", or found no driver or no hardware") +
-          "; default_device() takes what is there");
+  throw Error(ErrorCode::InvalidArgument,
+              "no device " + device.str() + ": " +
+                  (count != 0 ? "devices of that type: " + std::to_string(count)
+                              : "this LibTorch is built without " + type +
+                                    ", or found no driver or no hardware") +
+                  "; default_device() takes what is there");
 }
 
 }  // namespace detail

@@ -97,7 +97,8 @@ class File {
     constexpr std::size_t kMost = std::size_t{1} << 30;
     char* at = static_cast<char*>(out);
     for (std::size_t left = size; left != 0;) {
-      const ssize_t got = ::pread(fd_.get(), at, std::min(left, kMost), static_cast<off_t>(offset));
+      const ssize_t got =
+          ::pread(fd_.get(), at, (std::min)(left, kMost), static_cast<off_t>(offset));
       if (got > 0) {
         at += got;
         left -= static_cast<std::size_t>(got);
@@ -210,7 +211,7 @@ class AtomicFile {
     constexpr std::size_t kMost = std::size_t{1} << 30;
     const char* at = static_cast<const char*>(data);
     while (size != 0) {
-      const ssize_t put = ::write(fd_.get(), at, std::min(size, kMost));
+      const ssize_t put = ::write(fd_.get(), at, (std::min)(size, kMost));
       if (put >= 0) {
         at += put;
         size -= static_cast<std::size_t>(put);

@@ -86,9 +86,9 @@ inline Error header_too_large(std::uint64_t characters, std::uint64_t limit) {
 inline HeaderExtent parse_prefix(const void* data, std::size_t size,
                                  std::uint64_t max_header_size) {
   const auto* bytes = static_cast<const unsigned char*>(data);
-  if (std::memcmp(bytes, kMagic, std::min(size, kMagicSize)) != 0) {
+  if (std::memcmp(bytes, kMagic, (std::min)(size, kMagicSize)) != 0) {
     std::string reason = "not an .npy file: it starts with " +
-                         shown({static_cast<const char*>(data), std::min(size, kMagicSize)}) +
+                         shown({static_cast<const char*>(data), (std::min)(size, kMagicSize)}) +
                          " instead of \"\\x93NUMPY\"";
     if (size >= 4 && std::memcmp(bytes, "PK", 2) == 0) reason += "; it looks like an .npz archive";
     throw Error(ErrorCode::NotNpy, reason);

@@ -41,7 +41,7 @@ struct FileSource {
   void read(void* out, std::size_t size, std::uint64_t offset) const {
     if (offset < start.size) {
       const auto at = static_cast<std::size_t>(offset);
-      const std::size_t known = std::min(size, start.size - at);
+      const std::size_t known = (std::min)(size, start.size - at);
       std::memcpy(out, start.bytes + at, known);
       if (known == size) return;
       out = static_cast<char*>(out) + known;
@@ -68,13 +68,22 @@ class StreamSource {
 
   explicit StreamSource(std::istream& stream) : stream_(stream) {}
 
+  /// The next `size` bytes, or what there is before the end. They come straight from the buffer:
+  /// the stream's own read() would throw what its exceptions() mask says.
+  std::size_t take(void* out, std::size_t size) const {
+    const auto got =
+        stream_.rdbuf()->sgetn(static_cast<char*>(out), static_cast<std::streamsize>(size));
+    position_ += static_cast<std::uint64_t>(got);
+    return static_cast<std::size_t>(got);
+  }
+
   void read(void* out, std::size_t size, std::uint64_t offset) const {
     char skipped[4096];
     while (position_ < offset) {
-      take(skipped,
-           static_cast<std::size_t>(std::min<std::uint64_t>(sizeof skipped, offset - position_)));
+      const auto wanted = std::min<std::uint64_t>(sizeof skipped, offset - position_);
+      require(static_cast<std::size_t>(wanted), take(skipped, static_cast<std::size_t>(wanted)));
     }
-    take(out, size);
+    require(size, take(out, size));
   }
 
   /// Bytes from the first one on, where the stream can tell; else as many as can be.
@@ -89,17 +98,11 @@ class StreamSource {
   }
 
  private:
-  // Straight from the buffer: the stream's own read() would throw what its exceptions() mask says.
-  void take(void* out, std::size_t size) const {
-    const auto got =
-        stream_.rdbuf()->sgetn(static_cast<char*>(out), static_cast<std::streamsize>(size));
-    position_ += static_cast<std::uint64_t>(got);
-    if (static_cast<std::size_t>(got) == size) return;
+  void require(std::size_t wanted, std::size_t got) const {
+    if (got == wanted) return;
     throw Error(ErrorCode::Truncated,
-                position_ == 0
-                    ? "the stream is at its end: an array starts with \"\\x93NUMPY\""
-                    : "the stream ends at byte " + std::to_string(position_) + " of the array, " +
-                          counted(size - static_cast<std::size_t>(got), "byte") + " too early",
+                "data cut short: the stream ends at byte " + std::to_string(position_) +
+                    " of the array, " + counted(wanted - got, "byte") + " too early",
                 position_);
   }
 
@@ -123,11 +126,11 @@ void read_items(const Source& source, const LoadPlan& plan, std::size_t first, s
     const std::size_t run = first / plan.run;
     const std::size_t skip = first % plan.run;
     const std::uint64_t offset = plan.offset + run * plan.run_stride + skip * item;
-    std::size_t taken = std::min(count, plan.run - skip);
+    std::size_t taken = (std::min)(count, plan.run - skip);
     const std::size_t more = (count - taken) / plan.run;  // whole runs after this one
     if (skip == 0 && more != 0 && plan.run_stride <= sizeof span / 2) {
       const auto stride = static_cast<std::size_t>(plan.run_stride);
-      const std::size_t runs = std::min(more + 1, sizeof span / stride);
+      const std::size_t runs = (std::min)(more + 1, sizeof span / stride);
       const std::size_t run_bytes = plan.run * item;
       source.read(span, (runs - 1) * stride + run_bytes, offset);
       for (std::size_t i = 0; i < runs; ++i) {
@@ -159,18 +162,18 @@ void fill(const Source& source, const LoadPlan& plan, void* out, std::size_t thr
   const std::size_t out_item = plan.bytes / plan.count;
   const bool converts = plan.converts();
   const std::size_t chunk = kChunk / item;
-  const std::size_t block = converts    ? std::min(kConvertBlock, kBlock / item)
+  const std::size_t block = converts    ? (std::min)(kConvertBlock, kBlock / item)
                             : unit != 1 ? kBlock / item
                                         : chunk;
   const std::size_t worth = plan.count * item / kBytesPerThread;
   if (!Source::kConcurrent) threads = 1;
-  if (threads == 0) threads = worth < 2 ? 1 : std::min(worth, processor_count());
+  if (threads == 0) threads = worth < 2 ? 1 : (std::min)(worth, processor_count());
 
   const auto fill_chunk = [&](std::size_t index) {
-    const std::size_t end = std::min(plan.count, (index + 1) * chunk);
+    const std::size_t end = (std::min)(plan.count, (index + 1) * chunk);
     std::unique_ptr<char[]> scratch(converts ? new char[block * item] : nullptr);
     for (std::size_t first = index * chunk; first < end; first += block) {
-      const std::size_t count = std::min(block, end - first);
+      const std::size_t count = (std::min)(block, end - first);
       char* const to = static_cast<char*>(out) + first * out_item;
       char* const in = converts ? scratch.get() : to;
       read_items(source, plan, first, count, in);
@@ -243,12 +246,10 @@ inline void refuse_mmap(const LoadOptions& options) {
   const detail::StreamSource source(stream);
   const std::uint64_t available = source.size();
   std::vector<char> bytes(detail::kMaxPrefixSize);
-  std::size_t size = detail::kMagicSize + 2;
-  source.read(bytes.data(), size, 0);
-  const std::size_t prefix = detail::prefix_size(bytes[detail::kMagicSize]);
-  if (std::memcmp(bytes.data(), detail::kMagic, detail::kMagicSize) == 0) {
-    source.read(bytes.data() + size, prefix - size, size);
-    size = prefix;
+  std::size_t size = source.take(bytes.data(), detail::kMagicSize + 2);
+  if (size == detail::kMagicSize + 2 &&
+      std::memcmp(bytes.data(), detail::kMagic, detail::kMagicSize) == 0) {
+    size += source.take(bytes.data() + size, detail::prefix_size(bytes[detail::kMagicSize]) - size);
   }
   const auto extent = detail::parse_prefix(bytes.data(), size, options.max_header_size());
   if (extent.end() > available) throw detail::header_cut_short(extent, available);

@@ -50,7 +50,7 @@ void for_each_index(std::size_t count, std::size_t threads, const Job& job) {
     }
   };
   std::vector<std::thread> others;
-  others.reserve(std::min(threads, count) - 1);
+  others.reserve((std::min)(threads, count) - 1);
   try {
     while (others.size() < others.capacity()) others.emplace_back(work);
   } catch (const std::system_error&) {

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Builds and runs every test:
+#
+#   bash tests/run.sh
+#
+# Works from any folder. What is missing is installed from Debian's packages (as root or with sudo).
+# A LibTorch that Torch_DIR, CMAKE_PREFIX_PATH or the active Python holds is used before one is
+# installed.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+build=$root/build/tests
+# shellcheck source-path=SCRIPTDIR/.. source=cmake/setup.sh
+. "$root/cmake/setup.sh"
+
+echo "Step 1 of 4: finding a compiler, CMake, Ninja, LibTorch, Catch2 and NumPy"
+setup_build_tools
+setup_libtorch
+setup_catch2
+setup_numpy
+
+echo "Step 2 of 4: configuring $build"
+output=$(configure "$root" "$build" -DCMAKE_BUILD_TYPE=Release -DTORCH_NPY_BUILD_TESTS=ON \
+  -DTORCH_NPY_BUILD_EXAMPLES=ON "-DTORCH_NPY_PYTHON=$TORCH_NPY_PYTHON" 2>&1) ||
+  die "$output" "CMake could not configure $build"
+
+echo "Step 3 of 4: building (LibTorch's headers are large, the first time takes some minutes)"
+cmake --build "$build"
+
+echo "Step 4 of 4: testing"
+ctest --test-dir "$build" --output-on-failure -j "$(nproc)"
