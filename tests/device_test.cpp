@@ -64,7 +64,7 @@ void refused(const Call& call) {
     FAIL("nothing was thrown");
   } catch (const Error& error) {
     CHECK(error.code() == ErrorCode::InvalidArgument);
-    CHECK_THAT(error.what(), Catch::Matchers::Contains("devices of that type: 2"));
+    CHECK_THAT(error.what(), says("devices of that type: 2"));
   }
 }
 

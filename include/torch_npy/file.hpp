@@ -70,13 +70,18 @@ inline const char* kind_of_file(mode_t mode) {
   return "a device";
 }
 
-/// A regular file, open for reading. Reading from several threads at once is fine.
+/// A file, open for reading: a regular one, as shows when it is read or asked for its size. Reading
+/// from several threads at once is fine.
 class File {
  public:
   explicit File(const std::filesystem::path& path)
       // O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
       : fd_(open_descriptor(path, O_RDONLY | O_NONBLOCK)) {
     if (fd_.get() == -1) throw_errno("cannot open", errno);
+  }
+
+  /// Bytes of the file at this moment.
+  std::uint64_t size() const {
     struct stat status;
     if (::fstat(fd_.get(), &status) == -1) throw_errno("cannot stat", errno);
     if (!S_ISREG(status.st_mode)) {
@@ -84,33 +89,39 @@ class File {
                                      kind_of_file(status.st_mode) +
                                      "; what can only be read in order loads from a std::istream");
     }
-    size_ = static_cast<std::uint64_t>(status.st_size);
+    return static_cast<std::uint64_t>(status.st_size);
   }
 
-  /// Bytes the file had when it was opened.
-  std::uint64_t size() const noexcept { return size_; }
+  /// Reads up to `size` bytes from byte `offset` on, in one call; 0 at the end.
+  std::size_t read_some(void* out, std::size_t size, std::uint64_t offset) const {
+    // Linux moves at most 2^31 - 4096 bytes a call, macOS refuses more than 2^31 - 1.
+    constexpr std::size_t kMost = std::size_t{1} << 30;
+    for (;;) {
+      const ssize_t got =
+          ::pread(fd_.get(), out, (std::min)(size, kMost), static_cast<off_t>(offset));
+      if (got >= 0) return static_cast<std::size_t>(got);
+      const int number = errno;
+      if (number == EINTR) continue;
+      (void)this->size();  // says so if this is no regular file
+      throw_errno("cannot read at byte " + std::to_string(offset), number, offset);
+    }
+  }
 
   /// Fills `out` with `size` bytes from byte `offset` on. Throws Truncated where the file ends
   /// before that: it has become shorter meanwhile, or the caller did not look at size().
   void read(void* out, std::size_t size, std::uint64_t offset) const {
-    // Linux moves at most 2^31 - 4096 bytes a call, macOS refuses more than 2^31 - 1.
-    constexpr std::size_t kMost = std::size_t{1} << 30;
     char* at = static_cast<char*>(out);
-    for (std::size_t left = size; left != 0;) {
-      const ssize_t got =
-          ::pread(fd_.get(), at, (std::min)(left, kMost), static_cast<off_t>(offset));
-      if (got > 0) {
-        at += got;
-        left -= static_cast<std::size_t>(got);
-        offset += static_cast<std::uint64_t>(got);
-      } else if (got == 0) {
+    while (size != 0) {
+      const std::size_t got = read_some(at, size, offset);
+      if (got == 0) {
         throw Error(ErrorCode::Truncated,
                     "data cut short: the file ends at byte " + std::to_string(offset) + ", " +
-                        counted(left, "byte") + " before the end of what was to be read",
+                        counted(size, "byte") + " before the end of what was to be read",
                     offset);
-      } else if (errno != EINTR) {
-        throw_errno("cannot read at byte " + std::to_string(offset), errno, offset);
       }
+      at += got;
+      size -= got;
+      offset += got;
     }
   }
 
@@ -118,7 +129,6 @@ class File {
 
  private:
   Descriptor fd_;
-  std::uint64_t size_ = 0;
 };
 
 /// Owns a range of mapped memory.
@@ -235,12 +245,16 @@ class AtomicFile {
   }
 
  private:
-  static std::filesystem::path resolved(const std::filesystem::path& path) {
+  /// Where open() would write: links are followed, also one whose file is still to be made.
+  static std::filesystem::path resolved(std::filesystem::path path) {
+    constexpr int kMostLinks = 40;  // Linux's own limit
     std::error_code error;
-    if (!std::filesystem::is_symlink(path, error)) return path;
-    auto target = std::filesystem::weakly_canonical(path, error);
-    if (error) throw_errno("cannot follow the symbolic link", error.value());
-    return target;
+    for (int links = 0; std::filesystem::is_symlink(path, error); ++links) {
+      if (links == kMostLinks) throw_errno("cannot follow the symbolic link", ELOOP);
+      path = path.parent_path() / std::filesystem::read_symlink(path, error);
+      if (error) throw_errno("cannot follow the symbolic link", error.value());
+    }
+    return path;
   }
 
   /// A rename is on the disk once its folder is. Some file systems cannot flush a folder; the file
@@ -267,18 +281,30 @@ struct FileStart {
   std::size_t size = 0;             ///< bytes in `bytes`, from the start of the file
   unsigned char bytes[kFirstRead];  // left as it is: clearing it would cost more than parsing
   FileStart() {}                    // NOLINT(modernize-use-equals-default)
+
+  /// Bytes of the file, as far as they matter: it is not asked when all of the array is here. That
+  /// call would cost a tenth of loading a small file.
+  std::uint64_t available(const File& file) const {
+    const std::uint64_t promised = header.data_offset + static_cast<std::uint64_t>(header.nbytes());
+    return promised <= size ? promised : file.size();
+  }
 };
 
 /// Reads the header, with one system call for any but a giant one.
 inline void read_start(const File& file, std::uint64_t max_header_size, FileStart& start) {
-  start.size = static_cast<std::size_t>(std::min<std::uint64_t>(file.size(), kFirstRead));
-  file.read(start.bytes, start.size, 0);
+  start.size = file.read_some(start.bytes, kFirstRead, 0);
+  if (start.size < kMaxPrefixSize) {
+    // Nearly nothing: a device, or a file system that gives little at a time.
+    start.size = static_cast<std::size_t>(std::min<std::uint64_t>(file.size(), kFirstRead));
+    file.read(start.bytes, start.size, 0);
+  }
   const HeaderExtent extent = parse_prefix(start.bytes, start.size, max_header_size);
-  if (extent.end() > file.size()) throw header_cut_short(extent, file.size());
   if (extent.end() <= start.size) {
     start.header = parse_text(start.bytes, extent, max_header_size);
     return;
   }
+  const std::uint64_t size = file.size();
+  if (extent.end() > size) throw header_cut_short(extent, size);
   std::vector<unsigned char> bytes(static_cast<std::size_t>(extent.end()));
   file.read(bytes.data(), bytes.size(), 0);
   start.header = parse_text(bytes.data(), extent, max_header_size);

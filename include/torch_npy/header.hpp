@@ -36,9 +36,10 @@ struct Header {
   int version = 1;                  ///< major version of the format: 1, 2 or 3
 
   /// Elements of the array.
-  std::int64_t numel() const { return *detail::checked_bytes(shape, 1); }
-  /// Bytes of the data. A Header that was parsed never overflows here.
-  std::int64_t nbytes() const { return *detail::checked_bytes(shape, dtype.item_size); }
+  std::int64_t numel() const { return detail::checked_bytes(shape, 1).value(); }
+  /// Bytes of the data. A Header that was parsed never overflows here; one made by hand that does
+  /// throws std::bad_optional_access.
+  std::int64_t nbytes() const { return detail::checked_bytes(shape, dtype.item_size).value(); }
 };
 
 /// NumPy's own limit on the characters of a header's text.

@@ -229,7 +229,8 @@ inline void refuse_mmap(const LoadOptions& options) {
     const detail::File file(path);
     detail::FileStart start;
     detail::read_start(file, options.max_header_size(), start);
-    const auto plan = detail::make_plan(std::move(start.header), options, file.size());
+    const std::uint64_t available = start.available(file);
+    const auto plan = detail::make_plan(std::move(start.header), options, available);
     return detail::on_device(detail::load_file(file, start, plan, options), options);
   });
 }
@@ -294,7 +295,8 @@ inline void load_into(at::Tensor& out, const std::filesystem::path& path,
     const detail::File file(path);
     detail::FileStart start;
     detail::read_start(file, options.max_header_size(), start);
-    const auto plan = detail::make_plan(std::move(start.header), options, file.size());
+    const std::uint64_t available = start.available(file);
+    const auto plan = detail::make_plan(std::move(start.header), options, available);
     if (out.sizes() != at::IntArrayRef(plan.sizes)) {
       throw Error(ErrorCode::Mismatch, "the array has shape " + detail::python_tuple(plan.sizes) +
                                            ", the tensor to fill " +

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# The way of the copied header: torch_npy.hpp alone beside a program, and one command line, here as
+# the README gives it. `g++` is whatever compiler the tests are built with.
+#
+#   copied_header.sh INCLUDE FOLDER DATA EXPECTED STANDARD LIBTORCH [FLAG...]
+#
+# LIBTORCH is the folder of a LibTorch, /usr for the one of Debian's packages. FLAGs are what that
+# LibTorch demands besides (such as -D_GLIBCXX_USE_CXX11_ABI=0).
+set -euo pipefail
+
+include=$1 folder=$2 data=$3 expected=$4 standard=$5 LIBTORCH=$6
+flags=("${@:7}")
+program=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/app.cpp
+read -ra compiler <<<"${CXX:-g++}"
+g++() { command "${compiler[@]}" "${flags[@]}" "$@"; }
+
+rm -rf "$folder"
+mkdir -p "$folder"
+# <torch_npy.hpp> for the installed one; a header in the program's own folder is named in quotes.
+sed 's/<torch_npy\.hpp>/"torch_npy.hpp"/' "$program" >"$folder/app.cpp"
+cp "$include/torch_npy.hpp" "$folder"
+cd "$folder"
+
+if [ "$LIBTORCH" = /usr ]; then
+  g++ -std=c++"$standard" app.cpp -o app -I/usr/include/torch/csrc/api/include \
+    -ltorch -ltorch_cpu -lc10
+else
+  # Nothing in a program names libtorch.so, which is what loads the CUDA half: a toolchain that
+  # drops such libraries, as Ubuntu's does, has to be told to keep it.
+  g++ -std=c++"$standard" app.cpp -o app \
+    -I"$LIBTORCH/include" -I"$LIBTORCH/include/torch/csrc/api/include" \
+    -L"$LIBTORCH/lib" -Wl,-rpath,"$LIBTORCH/lib" \
+    -Wl,--no-as-needed -ltorch -ltorch_cpu -lc10
+fi
+
+printed=$(./app "$data")
+echo "$printed"
+# One line of what is printed: libraries that LibTorch brings may have something to say, too.
+grep -qxF -e "$expected" <<<"$printed"

@@ -1,0 +1,21 @@
+// As in a program that has included <windows.h>, whose macros min and max eat every call of that
+// name that is not kept from them: (std::min)(a, b). LibTorch's headers and the standard library's
+// do not bear them, and so come first.
+#include <ATen/ATen.h>
+#include <torch/arg.h>
+#include <torch/types.h>
+
+#include <algorithm>
+#include <atomic>
+#include <filesystem>
+#include <istream>
+#include <limits>
+#include <mutex>
+#include <optional>
+#include <ostream>
+#include <thread>
+
+#define min(a, b) (((a) < (b)) ? (a) : (b))
+#define max(a, b) (((a) > (b)) ? (a) : (b))
+
+#include <torch_npy.hpp>
