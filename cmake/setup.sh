@@ -88,6 +88,16 @@ use_torch_in() { # DIR
   export CMAKE_PREFIX_PATH="${1%/*/*/*}:${1%/*}${given_prefix_path:+:$given_prefix_path}"
 }
 
+# A wheel brings CUDA's libraries, and a CUDA toolkit may bring older ones of the same names, which the
+# linker would find first.
+prefer_libraries() { # FOLDER...
+  local folder
+  for folder in "$@"; do
+    [ ! -d "$folder" ] || LDFLAGS="${LDFLAGS:-} \"-Wl,-rpath-link,$folder\""
+  done
+  export LDFLAGS="${LDFLAGS:-}"
+}
+
 # Exports Torch_DIR and CMAKE_PREFIX_PATH for find_package. A LibTorch that is there is taken before
 # one is installed: what the environment names, then the active Python's, then the system's.
 setup_libtorch() {
@@ -120,6 +130,7 @@ print(torch.utils.cmake_prefix_path, torch.version.cuda or "", torch.__version__
       echo "Not used: $why, ${python[2]}, made for CUDA. There is no CUDA toolkit (nvcc) here."
     else
       use_torch_in "${python[0]}/Torch"
+      prefer_libraries "${python[0]%/torch/share/cmake}"/nvidia/*/lib
       cmake_finds "${torch[@]}" "${this_one[@]}" && status=0 ||
         echo "Not used: $why, ${python[2]}." "${found_error//$'\n'/ }"
     fi

@@ -149,7 +149,7 @@ class Mapping {
   /// mapping and then summing 1 GiB ten times slower.) `size` is not 0.
   static Mapping of(const File& file, std::uint64_t offset, std::size_t size) {
     const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-    const std::size_t lead = static_cast<std::size_t>(offset % page);
+    const auto lead = static_cast<std::size_t>(offset % page);
     void* base = ::mmap(nullptr, size + lead, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
                         file.descriptor(), static_cast<off_t>(offset - lead));
     if (base == MAP_FAILED) throw_errno("cannot map " + counted(size, "byte"), errno, offset);
@@ -168,10 +168,10 @@ class Mapping {
 /// Asks for huge pages behind the whole pages of a range. It is advice: nothing is lost where it is
 /// not taken.
 inline void advise_huge_pages(void* data, std::size_t size) {
-  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto begin = (reinterpret_cast<std::uintptr_t>(data) + page - 1) / page * page;
-  const auto end = (reinterpret_cast<std::uintptr_t>(data) + size) / page * page;
-  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const std::size_t lead = (page - reinterpret_cast<std::uintptr_t>(data) % page) % page;
+  if (size < lead + page) return;
+  ::madvise(static_cast<char*>(data) + lead, (size - lead) / page * page, MADV_HUGEPAGE);
 }
 #else
 inline void advise_huge_pages(void*, std::size_t) {}
