@@ -38,7 +38,7 @@ enum class ErrorCode {
   UnsupportedDtype,    ///< a dtype that no tensor of this LibTorch holds, or that is refused
   Truncated,           ///< fewer bytes than the header promises
   TooLarge,            ///< over a limit of the caller's, of memory, or of what 64 bits can count
-  BadZip,              ///< the .npz container is damaged
+  BadZip,              ///< the .npz container is damaged; .npz is not read yet
   Mismatch,            ///< the file is sound but not what was asked for (shape, dtype, range)
   InvalidArgument,     ///< the call itself cannot be carried out
 };
@@ -752,6 +752,7 @@ inline std::optional<DType> dtype_of(c10::ScalarType type) {
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/from_blob.h>
 #include <c10/core/ScalarType.h>
+#include <c10/util/Exception.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -792,7 +793,8 @@ inline void swap_bytes(void* data, std::size_t size, std::size_t unit) {
   std::memcpy(at, &word, size);
 }
 
-/// The largest integer that a tensor of `type` holds; for other types no bound.
+/// The largest integer that fits in a tensor of `type`. What is larger than any integer here needs
+/// no bound: bool, and floating types, which round.
 inline std::uint64_t largest_integer(c10::ScalarType type) {
   switch (type) {
     case c10::ScalarType::Char: return INT8_MAX;
@@ -800,6 +802,7 @@ inline std::uint64_t largest_integer(c10::ScalarType type) {
     case c10::ScalarType::Short: return INT16_MAX;
     case c10::ScalarType::Int: return INT32_MAX;
     case c10::ScalarType::Long: return INT64_MAX;
+    case c10::ScalarType::Half: return 65519;  // still rounds to its largest, 65504, and not to inf
 #if TORCH_NPY_TORCH_AT_LEAST(2, 3)
     case c10::ScalarType::UInt16: return UINT16_MAX;
     case c10::ScalarType::UInt32: return UINT32_MAX;
@@ -845,13 +848,18 @@ constexpr std::size_t kConvertBlock = 16384;
 /// in native byte order and read as `stored`, or as `dtype` says where that has no ScalarType.
 inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, void* out,
                     c10::ScalarType type, std::size_t count) {
-  const auto view = [count](const void* data, c10::ScalarType of) {
-    return at::from_blob(const_cast<void*>(data), {static_cast<std::int64_t>(count)}, of);
+  const auto copy = [count, out, type](const void* from, c10::ScalarType from_type) {
+    const auto size = static_cast<std::int64_t>(count);
+    try {
+      at::from_blob(out, {size}, type)
+          .copy_(at::from_blob(const_cast<void*>(from), {size}, from_type));
+    } catch (const c10::Error&) {
+      throw Error(ErrorCode::UnsupportedDtype, std::string("LibTorch does not convert ") +
+                                                   c10::toString(from_type) + " to " +
+                                                   c10::toString(type));
+    }
   };
-  if (dtype.kind != 'u' || dtype.item_size == 1) {
-    view(out, type).copy_(view(in, stored));
-    return;
-  }
+  if (dtype.kind != 'u' || dtype.item_size == 1) return copy(in, stored);
   const auto widened = [&](auto* to) {
     widen(in, dtype.item_size, to, count, largest_integer(type));
   };
@@ -861,11 +869,11 @@ inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, 
   if (c10::isFloatingType(type) || c10::isComplexType(type)) {
     double wide[kConvertBlock];
     widened(wide);
-    view(out, type).copy_(view(wide, c10::ScalarType::Double));
+    copy(wide, c10::ScalarType::Double);
   } else {
     std::int64_t wide[kConvertBlock];
     widened(wide);
-    view(out, type).copy_(view(wide, c10::ScalarType::Long));
+    copy(wide, c10::ScalarType::Long);
   }
 }
 
@@ -916,11 +924,12 @@ inline c10::Device default_device() {
 
 /// `tensor` on `device`; the tensor itself where it is there already. With `non_blocking` a copy
 /// from pinned memory (LoadOptions::pinned_memory) goes on while the caller does; any other copy is
-/// done when the call returns. Throws Error (InvalidArgument) where there is no such device. Safe
-/// from any thread.
+/// done when the call returns. Throws Error (InvalidArgument) where there is no such device, or
+/// no tensor. Safe from any thread.
 [[nodiscard]] inline at::Tensor to_device(const at::Tensor& tensor, c10::Device device,
                                           bool non_blocking = false) {
   detail::require_device(device);
+  if (!tensor.defined()) throw Error(ErrorCode::InvalidArgument, "to_device() of no tensor");
   return tensor.to(device, non_blocking);
 }
 
@@ -1353,6 +1362,7 @@ class File {
   explicit File(const std::filesystem::path& path)
       // O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
       : fd_(open_descriptor(path, O_RDONLY | O_NONBLOCK)) {
+    if (path.empty()) throw Error(ErrorCode::NotFound, "cannot open \"\": the path is empty");
     if (fd_.get() == -1) throw_errno("cannot open", errno);
   }
 
@@ -1755,9 +1765,10 @@ struct LoadOptions {
   TORCH_ARG(c10::Device, device) = c10::kCPU;
 
   /// Element type of the tensor; the file's when not given. Converts while reading, as Tensor::to()
-  /// does, but checks unsigned integers of 16 to 64 bits: one that does not fit is an Error
-  /// (Mismatch). It is also the way to read those with LibTorch before 2.3, which has no such
-  /// dtypes.
+  /// does: what does not fit wraps round, or is cut off. Unsigned integers of 16 to 64 bits are
+  /// checked: one that an integer dtype or float16 cannot hold is an Error (Mismatch); other
+  /// floating dtypes round. It is also the way to read those with LibTorch before 2.3, which has no
+  /// such dtypes.
   TORCH_ARG(std::optional<c10::ScalarType>, dtype) = std::nullopt;
 
   /// Map the file instead of reading it: nothing is read before it is used. Writing to the tensor
@@ -1854,7 +1865,10 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
       if (!options.void_as()) {
         throw unsupported("items of raw bytes (" + descr_of(dtype) +
                           ") do not say what they are; void_as() tells, for instance "
-                          "void_as(torch::kBFloat16) for the bfloat16 of ml_dtypes");
+                          "void_as(torch::" +
+                          (dtype.item_size == 1 ? "kFloat8_e4m3fn) for the float8_e4m3fn"
+                                                : "kBFloat16) for the bfloat16") +
+                          " of ml_dtypes");
       }
       if (static_cast<std::int64_t>(c10::elementSize(*options.void_as())) != dtype.item_size) {
         throw Error(ErrorCode::Mismatch, "void_as() names a dtype of " +
@@ -2164,7 +2178,9 @@ inline at::Tensor on_device(at::Tensor tensor, const LoadOptions& options) {
 }
 
 inline void refuse_mmap(const LoadOptions& options) {
-  if (options.mmap()) throw Error(ErrorCode::InvalidArgument, "mmap() maps files, nothing else");
+  if (options.mmap())
+    throw Error(ErrorCode::InvalidArgument,
+                "mmap(true) is for paths: neither a stream nor memory can be mapped");
 }
 
 }  // namespace detail
@@ -2231,7 +2247,7 @@ inline void refuse_mmap(const LoadOptions& options) {
 /// file: what differs is an Error (Mismatch) before anything is written. dtype() permits another
 /// dtype, and must name that of `out`. device() has no meaning here. Where reading fails half-way,
 /// `out` holds part of the new values. Not recorded by autograd.
-inline void load_into(at::Tensor& out, const std::filesystem::path& path,
+inline void load_into(const at::Tensor& out, const std::filesystem::path& path,
                       const LoadOptions& options = {}) {
   detail::with_path(path, [&] {
     if (!out.defined() || out.layout() != c10::kStrided) {
@@ -2389,7 +2405,8 @@ inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptio
   };
   if (!stream || stream.rdbuf() == nullptr || !put(saved.header.data(), saved.header.size()) ||
       !put(saved.data.data_ptr(), saved.data.nbytes())) {
-    throw Error(ErrorCode::Io, "the stream took less than the whole array");
+    throw Error(ErrorCode::Io,
+                "the stream cannot be written to: was the file opened, is the disk full?");
   }
 }
 

@@ -269,6 +269,7 @@ TEST_CASE("what is no regular file is refused, and nobody waits for it", "[file]
   CHECK(code(folder.path()) == ErrorCode::Io);
   CHECK(code("/dev/null") == ErrorCode::Io);
   CHECK(code("") == ErrorCode::NotFound);
+  CHECK_THAT(error_of([] { read_header(""); }).what(), says("the path is empty"));
   const auto fifo = folder / "fifo.npy";
   REQUIRE(::mkfifo(fifo.c_str(), 0600) == 0);
   CHECK(code(fifo) == ErrorCode::Io);

@@ -390,6 +390,16 @@ TEST_CASE("dtype() converts while reading, as to() does", "[dtype]") {
         ErrorCode::InvalidArgument);
 }
 
+#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 1)
+TEST_CASE("what LibTorch cannot convert is an Error too", "[dtype]") {
+  const Folder folder;
+  const auto path = write_floats(folder / "a.npy", 2, 2);
+  const Error error = error_of([&] { (void)load(path, LoadOptions().dtype(at::kBits8)); });
+  CHECK(error.code() == ErrorCode::UnsupportedDtype);
+  CHECK_THAT(error.what(), says("Float to Bits8"));
+}
+#endif
+
 TEST_CASE("wide unsigned integers convert, checked, on every LibTorch", "[dtype]") {
   const Folder folder;
   const auto file = [&](const char* descr, const std::string& data) {
@@ -403,6 +413,10 @@ TEST_CASE("wide unsigned integers convert, checked, on every LibTorch", "[dtype]
     CHECK(as(path, type)[1].item<double>() == 65535);
   }
   CHECK(as(path, at::kBool)[1].item<bool>());
+  CHECK(error_of([&] { (void)as(path, at::kHalf); }).code() == ErrorCode::Mismatch);
+  const auto largest = file("'<u2'", bytes_of(std::vector<std::uint16_t>{1, 65519}));
+  CHECK(as(largest, at::kHalf)[1].item<float>() == 65504);
+  path = file("'<u2'", bytes_of(std::vector<std::uint16_t>{1, 65535}));
   CHECK(as(path, at::kComplexDouble)[1].item<c10::complex<double>>().real() == 65535);
   for (const auto type : {at::kShort, at::kByte, at::kChar}) {
     const Error error = error_of([&] { (void)as(path, type); });
@@ -442,6 +456,8 @@ TEST_CASE("void_as() gives raw bytes their dtype", "[dtype]") {
   const Error error = error_of([&] { (void)load(path, LoadOptions().void_as(at::kFloat)); });
   CHECK(error.code() == ErrorCode::Mismatch);
   CHECK_THAT(error.what(), says("4 bytes, the items have 2"));
+  write_bytes(folder / "v1.npy", npy(header_text("'|V1'", "(2,)"), "ab"));
+  CHECK_THAT(error_of([&] { (void)load(folder / "v1.npy"); }).what(), says("float8"));
   // What ml_dtypes writes for bfloat16 is what save() writes.
   save(folder / "b.npy", tensor);
   CHECK_THAT(read_bytes(folder / "b.npy"), says("'descr': '<V2'"));
@@ -542,6 +558,8 @@ TEST_CASE("devices", "[device]") {
   const at::Tensor tensor = load(path);
   CHECK(to_device(tensor, at::kCPU).is_same(tensor));
   CHECK_NOTHROW(to_device(tensor, default_device(), true));
+  CHECK(error_of([&] { (void)to_device(at::Tensor(), at::kCPU); }).code() ==
+        ErrorCode::InvalidArgument);
   CHECK(error_of([&] { (void)to_device(tensor, c10::Device(at::kXLA, 0)); }).code() ==
         ErrorCode::InvalidArgument);
   if (torch_npy::detail::device_count(c10::kCUDA) != 0) return;
@@ -612,6 +630,10 @@ TEST_CASE("load_into fills what is there, or leaves it alone", "[load_into]") {
   load_into(every_second, path);
   CHECK(at::equal(every_second, want));
   CHECK(wide.sum().item<float>() == want.sum().item<float>());
+  const at::Tensor batch = at::zeros({3, 4, 6});
+  load_into(batch[1], path);
+  CHECK(at::equal(batch[1], want));
+  CHECK(batch.sum().item<float>() == want.sum().item<float>());
   at::Tensor rows = at::zeros({2, 6});
   load_into(rows, path, LoadOptions().rows(1, 3));
   CHECK(at::equal(rows, want.narrow(0, 1, 2)));

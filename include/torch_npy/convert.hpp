@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/from_blob.h>
 #include <c10/core/ScalarType.h>
+#include <c10/util/Exception.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -48,7 +49,8 @@ inline void swap_bytes(void* data, std::size_t size, std::size_t unit) {
   std::memcpy(at, &word, size);
 }
 
-/// The largest integer that a tensor of `type` holds; for other types no bound.
+/// The largest integer that fits in a tensor of `type`. What is larger than any integer here needs
+/// no bound: bool, and floating types, which round.
 inline std::uint64_t largest_integer(c10::ScalarType type) {
   switch (type) {
     case c10::ScalarType::Char: return INT8_MAX;
@@ -56,6 +58,7 @@ inline std::uint64_t largest_integer(c10::ScalarType type) {
     case c10::ScalarType::Short: return INT16_MAX;
     case c10::ScalarType::Int: return INT32_MAX;
     case c10::ScalarType::Long: return INT64_MAX;
+    case c10::ScalarType::Half: return 65519;  // still rounds to its largest, 65504, and not to inf
 #if TORCH_NPY_TORCH_AT_LEAST(2, 3)
     case c10::ScalarType::UInt16: return UINT16_MAX;
     case c10::ScalarType::UInt32: return UINT32_MAX;
@@ -101,13 +104,18 @@ constexpr std::size_t kConvertBlock = 16384;
 /// in native byte order and read as `stored`, or as `dtype` says where that has no ScalarType.
 inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, void* out,
                     c10::ScalarType type, std::size_t count) {
-  const auto view = [count](const void* data, c10::ScalarType of) {
-    return at::from_blob(const_cast<void*>(data), {static_cast<std::int64_t>(count)}, of);
+  const auto copy = [count, out, type](const void* from, c10::ScalarType from_type) {
+    const auto size = static_cast<std::int64_t>(count);
+    try {
+      at::from_blob(out, {size}, type)
+          .copy_(at::from_blob(const_cast<void*>(from), {size}, from_type));
+    } catch (const c10::Error&) {
+      throw Error(ErrorCode::UnsupportedDtype, std::string("LibTorch does not convert ") +
+                                                   c10::toString(from_type) + " to " +
+                                                   c10::toString(type));
+    }
   };
-  if (dtype.kind != 'u' || dtype.item_size == 1) {
-    view(out, type).copy_(view(in, stored));
-    return;
-  }
+  if (dtype.kind != 'u' || dtype.item_size == 1) return copy(in, stored);
   const auto widened = [&](auto* to) {
     widen(in, dtype.item_size, to, count, largest_integer(type));
   };
@@ -117,11 +125,11 @@ inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, 
   if (c10::isFloatingType(type) || c10::isComplexType(type)) {
     double wide[kConvertBlock];
     widened(wide);
-    view(out, type).copy_(view(wide, c10::ScalarType::Double));
+    copy(wide, c10::ScalarType::Double);
   } else {
     std::int64_t wide[kConvertBlock];
     widened(wide);
-    view(out, type).copy_(view(wide, c10::ScalarType::Long));
+    copy(wide, c10::ScalarType::Long);
   }
 }
 

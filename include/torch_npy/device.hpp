@@ -41,11 +41,12 @@ inline c10::Device default_device() {
 
 /// `tensor` on `device`; the tensor itself where it is there already. With `non_blocking` a copy
 /// from pinned memory (LoadOptions::pinned_memory) goes on while the caller does; any other copy is
-/// done when the call returns. Throws Error (InvalidArgument) where there is no such device. Safe
-/// from any thread.
+/// done when the call returns. Throws Error (InvalidArgument) where there is no such device, or
+/// no tensor. Safe from any thread.
 [[nodiscard]] inline at::Tensor to_device(const at::Tensor& tensor, c10::Device device,
                                           bool non_blocking = false) {
   detail::require_device(device);
+  if (!tensor.defined()) throw Error(ErrorCode::InvalidArgument, "to_device() of no tensor");
   return tensor.to(device, non_blocking);
 }
 

@@ -21,7 +21,7 @@ enum class ErrorCode {
   UnsupportedDtype,    ///< a dtype that no tensor of this LibTorch holds, or that is refused
   Truncated,           ///< fewer bytes than the header promises
   TooLarge,            ///< over a limit of the caller's, of memory, or of what 64 bits can count
-  BadZip,              ///< the .npz container is damaged
+  BadZip,              ///< the .npz container is damaged; .npz is not read yet
   Mismatch,            ///< the file is sound but not what was asked for (shape, dtype, range)
   InvalidArgument,     ///< the call itself cannot be carried out
 };

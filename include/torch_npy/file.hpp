@@ -77,6 +77,7 @@ class File {
   explicit File(const std::filesystem::path& path)
       // O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
       : fd_(open_descriptor(path, O_RDONLY | O_NONBLOCK)) {
+    if (path.empty()) throw Error(ErrorCode::NotFound, "cannot open \"\": the path is empty");
     if (fd_.get() == -1) throw_errno("cannot open", errno);
   }
 

@@ -212,7 +212,9 @@ inline at::Tensor on_device(at::Tensor tensor, const LoadOptions& options) {
 }
 
 inline void refuse_mmap(const LoadOptions& options) {
-  if (options.mmap()) throw Error(ErrorCode::InvalidArgument, "mmap() maps files, nothing else");
+  if (options.mmap())
+    throw Error(ErrorCode::InvalidArgument,
+                "mmap(true) is for paths: neither a stream nor memory can be mapped");
 }
 
 }  // namespace detail
@@ -279,7 +281,7 @@ inline void refuse_mmap(const LoadOptions& options) {
 /// file: what differs is an Error (Mismatch) before anything is written. dtype() permits another
 /// dtype, and must name that of `out`. device() has no meaning here. Where reading fails half-way,
 /// `out` holds part of the new values. Not recorded by autograd.
-inline void load_into(at::Tensor& out, const std::filesystem::path& path,
+inline void load_into(const at::Tensor& out, const std::filesystem::path& path,
                       const LoadOptions& options = {}) {
   detail::with_path(path, [&] {
     if (!out.defined() || out.layout() != c10::kStrided) {

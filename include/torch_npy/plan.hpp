@@ -25,9 +25,10 @@ struct LoadOptions {
   TORCH_ARG(c10::Device, device) = c10::kCPU;
 
   /// Element type of the tensor; the file's when not given. Converts while reading, as Tensor::to()
-  /// does, but checks unsigned integers of 16 to 64 bits: one that does not fit is an Error
-  /// (Mismatch). It is also the way to read those with LibTorch before 2.3, which has no such
-  /// dtypes.
+  /// does: what does not fit wraps round, or is cut off. Unsigned integers of 16 to 64 bits are
+  /// checked: one that an integer dtype or float16 cannot hold is an Error (Mismatch); other
+  /// floating dtypes round. It is also the way to read those with LibTorch before 2.3, which has no
+  /// such dtypes.
   TORCH_ARG(std::optional<c10::ScalarType>, dtype) = std::nullopt;
 
   /// Map the file instead of reading it: nothing is read before it is used. Writing to the tensor
@@ -124,7 +125,10 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
       if (!options.void_as()) {
         throw unsupported("items of raw bytes (" + descr_of(dtype) +
                           ") do not say what they are; void_as() tells, for instance "
-                          "void_as(torch::kBFloat16) for the bfloat16 of ml_dtypes");
+                          "void_as(torch::" +
+                          (dtype.item_size == 1 ? "kFloat8_e4m3fn) for the float8_e4m3fn"
+                                                : "kBFloat16) for the bfloat16") +
+                          " of ml_dtypes");
       }
       if (static_cast<std::int64_t>(c10::elementSize(*options.void_as())) != dtype.item_size) {
         throw Error(ErrorCode::Mismatch, "void_as() names a dtype of " +

@@ -96,7 +96,8 @@ inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptio
   };
   if (!stream || stream.rdbuf() == nullptr || !put(saved.header.data(), saved.header.size()) ||
       !put(saved.data.data_ptr(), saved.data.nbytes())) {
-    throw Error(ErrorCode::Io, "the stream took less than the whole array");
+    throw Error(ErrorCode::Io,
+                "the stream cannot be written to: was the file opened, is the disk full?");
   }
 }
 

@@ -28,7 +28,7 @@ else
   # Nothing in a program names libtorch.so, which is what loads the CUDA half: a toolchain that
   # drops such libraries, as Ubuntu's does, has to be told to keep it.
   g++ -std=c++"$standard" app.cpp -o app \
-    -I"$LIBTORCH/include" -I"$LIBTORCH/include/torch/csrc/api/include" \
+    -isystem "$LIBTORCH/include" -isystem "$LIBTORCH/include/torch/csrc/api/include" \
     -L"$LIBTORCH/lib" -Wl,-rpath,"$LIBTORCH/lib" \
     -Wl,--no-as-needed -ltorch -ltorch_cpu -lc10
 fi
