@@ -107,7 +107,7 @@ setup_libtorch() {
   if [ -n "${Torch_DIR:-}" ]; then
     why='named by Torch_DIR'
     [ -e "$Torch_DIR/TorchConfig.cmake" ] || die "No TorchConfig.cmake in Torch_DIR=$Torch_DIR"
-    use_torch_in "$(cd "$Torch_DIR" && pwd)"
+    use_torch_in "$(cd "$Torch_DIR" >/dev/null && pwd)"
     cmake_finds "${torch[@]}" "${this_one[@]}" || die "$found_error" 'CMake cannot use Torch_DIR.'
     status=0
   elif [ -n "$given_prefix_path" ]; then

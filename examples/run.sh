@@ -8,7 +8,7 @@
 # installed.
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." >/dev/null && pwd)
 build=$root/build/examples
 # shellcheck source-path=SCRIPTDIR/.. source=cmake/setup.sh
 . "$root/cmake/setup.sh"

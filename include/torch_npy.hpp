@@ -55,6 +55,10 @@ class Error : public std::runtime_error {
         code_(code),
         offset_(offset) {}
 
+  // No moves: one that was moved from could not answer.
+  Error(const Error&) = default;
+  Error& operator=(const Error&) = default;
+
   ErrorCode code() const noexcept { return code_; }
 
   /// The file concerned; empty for streams and memory.
@@ -399,7 +403,8 @@ class LiteralReader {
     const char* const begin = at_ + 1;
     const char quote = *at_;
     const char* at = begin;
-    while (at != end_ && *at != quote && *at != '\\' && *at >= ' ') ++at;  // char may be signed
+    // As signed: what is not ASCII is negative.
+    while (at != end_ && *at != quote && *at != '\\' && static_cast<signed char>(*at) >= ' ') ++at;
     at_ = at;
     const bool plain = at != end_ && *at == quote;
     if (!plain) {
@@ -564,19 +569,18 @@ inline std::optional<DType> parse_type_string(std::string_view text) {
     case 'f': known = one_of({2, 4, 8, 16}); break;
     case 'c': known = one_of({8, 16, 32}); break;
     case 'S':
-    case 'V': known = true; break;
+    case 'V': known = sized; break;
     case 'U':
-      known = dtype.item_size <= kMaxItemSize / 4;
+      known = sized && dtype.item_size <= kMaxItemSize / 4;
       dtype.item_size *= 4;
       break;
     case 'O':
-      known = !sized || one_of({4, 8});
+      known = !sized || one_of({4, 8});  // NumPy writes '|O'
       dtype.item_size = 8;
       break;
     case 'm':
     case 'M':
-      known = !sized || one_of({8});
-      dtype.item_size = 8;
+      known = one_of({8});
       if (at != end) {
         if (end - at < 3 || *at != '[' || end[-1] != ']') return std::nullopt;
         dtype.unit.assign(at + 1, end - 1);
@@ -699,6 +703,11 @@ inline std::optional<c10::ScalarType> scalar_type_of(const DType& dtype) {
   return std::nullopt;
 }
 
+/// Unsigned integers that LibTorch before 2.3 has no dtype for.
+inline bool is_wide_unsigned(const DType& dtype) {
+  return dtype.kind == 'u' && dtype.item_size > 1;
+}
+
 /// The dtype NumPy stores elements of `type` in, in native byte order; none where it has none.
 /// bfloat16 and float8 become raw bytes, as ml_dtypes stores them ('<V2'; its '<f1' for float8_e5m2
 /// excepted, which NumPy itself cannot load).
@@ -731,6 +740,9 @@ inline std::optional<DType> dtype_of(c10::ScalarType type) {
     case ScalarType::Float8_e5m2fnuz:
     case ScalarType::Float8_e4m3fnuz: return raw(1);
 #endif
+#if TORCH_NPY_TORCH_AT_LEAST(2, 7)
+    case ScalarType::Float8_e8m0fnu: return raw(1);
+#endif
 #if TORCH_NPY_TORCH_AT_LEAST(2, 3)
     case ScalarType::UInt16: return parse_type_string("=u2");
     case ScalarType::UInt32: return parse_type_string("=u4");
@@ -757,7 +769,7 @@ inline std::optional<DType> dtype_of(c10::ScalarType type) {
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
+#include <memory>
 #include <string>
 
 namespace torch_npy::detail {
@@ -859,22 +871,28 @@ inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, 
                                                    c10::toString(type));
     }
   };
-  if (dtype.kind != 'u' || dtype.item_size == 1) return copy(in, stored);
+  // Raw bytes may have been named unsigned integers by void_as().
+  const auto stored_dtype = dtype_of(stored);
+  if (!is_wide_unsigned(dtype) && !(stored_dtype && is_wide_unsigned(*stored_dtype))) {
+    return copy(in, stored);
+  }
   const auto widened = [&](auto* to) {
     widen(in, dtype.item_size, to, count, largest_integer(type));
   };
   if (type == c10::ScalarType::Long) return widened(static_cast<std::int64_t*>(out));
   if (type == c10::ScalarType::Float) return widened(static_cast<float*>(out));
   if (type == c10::ScalarType::Double) return widened(static_cast<double*>(out));
+  const auto by_way_of = [&](auto element, c10::ScalarType way) {
+    const std::unique_ptr<decltype(element)[]> wide(new decltype(element)[count]);
+    widened(wide.get());
+    copy(wide.get(), way);
+  };
+  // Tensor::to() makes float of it first, too.
+  if (type == c10::ScalarType::ComplexDouble) return by_way_of(double{}, c10::ScalarType::Double);
   if (c10::isFloatingType(type) || c10::isComplexType(type)) {
-    double wide[kConvertBlock];
-    widened(wide);
-    copy(wide, c10::ScalarType::Double);
-  } else {
-    std::int64_t wide[kConvertBlock];
-    widened(wide);
-    copy(wide, c10::ScalarType::Long);
+    return by_way_of(float{}, c10::ScalarType::Float);
   }
+  by_way_of(std::int64_t{}, c10::ScalarType::Long);
 }
 
 }  // namespace torch_npy::detail
@@ -1024,7 +1042,7 @@ inline Error header_too_large(std::uint64_t characters, std::uint64_t limit) {
 inline HeaderExtent parse_prefix(const void* data, std::size_t size,
                                  std::uint64_t max_header_size) {
   const auto* bytes = static_cast<const unsigned char*>(data);
-  if (std::memcmp(bytes, kMagic, (std::min)(size, kMagicSize)) != 0) {
+  if (size != 0 && std::memcmp(bytes, kMagic, (std::min)(size, kMagicSize)) != 0) {
     std::string reason = "not an .npy file: it starts with " +
                          shown({static_cast<const char*>(data), (std::min)(size, kMagicSize)}) +
                          " instead of \"\\x93NUMPY\"";
@@ -1213,6 +1231,11 @@ inline Header parse_text(const void* data, const HeaderExtent& extent,
                          std::uint64_t max_header_size) {
   const std::string_view text(static_cast<const char*>(data) + extent.prefix,
                               static_cast<std::size_t>(extent.text));
+  if (const std::size_t zero = text.find('\0'); zero != text.npos) {
+    const std::uint64_t at = extent.prefix + zero;
+    throw Error(ErrorCode::BadHeader, "bad header: a zero byte (byte " + std::to_string(at) + ")",
+                at);
+  }
   if (extent.version == 3) {
     std::uint64_t characters = 0;
     for (std::string_view left = text; !left.empty(); ++characters) {
@@ -1348,6 +1371,14 @@ inline Descriptor open_descriptor(const std::filesystem::path& path, int flags, 
   return Descriptor(fd);
 }
 
+/// Refuses paths that the system would take for others.
+inline void require_path(const std::filesystem::path& path) {
+  if (path.empty()) throw Error(ErrorCode::NotFound, "the path is empty");
+  if (path.native().find('\0') != std::filesystem::path::string_type::npos) {
+    throw Error(ErrorCode::InvalidArgument, "the path holds a zero byte");
+  }
+}
+
 inline const char* kind_of_file(mode_t mode) {
   if (S_ISDIR(mode)) return "a directory";
   if (S_ISFIFO(mode)) return "a FIFO";
@@ -1359,10 +1390,10 @@ inline const char* kind_of_file(mode_t mode) {
 /// from several threads at once is fine.
 class File {
  public:
-  explicit File(const std::filesystem::path& path)
-      // O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
-      : fd_(open_descriptor(path, O_RDONLY | O_NONBLOCK)) {
-    if (path.empty()) throw Error(ErrorCode::NotFound, "cannot open \"\": the path is empty");
+  explicit File(const std::filesystem::path& path) {
+    require_path(path);
+    // O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
+    fd_ = open_descriptor(path, O_RDONLY | O_NONBLOCK);
     if (fd_.get() == -1) throw_errno("cannot open", errno);
   }
 
@@ -1473,6 +1504,7 @@ inline void advise_huge_pages(void*, std::size_t) {}
 class AtomicFile {
  public:
   explicit AtomicFile(const std::filesystem::path& path) : target_(resolved(path)) {
+    require_path(path);
     struct stat status;
     const bool exists = ::stat(target_.c_str(), &status) == 0;
     if (exists && !S_ISREG(status.st_mode)) {
@@ -1493,7 +1525,7 @@ class AtomicFile {
       temporary_.clear();
       throw_errno("cannot create a file in this folder", error);
     }
-    if (exists) ::fchmod(fd_.get(), status.st_mode & 07777);
+    if (exists) ::fchmod(fd_.get(), status.st_mode & 0777);
   }
 
   AtomicFile(const AtomicFile&) = delete;
@@ -1627,11 +1659,42 @@ inline Header read_header(const std::filesystem::path& path,
 #include <c10/core/TensorOptions.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
 namespace torch_npy::detail {
+
+/// Refuses a tensor whose elements do not lie in memory one by one; `call` names who needs them.
+inline void require_data(const at::Tensor& tensor, const char* call) {
+  const bool is_dense = tensor.defined() && !tensor.is_nested() &&
+                        tensor.layout() == c10::kStrided && !tensor.is_meta() &&
+                        !tensor._is_zerotensor();
+  if (is_dense && (tensor.numel() == 0 || tensor.storage().nbytes() != 0)) return;
+  throw Error(ErrorCode::InvalidArgument,
+              std::string(call) + " takes dense tensors that have data");
+}
+
+/// True when no two elements share memory: every axis steps past all that the axes of smaller
+/// strides span. A view whose axes interleave in another way counts as overlapping.
+inline bool is_free_of_overlap(const at::Tensor& tensor) {
+  if (tensor.numel() == 0) return true;
+  std::vector<std::pair<std::int64_t, std::int64_t>> axes;  // stride and length
+  for (std::int64_t axis = 0; axis < tensor.dim(); ++axis) {
+    if (tensor.size(axis) > 1) axes.emplace_back(tensor.stride(axis), tensor.size(axis));
+  }
+  std::sort(axes.begin(), axes.end());
+  std::int64_t last = 0;
+  for (const auto& [stride, length] : axes) {
+    if (stride <= last) return false;
+    last += stride * (length - 1);
+  }
+  return true;
+}
 
 /// A tensor over `bytes` bytes of a mapped file, which goes when the last tensor on it goes. The
 /// storage is an ordinary one: resize_() may replace it, which it refuses on a from_blob tensor.
@@ -1681,7 +1744,6 @@ inline at::Tensor empty_host(std::size_t bytes, c10::ScalarType type, at::IntArr
 #include <cstddef>
 #include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -1728,8 +1790,8 @@ void for_each_index(std::size_t count, std::size_t threads, const Job& job) {
   others.reserve((std::min)(threads, count) - 1);
   try {
     while (others.size() < others.capacity()) others.emplace_back(work);
-  } catch (const std::system_error&) {
-    // No more threads to be had: those there are do it all.
+  } catch (const std::exception&) {
+    // No more threads to be had, or no memory for one: those there are do it all.
   }
   work();
   for (std::thread& other : others) other.join();
@@ -1747,6 +1809,7 @@ void for_each_index(std::size_t count, std::size_t threads, const Job& job) {
 
 #include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
+#include <c10/util/Exception.h>
 #include <torch/arg.h>
 
 #include <algorithm>
@@ -1830,13 +1893,22 @@ struct LoadPlan {
   std::size_t bytes = 0;              ///< of the tensor
 
   std::size_t item_size() const { return static_cast<std::size_t>(dtype.item_size); }
-  bool converts() const { return stored != type || (dtype.kind == 'u' && !scalar_type_of(dtype)); }
+  bool converts() const { return stored != type || !is_native(); }
   bool in_one_run() const { return run == count; }
+  /// Whether this LibTorch has a dtype for the items at all.
+  bool is_native() const { return !is_wide_unsigned(dtype) || scalar_type_of(dtype); }
 };
 
-/// Refuses what has no plain elements to fill: quantized and undefined types.
+/// Refuses what has no plain elements to fill: quantized types, undefined and unknown ones.
 inline void require_plain(const std::optional<c10::ScalarType>& type, const char* option) {
-  if (type && (*type == c10::ScalarType::Undefined || c10::isQIntType(*type))) {
+  if (!type) return;
+  bool plain = !c10::isQIntType(*type);
+  try {
+    (void)c10::elementSize(*type);
+  } catch (const c10::Error&) {
+    plain = false;
+  }
+  if (!plain) {
     throw Error(ErrorCode::InvalidArgument,
                 std::string(option) + " cannot be " + c10::toString(*type));
   }
@@ -1979,12 +2051,14 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/Device.h>
+#include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <exception>
 #include <filesystem>
 #include <istream>
 #include <memory>
@@ -2037,10 +2111,15 @@ class StreamSource {
   /// The next `size` bytes, or what there is before the end. They come straight from the buffer:
   /// the stream's own read() would throw what its exceptions() mask says.
   std::size_t take(void* out, std::size_t size) const {
-    const auto got =
-        stream_.rdbuf()->sgetn(static_cast<char*>(out), static_cast<std::streamsize>(size));
-    position_ += static_cast<std::uint64_t>(got);
-    return static_cast<std::size_t>(got);
+    try {
+      const auto got =
+          stream_.rdbuf()->sgetn(static_cast<char*>(out), static_cast<std::streamsize>(size));
+      position_ += static_cast<std::uint64_t>(got);
+      return static_cast<std::size_t>(got);
+    } catch (const std::exception& error) {
+      throw Error(ErrorCode::Io, std::string("the stream cannot be read: ") + error.what(),
+                  position_);
+    }
   }
 
   void read(void* out, std::size_t size, std::uint64_t offset) const {
@@ -2054,13 +2133,21 @@ class StreamSource {
 
   /// Bytes from the first one on, where the stream can tell; else as many as can be.
   std::uint64_t size() const {
+    const std::streampos none(-1);
     std::streambuf& buffer = *stream_.rdbuf();
-    const auto here = buffer.pubseekoff(0, std::ios::cur, std::ios::in);
-    if (here == std::streampos(-1)) return UINT64_MAX;
-    const auto end = buffer.pubseekoff(0, std::ios::end, std::ios::in);
-    buffer.pubseekpos(here, std::ios::in);
-    if (end == std::streampos(-1)) return UINT64_MAX;
-    return position_ + static_cast<std::uint64_t>(end - here);
+    std::streampos here(none);
+    std::streampos end(none);
+    try {
+      here = buffer.pubseekoff(0, std::ios::cur, std::ios::in);
+      if (here != none) end = buffer.pubseekoff(0, std::ios::end, std::ios::in);
+      if (end != none && buffer.pubseekpos(here, std::ios::in) == none) {
+        throw Error(ErrorCode::Io,
+                    "the stream cannot be read: it does not go back to where it stood");
+      }
+    } catch (const std::ios_base::failure&) {
+      return UINT64_MAX;  // a stream that cannot seek may say so like this
+    }
+    return end == none ? UINT64_MAX : position_ + static_cast<std::uint64_t>(end - here);
   }
 
  private:
@@ -2244,21 +2331,22 @@ inline void refuse_mmap(const LoadOptions& options) {
 
 /// Loads into a tensor that is there already, contiguous or not, on any device; straight into its
 /// memory where it lies on the host in the order of the file. Shape and dtype must be those of the
-/// file: what differs is an Error (Mismatch) before anything is written. dtype() permits another
-/// dtype, and must name that of `out`. device() has no meaning here. Where reading fails half-way,
-/// `out` holds part of the new values. Not recorded by autograd.
+/// file: another one is an Error (Mismatch) before anything is written. dtype() permits another
+/// dtype, and must name that of `out`. A tensor whose elements share memory is an Error
+/// (InvalidArgument). device() has no meaning here. Where reading fails half-way, or a value does
+/// not fit, `out` holds part of the new values. Autograd does not record it, but knows that `out`
+/// changed.
 inline void load_into(const at::Tensor& out, const std::filesystem::path& path,
                       const LoadOptions& options = {}) {
   detail::with_path(path, [&] {
-    if (!out.defined() || out.layout() != c10::kStrided) {
-      throw Error(ErrorCode::InvalidArgument, "load_into() needs a dense tensor to fill");
+    detail::require_data(out, "load_into()");
+    if (!detail::is_free_of_overlap(out)) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "load_into() a tensor whose elements share memory: clone() it first");
     }
-    for (std::int64_t axis = 0; axis < out.dim(); ++axis) {
-      if (out.size(axis) > 1 && out.stride(axis) == 0) {
-        throw Error(
-            ErrorCode::InvalidArgument,
-            "load_into() an expanded tensor, whose elements share memory: clone() it first");
-      }
+    if (out.is_inference() && !c10::InferenceMode::is_enabled()) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "load_into() an inference tensor outside InferenceMode");
     }
     const detail::File file(path);
     detail::FileStart start;
@@ -2280,8 +2368,8 @@ inline void load_into(const at::Tensor& out, const std::filesystem::path& path,
     const bool as_in_file = out.device().is_cpu() && !out.is_conj() && !out.is_neg() &&
                             out.strides() == at::IntArrayRef(plan.strides);
     if (as_in_file) {
+      out.unsafeGetTensorImpl()->bump_version();  // first: a failure may come after some writing
       detail::fill(detail::FileSource{file, start}, plan, out.data_ptr(), options.threads());
-      out.unsafeGetTensorImpl()->bump_version();
     } else {
       out.copy_(detail::load_file(file, start, plan, options), options.pinned_memory());
     }
@@ -2296,8 +2384,12 @@ inline void load_into(const at::Tensor& out, const std::filesystem::path& path,
   detail::require_device(options.device());
   const std::size_t threads =
       options.threads() != 0 ? options.threads() : 4 * detail::processor_count();
+  // Few large files are each read by several.
+  const std::size_t readers =
+      options.threads() != 0 ? options.threads() : detail::processor_count();
   LoadOptions one = options;
-  one.device(c10::kCPU).threads(paths.size() < threads ? 0 : 1);
+  one.device(c10::kCPU).threads(
+      (std::max)(readers / (std::max)(paths.size(), std::size_t{1}), std::size_t{1}));
   std::vector<at::Tensor> tensors(paths.size());
   detail::for_each_index(paths.size(), threads,
                          [&](std::size_t i) { tensors[i] = load(paths[i], one); });
@@ -2321,6 +2413,7 @@ inline void load_into(const at::Tensor& out, const std::filesystem::path& path,
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <filesystem>
 #include <ostream>
 #include <string>
@@ -2353,8 +2446,10 @@ struct Saved {
   at::Tensor data;
 
   explicit Saved(const at::Tensor& tensor) {
-    if (!tensor.defined() || tensor.layout() != c10::kStrided || tensor.is_meta()) {
-      throw Error(ErrorCode::InvalidArgument, "only a dense tensor with data can be saved");
+    require_data(tensor, "save()");
+    if (tensor.dim() > static_cast<std::int64_t>(kMaxRank)) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "NumPy has no arrays of more than " + std::to_string(kMaxRank) + " dimensions");
     }
     const auto dtype = dtype_of(tensor.scalar_type());
     if (!dtype) {
@@ -2383,7 +2478,8 @@ struct Saved {
 /// the old file or the new one. It is written beside the target, which takes a writable folder and
 /// the room for both files. A symbolic link is followed; an existing file's permissions are kept,
 /// its owner and other hard links are not. Throws Error (Io, NotFound, UnsupportedDtype,
-/// InvalidArgument). Safe from any thread.
+/// InvalidArgument); nothing else but std::bad_alloc and what LibTorch throws for want of memory.
+/// Safe from any thread.
 inline void save(const std::filesystem::path& path, const at::Tensor& tensor,
                  const SaveOptions& options = {}) {
   detail::with_path(path, [&] {
@@ -2395,13 +2491,17 @@ inline void save(const std::filesystem::path& path, const at::Tensor& tensor,
   });
 }
 
-/// Writes the same bytes to a stream, behind what is there. Throws Error (Io) when the stream
-/// fails.
+/// Writes the same bytes to a stream, behind what is there. Throws Error (Io) when the stream takes
+/// less; what it takes into its buffer and cannot pass on shows when it is flushed.
 inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptions& = {}) {
   const detail::Saved saved(tensor);
   const auto put = [&](const void* data, std::size_t size) {
     const auto length = static_cast<std::streamsize>(size);
-    return stream.rdbuf()->sputn(static_cast<const char*>(data), length) == length;
+    try {
+      return stream.rdbuf()->sputn(static_cast<const char*>(data), length) == length;
+    } catch (const std::exception& error) {
+      throw Error(ErrorCode::Io, std::string("the stream cannot be written to: ") + error.what());
+    }
   };
   if (!stream || stream.rdbuf() == nullptr || !put(saved.header.data(), saved.header.size()) ||
       !put(saved.data.data_ptr(), saved.data.nbytes())) {

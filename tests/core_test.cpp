@@ -1,5 +1,6 @@
 // The core and io tiers: builds and runs without LibTorch.
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -224,6 +225,9 @@ TEST_CASE("an error tells file, reason and byte", "[error]") {
   CHECK(there.code() == ErrorCode::BadHeader);
   CHECK(there.offset() == 7);
   static_assert(std::is_nothrow_copy_constructible_v<Error>);
+  Error source(ErrorCode::Io, "x", 1);
+  const Error taken = std::move(source);
+  CHECK(source.path().empty());  // NOLINT(bugprone-use-after-move): it is a copy
 }
 
 TEST_CASE("read_header reads from a file, small or with a giant header", "[file]") {
@@ -269,6 +273,9 @@ TEST_CASE("what is no regular file is refused, and nobody waits for it", "[file]
   CHECK(code(folder.path()) == ErrorCode::Io);
   CHECK(code("/dev/null") == ErrorCode::Io);
   CHECK(code("") == ErrorCode::NotFound);
+  CHECK(code(std::string("a\0.npy", 6)) == ErrorCode::InvalidArgument);
+  CHECK(error_of([] { detail::AtomicFile file(std::string("a\0.npy", 6)); }).code() ==
+        ErrorCode::InvalidArgument);
   CHECK_THAT(error_of([] { read_header(""); }).what(), says("the path is empty"));
   const auto fifo = folder / "fifo.npy";
   REQUIRE(::mkfifo(fifo.c_str(), 0600) == 0);
@@ -356,6 +363,18 @@ TEST_CASE("every index is called once, on as many threads as asked for", "[paral
       CHECK(std::all_of(calls.begin(), calls.end(), [](const auto& n) { return n == 1; }));
     }
   }
+}
+
+TEST_CASE("where a thread cannot be started the others do its work", "[parallel]") {
+  struct rlimit before;
+  ::getrlimit(RLIMIT_NPROC, &before);
+  struct rlimit none = before;
+  none.rlim_cur = 0;  // root is not held to it: then this shows that nothing breaks
+  ::setrlimit(RLIMIT_NPROC, &none);
+  std::atomic<int> calls{0};
+  torch_npy::detail::for_each_index(100, 8, [&](std::size_t) { ++calls; });
+  ::setrlimit(RLIMIT_NPROC, &before);
+  CHECK(calls == 100);
 }
 
 TEST_CASE("of several failures the first index is heard, and work ends", "[parallel]") {

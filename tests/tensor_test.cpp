@@ -9,6 +9,7 @@
 #endif
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/_efficientzerotensor.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
@@ -436,6 +437,19 @@ TEST_CASE("wide unsigned integers convert, checked, on every LibTorch", "[dtype]
   // Rounds once: by way of double this would become 2^63.
   path = file("'<u8'", bytes_of(std::vector<std::uint64_t>{0, (1ull << 63) + (1ull << 39) + 1}));
   CHECK(as(path, at::kFloat)[1].item<float>() == 9223373136366403584.0f);
+  CHECK(as(path, at::kComplexFloat)[1].item<c10::complex<float>>().real() ==
+        9223373136366403584.0f);
+  // As to() has it: by way of float this rounds up.
+  path = file("'<u8'", bytes_of(std::vector<std::uint64_t>{0, 9259401383629553665ull}));
+  CHECK(as(path, at::kBFloat16)[1].item<float>() == 9295429630892703744.0f);
+#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 3)
+  path = write_bytes(folder / "v.npy", npy(header_text("'|V8'", "(1,)"),
+                                           bytes_of(std::vector<std::uint64_t>{1ull << 63})));
+  const auto named = LoadOptions().void_as(at::kUInt64);
+  CHECK(bytes_of(load(path, named)) == bytes_of(std::vector<std::uint64_t>{1ull << 63}));
+  CHECK(error_of([&] { (void)load(path, LoadOptions(named).dtype(at::kLong)); }).code() ==
+        ErrorCode::Mismatch);
+#endif
   // Many blocks, several threads.
   std::vector<std::uint32_t> many(3000000);
   for (std::size_t i = 0; i < many.size(); ++i) many[i] = static_cast<std::uint32_t>(i);
@@ -612,6 +626,73 @@ TEST_CASE("streams: several arrays one after another, and pipes", "[stream]") {
   CHECK(error_of([&] { save(nowhere, a); }).code() == ErrorCode::Io);
 }
 
+TEST_CASE("a stream that throws is an Error, one that cannot seek is read", "[stream]") {
+  struct Buffer : std::stringbuf {
+    using std::stringbuf::stringbuf;
+    bool seek_throws = false;
+    bool seek_back_fails = false;
+    bool read_throws = false;
+    bool write_throws = false;
+    pos_type seekoff(off_type offset, std::ios::seekdir way, std::ios::openmode which) override {
+      if (seek_throws) throw std::ios_base::failure("no random access");
+      return std::stringbuf::seekoff(offset, way, which);
+    }
+    pos_type seekpos(pos_type position, std::ios::openmode which) override {
+      return seek_back_fails ? pos_type(-1) : std::stringbuf::seekpos(position, which);
+    }
+    std::streamsize xsgetn(char* out, std::streamsize size) override {
+      if (read_throws) throw std::runtime_error("a broken disk");
+      return std::stringbuf::xsgetn(out, size);
+    }
+    std::streamsize xsputn(const char* data, std::streamsize size) override {
+      if (write_throws) throw std::runtime_error("a full disk");
+      return std::stringbuf::xsputn(data, size);
+    }
+  };
+  const at::Tensor want = at::arange(6);
+  std::ostringstream out;
+  save(out, want);
+  Buffer buffer(out.str());
+  std::iostream stream(&buffer);
+  buffer.seek_throws = true;
+  CHECK(at::equal(load(stream), want));
+  buffer.str(out.str());
+  buffer.seek_throws = false;
+  buffer.seek_back_fails = true;
+  CHECK(error_of([&] { (void)load(stream); }).code() == ErrorCode::Io);
+  buffer.seek_back_fails = false;
+  buffer.read_throws = true;
+  const Error error = error_of([&] { (void)load(stream); });
+  CHECK(error.code() == ErrorCode::Io);
+  CHECK_THAT(error.what(), says("a broken disk"));
+  buffer.write_throws = true;
+  CHECK_THAT(error_of([&] { save(stream, want); }).what(), says("a full disk"));
+
+  const Folder folder;
+  std::ifstream directory(folder.path());  // opens, and throws when it is read
+  CHECK(error_of([&] { (void)load(directory); }).code() == ErrorCode::Io);
+}
+
+TEST_CASE("tensors without elements in memory are refused", "[save][load_into]") {
+  const Folder folder;
+  const auto path = write_floats(folder / "a.npy", 2, 3);
+  at::Tensor freed = at::zeros({2, 3});
+  freed.storage().unsafeGetStorageImpl()->set_data_ptr(at::DataPtr());
+  freed.storage().unsafeGetStorageImpl()->set_nbytes(0);
+  for (const at::Tensor& tensor :
+       {at::Tensor(), at::empty({2, 3}, at::kMeta), at::_efficientzerotensor({2, 3}, at::kFloat),
+        freed, at::zeros({2, 3}).to_sparse()}) {
+    CHECK(error_of([&] { load_into(tensor, path); }).code() == ErrorCode::InvalidArgument);
+    CHECK(error_of([&] { save(folder / "b.npy", tensor); }).code() == ErrorCode::InvalidArgument);
+    std::ostringstream stream;
+    CHECK(error_of([&] { save(stream, tensor); }).code() == ErrorCode::InvalidArgument);
+  }
+  CHECK(error_of([&] { save(folder / "b.npy", at::ones(Shape(65, 1))); }).code() ==
+        ErrorCode::InvalidArgument);
+  save(folder / "64.npy", at::ones(Shape(64, 1)));
+  CHECK(load(folder / "64.npy").dim() == 64);
+}
+
 TEST_CASE("load_into fills what is there, or leaves it alone", "[load_into]") {
   const Folder folder;
   const auto path = write_floats(folder / "a.npy", 4, 6);
@@ -655,8 +736,34 @@ TEST_CASE("load_into fills what is there, or leaves it alone", "[load_into]") {
   }
   at::Tensor nothing;
   CHECK(error_of([&] { load_into(nothing, path); }).code() == ErrorCode::InvalidArgument);
-  at::Tensor overlapping = at::zeros({1}).expand({4, 6});
-  CHECK(error_of([&] { load_into(overlapping, path); }).code() == ErrorCode::InvalidArgument);
+  for (const at::Tensor& overlapping :
+       {at::zeros({1}).expand({4, 6}), at::zeros({24}).as_strided({4, 6}, {1, 1}),
+        at::zeros({9}).unfold(0, 6, 1)}) {
+    CHECK(error_of([&] { load_into(overlapping, path); }).code() == ErrorCode::InvalidArgument);
+    CHECK(overlapping.count_nonzero().item<std::int64_t>() == 0);
+  }
+  const at::Tensor inference = [] {
+    const c10::InferenceMode guard;
+    return at::zeros({4, 6});
+  }();
+  CHECK(error_of([&] { load_into(inference, path); }).code() == ErrorCode::InvalidArgument);
+  CHECK(inference.count_nonzero().item<std::int64_t>() == 0);
+  {
+    const c10::InferenceMode guard;
+    load_into(inference, path);
+    CHECK(at::equal(inference, want));
+  }
+
+  // A value that does not fit shows after others were written: autograd has to hear of those.
+  std::vector<std::uint64_t> values(40000, 1);
+  values.back() = UINT64_MAX;
+  const auto large =
+      write_bytes(folder / "u8.npy", npy(header_text("'<u8'", "(40000,)"), bytes_of(values)));
+  at::Tensor longs = at::zeros({40000}, at::kLong);
+  const auto before = longs._version();
+  CHECK(error_of([&] { load_into(longs, large, LoadOptions().dtype(at::kLong)); }).code() ==
+        ErrorCode::Mismatch);
+  CHECK(longs._version() > before);
 }
 
 TEST_CASE("load_all keeps the order, and names the file that fails", "[load_all]") {

@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
+#include <memory>
 #include <string>
 
 #include <torch_npy/dtype.hpp>
@@ -115,22 +115,28 @@ inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, 
                                                    c10::toString(type));
     }
   };
-  if (dtype.kind != 'u' || dtype.item_size == 1) return copy(in, stored);
+  // Raw bytes may have been named unsigned integers by void_as().
+  const auto stored_dtype = dtype_of(stored);
+  if (!is_wide_unsigned(dtype) && !(stored_dtype && is_wide_unsigned(*stored_dtype))) {
+    return copy(in, stored);
+  }
   const auto widened = [&](auto* to) {
     widen(in, dtype.item_size, to, count, largest_integer(type));
   };
   if (type == c10::ScalarType::Long) return widened(static_cast<std::int64_t*>(out));
   if (type == c10::ScalarType::Float) return widened(static_cast<float*>(out));
   if (type == c10::ScalarType::Double) return widened(static_cast<double*>(out));
+  const auto by_way_of = [&](auto element, c10::ScalarType way) {
+    const std::unique_ptr<decltype(element)[]> wide(new decltype(element)[count]);
+    widened(wide.get());
+    copy(wide.get(), way);
+  };
+  // Tensor::to() makes float of it first, too.
+  if (type == c10::ScalarType::ComplexDouble) return by_way_of(double{}, c10::ScalarType::Double);
   if (c10::isFloatingType(type) || c10::isComplexType(type)) {
-    double wide[kConvertBlock];
-    widened(wide);
-    copy(wide, c10::ScalarType::Double);
-  } else {
-    std::int64_t wide[kConvertBlock];
-    widened(wide);
-    copy(wide, c10::ScalarType::Long);
+    return by_way_of(float{}, c10::ScalarType::Float);
   }
+  by_way_of(std::int64_t{}, c10::ScalarType::Long);
 }
 
 }  // namespace torch_npy::detail

@@ -120,19 +120,18 @@ inline std::optional<DType> parse_type_string(std::string_view text) {
     case 'f': known = one_of({2, 4, 8, 16}); break;
     case 'c': known = one_of({8, 16, 32}); break;
     case 'S':
-    case 'V': known = true; break;
+    case 'V': known = sized; break;
     case 'U':
-      known = dtype.item_size <= kMaxItemSize / 4;
+      known = sized && dtype.item_size <= kMaxItemSize / 4;
       dtype.item_size *= 4;
       break;
     case 'O':
-      known = !sized || one_of({4, 8});
+      known = !sized || one_of({4, 8});  // NumPy writes '|O'
       dtype.item_size = 8;
       break;
     case 'm':
     case 'M':
-      known = !sized || one_of({8});
-      dtype.item_size = 8;
+      known = one_of({8});
       if (at != end) {
         if (end - at < 3 || *at != '[' || end[-1] != ']') return std::nullopt;
         dtype.unit.assign(at + 1, end - 1);

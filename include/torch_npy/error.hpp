@@ -38,6 +38,10 @@ class Error : public std::runtime_error {
         code_(code),
         offset_(offset) {}
 
+  // No moves: one that was moved from could not answer.
+  Error(const Error&) = default;
+  Error& operator=(const Error&) = default;
+
   ErrorCode code() const noexcept { return code_; }
 
   /// The file concerned; empty for streams and memory.

@@ -63,6 +63,14 @@ inline Descriptor open_descriptor(const std::filesystem::path& path, int flags, 
   return Descriptor(fd);
 }
 
+/// Refuses paths that the system would take for others.
+inline void require_path(const std::filesystem::path& path) {
+  if (path.empty()) throw Error(ErrorCode::NotFound, "the path is empty");
+  if (path.native().find('\0') != std::filesystem::path::string_type::npos) {
+    throw Error(ErrorCode::InvalidArgument, "the path holds a zero byte");
+  }
+}
+
 inline const char* kind_of_file(mode_t mode) {
   if (S_ISDIR(mode)) return "a directory";
   if (S_ISFIFO(mode)) return "a FIFO";
@@ -74,10 +82,10 @@ inline const char* kind_of_file(mode_t mode) {
 /// from several threads at once is fine.
 class File {
  public:
-  explicit File(const std::filesystem::path& path)
-      // O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
-      : fd_(open_descriptor(path, O_RDONLY | O_NONBLOCK)) {
-    if (path.empty()) throw Error(ErrorCode::NotFound, "cannot open \"\": the path is empty");
+  explicit File(const std::filesystem::path& path) {
+    require_path(path);
+    // O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
+    fd_ = open_descriptor(path, O_RDONLY | O_NONBLOCK);
     if (fd_.get() == -1) throw_errno("cannot open", errno);
   }
 
@@ -188,6 +196,7 @@ inline void advise_huge_pages(void*, std::size_t) {}
 class AtomicFile {
  public:
   explicit AtomicFile(const std::filesystem::path& path) : target_(resolved(path)) {
+    require_path(path);
     struct stat status;
     const bool exists = ::stat(target_.c_str(), &status) == 0;
     if (exists && !S_ISREG(status.st_mode)) {
@@ -208,7 +217,7 @@ class AtomicFile {
       temporary_.clear();
       throw_errno("cannot create a file in this folder", error);
     }
-    if (exists) ::fchmod(fd_.get(), status.st_mode & 07777);
+    if (exists) ::fchmod(fd_.get(), status.st_mode & 0777);
   }
 
   AtomicFile(const AtomicFile&) = delete;

@@ -87,7 +87,7 @@ inline Error header_too_large(std::uint64_t characters, std::uint64_t limit) {
 inline HeaderExtent parse_prefix(const void* data, std::size_t size,
                                  std::uint64_t max_header_size) {
   const auto* bytes = static_cast<const unsigned char*>(data);
-  if (std::memcmp(bytes, kMagic, (std::min)(size, kMagicSize)) != 0) {
+  if (size != 0 && std::memcmp(bytes, kMagic, (std::min)(size, kMagicSize)) != 0) {
     std::string reason = "not an .npy file: it starts with " +
                          shown({static_cast<const char*>(data), (std::min)(size, kMagicSize)}) +
                          " instead of \"\\x93NUMPY\"";
@@ -276,6 +276,11 @@ inline Header parse_text(const void* data, const HeaderExtent& extent,
                          std::uint64_t max_header_size) {
   const std::string_view text(static_cast<const char*>(data) + extent.prefix,
                               static_cast<std::size_t>(extent.text));
+  if (const std::size_t zero = text.find('\0'); zero != text.npos) {
+    const std::uint64_t at = extent.prefix + zero;
+    throw Error(ErrorCode::BadHeader, "bad header: a zero byte (byte " + std::to_string(at) + ")",
+                at);
+  }
   if (extent.version == 3) {
     std::uint64_t characters = 0;
     for (std::string_view left = text; !left.empty(); ++characters) {

@@ -270,7 +270,8 @@ class LiteralReader {
     const char* const begin = at_ + 1;
     const char quote = *at_;
     const char* at = begin;
-    while (at != end_ && *at != quote && *at != '\\' && *at >= ' ') ++at;  // char may be signed
+    // As signed: what is not ASCII is negative.
+    while (at != end_ && *at != quote && *at != '\\' && static_cast<signed char>(*at) >= ' ') ++at;
     at_ = at;
     const bool plain = at != end_ && *at == quote;
     if (!plain) {

@@ -4,12 +4,14 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/Device.h>
+#include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <exception>
 #include <filesystem>
 #include <istream>
 #include <memory>
@@ -71,10 +73,15 @@ class StreamSource {
   /// The next `size` bytes, or what there is before the end. They come straight from the buffer:
   /// the stream's own read() would throw what its exceptions() mask says.
   std::size_t take(void* out, std::size_t size) const {
-    const auto got =
-        stream_.rdbuf()->sgetn(static_cast<char*>(out), static_cast<std::streamsize>(size));
-    position_ += static_cast<std::uint64_t>(got);
-    return static_cast<std::size_t>(got);
+    try {
+      const auto got =
+          stream_.rdbuf()->sgetn(static_cast<char*>(out), static_cast<std::streamsize>(size));
+      position_ += static_cast<std::uint64_t>(got);
+      return static_cast<std::size_t>(got);
+    } catch (const std::exception& error) {
+      throw Error(ErrorCode::Io, std::string("the stream cannot be read: ") + error.what(),
+                  position_);
+    }
   }
 
   void read(void* out, std::size_t size, std::uint64_t offset) const {
@@ -88,13 +95,21 @@ class StreamSource {
 
   /// Bytes from the first one on, where the stream can tell; else as many as can be.
   std::uint64_t size() const {
+    const std::streampos none(-1);
     std::streambuf& buffer = *stream_.rdbuf();
-    const auto here = buffer.pubseekoff(0, std::ios::cur, std::ios::in);
-    if (here == std::streampos(-1)) return UINT64_MAX;
-    const auto end = buffer.pubseekoff(0, std::ios::end, std::ios::in);
-    buffer.pubseekpos(here, std::ios::in);
-    if (end == std::streampos(-1)) return UINT64_MAX;
-    return position_ + static_cast<std::uint64_t>(end - here);
+    std::streampos here(none);
+    std::streampos end(none);
+    try {
+      here = buffer.pubseekoff(0, std::ios::cur, std::ios::in);
+      if (here != none) end = buffer.pubseekoff(0, std::ios::end, std::ios::in);
+      if (end != none && buffer.pubseekpos(here, std::ios::in) == none) {
+        throw Error(ErrorCode::Io,
+                    "the stream cannot be read: it does not go back to where it stood");
+      }
+    } catch (const std::ios_base::failure&) {
+      return UINT64_MAX;  // a stream that cannot seek may say so like this
+    }
+    return end == none ? UINT64_MAX : position_ + static_cast<std::uint64_t>(end - here);
   }
 
  private:
@@ -278,21 +293,22 @@ inline void refuse_mmap(const LoadOptions& options) {
 
 /// Loads into a tensor that is there already, contiguous or not, on any device; straight into its
 /// memory where it lies on the host in the order of the file. Shape and dtype must be those of the
-/// file: what differs is an Error (Mismatch) before anything is written. dtype() permits another
-/// dtype, and must name that of `out`. device() has no meaning here. Where reading fails half-way,
-/// `out` holds part of the new values. Not recorded by autograd.
+/// file: another one is an Error (Mismatch) before anything is written. dtype() permits another
+/// dtype, and must name that of `out`. A tensor whose elements share memory is an Error
+/// (InvalidArgument). device() has no meaning here. Where reading fails half-way, or a value does
+/// not fit, `out` holds part of the new values. Autograd does not record it, but knows that `out`
+/// changed.
 inline void load_into(const at::Tensor& out, const std::filesystem::path& path,
                       const LoadOptions& options = {}) {
   detail::with_path(path, [&] {
-    if (!out.defined() || out.layout() != c10::kStrided) {
-      throw Error(ErrorCode::InvalidArgument, "load_into() needs a dense tensor to fill");
+    detail::require_data(out, "load_into()");
+    if (!detail::is_free_of_overlap(out)) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "load_into() a tensor whose elements share memory: clone() it first");
     }
-    for (std::int64_t axis = 0; axis < out.dim(); ++axis) {
-      if (out.size(axis) > 1 && out.stride(axis) == 0) {
-        throw Error(
-            ErrorCode::InvalidArgument,
-            "load_into() an expanded tensor, whose elements share memory: clone() it first");
-      }
+    if (out.is_inference() && !c10::InferenceMode::is_enabled()) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "load_into() an inference tensor outside InferenceMode");
     }
     const detail::File file(path);
     detail::FileStart start;
@@ -314,8 +330,8 @@ inline void load_into(const at::Tensor& out, const std::filesystem::path& path,
     const bool as_in_file = out.device().is_cpu() && !out.is_conj() && !out.is_neg() &&
                             out.strides() == at::IntArrayRef(plan.strides);
     if (as_in_file) {
+      out.unsafeGetTensorImpl()->bump_version();  // first: a failure may come after some writing
       detail::fill(detail::FileSource{file, start}, plan, out.data_ptr(), options.threads());
-      out.unsafeGetTensorImpl()->bump_version();
     } else {
       out.copy_(detail::load_file(file, start, plan, options), options.pinned_memory());
     }
@@ -330,8 +346,12 @@ inline void load_into(const at::Tensor& out, const std::filesystem::path& path,
   detail::require_device(options.device());
   const std::size_t threads =
       options.threads() != 0 ? options.threads() : 4 * detail::processor_count();
+  // Few large files are each read by several.
+  const std::size_t readers =
+      options.threads() != 0 ? options.threads() : detail::processor_count();
   LoadOptions one = options;
-  one.device(c10::kCPU).threads(paths.size() < threads ? 0 : 1);
+  one.device(c10::kCPU).threads(
+      (std::max)(readers / (std::max)(paths.size(), std::size_t{1}), std::size_t{1}));
   std::vector<at::Tensor> tensors(paths.size());
   detail::for_each_index(paths.size(), threads,
                          [&](std::size_t i) { tensors[i] = load(paths[i], one); });

@@ -9,13 +9,44 @@
 #include <c10/core/TensorOptions.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include <torch_npy/file.hpp>
 
 namespace torch_npy::detail {
+
+/// Refuses a tensor whose elements do not lie in memory one by one; `call` names who needs them.
+inline void require_data(const at::Tensor& tensor, const char* call) {
+  const bool is_dense = tensor.defined() && !tensor.is_nested() &&
+                        tensor.layout() == c10::kStrided && !tensor.is_meta() &&
+                        !tensor._is_zerotensor();
+  if (is_dense && (tensor.numel() == 0 || tensor.storage().nbytes() != 0)) return;
+  throw Error(ErrorCode::InvalidArgument,
+              std::string(call) + " takes dense tensors that have data");
+}
+
+/// True when no two elements share memory: every axis steps past all that the axes of smaller
+/// strides span. A view whose axes interleave in another way counts as overlapping.
+inline bool is_free_of_overlap(const at::Tensor& tensor) {
+  if (tensor.numel() == 0) return true;
+  std::vector<std::pair<std::int64_t, std::int64_t>> axes;  // stride and length
+  for (std::int64_t axis = 0; axis < tensor.dim(); ++axis) {
+    if (tensor.size(axis) > 1) axes.emplace_back(tensor.stride(axis), tensor.size(axis));
+  }
+  std::sort(axes.begin(), axes.end());
+  std::int64_t last = 0;
+  for (const auto& [stride, length] : axes) {
+    if (stride <= last) return false;
+    last += stride * (length - 1);
+  }
+  return true;
+}
 
 /// A tensor over `bytes` bytes of a mapped file, which goes when the last tensor on it goes. The
 /// storage is an ordinary one: resize_() may replace it, which it refuses on a from_blob tensor.

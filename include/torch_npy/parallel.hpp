@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -53,8 +52,8 @@ void for_each_index(std::size_t count, std::size_t threads, const Job& job) {
   others.reserve((std::min)(threads, count) - 1);
   try {
     while (others.size() < others.capacity()) others.emplace_back(work);
-  } catch (const std::system_error&) {
-    // No more threads to be had: those there are do it all.
+  } catch (const std::exception&) {
+    // No more threads to be had, or no memory for one: those there are do it all.
   }
   work();
   for (std::thread& other : others) other.join();

@@ -3,6 +3,7 @@
 
 #include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
+#include <c10/util/Exception.h>
 #include <torch/arg.h>
 
 #include <algorithm>
@@ -90,13 +91,22 @@ struct LoadPlan {
   std::size_t bytes = 0;              ///< of the tensor
 
   std::size_t item_size() const { return static_cast<std::size_t>(dtype.item_size); }
-  bool converts() const { return stored != type || (dtype.kind == 'u' && !scalar_type_of(dtype)); }
+  bool converts() const { return stored != type || !is_native(); }
   bool in_one_run() const { return run == count; }
+  /// Whether this LibTorch has a dtype for the items at all.
+  bool is_native() const { return !is_wide_unsigned(dtype) || scalar_type_of(dtype); }
 };
 
-/// Refuses what has no plain elements to fill: quantized and undefined types.
+/// Refuses what has no plain elements to fill: quantized types, undefined and unknown ones.
 inline void require_plain(const std::optional<c10::ScalarType>& type, const char* option) {
-  if (type && (*type == c10::ScalarType::Undefined || c10::isQIntType(*type))) {
+  if (!type) return;
+  bool plain = !c10::isQIntType(*type);
+  try {
+    (void)c10::elementSize(*type);
+  } catch (const c10::Error&) {
+    plain = false;
+  }
+  if (!plain) {
     throw Error(ErrorCode::InvalidArgument,
                 std::string(option) + " cannot be " + c10::toString(*type));
   }

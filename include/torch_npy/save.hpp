@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <filesystem>
 #include <ostream>
 #include <string>
@@ -14,6 +15,7 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/file.hpp>
 #include <torch_npy/header.hpp>
+#include <torch_npy/memory.hpp>
 #include <torch_npy/scalar_type.hpp>
 
 namespace torch_npy {
@@ -44,8 +46,10 @@ struct Saved {
   at::Tensor data;
 
   explicit Saved(const at::Tensor& tensor) {
-    if (!tensor.defined() || tensor.layout() != c10::kStrided || tensor.is_meta()) {
-      throw Error(ErrorCode::InvalidArgument, "only a dense tensor with data can be saved");
+    require_data(tensor, "save()");
+    if (tensor.dim() > static_cast<std::int64_t>(kMaxRank)) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "NumPy has no arrays of more than " + std::to_string(kMaxRank) + " dimensions");
     }
     const auto dtype = dtype_of(tensor.scalar_type());
     if (!dtype) {
@@ -74,7 +78,8 @@ struct Saved {
 /// the old file or the new one. It is written beside the target, which takes a writable folder and
 /// the room for both files. A symbolic link is followed; an existing file's permissions are kept,
 /// its owner and other hard links are not. Throws Error (Io, NotFound, UnsupportedDtype,
-/// InvalidArgument). Safe from any thread.
+/// InvalidArgument); nothing else but std::bad_alloc and what LibTorch throws for want of memory.
+/// Safe from any thread.
 inline void save(const std::filesystem::path& path, const at::Tensor& tensor,
                  const SaveOptions& options = {}) {
   detail::with_path(path, [&] {
@@ -86,13 +91,17 @@ inline void save(const std::filesystem::path& path, const at::Tensor& tensor,
   });
 }
 
-/// Writes the same bytes to a stream, behind what is there. Throws Error (Io) when the stream
-/// fails.
+/// Writes the same bytes to a stream, behind what is there. Throws Error (Io) when the stream takes
+/// less; what it takes into its buffer and cannot pass on shows when it is flushed.
 inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptions& = {}) {
   const detail::Saved saved(tensor);
   const auto put = [&](const void* data, std::size_t size) {
     const auto length = static_cast<std::streamsize>(size);
-    return stream.rdbuf()->sputn(static_cast<const char*>(data), length) == length;
+    try {
+      return stream.rdbuf()->sputn(static_cast<const char*>(data), length) == length;
+    } catch (const std::exception& error) {
+      throw Error(ErrorCode::Io, std::string("the stream cannot be written to: ") + error.what());
+    }
   };
   if (!stream || stream.rdbuf() == nullptr || !put(saved.header.data(), saved.header.size()) ||
       !put(saved.data.data_ptr(), saved.data.nbytes())) {

@@ -52,6 +52,11 @@ inline std::optional<c10::ScalarType> scalar_type_of(const DType& dtype) {
   return std::nullopt;
 }
 
+/// Unsigned integers that LibTorch before 2.3 has no dtype for.
+inline bool is_wide_unsigned(const DType& dtype) {
+  return dtype.kind == 'u' && dtype.item_size > 1;
+}
+
 /// The dtype NumPy stores elements of `type` in, in native byte order; none where it has none.
 /// bfloat16 and float8 become raw bytes, as ml_dtypes stores them ('<V2'; its '<f1' for float8_e5m2
 /// excepted, which NumPy itself cannot load).
@@ -83,6 +88,9 @@ inline std::optional<DType> dtype_of(c10::ScalarType type) {
 #if TORCH_NPY_TORCH_AT_LEAST(2, 2)
     case ScalarType::Float8_e5m2fnuz:
     case ScalarType::Float8_e4m3fnuz: return raw(1);
+#endif
+#if TORCH_NPY_TORCH_AT_LEAST(2, 7)
+    case ScalarType::Float8_e8m0fnu: return raw(1);
 #endif
 #if TORCH_NPY_TORCH_AT_LEAST(2, 3)
     case ScalarType::UInt16: return parse_type_string("=u2");

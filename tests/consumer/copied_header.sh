@@ -10,7 +10,7 @@ set -euo pipefail
 
 include=$1 folder=$2 data=$3 expected=$4 standard=$5 LIBTORCH=$6
 flags=("${@:7}")
-program=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/app.cpp
+program=$(cd "$(dirname "${BASH_SOURCE[0]}")" >/dev/null && pwd)/app.cpp
 read -ra compiler <<<"${CXX:-g++}"
 g++() { command "${compiler[@]}" "${flags[@]}" "$@"; }
 
