@@ -253,8 +253,11 @@ inline void refuse_mmap(const LoadOptions& options) {
 }
 
 /// Loads the array that starts where `stream` stands, and leaves the stream right behind it, so
-/// that several can follow one another. Pipes will do: nothing is sought. Offsets in errors count
-/// from the start of the array. After an Error the stream stands somewhere within the array.
+/// that several can follow one another. Pipes will do. Offsets in errors count from the start
+/// of the array. After an Error the stream stands somewhere within the array.
+///
+/// A stream that cannot seek cannot be held against its header: memory for what that promises is
+/// reserved, though not touched before data arrives. max_bytes() bounds it.
 [[nodiscard]] inline at::Tensor load(std::istream& stream, const LoadOptions& options = {}) {
   detail::require_device(options.device());
   detail::refuse_mmap(options);
