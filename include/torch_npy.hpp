@@ -2380,13 +2380,16 @@ inline void load_into(const at::Tensor& out, const std::filesystem::path& path,
 }
 
 /// Loads many files at once, in parallel, and keeps their order. If one fails, its Error is thrown;
-/// if several do, that of the first of them in `paths`. threads(0) takes four for every processor,
-/// for most of the time goes by waiting for the disk.
+/// if several do, that of the first of them in `paths`. threads(0) takes at least 32, for most of
+/// the time goes by waiting for the disk.
 [[nodiscard]] inline std::vector<at::Tensor> load_all(
     const std::vector<std::filesystem::path>& paths, const LoadOptions& options = {}) {
   detail::require_device(options.device());
-  const std::size_t threads =
-      options.threads() != 0 ? options.threads() : 4 * detail::processor_count();
+  // 20,000 files of 12 KiB on two processors, with 1, 8 and 32 threads: 87, 39 and 30 us a file
+  // from the disk, 8.6, 5.3 and 4.8 us from memory. 64 gained nothing.
+  const std::size_t threads = options.threads() != 0
+                                  ? options.threads()
+                                  : (std::max)(std::size_t{32}, detail::processor_count());
   // Few large files are each read by several.
   const std::size_t readers =
       options.threads() != 0 ? options.threads() : detail::processor_count();
