@@ -1,9 +1,10 @@
-# The C++ standard that the headers of the LibTorch at hand demand: 17, or what LibTorch built itself
-# with where that is newer (20 for LibTorch 2.14). Imported targets do not pass CXX_STANDARD on.
+# The C++ standard that the headers of the LibTorch at hand demand: 17, or more where LibTorch says so.
+# Up to 2.14 it says with which one it was built itself, from 2.15 on what it wants of its users.
 function(torch_npy_torch_standard result)
-  get_target_property(standard torch CXX_STANDARD)
-  if(NOT standard OR standard LESS 17)
-    set(standard 17)
-  endif()
+  get_target_property(standards torch CXX_STANDARD)
+  get_target_property(features torch INTERFACE_COMPILE_FEATURES)
+  string(REGEX MATCHALL "[0-9]+" standards "17 ${standards} ${features}")
+  list(SORT standards COMPARE NATURAL ORDER DESCENDING)
+  list(GET standards 0 standard)
   set(${result} ${standard} PARENT_SCOPE)
 endfunction()

@@ -601,6 +601,9 @@ inline std::optional<DType> parse_type_string(std::string_view text) {
   return dtype;
 }
 
+/// What stands for the dtype in a header: `'<f4'`, or the list of fields.
+std::string descr_literal(const DType& dtype);
+
 }  // namespace detail
 
 inline bool DType::is_structured() const noexcept { return !fields.empty(); }
@@ -622,10 +625,13 @@ inline std::string DType::descr() const {
   std::int64_t end = 0;
   for (const Field& field : fields) {
     const std::string name = detail::python_repr(field.name);
-    const std::string type = field.dtype.descr();
-    out += padding(field.offset - end) + "(";
-    out += field.title.empty() ? name : "(" + detail::python_repr(field.title) + ", " + name + ")";
-    out += ", " + (field.dtype.is_structured() ? type : "'" + type + "'");
+    out += padding(field.offset - end);
+    if (field.title.empty()) {
+      out += "(" + name;
+    } else {
+      out += "((" + detail::python_repr(field.title) + ", " + name + ")";
+    }
+    out += ", " + detail::descr_literal(field.dtype);
     if (!field.shape.empty()) out += ", " + detail::python_tuple(field.shape);
     out += "), ";
     end = field.offset + detail::checked_bytes(field.shape, field.dtype.item_size).value_or(0);
@@ -633,6 +639,13 @@ inline std::string DType::descr() const {
   out += padding(item_size - end);
   out.resize(out.size() - 2);
   return out + "]";
+}
+
+inline std::string detail::descr_literal(const DType& dtype) {
+  const std::string quote(dtype.is_structured() ? 0 : 1, '\'');
+  std::string out = quote;
+  out += dtype.descr();
+  return out += quote;
 }
 
 inline bool operator==(const DType& a, const DType& b) {
@@ -1267,7 +1280,7 @@ inline std::string format_header(const Header& header) {
   constexpr std::size_t kGrowthDigits = 21;
   const DType& dtype = header.dtype;
   std::string text = "{'descr': ";
-  text += dtype.is_structured() ? dtype.descr() : "'" + dtype.descr() + "'";
+  text += detail::descr_literal(dtype);
   text += header.fortran_order ? ", 'fortran_order': True, 'shape': "
                                : ", 'fortran_order': False, 'shape': ";
   text += detail::python_tuple(header.shape) + ", }";
@@ -1914,8 +1927,6 @@ inline void require_plain(const std::optional<c10::ScalarType>& type, const char
   }
 }
 
-inline std::string descr_of(const DType& dtype) { return "'" + dtype.descr() + "'"; }
-
 /// The ScalarType of the file's items; none for unsigned integers that only dtype() can bring in.
 inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const LoadOptions& options) {
   const auto unsupported = [](const std::string& reason) {
@@ -1932,10 +1943,11 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
           "and are never loaded; save the array with a numeric dtype");
     case 'S':
     case 'U':
-      throw unsupported("strings (" + descr_of(dtype) + ") are no tensor: save them as numbers");
+      throw unsupported("strings (" + descr_literal(dtype) +
+                        ") are no tensor: save them as numbers");
     case 'V':
       if (!options.void_as()) {
-        throw unsupported("items of raw bytes (" + descr_of(dtype) +
+        throw unsupported("items of raw bytes (" + descr_literal(dtype) +
                           ") do not say what they are; void_as() tells, for instance "
                           "void_as(torch::" +
                           (dtype.item_size == 1 ? "kFloat8_e4m3fn) for the float8_e4m3fn"
@@ -1952,12 +1964,13 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
   }
   const auto type = scalar_type_of(dtype);
   if (!type && dtype.kind != 'u') {
-    throw unsupported("LibTorch has no dtype for " + descr_of(dtype) +
+    throw unsupported("LibTorch has no dtype for " + descr_literal(dtype) +
                       ": save the array as float64 or complex128");
   }
   if (!type && !options.dtype()) {
     throw unsupported("LibTorch " + std::to_string(TORCH_VERSION_MAJOR) + "." +
-                      std::to_string(TORCH_VERSION_MINOR) + " has no dtype for " + descr_of(dtype) +
+                      std::to_string(TORCH_VERSION_MINOR) + " has no dtype for " +
+                      descr_literal(dtype) +
                       " (2.3 and later do): load it with a wider one, for instance "
                       "dtype(torch::kInt64)");
   }

@@ -152,6 +152,9 @@ inline std::optional<DType> parse_type_string(std::string_view text) {
   return dtype;
 }
 
+/// What stands for the dtype in a header: `'<f4'`, or the list of fields.
+std::string descr_literal(const DType& dtype);
+
 }  // namespace detail
 
 inline bool DType::is_structured() const noexcept { return !fields.empty(); }
@@ -173,10 +176,13 @@ inline std::string DType::descr() const {
   std::int64_t end = 0;
   for (const Field& field : fields) {
     const std::string name = detail::python_repr(field.name);
-    const std::string type = field.dtype.descr();
-    out += padding(field.offset - end) + "(";
-    out += field.title.empty() ? name : "(" + detail::python_repr(field.title) + ", " + name + ")";
-    out += ", " + (field.dtype.is_structured() ? type : "'" + type + "'");
+    out += padding(field.offset - end);
+    if (field.title.empty()) {
+      out += "(" + name;
+    } else {
+      out += "((" + detail::python_repr(field.title) + ", " + name + ")";
+    }
+    out += ", " + detail::descr_literal(field.dtype);
     if (!field.shape.empty()) out += ", " + detail::python_tuple(field.shape);
     out += "), ";
     end = field.offset + detail::checked_bytes(field.shape, field.dtype.item_size).value_or(0);
@@ -184,6 +190,13 @@ inline std::string DType::descr() const {
   out += padding(item_size - end);
   out.resize(out.size() - 2);
   return out + "]";
+}
+
+inline std::string detail::descr_literal(const DType& dtype) {
+  const std::string quote(dtype.is_structured() ? 0 : 1, '\'');
+  std::string out = quote;
+  out += dtype.descr();
+  return out += quote;
 }
 
 inline bool operator==(const DType& a, const DType& b) {

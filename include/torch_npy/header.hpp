@@ -312,7 +312,7 @@ inline std::string format_header(const Header& header) {
   constexpr std::size_t kGrowthDigits = 21;
   const DType& dtype = header.dtype;
   std::string text = "{'descr': ";
-  text += dtype.is_structured() ? dtype.descr() : "'" + dtype.descr() + "'";
+  text += detail::descr_literal(dtype);
   text += header.fortran_order ? ", 'fortran_order': True, 'shape': "
                                : ", 'fortran_order': False, 'shape': ";
   text += detail::python_tuple(header.shape) + ", }";

@@ -112,8 +112,6 @@ inline void require_plain(const std::optional<c10::ScalarType>& type, const char
   }
 }
 
-inline std::string descr_of(const DType& dtype) { return "'" + dtype.descr() + "'"; }
-
 /// The ScalarType of the file's items; none for unsigned integers that only dtype() can bring in.
 inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const LoadOptions& options) {
   const auto unsupported = [](const std::string& reason) {
@@ -130,10 +128,11 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
           "and are never loaded; save the array with a numeric dtype");
     case 'S':
     case 'U':
-      throw unsupported("strings (" + descr_of(dtype) + ") are no tensor: save them as numbers");
+      throw unsupported("strings (" + descr_literal(dtype) +
+                        ") are no tensor: save them as numbers");
     case 'V':
       if (!options.void_as()) {
-        throw unsupported("items of raw bytes (" + descr_of(dtype) +
+        throw unsupported("items of raw bytes (" + descr_literal(dtype) +
                           ") do not say what they are; void_as() tells, for instance "
                           "void_as(torch::" +
                           (dtype.item_size == 1 ? "kFloat8_e4m3fn) for the float8_e4m3fn"
@@ -150,12 +149,13 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
   }
   const auto type = scalar_type_of(dtype);
   if (!type && dtype.kind != 'u') {
-    throw unsupported("LibTorch has no dtype for " + descr_of(dtype) +
+    throw unsupported("LibTorch has no dtype for " + descr_literal(dtype) +
                       ": save the array as float64 or complex128");
   }
   if (!type && !options.dtype()) {
     throw unsupported("LibTorch " + std::to_string(TORCH_VERSION_MAJOR) + "." +
-                      std::to_string(TORCH_VERSION_MINOR) + " has no dtype for " + descr_of(dtype) +
+                      std::to_string(TORCH_VERSION_MINOR) + " has no dtype for " +
+                      descr_literal(dtype) +
                       " (2.3 and later do): load it with a wider one, for instance "
                       "dtype(torch::kInt64)");
   }
