@@ -1,7 +1,10 @@
 #pragma once
 
 // Catch2 2 and 3. Comes after LibTorch's headers: both define CHECK, and the tests mean Catch2's.
+#include <stdexcept>
 #include <string>
+
+#include <torch_npy/error.hpp>
 
 #undef CHECK
 #if __has_include(<catch2/catch_all.hpp>)
@@ -17,4 +20,16 @@ inline auto says(const std::string& words) {
 #else
   return Catch::Matchers::Contains(words);
 #endif
+}
+
+/// What the call throws; fails the test when it throws nothing.
+template <class Call>
+torch_npy::Error error_of(const Call& call) {
+  try {
+    call();
+  } catch (const torch_npy::Error& error) {
+    return error;
+  }
+  FAIL("nothing was thrown");
+  throw std::logic_error("not reached");
 }

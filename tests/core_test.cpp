@@ -31,18 +31,6 @@ DType dtype_of(const std::string& descr, int version = 1) {
   return parse(npy(header_text(descr, "()"), "", version)).dtype;
 }
 
-/// What the call throws; fails the test when it throws nothing.
-template <class Call>
-Error error_of(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error;
-  }
-  FAIL("nothing was thrown");
-  throw std::logic_error("not reached");
-}
-
 }  // namespace
 
 TEST_CASE("a type string gives kind, byte order and size", "[dtype]") {

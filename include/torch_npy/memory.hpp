@@ -67,8 +67,9 @@ inline at::Tensor tensor_over(Mapping mapping, std::size_t bytes, c10::ScalarTyp
 ///
 /// Fresh memory costs a page fault every 4 KiB, several times what copying into it costs: from 4
 /// MiB on huge pages are asked for, as NumPy does. Mapping large tensors on their own, aligned to
-/// huge pages, was no faster (100 MiB: 20 to 21 ms both ways, two threads), and two to three times
-/// slower below 32 MiB, where malloc hands memory back that has been in use.
+/// huge pages, was no faster (100 MiB, two threads: 20 to 24 ms this way, 20 to 21 ms that way),
+/// and took 1.5 to 3 times as long from 4 to 30 MiB, where malloc hands memory back that has been
+/// in use.
 inline at::Tensor empty_host(std::size_t bytes, c10::ScalarType type, at::IntArrayRef sizes,
                              at::IntArrayRef strides, bool pinned) {
   constexpr std::size_t kLarge = std::size_t{4} << 20;
