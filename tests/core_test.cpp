@@ -6,6 +6,7 @@
 
 #include <torch_npy/error.hpp>
 #include <torch_npy/file.hpp>
+#include <torch_npy/folder.hpp>
 #include <torch_npy/header.hpp>
 #include <torch_npy/parallel.hpp>
 #include <torch_npy/version.hpp>
@@ -341,6 +342,130 @@ TEST_CASE("a mapping is private, and starts where it was asked to", "[file]") {
   CHECK(data[99] == 'a');
   data[0] = 'c';
   CHECK(read_bytes(path) == bytes);
+}
+
+namespace {
+
+std::vector<std::string> names_in(const std::filesystem::path& folder,
+                                  const torch_npy::detail::ListRules& rules = {}) {
+  FileList list(folder);
+  list.add(".", rules);
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < list.size(); ++i) names.emplace_back(list.name(i));
+  return names;
+}
+
+void make_files(const std::filesystem::path& folder, const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    std::filesystem::create_directories((folder / name).parent_path());
+    write_bytes(folder / name, "");
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a folder is listed by the bytes of its names, or by their numbers", "[folder]") {
+  using Names = std::vector<std::string>;
+  const Folder folder;
+  const Names names{"B.npy",
+                    "a.npy",
+                    "a1.npy",
+                    "a10.npy",
+                    "a9.npy",
+                    "b-0010.npy",
+                    "b.npy",
+                    "b001010.npy",
+                    "b10.npy",
+                    "same_prefix_1.npy",
+                    "same_prefix_12.npy",
+                    "\xc3\xa4.npy"};
+  Names shuffled{names};
+  std::reverse(shuffled.begin() + 2, shuffled.end());
+  make_files(folder.path(), shuffled);
+  CHECK(names_in(folder.path()) == names);
+  CHECK(names_in(folder.path(), {"*", false, true}) ==
+        Names{"B.npy", "a.npy", "a1.npy", "a9.npy", "a10.npy", "b-0010.npy", "b.npy", "b10.npy",
+              "b001010.npy", "same_prefix_1.npy", "same_prefix_12.npy", "\xc3\xa4.npy"});
+  CHECK(names_in(folder.path(), {"a*"}) == Names{"a.npy", "a1.npy", "a10.npy", "a9.npy"});
+  CHECK(names_in(folder.path(), {"?[0-5].npy"}) == Names{"a1.npy"});
+  CHECK(names_in(folder.path(), {"none*"}).empty());
+}
+
+TEST_CASE("natural order is an order", "[folder]") {
+  const std::vector<std::string> names{"",      "0",
+                                       "00",    "1",
+                                       "01",    "001",
+                                       "1a",    "01b",
+                                       "2",     "10",
+                                       "1.",    "a",
+                                       "a0",    "a00",
+                                       "a1",    "a01",
+                                       "a:",    "a/",
+                                       "a1b2",  "a1b10",
+                                       "a01b2", "12345678901234567890123",
+                                       "b"};
+  const auto less = [](const std::string& a, const std::string& b) {
+    return torch_npy::detail::natural_less(a.c_str(), b.c_str());
+  };
+  for (const std::string& a : names) {
+    CHECK(!less(a, a));
+    for (const std::string& b : names) {
+      if (a != b) CHECK(less(a, b) != less(b, a));
+      for (const std::string& c : names) {
+        if (less(a, b) && less(b, c)) CHECK(less(a, c));
+      }
+    }
+  }
+}
+
+TEST_CASE("only visible .npy files are listed, in folders too when asked for", "[folder]") {
+  using Names = std::vector<std::string>;
+  const Folder folder;
+  make_files(folder.path(), {"a.npy", "b.NPY", "c.npy.txt", "npy", ".npy", ".hidden.npy", "d.npz",
+                             "sub/x.npy", "sub/deep/y.npy", ".git/z.npy", "is_folder.npy/w.npy"});
+  std::filesystem::create_symlink("a.npy", folder / "link.npy");
+  std::filesystem::create_symlink("nowhere", folder / "broken.npy");
+  std::filesystem::create_directory_symlink("..", folder / "sub" / "up");
+  std::filesystem::create_directory_symlink("sub/deep", folder / "to_deep");
+  CHECK(names_in(folder.path()) == Names{"a.npy", "broken.npy", "link.npy"});
+  CHECK(names_in(folder.path(), {"*", true}) == Names{"a.npy", "broken.npy", "is_folder.npy/w.npy",
+                                                      "link.npy", "sub/deep/y.npy", "sub/x.npy",
+                                                      "to_deep/y.npy"});
+  CHECK(names_in(folder.path(), {"y*", true}) == Names{"sub/deep/y.npy", "to_deep/y.npy"});
+  CHECK(FileList(folder.path()).subfolders() == Names{"is_folder.npy", "sub", "to_deep"});
+
+  FileList list(folder.path());
+  CHECK(list.add("sub", {}) == 1);
+  CHECK(list.add(".", {}) == 3);
+  CHECK(list[0] == folder / "sub/x.npy");
+  std::vector<std::filesystem::path> paths(list.begin(), list.end());
+  CHECK(paths.size() == 4);
+  CHECK(paths[3] == folder / "link.npy");
+  CHECK(list.open(3).size() == 0);
+  CHECK(error_of([&] { (void)list.open(2); }).code() == ErrorCode::NotFound);
+
+  // The folder is held, not its name.
+  std::filesystem::rename(folder / "sub", folder / "moved");
+  CHECK(error_of([&] { (void)list.open(0); }).code() == ErrorCode::NotFound);
+  const Error error = error_of([&] { list.add("none", {}); });
+  CHECK(error.path() == folder / "none/");
+  CHECK(error_of([&] { FileList(folder / "a.npy"); }).code() == ErrorCode::NotFound);
+}
+
+TEST_CASE("listing leaves no descriptor open", "[folder]") {
+  const Folder folder;
+  make_files(folder.path(), {"a.npy", "b/c.npy", "b/d/e.npy"});
+  const auto open_files = [] {
+    return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {});
+  };
+  const auto before = open_files();
+  for (int i = 0; i < 3; ++i) {
+    FileList list(folder.path());
+    list.add(".", {"*", true});
+    CHECK(open_files() == before + 1);
+    CHECK_THROWS(list.add("none", {}));
+  }
+  CHECK(open_files() == before);
 }
 
 TEST_CASE("every index is called once, on as many threads as asked for", "[parallel]") {

@@ -1,0 +1,25 @@
+#ifndef TORCH_NPY_BATCH_HPP_
+#define TORCH_NPY_BATCH_HPP_
+
+#include <torch/data.h>
+
+namespace torch_npy {
+
+using torch::data::Example;
+using torch::data::TensorExample;
+
+/// An Example that holds a whole batch: the sample index is axis 0 of its tensors. `Batch<>` has
+/// `data` and `target`, `Batch<TensorExample>` has `data` and converts to a Tensor.
+///
+/// The one thing it adds is a type: LibTorch's `.map()` wants a value_type of what it maps, so that
+/// nothing could be mapped once the samples are stacked to an Example.
+template <class E = Example<>>
+struct Batch : E {
+  using value_type = E;
+  using E::E;
+  Batch() = default;
+};
+
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_BATCH_HPP_
