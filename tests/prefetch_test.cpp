@@ -297,6 +297,15 @@ TEST_CASE("an exception comes after the batches before it", "[prefetch]") {
           if (i != bad) want.push_back(i);
         }
         CHECK(seen == want);
+
+        // An exception that nobody stayed for is forgotten.
+        std::size_t used = 0;
+        for (auto& batch : batches) {
+          (void)batch;
+          if (++used == bad) break;
+        }
+        is_whole = true;
+        check_epoch(batches, device);
       }
     }
   }
@@ -385,6 +394,7 @@ TEST_CASE("tensors of any shape, strides and dtype arrive as by Tensor::to", "[p
   check_arrives_as_by_to(cube);
   check_arrives_as_by_to(cube.permute({2, 1, 0}));  // Fortran order
   check_arrives_as_by_to(cube.permute({1, 0, 2}));
+  check_arrives_as_by_to(cube.as_strided({4, 1, 6}, {6, 77, 1}));
   check_arrives_as_by_to(cube.narrow(1, 1, 2));  // with gaps
   check_arrives_as_by_to(cube.permute({2, 0, 1}).narrow(0, 0, 2));
   check_arrives_as_by_to(cube.select(0, 1).expand({5, 3, 4}));
@@ -405,9 +415,18 @@ TEST_CASE("what need not or cannot be copied is handed on", "[prefetch]") {
   const at::Tensor there = at::ones({2}).to(kFake);
   CHECK(on_fake_device([&](std::size_t) { return there; }).is_same(there));
 
-  const auto batch = on_fake_device([](std::size_t) { return Example<>(at::ones({2}), {}); });
-  CHECK(is_at(batch.data, kFake, at::ones({2})));
-  CHECK(!batch.target.defined());
+  auto loader = loader_of(2, 1, [](std::size_t) { return Example<>(at::ones({2}), {}); });
+  const auto check_no_target = [&](c10::Device device) {
+    for (auto& batch : prefetch(*loader, device)) {
+      CHECK(is_at(batch.data, device, at::ones({2})));
+      CHECK(!batch.target.defined());
+    }
+  };
+  check_no_target(at::kCPU);
+  check_no_target(kFake);
+  fake_device::has_streams = false;
+  check_no_target(kFake);
+  fake_device::has_streams = true;
 
   const at::Tensor weight = at::ones({2}).set_requires_grad(true);
   CHECK(on_fake_device([&](std::size_t) { return weight; }).requires_grad());
@@ -456,6 +475,15 @@ struct CountDown : torch::data::datasets::StatefulDataset<CountDown, Example<>> 
 };
 
 }  // namespace
+
+TEST_CASE("epochs in and out of inference mode take turns", "[prefetch]") {
+  auto loader = loader_of(kCount, 1, plain_numbers);
+  auto batches = prefetch(*loader, kFake);
+  for (const bool is_on : {true, false, true}) {
+    const c10::InferenceMode mode(is_on);
+    check_epoch(batches, kFake);
+  }
+}
 
 TEST_CASE("loaders of stateful datasets work too", "[prefetch]") {
   for (const std::size_t workers : {0, 1}) {

@@ -110,7 +110,7 @@ class BatchCopier {
     for (const Set& set : sets_) {
       try {
         set.wait();
-      } catch (const std::exception&) {  // A device that fails reads no more.
+      } catch (...) {  // A device that fails reads no more.
       }
     }
   }
@@ -163,7 +163,7 @@ class BatchCopier {
   };
 
   void copy(at::Tensor& tensor, Set& set, at::Tensor& buffer) const {
-    if (!tensor.defined() || tensor.device() == device_) return;
+    if (!tensor.defined()) return;
     if (!is_plain(tensor)) {
       tensor = tensor.to(device_);
       return;
@@ -181,10 +181,11 @@ class BatchCopier {
     set.copies.push_back(tensor);
   }
 
-  /// True for tensors that are bytes in host memory. Others know better how to move themselves.
+  /// True for tensors that are bytes in host memory. Others are moved as LibTorch moves them, or
+  /// are there already.
   static bool is_plain(const at::Tensor& tensor) {
     return tensor.is_cpu() && tensor.layout() == c10::kStrided && !tensor.is_nested() &&
-           !tensor.is_quantized() && !tensor._is_zerotensor() && !tensor.requires_grad();
+           !tensor.is_quantized() && !tensor._is_zerotensor();
   }
 
   /// The tensor copied into the buffer, with the strides that Tensor::to() would give it.
