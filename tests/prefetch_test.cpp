@@ -412,7 +412,7 @@ TEST_CASE("tensors of any shape, strides and dtype arrive as by Tensor::to", "[p
 }
 
 TEST_CASE("what need not or cannot be copied is handed on", "[prefetch]") {
-  const at::Tensor there = at::ones({2}).to(kFake);
+  at::Tensor there = at::ones({2}).to(kFake);
   CHECK(on_fake_device([&](std::size_t) { return there; }).is_same(there));
 
   auto loader = loader_of(2, 1, [](std::size_t) { return Example<>(at::ones({2}), {}); });
@@ -428,7 +428,7 @@ TEST_CASE("what need not or cannot be copied is handed on", "[prefetch]") {
   check_no_target(kFake);
   fake_device::has_streams = true;
 
-  const at::Tensor weight = at::ones({2}).set_requires_grad(true);
+  at::Tensor weight = at::ones({2}).set_requires_grad(true);
   CHECK(on_fake_device([&](std::size_t) { return weight; }).requires_grad());
 }
 

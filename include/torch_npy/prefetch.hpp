@@ -169,7 +169,7 @@ class BatchCopier {
       return;
     }
     const c10::StreamGuard guard(stream_);
-    // Other devices are not asked: without CUDA is_pinned() throws in some releases.
+    // Asked for CUDA alone, as is_pinned() in LibTorch 1.13 means pinned for CUDA.
     if (device_.is_cuda() && tensor.is_non_overlapping_and_dense() && tensor.is_pinned()) {
       set.pinned.push_back(tensor);
     } else {
