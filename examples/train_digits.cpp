@@ -9,20 +9,12 @@
 #include <torch_npy.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
-#include <string>
 
-#ifdef _WIN32
-#include <io.h>
-static bool stdout_is_terminal() { return _isatty(_fileno(stdout)) != 0; }
-#else
-#include <unistd.h>
-static bool stdout_is_terminal() { return isatty(STDOUT_FILENO) != 0; }
-#endif
+#include "terminal.hpp"
 
 namespace {
 
@@ -37,18 +29,6 @@ torch::nn::Sequential make_network() {
   return Sequential(Conv2d(Conv2dOptions(1, 16, 3).padding(1)), ReLU(),
                     Conv2d(Conv2dOptions(16, 32, 3).padding(1)), ReLU(), MaxPool2d(2), Flatten(),
                     Linear(32 * 4 * 4, 64), ReLU(), Dropout(0.3), Linear(64, 10));
-}
-
-/// Redraws one line of the terminal.
-void draw_progress(int epoch, double done, double loss, double images_per_second) {
-  constexpr int width = 24;
-  std::string bar;
-  for (int i = 0; i < width; ++i) {
-    bar += i < done * width ? "\u2588" : "\u2591";
-  }
-  std::printf("\repoch %2d/%d %s loss %.4f  %6.0f images/s ", epoch, kEpochs, bar.c_str(), loss,
-              images_per_second);
-  std::fflush(stdout);
 }
 
 /// Draws images of shape (n, 8, 8), pixels in 0..1, with what was read and what is true below each.
@@ -102,32 +82,17 @@ int run(const std::filesystem::path& folder) {
   torch::optim::Adam optimizer(network->parameters(), torch::optim::AdamOptions(1e-3));
 
   // Train.
-  const bool terminal = stdout_is_terminal();
   for (int epoch = 1; epoch <= kEpochs; ++epoch) {
-    const auto start = std::chrono::steady_clock::now();
     const auto shuffled = torch::randperm(train_size).to(device);
-    double loss_sum = 0;
-    for (std::int64_t seen = 0; seen < train_size;) {
+    ProgressLine line(epoch, kEpochs, train_size);
+    for (std::int64_t seen = 0; seen < train_size; seen += kBatchSize) {
       const auto batch = shuffled.narrow(0, seen, std::min(kBatchSize, train_size - seen));
       const auto scores = network->forward(train_images.index_select(0, batch));
       auto loss = torch::nn::functional::cross_entropy(scores, train_labels.index_select(0, batch));
       optimizer.zero_grad();
       loss.backward();
       optimizer.step();
-
-      loss_sum += loss.item<double>() * static_cast<double>(batch.size(0));
-      seen += batch.size(0);
-      if (terminal) {
-        const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
-        const auto count = static_cast<double>(seen);
-        draw_progress(epoch, count / static_cast<double>(train_size), loss_sum / count,
-                      count / time.count());
-      }
-    }
-    if (!terminal) {
-      std::printf("epoch %2d/%d  loss %.4f\n", epoch, kEpochs,
-                  loss_sum / static_cast<double>(train_size));
-      std::fflush(stdout);
+      line.add(batch.size(0), loss.item<double>());
     }
   }
 
@@ -139,8 +104,7 @@ int run(const std::filesystem::path& folder) {
 
   // Show.
   const auto shown = std::min(kShown, test_size);
-  std::printf("%s\nThe first %d of the held-out images:\n\n", terminal ? "\n" : "",
-              static_cast<int>(shown));
+  std::printf("\nThe first %d of the held-out images:\n\n", static_cast<int>(shown));
   show(test_images.narrow(0, 0, shown).squeeze(1).cpu(), predictions.cpu(), test_labels.cpu());
   std::printf("test accuracy: %.2f\n", accuracy);
   return 0;

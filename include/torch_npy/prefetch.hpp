@@ -11,7 +11,6 @@
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
-#include <torch/data/example.h>
 
 #include <array>
 #include <cstddef>
@@ -25,6 +24,7 @@
 #include <utility>
 #include <vector>
 
+#include <torch_npy/batch.hpp>
 #include <torch_npy/device.hpp>
 
 namespace torch_npy {
@@ -57,6 +57,9 @@ struct BatchTensors<torch::data::Example<Data, Target>> {
     if constexpr (BatchTensors<Target>::kAny) BatchTensors<Target>::each(example.target, call);
   }
 };
+
+template <class E>
+struct BatchTensors<Batch<E>> : BatchTensors<E> {};
 
 template <class Item, class Allocator>
 struct BatchTensors<std::vector<Item, Allocator>> {
