@@ -152,6 +152,14 @@ setup_catch2() {
   cmake_finds Catch2 || install_packages catch2
 }
 
+# For one example, which is left out without it: no reason to stop. Only Debian's LibTorch is built with
+# Debian's Gloo.
+setup_gloo() {
+  case $Torch_DIR in
+    /usr/lib/*) [ -e /usr/include/gloo/config.h ] || (install_packages libgloo-dev) 2>/dev/null || true ;;
+  esac
+}
+
 setup_numpy() {
   local python found=''
   for python in python3 /usr/bin/python3; do
