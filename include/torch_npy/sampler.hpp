@@ -58,16 +58,18 @@ struct DistributedSamplerOptions {
 /// through the caller's copy, the loader's goes by. Safe from any thread; a loader's workers do not
 /// call it, only the thread that iterates does.
 ///
-/// To go on in the middle of an epoch, save() the sampler and load() it into one made alike, or
-/// keep epoch() and position() and set them. A loader without workers draws a batch when the loop
-/// wants it, so position() is what the loop has had. A loader with workers draws up to max_jobs
-/// batches ahead: position() and a saved sampler are ahead as much, and going on from there would
-/// leave out the batches between. The loop has to count the samples that it had and keep that
-/// number too:
+/// To go on in the middle of an epoch, save the sampler, torch::save(sampler, path), and load it
+/// into one made alike, torch::load(sampler, path); or keep epoch() and position() and set them. A
+/// loader without workers draws a batch when the loop wants it, so position() is what the loop has
+/// had. A loader with workers draws up to max_jobs batches ahead, and position() and a saved
+/// sampler are as far ahead of the loop: going on from there would leave those batches out. The
+/// loop then has to count its samples, keep that number too, and set it:
 ///
-///     sampler.load(archive);
+///     torch::load(sampler, path);
 ///     sampler.set_position(seen);
-///     for (auto epoch = sampler.epoch(); epoch < epochs; ++epoch) { sampler.set_epoch(epoch); ...
+///     for (auto epoch = sampler.epoch(); epoch < epochs; ++epoch) {
+///       sampler.set_epoch(epoch);
+///       for (auto& batch : *loader) { ... }
 ///     }
 class DistributedSampler : public torch::data::samplers::Sampler<> {
  public:
@@ -149,7 +151,7 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
     const auto left = state_->share.size() - state_->position;
     if (left == 0) return torch::nullopt;
     const auto first = state_->share.begin() + static_cast<std::ptrdiff_t>(state_->position);
-    const auto count = std::min(batch_size, left);
+    const auto count = (std::min)(batch_size, left);
     state_->position += count;
     return std::vector<std::size_t>(first, first + static_cast<std::ptrdiff_t>(count));
   }
@@ -217,7 +219,7 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
     }
     state_->size = size;
     state_->share = std::move(share);
-    state_->position = std::min(state_->start.value_or(0), state_->share.size());
+    state_->position = (std::min)(state_->start.value_or(0), state_->share.size());
     state_->start.reset();
     state_->begun = true;
   }
