@@ -16,7 +16,6 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #include <torch_npy.hpp>
-#include <torch_npy/sampler.hpp>
 
 #include <algorithm>
 #include <chrono>

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Builds the examples and trains a small network on the handwritten digits in examples/data:
+# Builds and runs an example:
 #
-#   bash examples/run.sh
+#   bash examples/run.sh                        trains a small network on handwritten digits
+#   bash examples/run.sh distributed_training   the same by two processes, over LibTorch's Gloo
+#   bash examples/run.sh train_fashion_mnist    a larger dataset, from three layouts of files
 #
 # Works from any folder. What is missing is installed from Debian's packages (as root or with sudo).
 # A LibTorch that Torch_DIR, CMAKE_PREFIX_PATH or the active Python holds is used before one is
@@ -10,19 +12,52 @@ set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." >/dev/null && pwd)
 build=$root/build/examples
+example=${1:-train_digits}
 # shellcheck source-path=SCRIPTDIR/.. source=cmake/setup.sh
 . "$root/cmake/setup.sh"
+[ -e "$root/examples/$example.cpp" ] || die "There is no example $example in $root/examples"
 
-echo "Step 1 of 4: finding a compiler, CMake, Ninja and LibTorch"
+echo "Step 1 of 4: finding what the example needs"
 setup_build_tools
 setup_libtorch
+case $example in
+  distributed_training) setup_gloo ;;
+  train_fashion_mnist)
+    setup_numpy
+    [ -d /usr/share/datasets/fashion-mnist ] || install_packages dataset-fashion-mnist
+    ;;
+esac
 
 echo "Step 2 of 4: configuring $build"
 output=$(configure "$root" "$build" -DCMAKE_BUILD_TYPE=Release -DTORCH_NPY_BUILD_TESTS=OFF \
   -DTORCH_NPY_BUILD_EXAMPLES=ON 2>&1) || die "$output" "CMake could not configure $build"
+grep "Left out: the example $example" <<<"$output" >&2 && exit 1
 
 echo "Step 3 of 4: building (LibTorch's headers are large, the first time takes about a minute)"
-cmake --build "$build"
+cmake --build "$build" --target "$example"
 
-echo "Step 4 of 4: training on $root/examples/data"
-"$build/examples/train_digits" "$root/examples/data"
+run() { "$build/examples/$example" "$@"; }
+case $example in
+  train_digits)
+    echo "Step 4 of 4: training on $root/examples/data"
+    run "$root/examples/data"
+    ;;
+  distributed_training)
+    echo "Step 4 of 4: training on $root/examples/data, two processes"
+    run 2 "$root/examples/data"
+    ;;
+  train_fashion_mnist)
+    data=$root/build/fashion-mnist
+    if [ ! -e "$data/complete" ]; then
+      echo "Making .npy files in $data"
+      "$TORCH_NPY_PYTHON" "$root/examples/fashion_mnist.py" "$data"
+      touch "$data/complete"
+    fi
+    echo "Step 4 of 4: training, which takes some minutes"
+    for layout in arrays paired classes; do
+      echo "From $data/$layout:"
+      run "$layout" "$data" 3
+    done
+    ;;
+  *) run "${@:2}" ;;
+esac

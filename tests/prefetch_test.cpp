@@ -1,12 +1,16 @@
 // Batches on their way to a device: the fake accelerator, and CUDA where there is one.
 
+#include <torch_npy/dataset.hpp>
 #include <torch_npy/prefetch.hpp>
+#include <torch_npy/save.hpp>
+#include <torch_npy/transforms.hpp>
 
 #include <torch/data.h>
 
 #include "fake_device.hpp"
 // After LibTorch's.
 #include "catch.hpp"
+#include "files.hpp"
 
 #include <atomic>
 #include <cstdint>
@@ -17,8 +21,6 @@
 #include <vector>
 
 using namespace torch_npy;
-using torch::data::Example;
-using torch::data::TensorExample;
 
 namespace {
 
@@ -496,6 +498,50 @@ TEST_CASE("loaders of stateful datasets work too", "[prefetch]") {
     }
     check_epoch(prefetch(*loader, kFake), kFake);
   }
+}
+
+TEST_CASE("our datasets' batches are moved, stacked or not", "[prefetch]") {
+  const Folder folder;
+  for (int i = 0; i < 10; ++i) {
+    save(folder / (std::to_string(i) + ".npy"), at::full({2, 3}, i, at::kFloat));
+  }
+  const auto check = [&](auto dataset) {
+    auto loader = torch::data::make_data_loader<torch::data::samplers::SequentialSampler>(
+        std::move(dataset), torch::data::DataLoaderOptions(4).workers(2));
+    std::int64_t seen = 0;
+    for (auto& batch : prefetch(*loader, kFake)) {
+      for (std::int64_t i = 0; i < batch.data.size(0); ++i, ++seen) {
+        CHECK(is_at(batch.data[i], kFake, at::full({2, 3}, seen, at::kFloat)));
+        CHECK(is_at(batch.target[i], kFake, at::full({2, 3}, seen, at::kFloat)));
+      }
+    }
+    CHECK(seen == 10);
+  };
+  const PairedFolderDataset dataset(folder.path(), folder.path());
+  check(dataset.stacked());
+  check(
+      PairedFolderDataset(dataset).map(transforms::Stack<>()).map(transforms::ToDtype(at::kFloat)));
+}
+
+TEST_CASE("a dataset's batch goes to its device in one copy", "[prefetch]") {
+  const Folder folder;
+  for (int i = 0; i < 4; ++i) {
+    save(folder / (std::to_string(i) + ".npy"), at::full({2, 3}, i, at::kFloat));
+  }
+  save(folder / "4.npy", at::zeros({5}));
+  FolderDataset dataset(folder.path(), FolderOptions().load(LoadOptions().device(kFake)));
+  using Indices = std::vector<std::size_t>;
+  fake_device::copies = 0;
+  const auto examples = dataset.get_batch(Indices{3, 1, 2});
+  CHECK(fake_device::copies == 1);
+  CHECK(is_at(examples[2].data, kFake, at::full({2, 3}, 2, at::kFloat)));
+  const at::Tensor stacked = dataset.get_stacked_batch(Indices{3, 1}).data;
+  CHECK(is_at(stacked[0], kFake, at::full({2, 3}, 3, at::kFloat)));
+  CHECK(is_at(dataset.get_batch(Indices{0, 4})[1].data, kFake, at::zeros({5})));
+
+  save(folder / "rows.npy", at::arange(12).reshape({4, 3}));
+  ArrayDataset rows(folder / "rows.npy", LoadOptions().device(kFake));
+  CHECK(is_at(rows.get(2).data, kFake, at::tensor({6, 7, 8}, at::kLong)));
 }
 
 TEST_CASE("batches reach CUDA", "[cuda]") {

@@ -141,7 +141,8 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   static std::string origin_of(const at::Tensor& tensor) {
     const Loan* const loan = loan_of(tensor);
     if (loan == nullptr || !loan->origin) return {};
-    return loan->origin(static_cast<std::size_t>(tensor.storage_offset()) * tensor.element_size());
+    return loan->origin(static_cast<std::size_t>(tensor.storage_offset() *
+                                                 static_cast<std::int64_t>(tensor.element_size())));
   }
 
  private:

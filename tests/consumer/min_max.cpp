@@ -2,8 +2,9 @@
 // name that is not kept from them: (std::min)(a, b). LibTorch's headers and the standard library's
 // do not bear them, and so come first.
 #include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
 #include <torch/arg.h>
-#include <torch/types.h>
+#include <torch/data.h>
 
 #include <algorithm>
 #include <atomic>
@@ -13,6 +14,7 @@
 #include <mutex>
 #include <optional>
 #include <ostream>
+#include <random>
 #include <thread>
 
 #define min(a, b) (((a) < (b)) ? (a) : (b))
