@@ -3320,78 +3320,23 @@ class BatchReader {
 
 #endif  // TORCH_NPY_SAMPLES_HPP_
 
-// ---- torch_npy/dataset.hpp
+// ---- torch_npy/sample_dataset.hpp
 
-#ifndef TORCH_NPY_DATASET_HPP_
-#define TORCH_NPY_DATASET_HPP_
+#ifndef TORCH_NPY_SAMPLE_DATASET_HPP_
+#define TORCH_NPY_SAMPLE_DATASET_HPP_
 
-#include <ATen/ops/tensor.h>
 #include <c10/util/ArrayRef.h>
 #include <c10/util/Optional.h>
-#include <torch/arg.h>
 #include <torch/data.h>
 
-#include <algorithm>
-#include <atomic>
 #include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <filesystem>
-#include <functional>
 #include <memory>
-#include <mutex>
-#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 namespace torch_npy {
-
-/// What a dataset does about a file that cannot be read in the middle of an epoch.
-enum class OnBadFile {
-  Throw,  ///< the Error reaches the training loop; from a loader's worker in a WorkerException
-  Skip,   ///< the batch goes on without the sample, and may even be empty
-};
-
-/// How a folder becomes a dataset. Options chain:
-/// `FolderOptions().recursive(true).load(LoadOptions().dtype(torch::kFloat32))`.
-struct FolderOptions {
-  /// Which of the .npy files are samples: a pattern for their names, as the shell has it (`*`, `?`,
-  /// `[a-z]`). Other files, and hidden ones (".name"), never are.
-  TORCH_ARG(std::string, pattern) = "*";
-
-  /// Take the files of folders in the folder too, and so on. Links to folders are followed.
-  TORCH_ARG(bool, recursive) = false;
-
-  /// Order numbers in names by value, "a9" before "a10". Otherwise names are ordered by their
-  /// bytes, as Python's sorted() does.
-  TORCH_ARG(bool, natural_order) = false;
-
-  /// How the samples are loaded. threads(0) means one: the workers of a loader are the threads.
-  /// With device(), a batch goes there as a whole.
-  TORCH_ARG(LoadOptions, load);
-
-  /// How the targets of a PairedFolderDataset are loaded.
-  TORCH_ARG(LoadOptions, load_target);
-
- public:
-  /// What to do about bad files; Throw is the default. `callback` hears of each one that is left
-  /// out, one call at a time, on the thread that read it.
-  FolderOptions& on_bad_file(OnBadFile what, std::function<void(const Error&)> callback = {}) {
-    on_bad_file_ = what;
-    bad_file_callback_ = std::move(callback);
-    return *this;
-  }
-  OnBadFile on_bad_file() const noexcept { return on_bad_file_; }
-  const std::function<void(const Error&)>& bad_file_callback() const noexcept {
-    return bad_file_callback_;
-  }
-
- private:
-  OnBadFile on_bad_file_ = OnBadFile::Throw;
-  std::function<void(const Error&)> bad_file_callback_;
-};
 
 template <class Dataset>
 class Stacked;
@@ -3400,6 +3345,8 @@ namespace detail {
 
 /// Bytes of batches that a dataset keeps for the next ones while nobody uses them.
 constexpr std::size_t kKeptBytes = std::size_t{256} << 20;
+
+inline std::shared_ptr<BufferPool> make_pool() { return std::make_shared<BufferPool>(kKeptBytes); }
 
 template <class E>
 constexpr bool kHasTarget = !std::is_void_v<typename E::TargetType>;
@@ -3477,6 +3424,100 @@ class SampleDataset : public torch::data::datasets::Dataset<Self, E> {
 
   BatchNames names_;
 };
+
+}  // namespace detail
+
+/// The samples of `Dataset`, each batch one Example: what the `stacked()` of a dataset gives.
+template <class Dataset>
+class Stacked : public torch::data::datasets::BatchDataset<Stacked<Dataset>,
+                                                           Batch<typename Dataset::ExampleType>> {
+ public:
+  explicit Stacked(Dataset dataset) : dataset_(std::move(dataset)) {}
+
+  Batch<typename Dataset::ExampleType> get_batch(c10::ArrayRef<std::size_t> indices) override {
+    return dataset_.get_stacked_batch(indices);
+  }
+  c10::optional<std::size_t> size() const override { return dataset_.size(); }
+
+  const Dataset& dataset() const noexcept { return dataset_; }
+
+ private:
+  Dataset dataset_;
+};
+
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_SAMPLE_DATASET_HPP_
+
+// ---- torch_npy/file_dataset.hpp
+
+#ifndef TORCH_NPY_FILE_DATASET_HPP_
+#define TORCH_NPY_FILE_DATASET_HPP_
+
+#include <c10/util/ArrayRef.h>
+#include <torch/arg.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace torch_npy {
+
+/// What a dataset does about a file that cannot be read in the middle of an epoch.
+enum class OnBadFile {
+  Throw,  ///< the Error reaches the training loop; from a loader's worker in a WorkerException
+  Skip,   ///< the batch goes on without the sample, and may even be empty
+};
+
+/// How a folder becomes a dataset. Options chain:
+/// `FolderOptions().recursive(true).load(LoadOptions().dtype(torch::kFloat32))`.
+struct FolderOptions {
+  /// Which of the .npy files are samples: a pattern for their names, as the shell has it (`*`, `?`,
+  /// `[a-z]`). Other files, and hidden ones (".name"), never are.
+  TORCH_ARG(std::string, pattern) = "*";
+
+  /// Take the files of folders in the folder too, and so on. Links to folders are followed.
+  TORCH_ARG(bool, recursive) = false;
+
+  /// Order numbers in names by value, "a9" before "a10". Otherwise names are ordered by their
+  /// bytes, as Python's sorted() does.
+  TORCH_ARG(bool, natural_order) = false;
+
+  /// How the samples are loaded. threads(0) means one: the workers of a loader are the threads.
+  /// With device(), a batch goes there as a whole.
+  TORCH_ARG(LoadOptions, load);
+
+  /// How the targets of a PairedFolderDataset are loaded.
+  TORCH_ARG(LoadOptions, load_target);
+
+ public:
+  /// What to do about bad files; Throw is the default. `callback` hears of each one that is left
+  /// out, one call at a time, on the thread that read it.
+  FolderOptions& on_bad_file(OnBadFile what, std::function<void(const Error&)> callback = {}) {
+    on_bad_file_ = what;
+    bad_file_callback_ = std::move(callback);
+    return *this;
+  }
+  OnBadFile on_bad_file() const noexcept { return on_bad_file_; }
+  const std::function<void(const Error&)>& bad_file_callback() const noexcept {
+    return bad_file_callback_;
+  }
+
+ private:
+  OnBadFile on_bad_file_ = OnBadFile::Throw;
+  std::function<void(const Error&)> bad_file_callback_;
+};
+
+namespace detail {
 
 /// What is done about the bad files of a dataset and its copies.
 class BadFiles {
@@ -3630,32 +3671,37 @@ inline std::shared_ptr<const SampleFiles> sample_files(FileList list, const Load
       SampleFiles{std::move(list), options, std::move(pool)});
 }
 
-inline std::shared_ptr<BufferPool> make_pool() { return std::make_shared<BufferPool>(kKeptBytes); }
-
 }  // namespace detail
 
-/// The samples of `Dataset`, each batch one Example: what the `stacked()` of a dataset gives.
-template <class Dataset>
-class Stacked : public torch::data::datasets::BatchDataset<Stacked<Dataset>,
-                                                           Batch<typename Dataset::ExampleType>> {
- public:
-  explicit Stacked(Dataset dataset) : dataset_(std::move(dataset)) {}
+}  // namespace torch_npy
 
-  Batch<typename Dataset::ExampleType> get_batch(c10::ArrayRef<std::size_t> indices) override {
-    return dataset_.get_stacked_batch(indices);
-  }
-  c10::optional<std::size_t> size() const override { return dataset_.size(); }
+#endif  // TORCH_NPY_FILE_DATASET_HPP_
 
-  const Dataset& dataset() const noexcept { return dataset_; }
+// ---- torch_npy/dataset.hpp
 
- private:
-  Dataset dataset_;
-};
+#ifndef TORCH_NPY_DATASET_HPP_
+#define TORCH_NPY_DATASET_HPP_
+
+#include <ATen/ops/tensor.h>
+#include <c10/util/ArrayRef.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace torch_npy {
 
 /// The .npy files of a folder, a sample each: Examples of a tensor and no target.
 ///
-/// Copies share the list of files and the memory that is kept for the next batches. They cost
-/// nothing, and each may be used by a thread of its own, as LibTorch's loader does.
+/// Copies share the list of files and the memory that is kept for the next batches, 256 MiB of it
+/// at most. They cost nothing, and each may be used by a thread of its own, as LibTorch's loader
+/// does.
 class FolderDataset : public detail::FileDataset<FolderDataset, TensorExample> {
  public:
   /// Throws Error: NotFound where there is no such folder or no .npy file in it, Io, and

@@ -1,0 +1,132 @@
+#ifndef TORCH_NPY_SAMPLE_DATASET_HPP_
+#define TORCH_NPY_SAMPLE_DATASET_HPP_
+
+#include <c10/util/ArrayRef.h>
+#include <c10/util/Optional.h>
+#include <torch/data.h>
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <torch_npy/batch.hpp>
+#include <torch_npy/error.hpp>
+#include <torch_npy/memory.hpp>
+#include <torch_npy/random.hpp>
+#include <torch_npy/samples.hpp>
+
+namespace torch_npy {
+
+template <class Dataset>
+class Stacked;
+
+namespace detail {
+
+/// Bytes of batches that a dataset keeps for the next ones while nobody uses them.
+constexpr std::size_t kKeptBytes = std::size_t{256} << 20;
+
+inline std::shared_ptr<BufferPool> make_pool() { return std::make_shared<BufferPool>(kKeptBytes); }
+
+template <class E>
+constexpr bool kHasTarget = !std::is_void_v<typename E::TargetType>;
+
+/// A dataset that reads batches as a whole. `Self` has `length()`, and `read(indices)`, which gives
+/// Samples, or a pair of them, data and target.
+template <class Self, class E>
+class SampleDataset : public torch::data::datasets::Dataset<Self, E> {
+ public:
+  /// Sample `index`. Throws Error.
+  E get(std::size_t index) override {
+    std::vector<E> examples = get_batch(index);
+    if (examples.empty()) {
+      throw Error(ErrorCode::Mismatch,
+                  "sample " + std::to_string(index) + " is bad, and was left out");
+    }
+    return std::move(examples[0]);
+  }
+
+  /// The samples `indices`, in that order, as LibTorch's loader asks for them. Where they are alike
+  /// they are rows of one tensor, which transforms::Stack hands on without a copy. Throws Error; an
+  /// index that no sample has is InvalidArgument. Safe from any thread.
+  std::vector<E> get_batch(c10::ArrayRef<std::size_t> indices) override {
+    begin(indices);
+    std::vector<E> examples;
+    examples.reserve(indices.size());
+    if constexpr (kHasTarget<E>) {
+      auto [samples, target_samples] = self().read(indices);
+      std::vector<at::Tensor> data = std::move(samples).separate();
+      std::vector<at::Tensor> targets = std::move(target_samples).separate();
+      for (std::size_t i = 0; i < data.size(); ++i) {
+        examples.emplace_back(std::move(data[i]), std::move(targets[i]));
+      }
+    } else {
+      for (at::Tensor& data : self().read(indices).separate())
+        examples.emplace_back(std::move(data));
+    }
+    return examples;
+  }
+
+  /// The samples `indices` as one Example. Throws Error; Mismatch when they differ in shape or
+  /// dtype, or when none is left. Safe from any thread.
+  Batch<E> get_stacked_batch(c10::ArrayRef<std::size_t> indices) const {
+    begin(indices);
+    if constexpr (kHasTarget<E>) {
+      auto [data, target] = self().read(indices);
+      return Batch<E>(std::move(data).stacked(), std::move(target).stacked());
+    } else {
+      return Batch<E>(self().read(indices).stacked());
+    }
+  }
+
+  /// The same dataset with batches of one Example each, as transforms::Stack makes them, and a
+  /// little faster: no tensor is made for a sample alone.
+  Stacked<Self> stacked() const { return Stacked<Self>(self()); }
+
+  /// Number of samples.
+  c10::optional<std::size_t> size() const override { return self().length(); }
+
+ protected:
+  explicit SampleDataset(std::size_t length) : names_(length) {}
+
+ private:
+  const Self& self() const { return static_cast<const Self&>(*this); }
+
+  void begin(c10::ArrayRef<std::size_t> indices) const {
+    for (const std::size_t index : indices) {
+      if (index < self().length()) continue;
+      throw Error(ErrorCode::InvalidArgument,
+                  "sample " + std::to_string(index) + " of a dataset of " +
+                      counted(self().length(), "sample") + ": does the sampler know its size?");
+    }
+    names_.begin(indices);
+  }
+
+  BatchNames names_;
+};
+
+}  // namespace detail
+
+/// The samples of `Dataset`, each batch one Example: what the `stacked()` of a dataset gives.
+template <class Dataset>
+class Stacked : public torch::data::datasets::BatchDataset<Stacked<Dataset>,
+                                                           Batch<typename Dataset::ExampleType>> {
+ public:
+  explicit Stacked(Dataset dataset) : dataset_(std::move(dataset)) {}
+
+  Batch<typename Dataset::ExampleType> get_batch(c10::ArrayRef<std::size_t> indices) override {
+    return dataset_.get_stacked_batch(indices);
+  }
+  c10::optional<std::size_t> size() const override { return dataset_.size(); }
+
+  const Dataset& dataset() const noexcept { return dataset_; }
+
+ private:
+  Dataset dataset_;
+};
+
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_SAMPLE_DATASET_HPP_
