@@ -4852,8 +4852,17 @@ class RandomBatchWise : public BatchWise<Self, Samples> {
     return static_cast<std::int64_t>(engine_() % (static_cast<std::uint64_t>(most) + 1));
   }
 
-  at::Tensor* picture(at::Tensor* target) const {
-    return with_target_ && target != nullptr && target->dim() >= 3 ? target : nullptr;
+  /// The target, if it is a picture that is to change as the data do.
+  at::Tensor* picture(at::Tensor* target, const at::Tensor& data) const {
+    if (!with_target_ || target == nullptr || target->dim() < 3) return nullptr;
+    if (target->size(-2) == data.size(-2) && target->size(-1) == data.size(-1)) return target;
+    throw Error(
+        ErrorCode::Mismatch,
+        "targets of two axes or more are taken for pictures, and have to be as high and wide "
+        "as their data: these have shape " +
+            python_tuple(target->sizes().slice(1).vec()) + ", the data " +
+            python_tuple(data.sizes().slice(1).vec()) +
+            "; with_target(false) leaves targets alone");
   }
 
  private:
@@ -4878,12 +4887,13 @@ class RandomFlip : public RandomBatchWise<Self, Samples> {
 
   void transform(at::Tensor& data, at::Tensor* target) {
     if (data.dim() < 3) refuse_shape(name_.c_str(), "two axes or more, the last H and W", data);
+    at::Tensor* const picture = this->picture(target, data);
     std::vector<std::int64_t> flipped;
     for (std::int64_t i = 0; i < data.size(0); ++i) {
       if (this->draw() < p_) flipped.push_back(i);
     }
     flip(data, flipped);
-    if (at::Tensor* const picture = this->picture(target)) flip(*picture, flipped);
+    if (picture != nullptr) flip(*picture, flipped);
   }
 
  private:
@@ -4979,15 +4989,11 @@ class RandomCrop : public detail::RandomBatchWise<RandomCrop<Samples>, Samples> 
                                .c_str(),
                            data);
     }
+    at::Tensor* const picture = this->picture(target, data);
     std::vector<Place> places(static_cast<std::size_t>(data.size(0)));
     for (Place& place : places) {
       place.top = this->draw(down) - padding_;
       place.left = this->draw(right) - padding_;
-    }
-    at::Tensor* const picture = this->picture(target);
-    if (picture != nullptr &&
-        (picture->size(-2) != data.size(-2) || picture->size(-1) != data.size(-1))) {
-      detail::refuse_shape("RandomCrop", "the height and width of their data as targets", *picture);
     }
     data = crop(data, places);
     if (picture != nullptr) *picture = crop(*picture, places);

@@ -71,6 +71,14 @@ TEST_CASE("flips turn pictures and their masks round, each or none", "[transform
   for (const at::Tensor& target : {at::arange(64), pictures(64, 1, 1, 7).reshape({64, 7})}) {
     CHECK(at::equal(apply(tf::RandomHorizontalFlip(1), data, target).target, target));
   }
+  // Boxes, and masks with their channel behind, are no such pictures.
+  for (const at::Tensor& target : {at::zeros({64, 4, 4}), at::zeros({64, 4, 5, 1})}) {
+    const Error error = error_of([&] { (void)apply(tf::RandomHorizontalFlip(1), data, target); });
+    CHECK(error.code() == ErrorCode::Mismatch);
+    CHECK_THAT(error.what(), says("with_target(false) leaves targets alone"));
+    CHECK(at::equal(apply(tf::RandomVerticalFlip(1).with_target(false), data, target).target,
+                    target));
+  }
   check_refused(tf::RandomHorizontalFlip(1), at::zeros({4, 5}),
                 "RandomHorizontalFlip takes samples of two axes or more, the last H and W, these "
                 "have shape (5,)");
@@ -176,7 +184,7 @@ TEST_CASE("RandomCrop says what it cannot cut", "[transforms]") {
   check_refused(tf::RandomCrop(7, 1), data, "at least 7 x 7 pixels");
   const Error error =
       error_of([&] { (void)apply(tf::RandomCrop(2), data, pictures(3, 1, 4, 5).squeeze(1)); });
-  CHECK_THAT(error.what(), says("these have shape (4, 5)"));
+  CHECK_THAT(error.what(), says("these have shape (4, 5), the data (1, 4, 4)"));
   for (const std::vector<std::int64_t>& size :
        {std::vector<std::int64_t>{}, {0}, {2, -1}, {1, 2, 3}}) {
     CHECK(error_of([&] { tf::RandomCrop<> crop(size); }).code() == ErrorCode::InvalidArgument);
