@@ -217,6 +217,9 @@ TEST_CASE("an error tells file, reason and byte", "[error]") {
   Error source(ErrorCode::Io, "x", 1);
   const Error taken = std::move(source);
   CHECK(source.path().empty());  // NOLINT(bugprone-use-after-move): it is a copy
+  // Names come from strangers too.
+  CHECK_THAT(Error(ErrorCode::Io, "x", 0, "a\x1b[31m\n\xc3\xa4.npy").what(),
+             says("a\\x1b[31m\\x0a\xc3\xa4.npy: x"));
 }
 
 TEST_CASE("read_header reads from a file, small or with a giant header", "[file]") {
@@ -448,8 +451,28 @@ TEST_CASE("only visible .npy files are listed, in folders too when asked for", "
   std::filesystem::rename(folder / "sub", folder / "moved");
   CHECK(error_of([&] { (void)list.open(0); }).code() == ErrorCode::NotFound);
   const Error error = error_of([&] { list.add("none", {}); });
+  CHECK(error.code() == ErrorCode::NotFound);
   CHECK(error.path() == folder / "none/");
   CHECK(error_of([&] { FileList(folder / "a.npy"); }).code() == ErrorCode::NotFound);
+}
+
+TEST_CASE("listing needs two descriptors, however deep the folders", "[folder]") {
+  const Folder folder;
+  std::string deep;
+  for (int i = 0; i < 300; ++i) deep += "x/";
+  make_files(folder.path(), {deep + "a.npy"});
+  const FewDescriptors two(2);
+  CHECK(names_in(folder.path(), {"*", true}) == std::vector<std::string>{deep + "a.npy"});
+}
+
+TEST_CASE("where descriptors run out the Error says so", "[folder]") {
+  const Folder folder;
+  make_files(folder.path(), {"a.npy"});
+  FileList list(folder.path());
+  const FewDescriptors none(0);
+  const Error error = error_of([&] { list.add(".", {}); });
+  CHECK(error.code() == ErrorCode::Exhausted);
+  CHECK_THAT(error.what(), says("Too many open files"));
 }
 
 TEST_CASE("listing leaves no descriptor open", "[folder]") {

@@ -158,6 +158,21 @@ TEST_CASE("Stack hands the batch's memory on when nobody else holds it", "[datas
   CHECK(at::equal(stacked, theirs));
 }
 
+TEST_CASE("a transform with its options set is mapped as itself", "[dataset]") {
+  const Folder folder;
+  for (int i = 0; i < 4; ++i) save(folder / name_of(i), sample(i).unsqueeze(0));
+  const PairedFolderDataset dataset(folder.path(), folder.path());
+  const Indices all{0, 1, 2, 3};
+  const at::Tensor want = samples(4).unsqueeze(1);
+  const auto flipped =
+      dataset.stacked().map(transforms::RandomHorizontalFlip(1).with_target(false)).get_batch(all);
+  CHECK(at::equal(flipped.data, want.flip(-1)));
+  CHECK(at::equal(flipped.target, want));
+  const auto cropped =
+      dataset.stacked().map(transforms::RandomCrop({2, 3}, 0).with_target(false)).get_batch(all);
+  CHECK(at::equal(cropped.data, want));
+}
+
 TEST_CASE("samples are read as load() reads them, whatever their files look like", "[dataset]") {
   const Folder folder;
   const at::Tensor fortran = at::arange(6).reshape({3, 2}).t().to(at::kFloat);  // (2, 3)
@@ -296,7 +311,9 @@ TEST_CASE("a bad file ends the epoch with its Error, or is left out", "[dataset]
                  (void)dataset.get_stacked_batch(Indices{7, 4});
                }).what(),
                says("a batch without samples"));
-    CHECK_THAT(error_of([&] { (void)FolderDataset(dataset).get(7); }).what(), says("left out"));
+    // One that was asked for alone is not left out.
+    CHECK(error_of([&] { (void)FolderDataset(dataset).get(7); }).path() == folder / "s007.npy");
+    CHECK(dataset.bad_files() == 14);
   }
   SECTION("left out with its partner") {
     const Folder targets;
@@ -316,6 +333,25 @@ TEST_CASE("a bad file ends the epoch with its Error, or is left out", "[dataset]
     CHECK(error.code() == ErrorCode::NotFound);
     CHECK(error.path() == folder / "s001.npy");
   }
+}
+
+TEST_CASE("what is not a file's fault is thrown in any case", "[dataset]") {
+  const Folder folder;
+  fill_folder(folder, 3);
+  const auto skipping = FolderOptions().on_bad_file(OnBadFile::Skip);
+  const FolderDataset dataset(folder.path(), skipping);
+  {
+    const FewDescriptors none(0);
+    CHECK(error_of([&] {
+            (void)dataset.get_stacked_batch(Indices{0, 1});
+          }).code() == ErrorCode::Exhausted);
+  }
+  CHECK(dataset.bad_files() == 0);
+  const FolderDataset wrong(folder.path(),
+                            FolderOptions(skipping).load(LoadOptions().dtype(at::kQInt8)));
+  CHECK(error_of([&] {
+          (void)wrong.get_stacked_batch(Indices{0, 1});
+        }).code() == ErrorCode::InvalidArgument);
 }
 
 TEST_CASE("verify() finds all bad files before training", "[dataset]") {
@@ -413,6 +449,14 @@ TEST_CASE("each folder of a folder is a class", "[dataset]") {
   CHECK(error.code() == ErrorCode::NotFound);
   CHECK(error.path() == folder / "empty");
   CHECK_THAT(error_of([&] { ClassFolderDataset(folder / "a"); }).what(), says("no folders"));
+  CHECK_THAT(
+      error_of([&] { ClassFolderDataset(folder.path(), FolderOptions().pattern("t*")); }).what(),
+      says("a: no .npy file in this folder matches the pattern \"t*\""));
+
+  // Nothing comes into a class from the folder that the class is in.
+  std::filesystem::remove(folder / "empty");
+  std::filesystem::create_directory_symlink("..", folder / "a" / "up");
+  CHECK(*ClassFolderDataset(folder.path(), FolderOptions().recursive(true)).size() == 9);
 }
 
 TEST_CASE("folders without samples are errors that say what is there", "[dataset]") {
@@ -556,6 +600,15 @@ TEST_CASE("batches are read into memory that was used before, within a bound", "
   CHECK(at::equal(last, samples(2)));
   last.resize_({40});  // as any other tensor
 
+  // A tensor that is kept keeps nothing else of the dataset.
+  const auto open_files = [] {
+    return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {});
+  };
+  const auto before = open_files();
+  last = FolderDataset(folder.path()).get(2).data;
+  CHECK(open_files() == before);
+  CHECK(at::equal(last, sample(2)));
+
   const auto pool = std::make_shared<torch_npy::detail::BufferPool>(1000);
   const auto take = [&](std::size_t bytes) { return pool->take(bytes); };
   const void* kept = nullptr;
@@ -645,4 +698,29 @@ TEST_CASE("one seed gives the same batches with any number of workers", "[datase
   // Epochs differ, though without shuffling they have the same batches.
   CHECK(!at::equal(in_order.narrow(0, 0, 50), in_order.narrow(0, 50, 50)));
   CHECK(!at::equal(in_order.narrow(0, 50, 50), in_order.narrow(0, 100, 50)));
+}
+
+TEST_CASE("what is drawn depends on nothing but seed, samples and visits", "[dataset]") {
+  const Folder folder;
+  constexpr int kFiles = 64;
+  for (int i = 0; i < kFiles; ++i) save(folder / name_of(i), at::arange(2).reshape({1, 1, 2}));
+  const auto flips = [&](std::size_t batch, std::size_t workers, bool peek) {
+    torch::manual_seed(1);
+    const FolderDataset dataset(folder.path());
+    auto mapped = dataset.stacked().map(transforms::RandomHorizontalFlip<TensorExample>());
+    // A look at a sample between making the transform and the loader, on this thread.
+    if (peek) (void)mapped.get_batch(Indices{kFiles - 1});
+    auto loader = loader_of(mapped, batch, workers);
+    std::vector<at::Tensor> epochs;
+    for (int i = 0; i < 6; ++i) epochs.push_back(epoch(*loader).select(-1, 0).flatten());
+    return at::stack(epochs);
+  };
+  const at::Tensor peeked = flips(8, 0, true);
+  for (const std::size_t workers : {1, 2, 4}) CHECK(at::equal(flips(8, workers, true), peeked));
+
+  // Also in batches of one, epochs draw independently: 32 +- 4 flips each, not always as many.
+  const at::Tensor counts = flips(1, 0, false).sum(1);
+  CHECK(counts.min().item<std::int64_t>() > 12);
+  CHECK(counts.max().item<std::int64_t>() < 52);
+  CHECK(counts.min().item<std::int64_t>() != counts.max().item<std::int64_t>());
 }

@@ -313,6 +313,32 @@ TEST_CASE("an exception comes after the batches before it", "[prefetch]") {
   }
 }
 
+TEST_CASE("after any number of failures the other batches come", "[prefetch]") {
+  constexpr std::size_t kMany = 60;
+  for (const std::size_t workers : {0, 2}) {
+    auto loader = loader_of(kMany, workers, [](std::size_t index) {
+      if (index % 2 == 1) throw std::runtime_error("bad batch");
+      return numbers(index);
+    });
+    auto batches = prefetch(*loader, c10::Device(at::kCPU));
+    std::size_t got = 0, failures = 0;
+    for (auto at = batches.begin(); at != batches.end();) {
+      check_is(*at, at::kCPU, numbers(2 * got));
+      ++got;
+      for (bool failed = true; failed;) {
+        try {
+          ++at;
+          failed = false;
+        } catch (const std::exception&) {
+          ++failures;
+        }
+      }
+    }
+    CHECK(got == kMany / 2);
+    CHECK(failures == kMany / 2);
+  }
+}
+
 TEST_CASE("a copy that fails fails in its turn", "[prefetch]") {
   auto loader = loader_of(kCount, 2, plain_numbers);
   auto batches = prefetch(*loader, kFake1);

@@ -6,6 +6,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
@@ -95,10 +96,36 @@ TEST_CASE("a batch that nobody else holds is changed in place", "[transforms]") 
   CHECK(batch.data.data_ptr() == memory);
   CHECK(at::equal(batch.data, (pictures(2, 1, 2, 2).flip(-1) - 1) / 2));
 
+  // Memory of somebody's own is not, though there is no other tensor on it.
+  std::vector<float> theirs{1, 2, 3, 4};
+  const auto over_theirs = [&] { return at::from_blob(theirs.data(), {1, 1, 2, 2}); };
+  for (int i = 0; i < 2; ++i) {
+    const auto flipped = apply(tf::RandomHorizontalFlip(1), over_theirs());
+    CHECK(at::equal(flipped.data.flatten(), at::tensor({2.F, 1.F, 4.F, 3.F})));
+    auto stacked = tf::Stack<TensorExample>().apply_batch({over_theirs()[0]});
+    stacked = tf::Normalize<TensorExample>({1.0}, {2.0}).apply_batch(std::move(stacked));
+    CHECK(at::equal(stacked.data.flatten(), at::tensor({0.F, .5F, 1.F, 1.5F})));
+  }
+  CHECK(theirs == std::vector<float>{1, 2, 3, 4});
+
   const at::Tensor kept = batch.data;
   const at::Tensor before = kept.clone();
   batch = tf::Normalize({1.0}, {2.0}).apply_batch(std::move(batch));
   CHECK(at::equal(kept, before));
+}
+
+TEST_CASE("what autograd follows and inference tensors are not changed in place", "[transforms]") {
+  const at::Tensor weight = at::ones({1, 2, 2}).requires_grad_();
+  auto stacked = tf::Stack<TensorExample>().apply_batch({weight * 2});
+  CHECK(stacked.data.requires_grad());
+
+  at::Tensor data;
+  {
+    const c10::InferenceMode mode;
+    data = pictures(1, 1, 2, 2).clone();
+  }
+  CHECK(at::equal(apply(tf::Normalize({1.0}, {2.0}), std::move(data)).data,
+                  (pictures(1, 1, 2, 2) - 1) / 2));
 }
 
 TEST_CASE("samples one by one draw what a batch of them draws", "[transforms]") {
@@ -129,8 +156,8 @@ TEST_CASE("samples one by one draw what a batch of them draws", "[transforms]") 
 TEST_CASE("a seed decides, and the next batch draws anew", "[transforms]") {
   const at::Tensor data = pictures(64, 1, 2, 2);
   const auto two = [&](tf::RandomHorizontalFlip<> flip) {
-    return std::pair(flip.apply_batch(Batch<>(data, {})).data,
-                     flip.apply_batch(Batch<>(data, {})).data);
+    const at::Tensor once = flip.apply_batch(Batch<>(data, {})).data;
+    return std::pair(once, flip.apply_batch(Batch<>(data, {})).data);
   };
   const auto [first, second] = two(tf::RandomHorizontalFlip(0.5, seeded(5)));
   const auto [again, second_again] = two(tf::RandomHorizontalFlip(0.5, seeded(5)));
@@ -143,10 +170,17 @@ TEST_CASE("a seed decides, and the next batch draws anew", "[transforms]") {
   CHECK(at::equal(first, two(tf::RandomHorizontalFlip(0.5, generator)).first));
   CHECK(!at::equal(first, two(tf::RandomHorizontalFlip(0.5, generator)).first));
 
+  // Copies go on from each other: a loader made anew for each epoch does not repeat the first.
+  tf::RandomHorizontalFlip flip(0.5, seeded(5));
+  CHECK(at::equal(apply(flip, data).data, first));
+  CHECK(at::equal(apply(flip, data).data, second));
+
   torch::manual_seed(9);
   const at::Tensor by_default = two(tf::RandomHorizontalFlip()).first;
   torch::manual_seed(9);
   CHECK(at::equal(two(tf::RandomHorizontalFlip()).first, by_default));
+  torch::manual_seed(9);
+  CHECK(at::equal(two(tf::RandomHorizontalFlip(0.5, at::Generator())).first, by_default));
 }
 
 TEST_CASE("RandomCrop cuts pieces out of pictures with zeros around", "[transforms]") {
@@ -189,7 +223,12 @@ TEST_CASE("RandomCrop says what it cannot cut", "[transforms]") {
        {std::vector<std::int64_t>{}, {0}, {2, -1}, {1, 2, 3}}) {
     CHECK(error_of([&] { tf::RandomCrop<> crop(size); }).code() == ErrorCode::InvalidArgument);
   }
-  CHECK(error_of([&] { tf::RandomCrop<> crop(2, -1); }).code() == ErrorCode::InvalidArgument);
+  for (const std::int64_t padding : {std::int64_t{-1}, INT64_MAX / 2}) {
+    CHECK(error_of([&] { tf::RandomCrop<> crop(2, padding); }).code() ==
+          ErrorCode::InvalidArgument);
+  }
+  CHECK_THAT(error_of([&] { (void)apply(tf::RandomCrop(2), data, pictures(4, 1, 4, 4)); }).what(),
+             says("a batch of 3 samples and 4 targets"));
 }
 
 TEST_CASE("ToTensor brings channels to the front and bytes to 0..1", "[transforms]") {
@@ -249,4 +288,6 @@ TEST_CASE("transforms take batches without a target", "[transforms]") {
   const auto flipped = tf::RandomHorizontalFlip<std::vector<Example<>>>(1).apply_batch(without);
   CHECK(at::equal(flipped[1].data, data[1].flip(-1)));
   CHECK(!flipped[1].target.defined());
+  CHECK_THAT(error_of([&] { tf::Stack<>().apply_batch(without); }).what(),
+             says("an Example without a target is a TensorExample"));
 }

@@ -45,8 +45,8 @@ class FolderDataset : public detail::FileDataset<FolderDataset, TensorExample> {
   const FileList& files() const noexcept { return part(0).list; }
 
   /// For the base class.
-  detail::Samples read(c10::ArrayRef<std::size_t> indices) const {
-    return std::move(read_parts(indices, [](std::size_t) {})[0]);
+  detail::Samples read(c10::ArrayRef<std::size_t> indices, bool may_skip) const {
+    return std::move(read_parts(indices, may_skip, [](std::size_t) {})[0]);
   }
 };
 
@@ -67,8 +67,9 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
   const FileList& target_files() const noexcept { return part(1).list; }
 
   /// For the base class.
-  std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices) const {
-    auto parts = read_parts(indices, [](std::size_t) {});
+  std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,
+                                                   bool may_skip) const {
+    auto parts = read_parts(indices, may_skip, [](std::size_t) {});
     return {std::move(parts[0]), std::move(parts[1])};
   }
 
@@ -132,10 +133,11 @@ class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Exampl
   const FileList& files() const noexcept { return part(0).list; }
 
   /// For the base class.
-  std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices) const {
+  std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,
+                                                   bool may_skip) const {
     std::vector<std::int64_t> numbers;
     numbers.reserve(indices.size());
-    auto parts = read_parts(indices, [&](std::size_t index) {
+    auto parts = read_parts(indices, may_skip, [&](std::size_t index) {
       const auto end = std::upper_bound(ends_->begin(), ends_->end(), index);
       numbers.push_back(end - ends_->begin());
     });
@@ -167,7 +169,7 @@ class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Exampl
     std::vector<std::size_t> ends;
     for (const std::string& name : names) {
       if (list.add(name, detail::list_rules(options)) == 0) {
-        throw Error(ErrorCode::NotFound, "no .npy file for this class", 0, folder / name);
+        throw detail::no_files(list, name, options);
       }
       ends.push_back(list.size());
     }
@@ -212,7 +214,7 @@ class ArrayDataset : public detail::SampleDataset<ArrayDataset<E>, E> {
 
   /// For the base class.
   std::size_t length() const noexcept { return parts_[0]->size(); }
-  auto read(c10::ArrayRef<std::size_t> indices) const {
+  auto read(c10::ArrayRef<std::size_t> indices, bool /*may_skip*/) const {
     detail::Samples data(parts_[0]->gather(indices));
     if constexpr (detail::kHasTarget<E>) {
       return std::pair(std::move(data), detail::Samples(parts_[1]->gather(indices)));

@@ -15,6 +15,7 @@ namespace torch_npy {
 enum class ErrorCode {
   NotFound,            ///< no file of that name
   Io,                  ///< the operating system refused: permission, disk, not a regular file
+  Exhausted,           ///< the system has no descriptors or memory left, whatever the file
   NotNpy,              ///< the bytes do not start as a NumPy file does
   UnsupportedVersion,  ///< a format version other than 1.0, 2.0 and 3.0
   BadHeader,           ///< the header is not what the format allows
@@ -63,9 +64,21 @@ class Error : public std::runtime_error {
   };
 
   // u8string() gives bytes on every system, where string() can throw; its type changed in C++20.
+  // Names may hold line ends and control sequences, which are not for a terminal.
   static std::string printable(const std::filesystem::path& path) {
-    const auto utf8 = path.u8string();
-    return std::string(utf8.begin(), utf8.end());
+    constexpr char kHex[] = "0123456789abcdef";
+    std::string out;
+    for (const auto c : path.u8string()) {
+      const auto byte = static_cast<unsigned char>(c);
+      if (byte < 0x20 || byte == 0x7f) {
+        out += "\\x";
+        out += kHex[byte >> 4];
+        out += kHex[byte & 15];
+      } else {
+        out += static_cast<char>(byte);
+      }
+    }
+    return out;
   }
 
   std::shared_ptr<const Where> where_;  // shared, so that copying cannot throw

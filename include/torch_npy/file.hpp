@@ -31,7 +31,10 @@ namespace detail {
 [[noreturn]] inline void throw_errno(const std::string& what, int number,
                                      std::uint64_t offset = 0) {
   const bool missing = number == ENOENT || number == ENOTDIR;
-  throw Error(missing ? ErrorCode::NotFound : ErrorCode::Io,
+  const bool exhausted = number == EMFILE || number == ENFILE || number == ENOMEM;
+  throw Error(missing     ? ErrorCode::NotFound
+              : exhausted ? ErrorCode::Exhausted
+                          : ErrorCode::Io,
               what + ": " + std::generic_category().message(number), offset);
 }
 

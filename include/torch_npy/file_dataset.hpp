@@ -30,7 +30,8 @@ namespace torch_npy {
 /// What a dataset does about a file that cannot be read in the middle of an epoch.
 enum class OnBadFile {
   Throw,  ///< the Error reaches the training loop; from a loader's worker in a WorkerException
-  Skip,   ///< the batch goes on without the sample, and may even be empty
+  Skip,   ///< the batch goes on without the sample, and may even be empty; an Error that is not the
+          ///< file's fault (InvalidArgument, Exhausted) is thrown all the same
 };
 
 /// How a folder becomes a dataset. Options chain:
@@ -56,7 +57,7 @@ struct FolderOptions {
 
  public:
   /// What to do about bad files; Throw is the default. `callback` hears of each one that is left
-  /// out, one call at a time, on the thread that read it.
+  /// out, one call at a time, on the thread that read it. It must not read the dataset itself.
   FolderOptions& on_bad_file(OnBadFile what, std::function<void(const Error&)> callback = {}) {
     on_bad_file_ = what;
     bad_file_callback_ = std::move(callback);
@@ -82,7 +83,10 @@ class BadFiles {
 
   /// True when the sample is to be left out.
   bool skips(const Error& error) {
-    if (!skip_) return false;
+    if (!skip_ || error.code() == ErrorCode::InvalidArgument ||
+        error.code() == ErrorCode::Exhausted) {
+      return false;
+    }
     ++count_;
     if (callback_) {
       const std::lock_guard<std::mutex> lock(mutex_);
@@ -172,9 +176,10 @@ class FileDataset : public SampleDataset<Self, E> {
 
   const SampleFiles& part(std::size_t i) const noexcept { return *state_->parts[i]; }
 
-  /// Reads the samples that are good, of each part; `accepted(index)` hears of each.
+  /// Reads the samples of each part, and leaves out bad ones if it may; `accepted(index)` hears of
+  /// each that is read.
   template <class Accepted>
-  std::vector<Samples> read_parts(c10::ArrayRef<std::size_t> indices,
+  std::vector<Samples> read_parts(c10::ArrayRef<std::size_t> indices, bool may_skip,
                                   const Accepted& accepted) const {
     std::vector<BatchReader> readers;
     for (const auto& part : state_->parts) readers.emplace_back(part, indices.size());
@@ -182,7 +187,7 @@ class FileDataset : public SampleDataset<Self, E> {
       try {
         for (BatchReader& reader : readers) reader.read(index);
       } catch (const Error& error) {
-        if (!state_->bad.skips(error)) throw;
+        if (!may_skip || !state_->bad.skips(error)) throw;
         continue;
       }
       for (BatchReader& reader : readers) reader.accept();
@@ -201,21 +206,22 @@ inline ListRules list_rules(const FolderOptions& options) {
   return {options.pattern(), options.recursive(), options.natural_order()};
 }
 
-inline void require_files(const FileList& list, const FolderOptions& options) {
-  if (list.size() != 0) return;
+/// The Error about a folder in which no file is a sample.
+inline Error no_files(const FileList& list, const std::string& subfolder,
+                      const FolderOptions& options) {
   std::string reason = "no .npy file in this folder";
   if (options.pattern() != "*") reason += " matches the pattern " + shown(options.pattern());
-  const std::size_t folders = list.subfolders().size();
+  const std::size_t folders = list.subfolders(subfolder).size();
   if (folders != 0 && !options.recursive()) {
     reason += "; it has " + counted(folders, "folder") + ", which recursive(true) looks into";
   }
-  throw Error(ErrorCode::NotFound, reason, 0, list.folder());
+  return Error(ErrorCode::NotFound, reason, 0,
+               subfolder == "." ? list.folder() : list.folder() / subfolder);
 }
 
 inline FileList list_folder(const std::filesystem::path& folder, const FolderOptions& options) {
   FileList list(folder);
-  list.add(".", list_rules(options));
-  require_files(list, options);
+  if (list.add(".", list_rules(options)) == 0) throw no_files(list, ".", options);
   return list;
 }
 

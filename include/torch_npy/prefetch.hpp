@@ -295,12 +295,21 @@ class Prefetcher {
     return c10::impl::getDeviceGuardImpl(device.type())->getDevice();
   }
 
+  /// What LibTorch's loader has open to classes derived from it alone.
+  struct Access : Loader {
+    static auto shuttle() { return &Access::shuttle_; }
+    static auto more() { return with_count(&Access::prefetch); }
+
+   private:
+    template <class Base>
+    static auto with_count(void (Base::*prefetch)(std::size_t)) {
+      return prefetch;
+    }
+  };
+
   /// LibTorch's loader refuses to begin while its workers are at an epoch, and has no call to end
-  /// one. Its queues, which have, are open to classes derived from it.
+  /// one. Its queues have.
   void stop() {
-    struct Access : Loader {
-      static auto shuttle() { return &Access::shuttle_; }
-    };
     source_.reset();
     (loader_->*Access::shuttle()).drain();
     is_running_ = false;
@@ -341,8 +350,16 @@ class Prefetcher {
   /// The loader's next batch, or none at the end of the epoch.
   std::optional<Batch> read() {
     if (!source_) return std::nullopt;
-    if (!is_first_) ++*source_;
-    const bool is_end = *source_ == loader_->end();
+    bool is_end = false;
+    try {
+      if (!is_first_) ++*source_;
+      is_end = *source_ == loader_->end();
+    } catch (const torch::data::WorkerException&) {
+      // The loader forgets to ask for a batch in place of this one: after as many failures as it
+      // reads batches ahead, the epoch would be over.
+      (loader_->*Access::more())(1);
+      throw;
+    }
     is_first_ = false;
     if (!is_end) return std::move(**source_);
     source_.reset();

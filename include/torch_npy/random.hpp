@@ -22,7 +22,7 @@ namespace torch_npy::detail {
 /// The batch that this thread is at.
 struct BatchName {
   std::uint64_t name = 0;
-  std::uint64_t serial = 0;  ///< grows with each batch of the thread; 0: none yet
+  std::uint64_t serial = 0;  ///< no other batch of the process has it; 0: none yet
 };
 
 inline BatchName& current_batch() {
@@ -38,15 +38,15 @@ class BatchNames {
 
   /// Makes the samples `indices` the batch that this thread is at.
   void begin(c10::ArrayRef<std::size_t> indices) const {
-    std::uint64_t name =
-        indices.empty() ? 0 : visits_[static_cast<std::ptrdiff_t>(indices[0])].fetch_add(1);
-    for (const std::size_t index : indices) {
-      name = (name ^ index) * 0x9e3779b97f4a7c15;  // 2^64 over the golden ratio: spreads the bits
+    static std::atomic<std::uint64_t> serial{0};
+    std::uint64_t name = indices.size();
+    const auto add = [&](std::uint64_t number) {
+      name = (name ^ number) * 0x9e3779b97f4a7c15;  // 2^64 over the golden ratio: spreads the bits
       name ^= name >> 32;
-    }
-    BatchName& batch = current_batch();
-    batch.name = name;
-    ++batch.serial;
+    };
+    for (const std::size_t index : indices) add(index);
+    if (!indices.empty()) add(visits_[static_cast<std::ptrdiff_t>(indices[0])].fetch_add(1));
+    current_batch() = {name, ++serial};
   }
 
  private:
@@ -59,18 +59,19 @@ class BatchRandom {
   /// Takes its seed from `generator`, or from LibTorch's default one, which torch::manual_seed()
   /// sets.
   explicit BatchRandom(const std::optional<at::Generator>& generator) {
-    at::Generator source = generator ? *generator : at::detail::getDefaultCPUGenerator();
+    at::Generator source =
+        generator && generator->defined() ? *generator : at::detail::getDefaultCPUGenerator();
     const std::lock_guard<std::mutex> lock(source.mutex());
     seed_ = at::check_generator<at::CPUGeneratorImpl>(source)->random64();
   }
 
   /// For the batch that this thread is at. Under a dataset that does not name its batches, for the
-  /// next one of this copy.
+  /// next one of this transform and its copies.
   std::mt19937_64 next() {
     const BatchName& batch = current_batch();
-    const bool named = batch.serial != seen_;
+    const bool named = batch.serial != 0 && batch.serial != seen_;
     seen_ = batch.serial;
-    const std::uint64_t name = named ? batch.name : ++unnamed_;
+    const std::uint64_t name = named ? batch.name : (*unnamed_)++;
     std::seed_seq seeds{static_cast<std::uint32_t>(seed_), static_cast<std::uint32_t>(seed_ >> 32),
                         static_cast<std::uint32_t>(name), static_cast<std::uint32_t>(name >> 32),
                         static_cast<std::uint32_t>(named)};
@@ -79,8 +80,9 @@ class BatchRandom {
 
  private:
   std::uint64_t seed_;
-  std::uint64_t seen_ = 0;
-  std::uint64_t unnamed_ = 0;
+  std::uint64_t seen_ = current_batch().serial;  // what was read before is not for this transform
+  std::shared_ptr<std::atomic<std::uint64_t>> unnamed_ =
+      std::make_shared<std::atomic<std::uint64_t>>(0);
 };
 
 }  // namespace torch_npy::detail

@@ -33,40 +33,19 @@ inline std::shared_ptr<BufferPool> make_pool() { return std::make_shared<BufferP
 template <class E>
 constexpr bool kHasTarget = !std::is_void_v<typename E::TargetType>;
 
-/// A dataset that reads batches as a whole. `Self` has `length()`, and `read(indices)`, which gives
-/// Samples, or a pair of them, data and target.
+/// A dataset that reads batches as a whole. `Self` has `length()`, and `read(indices, may_skip)`,
+/// which gives Samples, or a pair of them, data and target.
 template <class Self, class E>
 class SampleDataset : public torch::data::datasets::Dataset<Self, E> {
  public:
-  /// Sample `index`. Throws Error.
-  E get(std::size_t index) override {
-    std::vector<E> examples = get_batch(index);
-    if (examples.empty()) {
-      throw Error(ErrorCode::Mismatch,
-                  "sample " + std::to_string(index) + " is bad, and was left out");
-    }
-    return std::move(examples[0]);
-  }
+  /// Sample `index`. Throws Error, also for a bad file that a batch would leave out.
+  E get(std::size_t index) override { return std::move(examples(index, false)[0]); }
 
   /// The samples `indices`, in that order, as LibTorch's loader asks for them. Where they are alike
   /// they are rows of one tensor, which transforms::Stack hands on without a copy. Throws Error; an
   /// index that no sample has is InvalidArgument. Safe from any thread.
   std::vector<E> get_batch(c10::ArrayRef<std::size_t> indices) override {
-    begin(indices);
-    std::vector<E> examples;
-    examples.reserve(indices.size());
-    if constexpr (kHasTarget<E>) {
-      auto [samples, target_samples] = self().read(indices);
-      std::vector<at::Tensor> data = std::move(samples).separate();
-      std::vector<at::Tensor> targets = std::move(target_samples).separate();
-      for (std::size_t i = 0; i < data.size(); ++i) {
-        examples.emplace_back(std::move(data[i]), std::move(targets[i]));
-      }
-    } else {
-      for (at::Tensor& data : self().read(indices).separate())
-        examples.emplace_back(std::move(data));
-    }
-    return examples;
+    return examples(indices, true);
   }
 
   /// The samples `indices` as one Example. Throws Error; Mismatch when they differ in shape or
@@ -74,10 +53,10 @@ class SampleDataset : public torch::data::datasets::Dataset<Self, E> {
   Batch<E> get_stacked_batch(c10::ArrayRef<std::size_t> indices) const {
     begin(indices);
     if constexpr (kHasTarget<E>) {
-      auto [data, target] = self().read(indices);
+      auto [data, target] = self().read(indices, true);
       return Batch<E>(std::move(data).stacked(), std::move(target).stacked());
     } else {
-      return Batch<E>(self().read(indices).stacked());
+      return Batch<E>(self().read(indices, true).stacked());
     }
   }
 
@@ -93,6 +72,25 @@ class SampleDataset : public torch::data::datasets::Dataset<Self, E> {
 
  private:
   const Self& self() const { return static_cast<const Self&>(*this); }
+
+  std::vector<E> examples(c10::ArrayRef<std::size_t> indices, bool may_skip) const {
+    begin(indices);
+    std::vector<E> examples;
+    examples.reserve(indices.size());
+    if constexpr (kHasTarget<E>) {
+      auto [samples, target_samples] = self().read(indices, may_skip);
+      std::vector<at::Tensor> data = std::move(samples).separate();
+      std::vector<at::Tensor> targets = std::move(target_samples).separate();
+      for (std::size_t i = 0; i < data.size(); ++i) {
+        examples.emplace_back(std::move(data[i]), std::move(targets[i]));
+      }
+    } else {
+      for (at::Tensor& data : self().read(indices, may_skip).separate()) {
+        examples.emplace_back(std::move(data));
+      }
+    }
+    return examples;
+  }
 
   void begin(c10::ArrayRef<std::size_t> indices) const {
     for (const std::size_t index : indices) {

@@ -40,7 +40,13 @@ inline std::vector<at::Tensor> rows_of(const at::Tensor& whole) {
 inline void require_alike(const std::vector<at::Tensor>& samples) {
   if (samples.empty()) {
     throw Error(ErrorCode::Mismatch,
-                "a batch without samples cannot be stacked: all its files were bad and left out");
+                "a batch without samples cannot be stacked: were all its files bad, and left out?");
+  }
+  for (const at::Tensor& sample : samples) {
+    if (sample.defined()) continue;
+    throw Error(ErrorCode::Mismatch,
+                "a sample without a tensor cannot be stacked; an Example without a target is a "
+                "TensorExample");
   }
   const auto name = [&](std::size_t i) {
     const std::string origin = BufferPool::origin_of(samples[i]);
@@ -193,8 +199,9 @@ class BatchReader {
                                        : tensor_over(files_->pool->take(plan.bytes), plan.bytes,
                                                      plan.type, plan.sizes, plan.strides);
     fill(source, plan, own_.data_ptr(), options_.threads());
-    BufferPool::set_origin(own_, [files = files_, index = index_](std::size_t) {
-      return files->list[index].string();
+    BufferPool::set_origin(own_, [files = std::weak_ptr(files_), index = index_](std::size_t) {
+      const auto still_there = files.lock();
+      return still_there ? still_there->list[index].string() : std::string();
     });
   }
 
@@ -234,8 +241,13 @@ class BatchReader {
         in_buffer.push_back(accepted_[place]);
       }
     }
-    return [files = files_, in_buffer = std::move(in_buffer), row_bytes = first_.bytes](
-               std::size_t byte) { return files->list[in_buffer.at(byte / row_bytes)].string(); };
+    return [files = std::weak_ptr(files_), in_buffer = std::move(in_buffer),
+            row_bytes = first_.bytes](std::size_t byte) {
+      const auto still_there = files.lock();
+      const std::size_t row = byte / row_bytes;
+      if (!still_there || row >= in_buffer.size()) return std::string();
+      return still_there->list[in_buffer[row]].string();
+    };
   }
 
   std::shared_ptr<const SampleFiles> files_;

@@ -6,6 +6,7 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
+#include <c10/core/InferenceMode.h>
 #include <c10/util/ArrayRef.h>
 #include <torch/arg.h>
 #include <torch/data.h>
@@ -43,9 +44,9 @@
 // What is random is drawn anew for each sample, from a seed that is taken when the transform is
 // made, from the generator given or from LibTorch's default one (torch::manual_seed()). What a
 // batch of this library's datasets draws depends on that seed, on its samples, and on how often a
-// batch began with the first of them: a seed gives the same batches whatever the number of workers,
-// as long as epochs run to their end and no sampler repeats samples. Under other datasets that
-// holds without workers.
+// batch of the dataset or of a copy of it began with the first of them. So a seed gives the same
+// batches whatever the number of workers, for a dataset made anew, as long as epochs run to their
+// end and no sampler repeats samples. Under other datasets that holds without workers.
 //
 // All throw Error (Mismatch) for batches that they cannot take, and may be copied and used from any
 // thread, each copy from one at a time.
@@ -60,10 +61,11 @@ inline at::Tensor whole_of(const std::vector<at::Tensor>& samples) {
   const at::Tensor& first = samples[0];
   const c10::Storage& storage = first.storage();
   const std::int64_t step = first.numel();
-  if (step == 0 || storage.use_count() != samples.size()) return {};
+  if (step == 0 || storage.use_count() != samples.size() || !owns_memory(first)) return {};
   std::int64_t offset = first.storage_offset();
   for (const at::Tensor& sample : samples) {
     if (!sample.defined() || !sample.has_storage() || sample.use_count() != 1 ||
+        sample.requires_grad() || sample.key_set() != first.key_set() ||
         sample.storage().unsafeGetStorageImpl() != storage.unsafeGetStorageImpl() ||
         sample.storage_offset() != offset || sample.scalar_type() != first.scalar_type() ||
         sample.sizes() != first.sizes() || sample.strides() != first.strides()) {
@@ -88,7 +90,8 @@ inline at::Tensor stack_samples(const std::vector<at::Tensor>& samples) {
 /// True when nobody but the caller can see the tensor's memory, so that it may be changed in place.
 inline bool is_only_owner(const at::Tensor& tensor) {
   return tensor.use_count() == 1 && tensor.has_storage() && tensor.storage().use_count() == 1 &&
-         !tensor.requires_grad() && tensor.is_non_overlapping_and_dense();
+         owns_memory(tensor) && !tensor.requires_grad() && tensor.is_non_overlapping_and_dense() &&
+         (!tensor.is_inference() || c10::InferenceMode::is_enabled());
 }
 
 template <class Samples>
@@ -154,10 +157,12 @@ class BatchWise : public torch::data::transforms::BatchTransform<typename BatchO
 template <class Self, class Samples>
 class RandomBatchWise : public BatchWise<Self, Samples> {
  public:
-  /// Whether a target that is a picture changes with the data.
-  TORCH_ARG(bool, with_target) = true;
+  /// Whether a target that is a picture changes with the data; true at first.
+  Self& with_target(bool value) {
+    with_target_ = value;
+    return static_cast<Self&>(*this);
+  }
 
- public:
   explicit RandomBatchWise(const std::optional<at::Generator>& generator) : random_(generator) {}
 
  protected:
@@ -174,6 +179,11 @@ class RandomBatchWise : public BatchWise<Self, Samples> {
   /// The target, if it is a picture that is to change as the data do.
   at::Tensor* picture(at::Tensor* target, const at::Tensor& data) const {
     if (!with_target_ || target == nullptr || target->dim() < 3) return nullptr;
+    if (target->size(0) != data.size(0)) {
+      throw Error(ErrorCode::Mismatch, "a batch of " + std::to_string(data.size(0)) +
+                                           " samples and " + std::to_string(target->size(0)) +
+                                           " targets");
+    }
     if (target->size(-2) == data.size(-2) && target->size(-1) == data.size(-1)) return target;
     throw Error(
         ErrorCode::Mismatch,
@@ -185,6 +195,7 @@ class RandomBatchWise : public BatchWise<Self, Samples> {
   }
 
  private:
+  bool with_target_ = true;
   BatchRandom random_;
   std::mt19937_64 engine_;
 
@@ -281,10 +292,12 @@ class RandomCrop : public detail::RandomBatchWise<RandomCrop<Samples>, Samples> 
   explicit RandomCrop(c10::IntArrayRef size, std::int64_t padding = 0,
                       const std::optional<at::Generator>& generator = std::nullopt)
       : detail::RandomBatchWise<RandomCrop, Samples>(generator), padding_(padding) {
-    if (size.empty() || size.size() > 2 || size.front() < 1 || size.back() < 1 || padding < 0) {
+    constexpr std::int64_t kMost = std::int64_t{1} << 32;
+    if (size.empty() || size.size() > 2 || size.front() < 1 || size.back() < 1 || padding < 0 ||
+        padding > kMost || size.front() > kMost || size.back() > kMost) {
       throw Error(ErrorCode::InvalidArgument,
-                  "RandomCrop takes a height and a width of at least 1, or one number for both, "
-                  "and a padding of at least 0");
+                  "RandomCrop takes a height and a width from 1 to 2^32, or one number for both, "
+                  "and a padding from 0 to 2^32");
     }
     height_ = size.front();
     width_ = size.back();
