@@ -3604,6 +3604,7 @@ class BadFiles {
 using Progress = std::function<void(std::size_t done, std::size_t total)>;
 
 /// Holds each file's header against its options and size; the Errors in the order of the files.
+/// Throws Error (Exhausted) where the fault is not a file's.
 inline std::vector<Error> verify(const std::vector<std::shared_ptr<const SampleFiles>>& parts,
                                  const Progress& progress) {
   std::size_t total = 0;
@@ -3625,6 +3626,7 @@ inline std::vector<Error> verify(const std::vector<std::shared_ptr<const SampleF
       const std::uint64_t available = start.available(file);
       (void)make_plan(std::move(start.header), (*part)->options, available);
     } catch (const Error& error) {
+      if (error.code() == ErrorCode::Exhausted) throw;
       bad = error.at(list[index]);
     }
     const std::lock_guard<std::mutex> lock(mutex);
@@ -3654,7 +3656,8 @@ class FileDataset : public SampleDataset<Self, E> {
  public:
   /// Looks at the header and size of every file, on at least 32 threads, and gives an Error for
   /// each bad one, in the order of the files. `progress(done, total)` is called about a hundred
-  /// times, one call at a time, on any of the threads. Values are not looked at.
+  /// times, one call at a time, on any of the threads. Values are not looked at, and shapes not
+  /// held against each other. Throws what progress throws, and Error (Exhausted).
   std::vector<Error> verify(const Progress& progress = {}) const {
     return detail::verify(state_->parts, progress);
   }
@@ -3729,7 +3732,6 @@ inline std::shared_ptr<const SampleFiles> sample_files(FileList list, const Load
 }
 
 }  // namespace detail
-
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_FILE_DATASET_HPP_
