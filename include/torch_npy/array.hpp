@@ -65,10 +65,7 @@ class ArrayRows {
     strides.insert(strides.begin(), static_cast<std::int64_t>(row_items_));
     const std::size_t count = indices.size() * row_items_;
     const std::size_t bytes = count * c10::elementSize(plan_.type);
-    const bool pinned = options_.pinned_memory() && device_count(c10::kCUDA) != 0;
-    at::Tensor out = pinned || bytes == 0
-                         ? empty_host(bytes, plan_.type, sizes, strides, pinned)
-                         : tensor_over(pool_->take(bytes), bytes, plan_.type, sizes, strides);
+    at::Tensor out = empty_from(*pool_, bytes, plan_.type, sizes, strides, pins_memory(options_));
     if (count == 0) return out;
 
     const std::size_t item = plan_.item_size();

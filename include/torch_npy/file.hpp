@@ -90,7 +90,7 @@ class File {
  public:
   explicit File(const std::filesystem::path& path) : File((require_path(path), path.c_str())) {}
 
-  /// `name` is relative to an open folder, which saves 5 to 9 % of reading a small file.
+  /// `name` is relative to an open folder, which spares the system the way along the path.
   File(const char* name, const Descriptor& folder) : File(name, folder.get()) {}
 
   /// Bytes of the file at this moment.

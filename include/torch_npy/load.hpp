@@ -199,11 +199,16 @@ void fill(const Source& source, const LoadPlan& plan, void* out, std::size_t thr
   for_each_index((plan.count + chunk - 1) / chunk, threads, fill_chunk);
 }
 
+/// Without CUDA there is no pinned memory, and asking for it throws.
+inline bool pins_memory(const LoadOptions& options) {
+  return options.pinned_memory() && device_count(c10::kCUDA) != 0;
+}
+
 /// A tensor on the host with what the plan says.
 template <class Source>
 at::Tensor read_tensor(const Source& source, const LoadPlan& plan, const LoadOptions& options) {
-  const bool pinned = options.pinned_memory() && device_count(c10::kCUDA) != 0;
-  at::Tensor out = empty_host(plan.bytes, plan.type, plan.sizes, plan.strides, pinned);
+  at::Tensor out =
+      empty_host(plan.bytes, plan.type, plan.sizes, plan.strides, pins_memory(options));
   fill(source, plan, out.data_ptr(), options.threads());
   return out;
 }

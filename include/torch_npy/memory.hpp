@@ -222,6 +222,15 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   std::size_t kept_bytes_ = 0;
 };
 
+/// A dense tensor on the host, to be filled, over memory of the pool. Pinned memory is not the
+/// pool's: LibTorch's own allocator uses it again, and knows which copies from it are still under
+/// way.
+inline at::Tensor empty_from(BufferPool& pool, std::size_t bytes, c10::ScalarType type,
+                             at::IntArrayRef sizes, at::IntArrayRef strides, bool pinned) {
+  if (pinned || bytes == 0) return empty_host(bytes, type, sizes, strides, pinned);
+  return tensor_over(pool.take(bytes), bytes, type, sizes, strides);
+}
+
 }  // namespace torch_npy::detail
 
 #endif  // TORCH_NPY_MEMORY_HPP_

@@ -195,9 +195,7 @@ class BatchReader {
       fill(source, plan, next_row(), options_.threads());
       return;
     }
-    own_ = plan.bytes == 0 || pinned() ? empty(plan)
-                                       : tensor_over(files_->pool->take(plan.bytes), plan.bytes,
-                                                     plan.type, plan.sizes, plan.strides);
+    own_ = empty(plan);
     fill(source, plan, own_.data_ptr(), options_.threads());
     BufferPool::set_origin(own_, [files = std::weak_ptr(files_), index = index_](std::size_t) {
       const auto still_there = files.lock();
@@ -213,21 +211,16 @@ class BatchReader {
     batch.strides.insert(batch.strides.begin(), static_cast<std::int64_t>(first_.count));
     batch.bytes *= count_;
     try {
-      buffer_ = pinned() ? empty(batch)
-                         : tensor_over(files_->pool->take(batch.bytes), batch.bytes, batch.type,
-                                       batch.sizes, batch.strides);
+      buffer_ = empty(batch);
     } catch (const Error&) {
       // Then each has its own.
     }
   }
 
   at::Tensor empty(const LoadPlan& plan) const {
-    return empty_host(plan.bytes, plan.type, plan.sizes, plan.strides, pinned());
+    return empty_from(*files_->pool, plan.bytes, plan.type, plan.sizes, plan.strides,
+                      pins_memory(options_));
   }
-
-  /// Pinned memory is not the pool's: LibTorch's own allocator uses it again, and knows which
-  /// copies from it are still under way.
-  bool pinned() const { return options_.pinned_memory() && device_count(c10::kCUDA) != 0; }
 
   char* next_row() const { return static_cast<char*>(buffer_.data_ptr()) + rows_ * first_.bytes; }
 
