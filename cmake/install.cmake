@@ -21,5 +21,6 @@ install(FILES
   "${PROJECT_BINARY_DIR}/torch_npyConfig.cmake"
   "${PROJECT_BINARY_DIR}/torch_npyConfigVersion.cmake"
   cmake/torch_standard.cmake
+  cmake/npz.cmake
   DESTINATION "${package_dir}")
 install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}")

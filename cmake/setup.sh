@@ -160,6 +160,12 @@ setup_gloo() {
   esac
 }
 
+# For deflated arrays in .npz files.
+setup_libdeflate() {
+  # shellcheck disable=SC2086 # CXX may be a command with words after it
+  ${CXX:-c++} -x c++ -E - >/dev/null 2>&1 <<<'#include <libdeflate.h>' || install_packages libdeflate-dev
+}
+
 setup_numpy() {
   local python found=''
   for python in python3 /usr/bin/python3; do

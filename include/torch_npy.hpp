@@ -30,7 +30,7 @@ namespace torch_npy {
 
 /// What went wrong, for code that wants to act on it; `Error::what()` tells a person.
 enum class ErrorCode {
-  NotFound,            ///< no file of that name
+  NotFound,            ///< no file of that name, or no array of that name in an archive
   Io,                  ///< the operating system refused: permission, disk, not a regular file
   Exhausted,           ///< the system has no descriptors or memory left, whatever the file
   NotNpy,              ///< the bytes do not start as a NumPy file does
@@ -39,7 +39,7 @@ enum class ErrorCode {
   UnsupportedDtype,    ///< a dtype that no tensor of this LibTorch holds, or that is refused
   Truncated,           ///< fewer bytes than the header promises
   TooLarge,            ///< over a limit of the caller's, of memory, or of what 64 bits can count
-  BadZip,              ///< the .npz container is damaged; .npz is not read yet
+  BadZip,              ///< the .npz container is damaged, or packed in a way that is not read
   Mismatch,            ///< the file is sound but not what was asked for (shape, dtype, range)
   InvalidArgument,     ///< the call itself cannot be carried out
 };
@@ -65,13 +65,19 @@ class Error : public std::runtime_error {
   /// The file concerned; empty for streams and memory.
   const std::filesystem::path& path() const noexcept { return where_->path; }
 
-  /// Byte of the file (or stream, or memory), counted from its start, at which the fault shows.
+  /// Byte of the file (or stream, or memory), counted from its start, at which the fault shows. Of
+  /// an array in an archive: counted from the array's own start.
   std::uint64_t offset() const noexcept { return offset_; }
 
   /// The same error, about `path`. What parses bytes does not know where they came from; whoever
   /// opened the file adds it.
   Error at(const std::filesystem::path& path) const {
     return Error(code_, where_->reason, offset_, path);
+  }
+
+  /// The same error, about `part` of what the path names: a member of an archive, a field.
+  Error within(const std::string& part) const {
+    return Error(code_, part + ": " + where_->reason, offset_, where_->path);
   }
 
  private:
@@ -1072,7 +1078,8 @@ inline HeaderExtent parse_prefix(const void* data, std::size_t size,
     std::string reason = "not an .npy file: it starts with " +
                          shown({static_cast<const char*>(data), (std::min)(size, kMagicSize)}) +
                          " instead of \"\\x93NUMPY\"";
-    if (size >= 4 && std::memcmp(bytes, "PK", 2) == 0) reason += "; it looks like an .npz archive";
+    if (size >= 4 && std::memcmp(bytes, "PK", 2) == 0)
+      reason += "; it looks like an .npz archive, which load_npz() reads";
     throw Error(ErrorCode::NotNpy, reason);
   }
   const auto cut_short = [&](std::size_t wanted) {
@@ -1483,6 +1490,9 @@ class File {
 
   int descriptor() const noexcept { return fd_.get(); }
 
+  /// Where its first byte stands in itself: what a FilePart is asked, too.
+  std::uint64_t begin() const noexcept { return 0; }
+
  private:
   // O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
   explicit File(const char* name, int folder = AT_FDCWD)
@@ -1491,6 +1501,33 @@ class File {
   }
 
   Descriptor fd_;
+};
+
+/// `size` bytes from byte `begin` of an open file on, read as if they were a file of their own: a
+/// member of an archive. They lie within the file, and nobody reads past them.
+class FilePart {
+ public:
+  FilePart(const File& file, std::uint64_t begin, std::uint64_t size) noexcept
+      : file_(file), begin_(begin), size_(size) {}
+
+  std::uint64_t begin() const noexcept { return begin_; }
+  std::uint64_t size() const noexcept { return size_; }
+  int descriptor() const noexcept { return file_.descriptor(); }
+
+  std::size_t read_some(void* out, std::size_t size, std::uint64_t offset) const {
+    const std::uint64_t left = size_ - (std::min)(offset, size_);
+    return file_.read_some(out, static_cast<std::size_t>(std::min<std::uint64_t>(size, left)),
+                           begin_ + offset);
+  }
+
+  void read(void* out, std::size_t size, std::uint64_t offset) const {
+    file_.read(out, size, begin_ + offset);
+  }
+
+ private:
+  const File& file_;
+  std::uint64_t begin_;
+  std::uint64_t size_;
 };
 
 /// Owns a range of mapped memory.
@@ -1506,10 +1543,12 @@ class Mapping {
     if (size_ != 0) ::munmap(base_, size_);
   }
 
-  /// Maps bytes [offset, offset + size) of `file` copy-on-write: what is written to the memory
-  /// never reaches the file. Takes no swap space ahead and reads nothing yet. (MAP_POPULATE made
-  /// mapping and then summing 1 GiB ten times slower.) `size` is not 0.
-  static Mapping of(const File& file, std::uint64_t offset, std::size_t size) {
+  /// Maps bytes [offset, offset + size) of `file`, or of a part of one, copy-on-write: what is
+  /// written to the memory never reaches the file. Takes no swap space ahead and reads nothing yet.
+  /// (MAP_POPULATE made mapping and then summing 1 GiB ten times slower.) `size` is not 0.
+  template <class Source>
+  static Mapping of(const Source& file, std::uint64_t offset, std::size_t size) {
+    offset += file.begin();
     const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
     const auto lead = static_cast<std::size_t>(offset % page);
     void* base = ::mmap(nullptr, size + lead, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
@@ -1647,14 +1686,16 @@ struct FileStart {
 
   /// Bytes of the file, as far as they matter: it is not asked when all of the array is here. That
   /// call would cost a tenth of loading a small file.
-  std::uint64_t available(const File& file) const {
+  template <class Source>
+  std::uint64_t available(const Source& file) const {
     const std::uint64_t promised = header.data_offset + static_cast<std::uint64_t>(header.nbytes());
     return promised <= size ? promised : file.size();
   }
 };
 
-/// Reads the header, with one system call for any but a giant one.
-inline void read_start(const File& file, std::uint64_t max_header_size, FileStart& start) {
+/// Reads the header of a File or a FilePart, with one system call for any but a giant one.
+template <class Source>
+void read_start(const Source& file, std::uint64_t max_header_size, FileStart& start) {
   start.size = file.read_some(start.bytes, kFirstRead, 0);
   if (start.size < kMaxPrefixSize) {
     // Nearly nothing: a device, or a file system that gives little at a time.
@@ -1762,6 +1803,18 @@ inline at::Tensor tensor_over(Mapping mapping, std::size_t bytes, c10::ScalarTyp
   void* const data = owner->data();
   at::DataPtr memory(
       data, owner.release(), [](void* context) { delete static_cast<Mapping*>(context); },
+      at::kCPU);
+  return tensor_over(std::move(memory), bytes, type, sizes, strides);
+}
+
+/// A tensor over memory of another, from byte `offset` of that on, which it keeps alive.
+inline at::Tensor tensor_over(at::Tensor other, std::size_t offset, std::size_t bytes,
+                              c10::ScalarType type, at::IntArrayRef sizes,
+                              at::IntArrayRef strides) {
+  auto owner = std::make_unique<at::Tensor>(std::move(other));
+  void* const data = static_cast<char*>(owner->data_ptr()) + offset;
+  at::DataPtr memory(
+      data, owner.release(), [](void* context) { delete static_cast<at::Tensor*>(context); },
       at::kCPU);
   return tensor_over(std::move(memory), bytes, type, sizes, strides);
 }
@@ -2266,10 +2319,11 @@ namespace detail {
 // Where the bytes of an array come from. Each source has `read(out, size, offset)`, which fills
 // `out` or throws, and kConcurrent: whether several threads may read at once, in any order.
 
-/// A file whose start has been read already.
+/// A File or a FilePart whose start has been read already.
+template <class Bytes>
 struct FileSource {
   static constexpr bool kConcurrent = true;
-  const File& file;
+  const Bytes& file;
   const FileStart& start;
 
   void read(void* out, std::size_t size, std::uint64_t offset) const {
@@ -2445,15 +2499,25 @@ at::Tensor read_tensor(const Source& source, const LoadPlan& plan, const LoadOpt
   return out;
 }
 
-inline bool can_map(const LoadPlan& plan, const LoadOptions& options) {
+/// Whether a tensor can lie over the bytes of the array as they are; `begin` is where its header
+/// stands in the file or the memory.
+inline bool can_be_viewed(const LoadPlan& plan, std::uint64_t begin) {
   const std::uint64_t alignment = plan.item_size() / (plan.dtype.kind == 'c' ? 2 : 1);
-  return options.mmap() && !options.pinned_memory() && !plan.converts() && plan.in_one_run() &&
-         !plan.dtype.is_swapped() && plan.bytes != 0 && plan.offset % alignment == 0;
+  return !plan.converts() && plan.in_one_run() && !plan.dtype.is_swapped() && plan.bytes != 0 &&
+         (begin + plan.offset) % alignment == 0;
 }
 
-inline at::Tensor load_file(const File& file, const FileStart& start, const LoadPlan& plan,
-                            const LoadOptions& options) {
-  if (!can_map(plan, options)) return read_tensor(FileSource{file, start}, plan, options);
+inline bool can_map(const LoadPlan& plan, const LoadOptions& options, std::uint64_t begin = 0) {
+  return options.mmap() && !options.pinned_memory() && can_be_viewed(plan, begin);
+}
+
+/// The array of a File or a FilePart.
+template <class Bytes>
+at::Tensor load_file(const Bytes& file, const FileStart& start, const LoadPlan& plan,
+                     const LoadOptions& options) {
+  if (!can_map(plan, options, file.begin())) {
+    return read_tensor(FileSource<Bytes>{file, start}, plan, options);
+  }
   return tensor_over(Mapping::of(file, plan.offset, plan.bytes), plan.bytes, plan.type, plan.sizes,
                      plan.strides);
 }
@@ -2572,7 +2636,8 @@ inline void load_into(const at::Tensor& out, const std::filesystem::path& path,
                             out.strides() == at::IntArrayRef(plan.strides);
     if (as_in_file) {
       out.unsafeGetTensorImpl()->bump_version();  // first: a failure may come after some writing
-      detail::fill(detail::FileSource{file, start}, plan, out.data_ptr(), options.threads());
+      detail::fill(detail::FileSource<detail::File>{file, start}, plan, out.data_ptr(),
+                   options.threads());
     } else {
       out.copy_(detail::load_file(file, start, plan, options), options.pinned_memory());
     }
@@ -3303,7 +3368,7 @@ class BatchReader {
         header_.resize(2 * data_offset);
       }
     }
-    const FileSource source{file, start};
+    const FileSource<File> source{file, start};
     if (buffer_.defined() && plan.type == first_.type && plan.sizes == first_.sizes &&
         plan.strides == first_.strides) {
       fill(source, plan, next_row(), options_.threads());
@@ -3992,6 +4057,1244 @@ ArrayDataset(const std::filesystem::path&, const std::filesystem::path&, const L
 
 #endif  // TORCH_NPY_DATASET_HPP_
 
+// ---- torch_npy/zip.hpp
+
+#ifndef TORCH_NPY_ZIP_HPP_
+#define TORCH_NPY_ZIP_HPP_
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <initializer_list>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+// The zip container of .npz files, as PKWARE's APPNOTE.TXT 6.3 describes it, read and written as
+// far as NumPy and Python's zipfile do: members stored or deflated, zip64, data descriptors. The
+// directory at the end of an archive is held against the file, and what stands before a member
+// against the directory: an archive that contradicts itself is refused, for two readers would find
+// two different things in it.
+
+namespace torch_npy::detail {
+
+// ---- Bytes
+
+/// An unsigned number of `size` bytes, little endian.
+inline std::uint64_t little_endian(const unsigned char* bytes, std::size_t size) {
+  std::uint64_t value = 0;
+  for (std::size_t i = size; i-- > 0;) value = value << 8 | bytes[i];
+  return value;
+}
+
+inline void put_little_endian(std::string& out, std::uint64_t value, std::size_t size) {
+  for (; size-- > 0; value >>= 8) out += static_cast<char>(value & 0xff);
+}
+
+/// Takes fields one after another off the front of some bytes.
+class ZipFields {
+ public:
+  ZipFields(const void* data, std::size_t size)
+      : at_(static_cast<const unsigned char*>(data)), left_(size) {}
+
+  std::size_t left() const { return left_; }
+
+  std::uint64_t number(std::size_t size) { return little_endian(take(size), size); }
+  std::uint16_t u16() { return static_cast<std::uint16_t>(number(2)); }
+  std::uint32_t u32() { return static_cast<std::uint32_t>(number(4)); }
+  std::uint64_t u64() { return number(8); }
+  std::string_view text(std::size_t size) {
+    return {reinterpret_cast<const char*>(take(size)), size};
+  }
+
+ private:
+  const unsigned char* take(std::size_t size) {
+    if (size > left_) throw Error(ErrorCode::BadZip, "bad archive: its directory is cut short");
+    left_ -= size;
+    return std::exchange(at_, at_ + size);
+  }
+
+  const unsigned char* at_;
+  std::size_t left_;
+};
+
+constexpr std::uint32_t kLocalHeader = 0x04034b50;
+constexpr std::uint32_t kDirectoryEntry = 0x02014b50;
+constexpr std::uint32_t kDirectoryEnd = 0x06054b50;
+constexpr std::uint32_t kDirectoryEnd64 = 0x06064b50;
+constexpr std::uint32_t kDirectoryEnd64Locator = 0x07064b50;
+constexpr std::size_t kLocalHeaderSize = 30;
+constexpr std::size_t kDirectoryEntrySize = 46;
+constexpr std::size_t kDirectoryEndSize = 22;
+constexpr std::size_t kDirectoryEnd64Size = 56;
+constexpr std::size_t kDirectoryEnd64LocatorSize = 20;
+constexpr std::uint16_t kZip64Field = 1;
+constexpr std::uint16_t kStored = 0;
+constexpr std::uint16_t kDeflated = 8;
+constexpr std::uint16_t kEncryptedFlags = 1 << 0 | 1 << 5 | 1 << 6 | 1 << 13;
+constexpr std::uint16_t kDescriptorFlag = 1 << 3;  // CRC and sizes come behind the data
+constexpr std::uint16_t kUtf8Flag = 1 << 11;
+
+// ---- Codec
+
+/// CRC-32 by tables, eight bytes at a time. LibTorch exports no CRC, and stored archives are to
+/// work with LibTorch alone; libdeflate's is several times as fast.
+struct CrcTables {
+  std::array<std::array<std::uint32_t, 256>, 8> of{};
+
+  constexpr CrcTables() {
+    for (std::uint32_t byte = 0; byte < 256; ++byte) {
+      std::uint32_t crc = byte;
+      for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ (crc & 1 ? 0xedb88320 : 0);
+      of[0][byte] = crc;
+    }
+    for (std::size_t table = 1; table < 8; ++table) {
+      for (std::size_t byte = 0; byte < 256; ++byte) {
+        const std::uint32_t crc = of[table - 1][byte];
+        of[table][byte] = crc >> 8 ^ of[0][crc & 0xff];
+      }
+    }
+  }
+};
+
+inline std::uint32_t crc32_by_tables(std::uint32_t crc, const void* data, std::size_t size) {
+  static constexpr CrcTables tables;
+  const auto* at = static_cast<const unsigned char*>(data);
+  crc = ~crc;
+  for (; size >= 8; at += 8, size -= 8) {
+    const std::uint64_t word = little_endian(at, 8) ^ crc;
+    crc = 0;
+    for (std::size_t i = 0; i < 8; ++i) crc ^= tables.of[7 - i][word >> (8 * i) & 0xff];
+  }
+  for (; size != 0; ++at, --size) crc = crc >> 8 ^ tables.of[0][(crc ^ *at) & 0xff];
+  return ~crc;
+}
+
+/// What a deflate stream gave.
+enum class Inflated { Whole, TooMuch, Damaged };
+
+/// The algorithms of zip. Without libdeflate there is a CRC, for stored members, and nothing else.
+struct ZipCodec {
+  /// Goes on from `crc`, which is 0 at first.
+  std::uint32_t (*crc32)(std::uint32_t crc, const void* data, std::size_t size);
+  /// Fills `out` from a deflate stream; in_size and out_size become what was used of them. TooMuch:
+  /// the stream has more than `out` takes.
+  Inflated (*inflate)(const void* in, std::size_t& in_size, void* out, std::size_t& out_size);
+  /// A deflate stream of `size` bytes at `data`; empty where it would not be smaller.
+  std::string (*deflate)(const void* data, std::size_t size);
+};
+
+/// deflate.hpp puts libdeflate's here. Whoever includes it does so for the whole program: source
+/// files compiled with and without it may meet in one.
+inline std::atomic<const ZipCodec*>& zip_codec() {
+  static constexpr ZipCodec without_libdeflate{&crc32_by_tables, nullptr, nullptr};
+  static std::atomic<const ZipCodec*> codec{&without_libdeflate};
+  return codec;
+}
+
+[[noreturn]] inline void throw_no_deflate() {
+  throw Error(ErrorCode::InvalidArgument,
+              "this program is built without libdeflate: link torch_npy::npz, or define "
+              "TORCH_NPY_WITH_LIBDEFLATE and link libdeflate");
+}
+
+// ---- Reading
+
+/// One member, as the directory has it.
+struct ZipMember {
+  std::string name;  ///< UTF-8
+  std::uint16_t flags = 0;
+  std::uint16_t method = 0;
+  std::uint32_t crc = 0;
+  std::uint64_t packed = 0;  ///< bytes in the archive
+  std::uint64_t size = 0;    ///< bytes unpacked
+  std::uint64_t offset = 0;  ///< of its local header
+  std::uint64_t limit = 0;   ///< where the next member, or the directory, begins
+
+  std::string label() const { return "member " + shown(name); }
+};
+
+inline Error bad_zip(const std::string& reason, std::uint64_t offset = 0) {
+  return Error(ErrorCode::BadZip, reason, offset);
+}
+
+inline Error bad_archive(const std::string& reason, std::uint64_t offset = 0) {
+  return bad_zip("bad archive: " + reason, offset);
+}
+
+/// Why no member can have this name; empty where one can. Names are never used as paths here, but
+/// programs do that.
+inline std::string fault_of_name(const std::string& name) {
+  if (name.empty()) return "it is empty";
+  if (name.size() > UINT16_MAX) return "it is longer than 65535 bytes";
+  if (name.find('\0') != name.npos) return shown(name) + " holds a zero byte";
+  for (std::string_view left = name; !left.empty();) {
+    if (take_utf8(left) == kNoCharacter) return shown(name) + " is not UTF-8";
+  }
+  for (std::size_t begin = 0; begin <= name.size();) {
+    const std::size_t end = (std::min)(name.find_first_of("/\\", begin), name.size());
+    if (name.compare(begin, end - begin, "..") == 0)
+      return shown(name) + " leads out of its folder";
+    begin = end + 1;
+  }
+  return {};
+}
+
+/// A member's name in UTF-8. Without the flag for that it is in the code page of the first PCs.
+inline std::string zip_name(std::string_view bytes, std::uint16_t flags) {
+  static constexpr char16_t kCodePage437[] =
+      u"ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌"
+      u"█▄▌▐▀"
+      u"αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\u00a0";
+  static_assert(sizeof kCodePage437 == 129 * sizeof(char16_t));
+  if ((flags & kUtf8Flag) != 0) return std::string(bytes);
+  std::string name;
+  for (const char c : bytes) {
+    const auto byte = static_cast<unsigned char>(c);
+    append_utf8(name, byte < 0x80 ? byte : kCodePage437[byte - 0x80]);
+  }
+  return name;
+}
+
+/// Calls `take(id, fields)` for each extra field. A tail too short to be one means nothing.
+template <class Take>
+void for_each_extra_field(std::string_view extra, const Take& take) {
+  ZipFields fields(extra.data(), extra.size());
+  while (fields.left() >= 4) {
+    const std::uint16_t id = fields.u16();
+    const std::uint16_t size = fields.u16();
+    if (size > fields.left()) throw bad_zip("an extra field is longer than all of them");
+    const std::string_view data = fields.text(size);
+    take(id, ZipFields(data.data(), data.size()));
+  }
+}
+
+/// Puts the 64-bit numbers of a zip64 field in the place of those that say that they are there.
+/// They come in the order of `numbers`, and only those.
+inline void read_zip64(std::string_view extra, std::initializer_list<std::uint64_t*> numbers) {
+  for_each_extra_field(extra, [&](std::uint16_t id, ZipFields fields) {
+    if (id != kZip64Field) return;
+    for (std::uint64_t* number : numbers) {
+      if (*number == UINT32_MAX) *number = fields.u64();
+    }
+  });
+}
+
+/// An archive, open for reading. Its directory is read once and held against itself; reading
+/// members from several threads at once is fine.
+class ZipArchive {
+ public:
+  /// Throws Error (NotFound, Io, NotNpy, BadZip) without a path.
+  explicit ZipArchive(const std::filesystem::path& path) : file_(path) {
+    const std::uint64_t size = file_.size();
+    const Directory directory = find_directory(size);
+    if (directory.size > SIZE_MAX) throw bad_archive("a directory larger than memory");
+    std::string bytes(static_cast<std::size_t>(directory.size), '\0');
+    file_.read(bytes.data(), bytes.size(), directory.offset);
+    ZipFields fields(bytes.data(), bytes.size());
+    while (fields.left() != 0) {
+      members_.push_back(read_entry(fields, directory.offset + (bytes.size() - fields.left())));
+    }
+    if (members_.size() != directory.count) {
+      throw bad_archive("the directory has " + counted(members_.size(), "member") +
+                        ", its end says " + std::to_string(directory.count));
+    }
+    find_limits(directory.offset);
+    reject_double_names();
+  }
+
+  /// In the order of the directory.
+  const std::vector<ZipMember>& members() const noexcept { return members_; }
+
+  // What goes wrong from here on is an Error without the member's name, which the caller adds.
+
+  /// The bytes of a member as they stand in the archive. What stands before them has to agree with
+  /// the directory. Throws Error (BadZip).
+  FilePart packed(const ZipMember& member) const {
+    const auto refuse = [&](const std::string& reason) { return bad_zip(reason, member.offset); };
+    if ((member.flags & kEncryptedFlags) != 0) throw refuse("it is encrypted, which is not read");
+    if (member.method != kStored && member.method != kDeflated) {
+      throw refuse("it is packed by method " + std::to_string(member.method) +
+                   ": 0 (stored) and 8 (deflated) are read");
+    }
+    const std::string at = " at byte " + std::to_string(member.offset);
+    unsigned char bytes[kLocalHeaderSize];
+    file_.read(bytes, sizeof bytes, member.offset);
+    ZipFields fields(bytes, sizeof bytes);
+    if (fields.u32() != kLocalHeader) throw refuse("there is no header" + at);
+    (void)fields.u16();  // version
+    const std::uint16_t flags = fields.u16();
+    const std::uint16_t method = fields.u16();
+    (void)fields.u32();  // time and date
+    const std::uint64_t crc = fields.u32();
+    std::uint64_t packed = fields.u32();
+    std::uint64_t size = fields.u32();
+    const std::uint16_t name_size = fields.u16();
+    const std::uint16_t extra_size = fields.u16();
+    const std::uint64_t begin = member.offset + kLocalHeaderSize + name_size + extra_size;
+    if (begin > member.limit || member.limit - begin < member.packed) {
+      throw refuse("its header and data reach past byte " + std::to_string(member.limit) +
+                   ", where what follows begins");
+    }
+    std::string rest(std::size_t{name_size} + extra_size, '\0');
+    file_.read(rest.data(), rest.size(), member.offset + kLocalHeaderSize);
+    const std::string_view extra = std::string_view(rest).substr(name_size);
+    read_zip64(extra, {&size, &packed});
+    const bool named_alike = zip_name({rest.data(), name_size}, flags) == member.name;
+    // What is written before the sizes are known has zeros here, and the numbers behind the data.
+    const bool later = (flags & kDescriptorFlag) != 0;
+    const auto agrees = [&](std::uint64_t here, std::uint64_t there) {
+      return here == there || (later && here == 0);
+    };
+    if (!named_alike || method != member.method ||
+        ((flags ^ member.flags) & kEncryptedFlags) != 0 || !agrees(crc, member.crc) ||
+        !agrees(packed, member.packed) || !agrees(size, member.size)) {
+      throw refuse("its header" + at + " and the directory contradict each other in " +
+                   (!named_alike               ? "its name"
+                    : method != member.method  ? "its method"
+                    : !agrees(crc, member.crc) ? "its CRC"
+                                               : "its size"));
+    }
+    // Deflate can't do better than a match of 258 bytes in 2 bits.
+    constexpr std::uint64_t kMostRatio = 1032;
+    if (member.size / kMostRatio > member.packed) {
+      throw refuse("it is said to unpack from " + std::to_string(member.packed) + " to " +
+                   counted(member.size, "byte") + ", which deflate cannot do");
+    }
+    return FilePart(file_, begin, member.packed);
+  }
+
+  /// Unpacks a deflated member into `out`, which takes member.size bytes. Throws Error (BadZip)
+  /// that names the member, also for a wrong CRC.
+  void inflate(const ZipMember& member, void* out) const {
+    const FilePart part = packed(member);
+    if (inflate_part(part, member.packed, out, member.size) != Inflated::Whole) {
+      throw bad_zip("the deflate stream is damaged, or does not unpack to the " +
+                        counted(member.size, "byte") + " that are promised",
+                    part.begin());
+    }
+    require_crc(member, zip_codec().load()->crc32(0, out, static_cast<std::size_t>(member.size)));
+  }
+
+  static void require_crc(const ZipMember& member, std::uint32_t crc) {
+    if (crc == member.crc) return;
+    throw bad_zip("its bytes are not those that were stored: their CRC-32 is " +
+                      std::to_string(crc) + " instead of " + std::to_string(member.crc),
+                  member.offset);
+  }
+
+  /// The first bytes of a member: `most` of them, or all there are. Their CRC is not known.
+  std::string start(const ZipMember& member, std::size_t most) const {
+    const FilePart part = packed(member);
+    const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(most, member.size));
+    std::string out(size, '\0');
+    if (member.method == kStored) {
+      part.read(out.data(), size, 0);
+      return out;
+    }
+    // libdeflate unpacks whole streams; where there is no room it stops at the match that does not
+    // fit. It does not promise that: bytes that were not touched are no answer.
+    constexpr std::size_t kLongestMatch = 258;
+    std::string some(size + kLongestMatch, '\0');
+    const std::uint64_t input = std::min<std::uint64_t>(member.packed, 4 * some.size());
+    if (some.size() < member.size &&
+        inflate_part(part, input, some.data(), some.size()) == Inflated::TooMuch &&
+        some.find_first_not_of('\0') < size) {
+      return some.substr(0, size);
+    }
+    some.resize(static_cast<std::size_t>(member.size));
+    inflate(member, some.data());
+    return some.substr(0, size);
+  }
+
+ private:
+  struct Directory {
+    std::uint64_t offset = 0;
+    std::uint64_t size = 0;
+    std::uint64_t count = 0;
+  };
+
+  Directory find_directory(std::uint64_t size) const {
+    unsigned char start[4] = {};
+    const std::size_t got = file_.read_some(start, sizeof start, 0);
+    const std::uint64_t signature = little_endian(start, sizeof start);
+    if (got != sizeof start || (signature != kLocalHeader && signature != kDirectoryEnd)) {
+      throw Error(ErrorCode::NotNpy, "not an .npz archive: it starts with " +
+                                         shown({reinterpret_cast<const char*>(start), got}) +
+                                         " instead of \"PK\\x03\\x04\"" +
+                                         (start[0] == 0x93 ? "; load() reads .npy files" : ""));
+    }
+    // A comment of up to 65,535 bytes may follow the end record.
+    const std::uint64_t tail_size = (std::min)(size, std::uint64_t{kDirectoryEndSize + UINT16_MAX});
+    const std::uint64_t tail_begin = size - tail_size;
+    std::string tail(static_cast<std::size_t>(tail_size), '\0');
+    file_.read(tail.data(), tail.size(), tail_begin);
+    const std::size_t found = find_end_record(tail);
+    if (found == tail.npos) {
+      throw bad_archive("the record at its end is missing: the file is cut short", size);
+    }
+    const std::uint64_t end_offset = tail_begin + found;
+
+    ZipFields end(tail.data() + found, tail.size() - found);
+    (void)end.u32();
+    const std::uint16_t disk = end.u16();
+    const std::uint16_t directory_disk = end.u16();
+    std::uint64_t count_here = end.u16();
+    Directory directory;
+    directory.count = end.u16();
+    directory.size = end.u32();
+    directory.offset = end.u32();
+    std::uint64_t directory_end = end_offset;
+    const bool one_disk = disk == directory_disk && (disk == 0 || disk == UINT16_MAX);
+    if (end.u16() > end.left()) throw bad_archive("its comment is cut short", size);
+    read_end64(end_offset, directory, count_here, directory_end);
+    if (!one_disk || count_here != directory.count) {
+      throw bad_archive("it is one of several parts, which are not read", end_offset);
+    }
+    if (directory.offset > directory_end || directory.size != directory_end - directory.offset) {
+      throw bad_archive("its end says that the directory has " + counted(directory.size, "byte") +
+                            " from byte " + std::to_string(directory.offset) +
+                            " on, but that end is at byte " + std::to_string(directory_end),
+                        end_offset);
+    }
+    return directory;
+  }
+
+  /// Python's zipfile looks first where it stands without a comment, then for the last signature.
+  static std::size_t find_end_record(const std::string& tail) {
+    constexpr std::string_view kSignature("PK\x05\x06", 4);
+    if (tail.size() < kDirectoryEndSize) return tail.npos;
+    const std::size_t last = tail.size() - kDirectoryEndSize;
+    if (tail.compare(last, 4, kSignature) == 0 &&
+        tail.compare(tail.size() - 2, 2, "\0\0", 2) == 0) {
+      return last;
+    }
+    return tail.rfind(kSignature, last);
+  }
+
+  /// The end record of zip64, where there is one, has the numbers that the other has no room for.
+  void read_end64(std::uint64_t end_offset, Directory& directory, std::uint64_t& count_here,
+                  std::uint64_t& directory_end) const {
+    unsigned char bytes[kDirectoryEnd64Size];
+    if (end_offset < kDirectoryEnd64LocatorSize) return;
+    const std::uint64_t locator_offset = end_offset - kDirectoryEnd64LocatorSize;
+    file_.read(bytes, kDirectoryEnd64LocatorSize, locator_offset);
+    ZipFields locator(bytes, kDirectoryEnd64LocatorSize);
+    if (locator.u32() != kDirectoryEnd64Locator) return;
+    (void)locator.u32();
+    directory_end = locator.u64();
+    if (directory_end > locator_offset || locator_offset - directory_end < kDirectoryEnd64Size) {
+      throw bad_archive(
+          "the zip64 end record is said to be at byte " + std::to_string(directory_end),
+          locator_offset);
+    }
+    file_.read(bytes, kDirectoryEnd64Size, directory_end);
+    ZipFields end(bytes, kDirectoryEnd64Size);
+    const bool is_one = end.u32() == kDirectoryEnd64;
+    if (!is_one || end.u64() != locator_offset - directory_end - 12) {
+      throw bad_archive("there is no zip64 end record where it is said to be", directory_end);
+    }
+    (void)end.u32();  // versions
+    const std::uint32_t disk = end.u32();
+    if (end.u32() != disk || disk != 0) {
+      throw bad_archive("it is one of several parts, which are not read", directory_end);
+    }
+    const auto replace = [&](std::uint64_t& number, std::uint64_t none) {
+      const std::uint64_t number64 = end.u64();
+      if (number != none && number != number64) {
+        throw bad_archive("its two end records contradict each other", directory_end);
+      }
+      number = number64;
+    };
+    replace(count_here, UINT16_MAX);
+    replace(directory.count, UINT16_MAX);
+    replace(directory.size, UINT32_MAX);
+    replace(directory.offset, UINT32_MAX);
+  }
+
+  static ZipMember read_entry(ZipFields& fields, std::uint64_t offset) {
+    if (fields.left() < kDirectoryEntrySize || fields.u32() != kDirectoryEntry) {
+      throw bad_zip(
+          "no member where the directory has the next one, at byte " + std::to_string(offset),
+          offset);
+    }
+    (void)fields.u32();  // versions
+    ZipMember member;
+    member.flags = fields.u16();
+    member.method = fields.u16();
+    (void)fields.u32();  // time and date
+    member.crc = fields.u32();
+    member.packed = fields.u32();
+    member.size = fields.u32();
+    const std::uint16_t name_size = fields.u16();
+    const std::uint16_t extra_size = fields.u16();
+    const std::uint16_t comment_size = fields.u16();
+    (void)fields.u64();  // disk, attributes
+    member.offset = fields.u32();
+    member.name = zip_name(fields.text(name_size), member.flags);
+    if (const std::string fault = fault_of_name(member.name); !fault.empty()) {
+      throw bad_archive("the name of a member: " + fault, offset);
+    }
+    try {
+      read_zip64(fields.text(extra_size), {&member.size, &member.packed, &member.offset});
+      (void)fields.text(comment_size);
+      if (member.method == kStored && member.packed != member.size) {
+        throw bad_zip("it is stored, and still has " + std::to_string(member.packed) + " and " +
+                      counted(member.size, "byte"));
+      }
+    } catch (const Error& error) {
+      throw error.within(member.label());
+    }
+    return member;
+  }
+
+  /// Members do not overlap: else a small file could hold any amount of data.
+  void find_limits(std::uint64_t directory_offset) {
+    std::vector<ZipMember*> order;
+    for (ZipMember& member : members_) order.push_back(&member);
+    std::sort(order.begin(), order.end(),
+              [](const ZipMember* a, const ZipMember* b) { return a->offset > b->offset; });
+    std::uint64_t limit = directory_offset;
+    for (ZipMember* member : order) {
+      member->limit = limit;
+      if (member->offset > limit || limit - member->offset < kLocalHeaderSize ||
+          limit - member->offset - kLocalHeaderSize < member->packed) {
+        throw bad_zip(counted(member->packed, "byte") + " from byte " +
+                          std::to_string(member->offset) + " on, but what follows is at byte " +
+                          std::to_string(limit),
+                      member->offset)
+            .within(member->label());
+      }
+      limit = member->offset;
+    }
+  }
+
+  void reject_double_names() const {
+    std::vector<std::string_view> names;
+    for (const ZipMember& member : members_) names.push_back(member.name);
+    std::sort(names.begin(), names.end());
+    const auto twice = std::adjacent_find(names.begin(), names.end());
+    if (twice != names.end()) throw bad_archive("two members have the name " + shown(*twice));
+  }
+
+  static Inflated inflate_part(const FilePart& part, std::uint64_t packed, void* out,
+                               std::uint64_t size) {
+    const ZipCodec& codec = *zip_codec().load();
+    if (codec.inflate == nullptr) throw_no_deflate();
+    auto in_size = static_cast<std::size_t>(packed);
+    auto out_size = static_cast<std::size_t>(size);
+    const std::unique_ptr<unsigned char[]> in(new unsigned char[in_size]);
+    part.read(in.get(), in_size, 0);
+    const Inflated result = codec.inflate(in.get(), in_size, out, out_size);
+    if (result == Inflated::Whole && (in_size != packed || out_size != size)) {
+      return Inflated::Damaged;
+    }
+    return result;
+  }
+
+  File file_;
+  std::vector<ZipMember> members_;
+};
+
+// ---- Writing
+
+/// Writes an archive, one member after another.
+class ZipWriter {
+ public:
+  /// Numbers from `zip64_from` on are written as zip64 has it; tests take a small one.
+  explicit ZipWriter(AtomicFile& file, std::uint64_t zip64_from = UINT32_MAX)
+      : file_(file), zip64_from_(zip64_from) {}
+
+  /// Adds the member that `member` describes, all but its place, whose packed bytes are `parts` one
+  /// after another. Those begin at a multiple of 64 bytes, so that a stored array can be mapped.
+  void add(ZipMember member, std::initializer_list<std::string_view> parts) {
+    constexpr std::uint64_t kAlignment = 64;
+    // What Android's zipalign marks its padding with: the alignment, and zeros.
+    constexpr std::uint16_t kPaddingField = 0xd935;
+    constexpr std::size_t kPaddingFieldSize = 6;
+    member.offset = written_;
+    member.flags = is_ascii(member.name) ? 0 : kUtf8Flag;
+    std::string extra;
+    std::string sizes;
+    if (is_large(member.size) || is_large(member.packed)) {
+      // In a local header both sizes stand in the zip64 field, or none.
+      put_little_endian(extra, kZip64Field, 2);
+      put_little_endian(extra, 16, 2);
+      put_little_endian(extra, member.size, 8);
+      put_little_endian(extra, member.packed, 8);
+      sizes.assign(8, '\xff');
+    } else {
+      put_little_endian(sizes, member.packed, 4);
+      put_little_endian(sizes, member.size, 4);
+    }
+    const std::uint64_t begin = written_ + kLocalHeaderSize + member.name.size() + extra.size();
+    if (begin % kAlignment != 0) {
+      const std::uint64_t gap = kAlignment - (begin + kPaddingFieldSize) % kAlignment;
+      put_little_endian(extra, kPaddingField, 2);
+      put_little_endian(extra, 2 + gap % kAlignment, 2);
+      put_little_endian(extra, kAlignment, 2);
+      extra.append(gap % kAlignment, '\0');
+    }
+    std::string header;
+    put_little_endian(header, kLocalHeader, 4);
+    put_common(header, member);
+    header += sizes;
+    put_little_endian(header, member.name.size(), 2);
+    put_little_endian(header, extra.size(), 2);
+    write(header + member.name + extra);
+    for (const std::string_view part : parts) write(part);
+    members_.push_back(std::move(member));
+  }
+
+  /// Writes the directory.
+  void finish() {
+    const std::uint64_t offset = written_;
+    for (const ZipMember& member : members_) put_entry(member);
+    const std::uint64_t size = written_ - offset;
+    const std::uint64_t count = members_.size();
+    const bool many = count >= UINT16_MAX || is_large(count);
+    if (many || is_large(size) || is_large(offset)) put_end64(offset, size, count);
+    std::string end;
+    put_little_endian(end, kDirectoryEnd, 4);
+    put_little_endian(end, 0, 4);  // disks
+    put_little_endian(end, many ? UINT16_MAX : count, 2);
+    put_little_endian(end, many ? UINT16_MAX : count, 2);
+    put_little_endian(end, is_large(size) ? UINT32_MAX : size, 4);
+    put_little_endian(end, is_large(offset) ? UINT32_MAX : offset, 4);
+    put_little_endian(end, 0, 2);  // comment
+    write(end);
+  }
+
+ private:
+  static bool is_ascii(const std::string& text) {
+    return std::all_of(text.begin(), text.end(), [](char c) { return (c & 0x80) == 0; });
+  }
+
+  bool is_large(std::uint64_t number) const { return number >= zip64_from_; }
+
+  void write(std::string_view bytes) {
+    file_.write(bytes.data(), bytes.size());
+    written_ += bytes.size();
+  }
+
+  /// What a local header and an entry of the directory share, up to the sizes. The time is that of
+  /// NumPy's archives, the first that zip knows: equal arrays give equal files.
+  static void put_common(std::string& out, const ZipMember& member) {
+    constexpr std::uint32_t kNoTime = 1 << 21 | 1 << 16;  // 1980-01-01 00:00
+    constexpr std::uint16_t kVersionWithZip64 = 45;
+    put_little_endian(out, kVersionWithZip64, 2);
+    put_little_endian(out, member.flags, 2);
+    put_little_endian(out, member.method, 2);
+    put_little_endian(out, kNoTime, 4);
+    put_little_endian(out, member.crc, 4);
+  }
+
+  void put_entry(const ZipMember& member) {
+    std::string extra;
+    std::string entry;
+    const auto number = [&](std::uint64_t value) {
+      if (is_large(value)) put_little_endian(extra, value, 8);
+      return is_large(value) ? UINT32_MAX : value;
+    };
+    put_little_endian(entry, kDirectoryEntry, 4);
+    constexpr std::uint16_t kMadeOnUnix = 3 << 8 | 45;
+    put_little_endian(entry, kMadeOnUnix, 2);
+    put_common(entry, member);
+    // The zip64 field has the unpacked size first.
+    const std::uint64_t size = number(member.size);
+    put_little_endian(entry, number(member.packed), 4);
+    put_little_endian(entry, size, 4);
+    put_little_endian(entry, member.name.size(), 2);
+    const std::uint64_t offset = number(member.offset);
+    put_little_endian(entry, extra.empty() ? 0 : 4 + extra.size(), 2);
+    put_little_endian(entry, 0, 6);  // comment, disk, internal attributes
+    constexpr std::uint32_t kReadableFile = 0100644u << 16;
+    put_little_endian(entry, kReadableFile, 4);
+    put_little_endian(entry, offset, 4);
+    entry += member.name;
+    if (!extra.empty()) {
+      put_little_endian(entry, kZip64Field, 2);
+      put_little_endian(entry, extra.size(), 2);
+      entry += extra;
+    }
+    write(entry);
+  }
+
+  void put_end64(std::uint64_t offset, std::uint64_t size, std::uint64_t count) {
+    std::string end;
+    put_little_endian(end, kDirectoryEnd64, 4);
+    put_little_endian(end, kDirectoryEnd64Size - 12, 8);
+    put_little_endian(end, 45, 2);  // made by, needed
+    put_little_endian(end, 45, 2);
+    put_little_endian(end, 0, 8);  // disks
+    put_little_endian(end, count, 8);
+    put_little_endian(end, count, 8);
+    put_little_endian(end, size, 8);
+    put_little_endian(end, offset, 8);
+    const std::uint64_t at = written_;
+    put_little_endian(end, kDirectoryEnd64Locator, 4);
+    put_little_endian(end, 0, 4);
+    put_little_endian(end, at, 8);
+    put_little_endian(end, 1, 4);
+    write(end);
+  }
+
+  AtomicFile& file_;
+  std::uint64_t zip64_from_;
+  std::uint64_t written_ = 0;
+  std::vector<ZipMember> members_;
+};
+
+}  // namespace torch_npy::detail
+
+#endif  // TORCH_NPY_ZIP_HPP_
+
+// ---- torch_npy/deflate.hpp
+
+#ifndef TORCH_NPY_DEFLATE_HPP_
+#define TORCH_NPY_DEFLATE_HPP_
+
+// The algorithms of zip from libdeflate, for programs that link it. CMake's torch_npy::npz does,
+// and defines TORCH_NPY_WITH_LIBDEFLATE; without that macro this header is empty.
+
+#ifdef TORCH_NPY_WITH_LIBDEFLATE
+#include <libdeflate.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <string>
+
+namespace torch_npy::detail {
+
+inline std::uint32_t libdeflate_crc(std::uint32_t crc, const void* data, std::size_t size) {
+  return size == 0 ? crc : ::libdeflate_crc32(crc, data, size);  // for no data it would begin anew
+}
+
+inline Inflated libdeflate_inflate(const void* in, std::size_t& in_size, void* out,
+                                   std::size_t& out_size) {
+  const std::unique_ptr<libdeflate_decompressor, void (*)(libdeflate_decompressor*)> decompressor(
+      ::libdeflate_alloc_decompressor(), &::libdeflate_free_decompressor);
+  if (decompressor == nullptr) throw std::bad_alloc();
+  switch (::libdeflate_deflate_decompress_ex(decompressor.get(), in, in_size, out, out_size,
+                                             &in_size, &out_size)) {
+    case LIBDEFLATE_SUCCESS: return Inflated::Whole;
+    case LIBDEFLATE_INSUFFICIENT_SPACE: return Inflated::TooMuch;
+    default: return Inflated::Damaged;
+  }
+}
+
+inline std::string libdeflate_deflate(const void* data, std::size_t size) {
+  constexpr int kLevel = 6;  // as zlib, and so NumPy, has it
+  const std::unique_ptr<libdeflate_compressor, void (*)(libdeflate_compressor*)> compressor(
+      ::libdeflate_alloc_compressor(kLevel), &::libdeflate_free_compressor);
+  if (compressor == nullptr) throw std::bad_alloc();
+  std::string out(size, '\0');
+  out.resize(::libdeflate_deflate_compress(compressor.get(), data, size, out.data(), size));
+  return out;
+}
+
+inline bool use_libdeflate() {
+  static constexpr ZipCodec codec{&libdeflate_crc, &libdeflate_inflate, &libdeflate_deflate};
+  zip_codec() = &codec;
+  return true;
+}
+
+namespace {
+[[maybe_unused]] const bool uses_libdeflate = use_libdeflate();
+}
+
+}  // namespace torch_npy::detail
+#endif  // TORCH_NPY_WITH_LIBDEFLATE
+
+#endif  // TORCH_NPY_DEFLATE_HPP_
+
+// ---- torch_npy/save.hpp
+
+#ifndef TORCH_NPY_SAVE_HPP_
+#define TORCH_NPY_SAVE_HPP_
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/ScalarType.h>
+#include <torch/arg.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <filesystem>
+#include <ostream>
+#include <string>
+
+namespace torch_npy {
+
+/// How to save.
+struct SaveOptions {
+  /// Flush the file to the disk before it takes the place of the old one. Without it saving is
+  /// faster and still whole when the process is killed, but a power cut soon after may lose the
+  /// file.
+  TORCH_ARG(bool, sync) = true;
+};
+
+namespace detail {
+
+/// True for memory in Fortran order without gaps; axes of length 1 can have any stride.
+inline bool is_fortran_contiguous(const at::Tensor& tensor) {
+  std::int64_t stride = 1;
+  for (std::int64_t axis = 0; axis < tensor.dim(); ++axis) {
+    if (tensor.size(axis) != 1 && tensor.stride(axis) != stride) return false;
+    stride *= tensor.size(axis);
+  }
+  return true;
+}
+
+/// A tensor as a file holds it: its header's bytes, and its data on the host in the header's order.
+struct Saved {
+  std::string header;
+  at::Tensor data;
+
+  explicit Saved(const at::Tensor& tensor) {
+    require_data(tensor, "save()");
+    if (tensor.dim() > static_cast<std::int64_t>(kMaxRank)) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "NumPy has no arrays of more than " + std::to_string(kMaxRank) + " dimensions");
+    }
+    const auto dtype = dtype_of(tensor.scalar_type());
+    if (!dtype) {
+      throw Error(ErrorCode::UnsupportedDtype, std::string("NumPy has no dtype for ") +
+                                                   c10::toString(tensor.scalar_type()) +
+                                                   ": convert the tensor before it is saved");
+    }
+    data = tensor.detach().to(c10::kCPU).resolve_conj().resolve_neg();
+    Header described;
+    described.dtype = *dtype;
+    described.shape = data.sizes().vec();
+    // As np.save has it: what is contiguous both ways is in C order, what is neither is made so.
+    described.fortran_order = !data.is_contiguous() && is_fortran_contiguous(data);
+    if (!described.fortran_order) data = data.contiguous();
+    header = format_header(described);
+  }
+};
+
+}  // namespace detail
+
+/// Saves a tensor as np.save does, byte for byte, under exactly this name (no ".npy" is added).
+/// From any device, strided in any way; one that is neither in C nor in Fortran order is copied
+/// first. bfloat16 and float8 become raw bytes, as ml_dtypes stores them: load them with void_as().
+///
+/// The file appears whole or not at all: whoever reads the path meanwhile, or after a crash, finds
+/// the old file or the new one. It is written beside the target, which takes a writable folder and
+/// the room for both files. A symbolic link is followed; an existing file's permissions are kept,
+/// its owner and other hard links are not. Throws Error (Io, NotFound, UnsupportedDtype,
+/// InvalidArgument); nothing else but std::bad_alloc and what LibTorch throws for want of memory.
+/// Safe from any thread.
+inline void save(const std::filesystem::path& path, const at::Tensor& tensor,
+                 const SaveOptions& options = {}) {
+  detail::with_path(path, [&] {
+    const detail::Saved saved(tensor);
+    detail::AtomicFile file(path);
+    file.write(saved.header.data(), saved.header.size());
+    file.write(saved.data.data_ptr(), saved.data.nbytes());
+    file.commit(options.sync());
+  });
+}
+
+/// Writes the same bytes to a stream, behind what is there. Throws Error (Io) when the stream takes
+/// less; what it takes into its buffer and cannot pass on shows when it is flushed.
+inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptions& = {}) {
+  const detail::Saved saved(tensor);
+  const auto put = [&](const void* data, std::size_t size) {
+    const auto length = static_cast<std::streamsize>(size);
+    try {
+      return stream.rdbuf()->sputn(static_cast<const char*>(data), length) == length;
+    } catch (const std::exception& error) {
+      throw Error(ErrorCode::Io, std::string("the stream cannot be written to: ") + error.what());
+    }
+  };
+  if (!stream || stream.rdbuf() == nullptr || !put(saved.header.data(), saved.header.size()) ||
+      !put(saved.data.data_ptr(), saved.data.nbytes())) {
+    throw Error(ErrorCode::Io,
+                "the stream cannot be written to: was the file opened, is the disk full?");
+  }
+}
+
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_SAVE_HPP_
+
+// ---- torch_npy/npz.hpp
+
+#ifndef TORCH_NPY_NPZ_HPP_
+#define TORCH_NPY_NPZ_HPP_
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/ScalarType.h>
+#include <torch/arg.h>
+#include <torch/ordered_dict.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace torch_npy {
+namespace detail {
+
+/// A stored member, read in order from its first byte to its last, and its CRC on the way.
+class CheckedSource {
+ public:
+  static constexpr bool kConcurrent = false;
+
+  explicit CheckedSource(FileSource<FilePart> source) : source_(source) {}
+
+  void read(void* out, std::size_t size, std::uint64_t offset) const {
+    pass_over(offset);
+    // Each piece is looked at while it is in the processor's cache.
+    constexpr std::size_t kPiece = std::size_t{128} << 10;
+    char* at = static_cast<char*>(out);
+    while (size != 0) {
+      const std::size_t piece = (std::min)(size, kPiece);
+      source_.read(at, piece, position_);
+      crc_ = crc32_(crc_, at, piece);
+      position_ += piece;
+      at += piece;
+      size -= piece;
+    }
+  }
+
+  /// The CRC of all bytes before `offset`, from which on nothing has been read yet.
+  std::uint32_t crc_up_to(std::uint64_t offset) const {
+    pass_over(offset);
+    return crc_;
+  }
+
+ private:
+  void pass_over(std::uint64_t offset) const {
+    char skipped[4096];
+    while (position_ < offset) {
+      read(skipped,
+           static_cast<std::size_t>(std::min<std::uint64_t>(sizeof skipped, offset - position_)),
+           position_);
+    }
+  }
+
+  FileSource<FilePart> source_;
+  std::uint32_t (*crc32_)(std::uint32_t, const void*, std::size_t) = zip_codec().load()->crc32;
+  mutable std::uint64_t position_ = 0;
+  mutable std::uint32_t crc_ = 0;
+};
+
+inline at::Tensor load_stored(const ZipArchive& archive, const ZipMember& member,
+                              const LoadOptions& options) {
+  const FilePart part = archive.packed(member);
+  FileStart start;
+  read_start(part, options.max_header_size(), start);
+  const auto plan = make_plan(std::move(start.header), options, part.size());
+  if (can_map(plan, options, part.begin()) || options.rows()) {
+    return load_file(part, start, plan, options);
+  }
+  const CheckedSource source(FileSource<FilePart>{part, start});
+  at::Tensor out = read_tensor(source, plan, options);
+  ZipArchive::require_crc(member, source.crc_up_to(part.size()));
+  return out;
+}
+
+/// The header of a member, and its bytes as far as they had to be read for that.
+inline Header header_of(const ZipArchive& archive, const ZipMember& member,
+                        std::uint64_t max_header_size, std::string& start) {
+  start = archive.start(member, kFirstRead);
+  const auto extent = parse_prefix(start.data(), start.size(), max_header_size);
+  if (extent.end() > start.size()) {
+    if (extent.end() > member.size) throw header_cut_short(extent, member.size);
+    start = archive.start(member, static_cast<std::size_t>(extent.end()));
+  }
+  return parse_text(start.data(), extent, max_header_size);
+}
+
+/// A deflated array is unpacked whole, and where that will do, the tensor lies over what came of
+/// it.
+inline at::Tensor load_deflated(const ZipArchive& archive, const ZipMember& member,
+                                const LoadOptions& options) {
+  // First: what the header and the options do not allow takes no memory.
+  std::string start;
+  Header header = header_of(archive, member, options.max_header_size(), start);
+  const auto header_size = static_cast<std::size_t>(header.data_offset);
+  const auto plan = make_plan(std::move(header), options, member.size);
+
+  const auto size = static_cast<std::size_t>(member.size);
+  at::Tensor bytes =
+      empty_host(size, c10::kByte, {static_cast<std::int64_t>(size)}, {1}, /*pinned=*/false);
+  archive.inflate(member, bytes.data_ptr());
+  const auto* const data = static_cast<const char*>(bytes.data_ptr());
+  if (std::memcmp(data, start.data(), header_size) != 0) {
+    throw Error(ErrorCode::Io, "the file changed while it was read");
+  }
+  const auto address = static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(data));
+  if (can_be_viewed(plan, address) && !options.rows() && !pins_memory(options)) {
+    return tensor_over(std::move(bytes), static_cast<std::size_t>(plan.offset), plan.bytes,
+                       plan.type, plan.sizes, plan.strides);
+  }
+  return read_tensor(BytesSource{data}, plan, options);
+}
+
+/// An array as a member of an archive.
+struct PackedArray {
+  ZipMember member;
+  std::string front;  ///< the header, or all of it deflated
+  at::Tensor data;    ///< what follows, where it is stored
+
+  void add_to(ZipWriter& zip) const {
+    if (!data.defined()) return zip.add(member, {front});
+    zip.add(member, {front, {static_cast<const char*>(data.data_ptr()), data.nbytes()}});
+  }
+};
+
+inline PackedArray pack(const std::string& name, const at::Tensor& tensor, bool compressed) {
+  if (const std::string fault = fault_of_name(name); !fault.empty()) {
+    throw Error(ErrorCode::InvalidArgument, "no name for a member of an archive: " + fault);
+  }
+  const ZipCodec& codec = *zip_codec().load();
+  Saved array(tensor);
+  const std::size_t size = array.data.nbytes();
+  PackedArray packed;
+  packed.member.name = name;
+  packed.member.size = packed.member.packed = array.header.size() + size;
+  packed.member.crc = codec.crc32(0, array.header.data(), array.header.size());
+  packed.member.crc = codec.crc32(packed.member.crc, array.data.data_ptr(), size);
+  if (compressed) {
+    std::string whole;  // in one piece, as libdeflate takes it
+    whole.reserve(array.header.size() + size);
+    whole.append(array.header).append(static_cast<const char*>(array.data.data_ptr()), size);
+    packed.front = codec.deflate(whole.data(), whole.size());
+    if (!packed.front.empty()) {
+      packed.member.method = kDeflated;
+      packed.member.packed = packed.front.size();
+      return packed;
+    }
+  }
+  packed.front = std::move(array.header);
+  packed.data = std::move(array.data);
+  return packed;
+}
+
+}  // namespace detail
+
+/// An .npz archive, as np.savez and np.savez_compressed write it, open for reading: its directory
+/// is read once, then what is asked for and nothing else. All of it may be called from any number
+/// of threads at once. What it throws is an Error that names the archive and the member. Other code
+/// may replace the file meanwhile; what is read is the old one.
+///
+/// Deflated arrays take libdeflate: link torch_npy::npz, or define TORCH_NPY_WITH_LIBDEFLATE.
+class NpzFile {
+ public:
+  /// Throws Error: NotFound, Io, NotNpy (no archive), BadZip (one that is damaged or contradicts
+  /// itself: overlapping members, two of one name, names that lead out of a folder).
+  explicit NpzFile(const std::filesystem::path& path)
+      : path_(path), archive_(detail::with_path(path, [&] { return detail::ZipArchive(path); })) {
+    for (const detail::ZipMember& member : archive_.members()) {
+      const auto name = array_name(member);
+      if (!name) continue;
+      if (!indices_.emplace(*name, arrays_.size()).second) {
+        throw detail::bad_archive("two arrays have the name " + detail::shown(*name)).at(path_);
+      }
+      names_.push_back(*name);
+      arrays_.push_back(&member);
+    }
+  }
+
+  /// The arrays, in the order of the archive, without ".npy". Members that are no arrays are left
+  /// out: those whose name lacks that ending, and whose content starts in another way.
+  const std::vector<std::string>& names() const noexcept { return names_; }
+
+  /// Whether there is such an array, with or without ".npy" behind its name.
+  bool contains(const std::string& name) const {
+    return std::find(arrays_.begin(), arrays_.end(), find(name)) != arrays_.end();
+  }
+
+  /// The header of an array; data_offset counts from the array's own start. Throws Error: NotFound,
+  /// BadZip, and what parse_header() throws.
+  Header header(const std::string& name, std::uint64_t max_header_size = kMaxHeaderSize) const {
+    const detail::ZipMember& member = at(name);
+    return about(member, [&] {
+      std::string start;
+      return detail::header_of(archive_, member, max_header_size, start);
+    });
+  }
+
+  /// Whether an array is deflated, or else stored as it is. Throws Error (NotFound).
+  bool is_deflated(const std::string& name) const { return at(name).method == detail::kDeflated; }
+
+  /// Loads one array, with or without ".npy" behind its name. The CRC of what is read whole is
+  /// checked; with rows() or a mapping nothing is read whole.
+  ///
+  /// With mmap(true) a stored array is a view of the archive, which np.load cannot give. It is read
+  /// where it does not lie at a multiple of its dtype's alignment, as arrays in NumPy's own
+  /// archives mostly don't (save_npz() sees to it), where it is deflated, and where load() would
+  /// read it, too.
+  ///
+  /// A deflated array takes the memory of its packed bytes, and while it is converted that of its
+  /// unpacked bytes, on top of the tensor. Throws Error: NotFound, BadZip, and what load() throws.
+  [[nodiscard]] at::Tensor load(const std::string& name, const LoadOptions& options = {}) const {
+    detail::require_device(options.device());
+    return detail::on_device(load_on_host(at(name), options), options);
+  }
+
+ private:
+  friend torch::OrderedDict<std::string, at::Tensor> load_npz(const std::filesystem::path&,
+                                                              const LoadOptions&);
+
+  static constexpr std::string_view kEnding = ".npy";
+
+  template <class Work>
+  auto about(const detail::ZipMember& member, const Work& work) const -> decltype(work()) {
+    try {
+      return work();
+    } catch (const Error& error) {
+      throw error.within(member.label()).at(path_);
+    }
+  }
+
+  at::Tensor load_on_host(const detail::ZipMember& member, const LoadOptions& options) const {
+    return about(member, [&] {
+      return member.method == detail::kStored ? detail::load_stored(archive_, member, options)
+                                              : detail::load_deflated(archive_, member, options);
+    });
+  }
+
+  /// None for what is no array. What cannot be looked into is said to be one: the Error comes when
+  /// it is loaded.
+  std::optional<std::string> array_name(const detail::ZipMember& member) const {
+    const std::string& name = member.name;
+    if (name.size() >= kEnding.size() &&
+        name.compare(name.size() - kEnding.size(), kEnding.size(), kEnding) == 0) {
+      return name.substr(0, name.size() - kEnding.size());
+    }
+    try {
+      if (archive_.start(member, detail::kMagicSize) != detail::kMagic) return std::nullopt;
+    } catch (const Error&) {
+    }
+    return name;
+  }
+
+  const detail::ZipMember* find(const std::string& name) const {
+    const auto found = indices_.find(name);
+    if (found != indices_.end()) return arrays_[found->second];
+    for (const detail::ZipMember& member : archive_.members()) {
+      if (member.name == name) return &member;
+    }
+    return nullptr;
+  }
+
+  const detail::ZipMember& at(const std::string& name) const {
+    if (const detail::ZipMember* const member = find(name)) return *member;
+    std::string there;
+    for (const std::string& other : names_) {
+      there += (there.empty() ? "; there are " : ", ") + detail::shown(other);
+      if (there.size() > 200) {
+        there += ", ...";
+        break;
+      }
+    }
+    throw Error(ErrorCode::NotFound, "no array " + detail::shown(name) + there, 0, path_);
+  }
+
+  std::filesystem::path path_;
+  detail::ZipArchive archive_;
+  std::vector<std::string> names_;
+  std::vector<const detail::ZipMember*> arrays_;  // of names_
+  std::unordered_map<std::string, std::size_t> indices_;
+};
+
+/// Loads all arrays of an .npz archive, several at a time, in the order of the archive. Members
+/// that are no arrays are passed over. See NpzFile for what mmap(true) does, and to load single
+/// ones. If several cannot be loaded, the Error of the first of them is thrown. Safe from any
+/// thread.
+[[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
+    const std::filesystem::path& path, const LoadOptions& options = {}) {
+  detail::require_device(options.device());
+  const NpzFile file(path);
+  const std::size_t count = file.names_.size();
+  const std::size_t threads =
+      options.threads() != 0 ? options.threads() : detail::processor_count();
+  LoadOptions one = options;
+  one.threads((std::max)(threads / (std::max)(count, std::size_t{1}), std::size_t{1}));
+  std::vector<at::Tensor> tensors(count);
+  detail::for_each_index(count, threads, [&](std::size_t i) {
+    tensors[i] = file.load_on_host(*file.arrays_[i], one);
+  });
+  torch::OrderedDict<std::string, at::Tensor> arrays("array");
+  arrays.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    arrays.insert(file.names_[i], detail::on_device(std::move(tensors[i]), options));
+  }
+  return arrays;
+}
+
+/// How to save an archive.
+struct SaveNpzOptions {
+  /// Deflate the arrays, as np.savez_compressed does; one that does not become smaller is stored.
+  /// Takes libdeflate (see NpzFile). A deflated array cannot be mapped.
+  TORCH_ARG(bool, compressed) = false;
+
+  /// As in SaveOptions.
+  TORCH_ARG(bool, sync) = true;
+};
+
+/// Saves arrays as np.savez does, each under its name and ".npy", for NumPy and any program that
+/// reads zip archives; with zip64 only where something passes 4 GiB. A stored array begins at a
+/// multiple of 64 bytes and so can be mapped. Tensors are taken, and the file appears, as save()
+/// has it: whole or not at all. Equal arrays give equal files. compressed() deflates as many arrays
+/// at a time as there are processors, and takes up to twice their memory. Throws Error: what save()
+/// throws, and InvalidArgument for a name that is not UTF-8, or no member can have. Safe from any
+/// thread.
+inline void save_npz(const std::filesystem::path& path,
+                     const torch::OrderedDict<std::string, at::Tensor>& arrays,
+                     const SaveNpzOptions& options = {}) {
+  const auto about = [&](std::size_t i, const auto& work) {
+    try {
+      work();
+    } catch (const Error& error) {
+      throw error.within("array " + detail::shown(arrays[i].key()));
+    }
+  };
+  detail::with_path(path, [&] {
+    if (options.compressed() && detail::zip_codec().load()->deflate == nullptr) {
+      detail::throw_no_deflate();
+    }
+    detail::AtomicFile file(path);
+    detail::ZipWriter zip(file);
+    const std::size_t together = options.compressed() ? detail::processor_count() : 1;
+    for (std::size_t first = 0; first < arrays.size(); first += together) {
+      std::vector<detail::PackedArray> packed((std::min)(together, arrays.size() - first));
+      detail::for_each_index(packed.size(), together, [&](std::size_t i) {
+        const auto& array = arrays[first + i];
+        about(first + i, [&] {
+          packed[i] = detail::pack(array.key() + ".npy", array.value(), options.compressed());
+        });
+      });
+      for (const detail::PackedArray& array : packed) array.add_to(zip);
+    }
+    zip.finish();
+    file.commit(options.sync());
+  });
+}
+
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_NPZ_HPP_
+
 // ---- torch_npy/prefetch.hpp
 
 #ifndef TORCH_NPY_PREFETCH_HPP_
@@ -4652,118 +5955,6 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_SAMPLER_HPP_
-
-// ---- torch_npy/save.hpp
-
-#ifndef TORCH_NPY_SAVE_HPP_
-#define TORCH_NPY_SAVE_HPP_
-
-#include <ATen/core/Tensor.h>
-#include <c10/core/ScalarType.h>
-#include <torch/arg.h>
-
-#include <cstddef>
-#include <cstdint>
-#include <exception>
-#include <filesystem>
-#include <ostream>
-#include <string>
-
-namespace torch_npy {
-
-/// How to save.
-struct SaveOptions {
-  /// Flush the file to the disk before it takes the place of the old one. Without it saving is
-  /// faster and still whole when the process is killed, but a power cut soon after may lose the
-  /// file.
-  TORCH_ARG(bool, sync) = true;
-};
-
-namespace detail {
-
-/// True for memory in Fortran order without gaps; axes of length 1 can have any stride.
-inline bool is_fortran_contiguous(const at::Tensor& tensor) {
-  std::int64_t stride = 1;
-  for (std::int64_t axis = 0; axis < tensor.dim(); ++axis) {
-    if (tensor.size(axis) != 1 && tensor.stride(axis) != stride) return false;
-    stride *= tensor.size(axis);
-  }
-  return true;
-}
-
-/// A tensor as a file holds it: its header's bytes, and its data on the host in the header's order.
-struct Saved {
-  std::string header;
-  at::Tensor data;
-
-  explicit Saved(const at::Tensor& tensor) {
-    require_data(tensor, "save()");
-    if (tensor.dim() > static_cast<std::int64_t>(kMaxRank)) {
-      throw Error(ErrorCode::InvalidArgument,
-                  "NumPy has no arrays of more than " + std::to_string(kMaxRank) + " dimensions");
-    }
-    const auto dtype = dtype_of(tensor.scalar_type());
-    if (!dtype) {
-      throw Error(ErrorCode::UnsupportedDtype, std::string("NumPy has no dtype for ") +
-                                                   c10::toString(tensor.scalar_type()) +
-                                                   ": convert the tensor before it is saved");
-    }
-    data = tensor.detach().to(c10::kCPU).resolve_conj().resolve_neg();
-    Header described;
-    described.dtype = *dtype;
-    described.shape = data.sizes().vec();
-    // As np.save has it: what is contiguous both ways is in C order, what is neither is made so.
-    described.fortran_order = !data.is_contiguous() && is_fortran_contiguous(data);
-    if (!described.fortran_order) data = data.contiguous();
-    header = format_header(described);
-  }
-};
-
-}  // namespace detail
-
-/// Saves a tensor as np.save does, byte for byte, under exactly this name (no ".npy" is added).
-/// From any device, strided in any way; one that is neither in C nor in Fortran order is copied
-/// first. bfloat16 and float8 become raw bytes, as ml_dtypes stores them: load them with void_as().
-///
-/// The file appears whole or not at all: whoever reads the path meanwhile, or after a crash, finds
-/// the old file or the new one. It is written beside the target, which takes a writable folder and
-/// the room for both files. A symbolic link is followed; an existing file's permissions are kept,
-/// its owner and other hard links are not. Throws Error (Io, NotFound, UnsupportedDtype,
-/// InvalidArgument); nothing else but std::bad_alloc and what LibTorch throws for want of memory.
-/// Safe from any thread.
-inline void save(const std::filesystem::path& path, const at::Tensor& tensor,
-                 const SaveOptions& options = {}) {
-  detail::with_path(path, [&] {
-    const detail::Saved saved(tensor);
-    detail::AtomicFile file(path);
-    file.write(saved.header.data(), saved.header.size());
-    file.write(saved.data.data_ptr(), saved.data.nbytes());
-    file.commit(options.sync());
-  });
-}
-
-/// Writes the same bytes to a stream, behind what is there. Throws Error (Io) when the stream takes
-/// less; what it takes into its buffer and cannot pass on shows when it is flushed.
-inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptions& = {}) {
-  const detail::Saved saved(tensor);
-  const auto put = [&](const void* data, std::size_t size) {
-    const auto length = static_cast<std::streamsize>(size);
-    try {
-      return stream.rdbuf()->sputn(static_cast<const char*>(data), length) == length;
-    } catch (const std::exception& error) {
-      throw Error(ErrorCode::Io, std::string("the stream cannot be written to: ") + error.what());
-    }
-  };
-  if (!stream || stream.rdbuf() == nullptr || !put(saved.header.data(), saved.header.size()) ||
-      !put(saved.data.data_ptr(), saved.data.nbytes())) {
-    throw Error(ErrorCode::Io,
-                "the stream cannot be written to: was the file opened, is the disk full?");
-  }
-}
-
-}  // namespace torch_npy
-
-#endif  // TORCH_NPY_SAVE_HPP_
 
 // ---- torch_npy/transforms.hpp
 

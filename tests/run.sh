@@ -13,12 +13,14 @@ build=$root/build/tests
 # shellcheck source-path=SCRIPTDIR/.. source=cmake/setup.sh
 . "$root/cmake/setup.sh"
 
-echo "Step 1 of 4: finding a compiler, CMake, Ninja, LibTorch, Catch2, NumPy and Gloo"
+echo "Step 1 of 4: finding a compiler, CMake, Ninja, LibTorch, Catch2, NumPy, Gloo and libdeflate"
 setup_build_tools
 setup_libtorch
 setup_catch2
 setup_numpy
 setup_gloo
+setup_libdeflate
+need unzip unzip
 
 echo "Step 2 of 4: configuring $build"
 output=$(configure "$root" "$build" -DCMAKE_BUILD_TYPE=Release -DTORCH_NPY_BUILD_TESTS=ON \

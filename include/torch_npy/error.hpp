@@ -13,7 +13,7 @@ namespace torch_npy {
 
 /// What went wrong, for code that wants to act on it; `Error::what()` tells a person.
 enum class ErrorCode {
-  NotFound,            ///< no file of that name
+  NotFound,            ///< no file of that name, or no array of that name in an archive
   Io,                  ///< the operating system refused: permission, disk, not a regular file
   Exhausted,           ///< the system has no descriptors or memory left, whatever the file
   NotNpy,              ///< the bytes do not start as a NumPy file does
@@ -22,7 +22,7 @@ enum class ErrorCode {
   UnsupportedDtype,    ///< a dtype that no tensor of this LibTorch holds, or that is refused
   Truncated,           ///< fewer bytes than the header promises
   TooLarge,            ///< over a limit of the caller's, of memory, or of what 64 bits can count
-  BadZip,              ///< the .npz container is damaged; .npz is not read yet
+  BadZip,              ///< the .npz container is damaged, or packed in a way that is not read
   Mismatch,            ///< the file is sound but not what was asked for (shape, dtype, range)
   InvalidArgument,     ///< the call itself cannot be carried out
 };
@@ -48,13 +48,19 @@ class Error : public std::runtime_error {
   /// The file concerned; empty for streams and memory.
   const std::filesystem::path& path() const noexcept { return where_->path; }
 
-  /// Byte of the file (or stream, or memory), counted from its start, at which the fault shows.
+  /// Byte of the file (or stream, or memory), counted from its start, at which the fault shows. Of
+  /// an array in an archive: counted from the array's own start.
   std::uint64_t offset() const noexcept { return offset_; }
 
   /// The same error, about `path`. What parses bytes does not know where they came from; whoever
   /// opened the file adds it.
   Error at(const std::filesystem::path& path) const {
     return Error(code_, where_->reason, offset_, path);
+  }
+
+  /// The same error, about `part` of what the path names: a member of an archive, a field.
+  Error within(const std::string& part) const {
+    return Error(code_, part + ": " + where_->reason, offset_, where_->path);
   }
 
  private:

@@ -149,6 +149,9 @@ class File {
 
   int descriptor() const noexcept { return fd_.get(); }
 
+  /// Where its first byte stands in itself: what a FilePart is asked, too.
+  std::uint64_t begin() const noexcept { return 0; }
+
  private:
   // O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
   explicit File(const char* name, int folder = AT_FDCWD)
@@ -157,6 +160,33 @@ class File {
   }
 
   Descriptor fd_;
+};
+
+/// `size` bytes from byte `begin` of an open file on, read as if they were a file of their own: a
+/// member of an archive. They lie within the file, and nobody reads past them.
+class FilePart {
+ public:
+  FilePart(const File& file, std::uint64_t begin, std::uint64_t size) noexcept
+      : file_(file), begin_(begin), size_(size) {}
+
+  std::uint64_t begin() const noexcept { return begin_; }
+  std::uint64_t size() const noexcept { return size_; }
+  int descriptor() const noexcept { return file_.descriptor(); }
+
+  std::size_t read_some(void* out, std::size_t size, std::uint64_t offset) const {
+    const std::uint64_t left = size_ - (std::min)(offset, size_);
+    return file_.read_some(out, static_cast<std::size_t>(std::min<std::uint64_t>(size, left)),
+                           begin_ + offset);
+  }
+
+  void read(void* out, std::size_t size, std::uint64_t offset) const {
+    file_.read(out, size, begin_ + offset);
+  }
+
+ private:
+  const File& file_;
+  std::uint64_t begin_;
+  std::uint64_t size_;
 };
 
 /// Owns a range of mapped memory.
@@ -172,10 +202,12 @@ class Mapping {
     if (size_ != 0) ::munmap(base_, size_);
   }
 
-  /// Maps bytes [offset, offset + size) of `file` copy-on-write: what is written to the memory
-  /// never reaches the file. Takes no swap space ahead and reads nothing yet. (MAP_POPULATE made
-  /// mapping and then summing 1 GiB ten times slower.) `size` is not 0.
-  static Mapping of(const File& file, std::uint64_t offset, std::size_t size) {
+  /// Maps bytes [offset, offset + size) of `file`, or of a part of one, copy-on-write: what is
+  /// written to the memory never reaches the file. Takes no swap space ahead and reads nothing yet.
+  /// (MAP_POPULATE made mapping and then summing 1 GiB ten times slower.) `size` is not 0.
+  template <class Source>
+  static Mapping of(const Source& file, std::uint64_t offset, std::size_t size) {
+    offset += file.begin();
     const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
     const auto lead = static_cast<std::size_t>(offset % page);
     void* base = ::mmap(nullptr, size + lead, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
@@ -313,14 +345,16 @@ struct FileStart {
 
   /// Bytes of the file, as far as they matter: it is not asked when all of the array is here. That
   /// call would cost a tenth of loading a small file.
-  std::uint64_t available(const File& file) const {
+  template <class Source>
+  std::uint64_t available(const Source& file) const {
     const std::uint64_t promised = header.data_offset + static_cast<std::uint64_t>(header.nbytes());
     return promised <= size ? promised : file.size();
   }
 };
 
-/// Reads the header, with one system call for any but a giant one.
-inline void read_start(const File& file, std::uint64_t max_header_size, FileStart& start) {
+/// Reads the header of a File or a FilePart, with one system call for any but a giant one.
+template <class Source>
+void read_start(const Source& file, std::uint64_t max_header_size, FileStart& start) {
   start.size = file.read_some(start.bytes, kFirstRead, 0);
   if (start.size < kMaxPrefixSize) {
     // Nearly nothing: a device, or a file system that gives little at a time.

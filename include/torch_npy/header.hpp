@@ -91,7 +91,8 @@ inline HeaderExtent parse_prefix(const void* data, std::size_t size,
     std::string reason = "not an .npy file: it starts with " +
                          shown({static_cast<const char*>(data), (std::min)(size, kMagicSize)}) +
                          " instead of \"\\x93NUMPY\"";
-    if (size >= 4 && std::memcmp(bytes, "PK", 2) == 0) reason += "; it looks like an .npz archive";
+    if (size >= 4 && std::memcmp(bytes, "PK", 2) == 0)
+      reason += "; it looks like an .npz archive, which load_npz() reads";
     throw Error(ErrorCode::NotNpy, reason);
   }
   const auto cut_short = [&](std::size_t wanted) {

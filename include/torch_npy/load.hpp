@@ -34,10 +34,11 @@ namespace detail {
 // Where the bytes of an array come from. Each source has `read(out, size, offset)`, which fills
 // `out` or throws, and kConcurrent: whether several threads may read at once, in any order.
 
-/// A file whose start has been read already.
+/// A File or a FilePart whose start has been read already.
+template <class Bytes>
 struct FileSource {
   static constexpr bool kConcurrent = true;
-  const File& file;
+  const Bytes& file;
   const FileStart& start;
 
   void read(void* out, std::size_t size, std::uint64_t offset) const {
@@ -213,15 +214,25 @@ at::Tensor read_tensor(const Source& source, const LoadPlan& plan, const LoadOpt
   return out;
 }
 
-inline bool can_map(const LoadPlan& plan, const LoadOptions& options) {
+/// Whether a tensor can lie over the bytes of the array as they are; `begin` is where its header
+/// stands in the file or the memory.
+inline bool can_be_viewed(const LoadPlan& plan, std::uint64_t begin) {
   const std::uint64_t alignment = plan.item_size() / (plan.dtype.kind == 'c' ? 2 : 1);
-  return options.mmap() && !options.pinned_memory() && !plan.converts() && plan.in_one_run() &&
-         !plan.dtype.is_swapped() && plan.bytes != 0 && plan.offset % alignment == 0;
+  return !plan.converts() && plan.in_one_run() && !plan.dtype.is_swapped() && plan.bytes != 0 &&
+         (begin + plan.offset) % alignment == 0;
 }
 
-inline at::Tensor load_file(const File& file, const FileStart& start, const LoadPlan& plan,
-                            const LoadOptions& options) {
-  if (!can_map(plan, options)) return read_tensor(FileSource{file, start}, plan, options);
+inline bool can_map(const LoadPlan& plan, const LoadOptions& options, std::uint64_t begin = 0) {
+  return options.mmap() && !options.pinned_memory() && can_be_viewed(plan, begin);
+}
+
+/// The array of a File or a FilePart.
+template <class Bytes>
+at::Tensor load_file(const Bytes& file, const FileStart& start, const LoadPlan& plan,
+                     const LoadOptions& options) {
+  if (!can_map(plan, options, file.begin())) {
+    return read_tensor(FileSource<Bytes>{file, start}, plan, options);
+  }
   return tensor_over(Mapping::of(file, plan.offset, plan.bytes), plan.bytes, plan.type, plan.sizes,
                      plan.strides);
 }
@@ -340,7 +351,8 @@ inline void load_into(const at::Tensor& out, const std::filesystem::path& path,
                             out.strides() == at::IntArrayRef(plan.strides);
     if (as_in_file) {
       out.unsafeGetTensorImpl()->bump_version();  // first: a failure may come after some writing
-      detail::fill(detail::FileSource{file, start}, plan, out.data_ptr(), options.threads());
+      detail::fill(detail::FileSource<detail::File>{file, start}, plan, out.data_ptr(),
+                   options.threads());
     } else {
       out.copy_(detail::load_file(file, start, plan, options), options.pinned_memory());
     }

@@ -73,6 +73,18 @@ inline at::Tensor tensor_over(Mapping mapping, std::size_t bytes, c10::ScalarTyp
   return tensor_over(std::move(memory), bytes, type, sizes, strides);
 }
 
+/// A tensor over memory of another, from byte `offset` of that on, which it keeps alive.
+inline at::Tensor tensor_over(at::Tensor other, std::size_t offset, std::size_t bytes,
+                              c10::ScalarType type, at::IntArrayRef sizes,
+                              at::IntArrayRef strides) {
+  auto owner = std::make_unique<at::Tensor>(std::move(other));
+  void* const data = static_cast<char*>(owner->data_ptr()) + offset;
+  at::DataPtr memory(
+      data, owner.release(), [](void* context) { delete static_cast<at::Tensor*>(context); },
+      at::kCPU);
+  return tensor_over(std::move(memory), bytes, type, sizes, strides);
+}
+
 /// A tensor over part of another's memory, which it keeps alive and whose dtype it has. As a view
 /// made by LibTorch it would keep that tensor alive too, for autograd, and take 250 to 360 ns to
 /// make instead of 85, which shows in batches of small samples.
