@@ -4142,18 +4142,19 @@ constexpr std::uint16_t kUtf8Flag = 1 << 11;
 
 // ---- Codec
 
-/// CRC-32 by tables, eight bytes at a time. LibTorch exports no CRC, and stored archives are to
-/// work with LibTorch alone; libdeflate's is several times as fast.
+/// CRC-32 by tables, 16 bytes at a time. LibTorch exports none, and stored archives are to work
+/// with LibTorch alone. On one processor 4 GB/s (with 8 tables 2.4); libdeflate does 14.
 struct CrcTables {
-  std::array<std::array<std::uint32_t, 256>, 8> of{};
+  static constexpr std::size_t kCount = 16;
+  std::array<std::array<std::uint32_t, 256>, kCount> of{};
 
   constexpr CrcTables() {
     for (std::uint32_t byte = 0; byte < 256; ++byte) {
       std::uint32_t crc = byte;
-      for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ (crc & 1 ? 0xedb88320 : 0);
+      for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ ((crc & 1) != 0 ? 0xedb88320 : 0);
       of[0][byte] = crc;
     }
-    for (std::size_t table = 1; table < 8; ++table) {
+    for (std::size_t table = 1; table < kCount; ++table) {
       for (std::size_t byte = 0; byte < 256; ++byte) {
         const std::uint32_t crc = of[table - 1][byte];
         of[table][byte] = crc >> 8 ^ of[0][crc & 0xff];
@@ -4162,16 +4163,23 @@ struct CrcTables {
   }
 };
 
+inline constexpr CrcTables kCrcTables;
+
+/// One step: the bytes at `at`, of which the first four carry what came before.
+template <std::size_t... I>
+std::uint32_t crc32_step(std::uint32_t crc, const unsigned char* at, std::index_sequence<I...>) {
+  return (kCrcTables.of[sizeof...(I) - 1 - I][at[I] ^ (I < 4 ? crc >> 8 * (I % 4) & 0xff : 0)] ^
+          ...);
+}
+
 inline std::uint32_t crc32_by_tables(std::uint32_t crc, const void* data, std::size_t size) {
-  static constexpr CrcTables tables;
+  constexpr std::size_t kStep = CrcTables::kCount;
   const auto* at = static_cast<const unsigned char*>(data);
   crc = ~crc;
-  for (; size >= 8; at += 8, size -= 8) {
-    const std::uint64_t word = little_endian(at, 8) ^ crc;
-    crc = 0;
-    for (std::size_t i = 0; i < 8; ++i) crc ^= tables.of[7 - i][word >> (8 * i) & 0xff];
+  for (; size >= kStep; at += kStep, size -= kStep) {
+    crc = crc32_step(crc, at, std::make_index_sequence<kStep>());
   }
-  for (; size != 0; ++at, --size) crc = crc >> 8 ^ tables.of[0][(crc ^ *at) & 0xff];
+  for (; size != 0; ++at, --size) crc = crc >> 8 ^ kCrcTables.of[0][(crc ^ *at) & 0xff];
   return ~crc;
 }
 

@@ -1,0 +1,189 @@
+// What is in .npy files and .npz archives: a table, and with options what the values are like.
+//
+//   inspect [--stats] [--show] FILE...
+//
+// Headers alone are read, unless an option asks for the values. A file or an array that cannot be
+// read gets one line on stderr, and the exit status is 1.
+
+#include <torch_npy.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "picture.hpp"
+
+namespace {
+
+using Row = std::vector<std::string>;
+
+/// One array of a file.
+struct Entry {
+  std::string name;
+  std::string storage;
+  std::function<torch_npy::Header()> header;
+  std::function<at::Tensor(const torch_npy::LoadOptions&)> load;
+};
+
+std::vector<Entry> entries_of(const std::filesystem::path& path) {
+  using torch_npy::LoadOptions;
+  char start[2] = {};
+  std::ifstream(path, std::ios::binary).read(start, sizeof start);
+  if (std::string_view(start, sizeof start) != "PK") {
+    return {{path.filename().string(), "file", [=] { return torch_npy::read_header(path); },
+             [=](const LoadOptions& options) { return torch_npy::load(path, options); }}};
+  }
+  const auto file = std::make_shared<torch_npy::NpzFile>(path);
+  std::vector<Entry> entries;
+  for (const std::string& name : file->names()) {
+    entries.push_back({name, file->is_deflated(name) ? "deflated" : "stored",
+                       [=] { return file->header(name); },
+                       [=](const LoadOptions& options) { return file->load(name, options); }});
+  }
+  return entries;
+}
+
+/// Names come from files that anybody may have written: a terminal is to see no control characters.
+std::string printable(std::string text) {
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  }
+  return text;
+}
+
+std::string shape_of(const std::vector<std::int64_t>& sizes) {
+  std::string out = "(";
+  for (const auto size : sizes) out += std::to_string(size) + (sizes.size() == 1 ? "," : ", ");
+  if (sizes.size() > 1) out.resize(out.size() - 2);
+  return out + ")";
+}
+
+std::string number(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.6g", value);
+  return text;
+}
+
+/// In columns; those of numbers to the right.
+void print(const std::vector<Row>& rows) {
+  const auto width_of = [](const std::string& text) {
+    return std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; });
+  };
+  std::vector<std::ptrdiff_t> widths;
+  for (const Row& row : rows) {
+    widths.resize(std::max(widths.size(), row.size()));
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width_of(row[i]));
+  }
+  for (const Row& row : rows) {
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      const std::string blanks(static_cast<std::size_t>(widths[i] - width_of(row[i])), ' ');
+      const bool is_number = i == 4 || (i >= 6 && i <= 9);
+      std::printf("%s%s%s", is_number ? blanks.c_str() : "", row[i].c_str(),
+                  i + 1 == row.size() ? "\n"
+                  : is_number         ? "  "
+                                      : (blanks + "  ").c_str());
+    }
+  }
+}
+
+bool is_number(const torch_npy::DType& dtype) {
+  return std::string_view("biufmM").find(dtype.kind) != std::string_view::npos &&
+         dtype.item_size <= 8;
+}
+
+/// For what is looked at and not kept: mapped where that can be, and unsigned integers, which older
+/// LibTorch has no dtype for, as float64.
+torch_npy::LoadOptions options_for(const torch_npy::DType& dtype) {
+  const auto options = torch_npy::LoadOptions().mmap(true);
+  return dtype.kind == 'u' && dtype.item_size > 1
+             ? torch_npy::LoadOptions(options).dtype(at::kDouble)
+             : options;
+}
+
+void add_statistics(Row& row, const at::Tensor& array) {
+  const Statistics stats(array);
+  row.insert(row.end(), {number(stats.minimum), number(stats.mean), number(stats.maximum),
+                         std::to_string(stats.nans), stats.histogram});
+}
+
+/// The rows of an array: one, and one for each field of a structured dtype.
+void add_rows(const Entry& entry, bool with_statistics, std::vector<Row>& rows) {
+  const auto header = entry.header();
+  const auto& dtype = header.dtype;
+  rows.push_back({printable(entry.name), dtype.is_structured() ? "records" : dtype.descr(),
+                  shape_of(header.shape), header.fortran_order ? "Fortran" : "C",
+                  std::to_string(header.nbytes()), entry.storage});
+  if (with_statistics && is_number(dtype)) {
+    add_statistics(rows.back(), entry.load(options_for(dtype)));
+  }
+  for (const auto& field : dtype.fields) {
+    rows.push_back({"  ." + printable(field.name),
+                    field.dtype.is_structured() ? "records" : field.dtype.descr(),
+                    field.shape.empty() ? "" : shape_of(field.shape)});
+  }
+}
+
+/// Returns whether all could be read.
+bool inspect(const std::filesystem::path& path, bool with_statistics, bool with_pictures) {
+  std::vector<Row> rows{{"name", "dtype", "shape", "order", "bytes", "stored"}};
+  if (with_statistics)
+    rows[0].insert(rows[0].end(), {"minimum", "mean", "maximum", "NaN", "histogram"});
+  std::vector<Entry> pictures;
+  bool good = true;
+  const auto attempt = [&](const auto& work) {
+    try {
+      work();
+    } catch (const torch_npy::Error& error) {
+      std::fprintf(stderr, "%s\n", error.what());
+      good = false;
+    }
+  };
+  attempt([&] {
+    for (const Entry& entry : entries_of(path)) {
+      attempt([&] { add_rows(entry, with_statistics, rows); });
+      if (with_pictures) pictures.push_back(entry);
+    }
+  });
+  if (rows.size() > 1 || good) print(rows);
+  for (const Entry& entry : pictures) {
+    attempt([&] {
+      const auto header = entry.header();
+      if (header.shape.size() < 2 || !is_number(header.dtype)) return;
+      std::printf("\n%s\n", printable(entry.name).c_str());
+      draw(entry.load(options_for(header.dtype)));
+    });
+  }
+  return good;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  bool with_statistics = false;
+  bool with_pictures = false;
+  std::vector<std::filesystem::path> paths;
+  for (const std::string_view argument : std::vector<std::string_view>(argv + 1, argv + argc)) {
+    if (argument == "--stats") {
+      with_statistics = true;
+    } else if (argument == "--show") {
+      with_pictures = true;
+    } else {
+      paths.emplace_back(argument);
+    }
+  }
+  if (paths.empty()) {
+    std::fprintf(stderr, "usage: inspect [--stats] [--show] FILE...\n");
+    return 2;
+  }
+  bool good = true;
+  for (const auto& path : paths) {
+    if (paths.size() > 1)
+      std::printf("%s%s\n", &path == &paths[0] ? "" : "\n", printable(path.string()).c_str());
+    good = inspect(path, with_statistics, with_pictures) && good;
+  }
+  return good ? 0 : 1;
+}
