@@ -51,7 +51,7 @@ bool same(const at::Tensor& a, const at::Tensor& b) {
   }
   const at::Tensor x = a.contiguous();
   const at::Tensor y = b.contiguous();
-  return std::memcmp(x.data_ptr(), y.data_ptr(), x.nbytes()) == 0;
+  return x.nbytes() == 0 || std::memcmp(x.data_ptr(), y.data_ptr(), x.nbytes()) == 0;
 }
 
 /// An .npy file of float32, with values that deflate can do something with.
@@ -376,6 +376,14 @@ std::vector<BadArchive> bad_archives() {
          e.before = "PK\x06\x07" + little(0, 4) + little(UINT64_MAX, 8) + little(1, 4);
        }),
        "said to be at byte 18446744073709551615"},
+      {"zip64 end on another disk",
+       end([](ZipEnd& e) { e.before = "PK\x06\x07" + little(1, 4) + little(1, 8) + little(1, 4); }),
+       "several parts"},
+      {"zip64 of two disks",
+       end([](ZipEnd& e) { e.before = "PK\x06\x07" + little(0, 4) + little(1, 8) + little(2, 4); }),
+       "several parts"},
+      {"a version to come", central([](ZipHeader& h) { h.version = 64; }),
+       "member \"a.npy\": it takes version 6.4"},
       {"two ends", end([](ZipEnd& e) {
          e.before = "PK\x06\x06" + little(44, 8) + little(0, 12) + little(2, 8) + little(2, 8) +
                     little(e.size, 8) + little(e.offset + 1, 8) + "PK\x06\x07" + little(0, 4) +
@@ -601,7 +609,7 @@ TEST_CASE("headers of deflated arrays of any size", "[npz]") {
   if (!has_deflate()) return;
   const Folder folder;
   std::string data;
-  for (int i = 0; i < 300000; ++i) data += static_cast<char>(i * i >> 5);
+  for (std::uint64_t i = 0; i < 300000; ++i) data += static_cast<char>(i * i >> 5);
   for (const std::size_t length : {100u, 16000u, 16384u, 20000u, 60000u}) {
     const std::string text = "{'descr': '|u1', 'fortran_order': False, 'shape': (300000,), }";
     const std::string padded = text + std::string(length - text.size(), ' ') + "\n";

@@ -13,7 +13,7 @@
 
 inline std::string little(std::uint64_t value, int size) {
   std::string out;
-  for (int i = 0; i < size; ++i) out += static_cast<char>(value >> 8 * i & 0xff);
+  for (; size-- > 0; value >>= 8) out += static_cast<char>(value & 0xff);
   return out;
 }
 
@@ -33,6 +33,7 @@ inline std::string deflated(const std::string& data) {
 }
 
 struct ZipHeader {
+  std::uint16_t version = 20;
   std::uint16_t flags = 0;
   std::uint16_t method = 0;
   std::uint32_t crc = 0;
@@ -42,7 +43,7 @@ struct ZipHeader {
   std::string extra;
 
   std::string text() const {
-    return little(20, 2) + little(flags, 2) + little(method, 2) + little(0x210000, 4) +
+    return little(version, 2) + little(flags, 2) + little(method, 2) + little(0x210000, 4) +
            little(crc, 4) + little(packed, 4) + little(size, 4) + little(name.size(), 2) +
            little(extra.size(), 2);
   }

@@ -57,7 +57,7 @@ class ZipFields {
 
  private:
   const unsigned char* take(std::size_t size) {
-    if (size > left_) throw Error(ErrorCode::BadZip, "bad archive: its directory is cut short");
+    if (size > left_) throw Error(ErrorCode::BadZip, "a record of the archive is cut short");
     left_ -= size;
     return std::exchange(at_, at_ + size);
   }
@@ -82,6 +82,8 @@ constexpr std::uint16_t kDeflated = 8;
 constexpr std::uint16_t kEncryptedFlags = 1 << 0 | 1 << 5 | 1 << 6 | 1 << 13;
 constexpr std::uint16_t kDescriptorFlag = 1 << 3;  // CRC and sizes come behind the data
 constexpr std::uint16_t kUtf8Flag = 1 << 11;
+
+constexpr int kNewestVersion = 63;  // 6.3
 
 // ---- Codec
 
@@ -405,7 +407,7 @@ class ZipArchive {
     if (end.u16() > end.left()) throw bad_archive("its comment is cut short", size);
     read_end64(end_offset, directory, count_here, directory_end);
     if (!one_disk || count_here != directory.count) {
-      throw bad_archive("it is one of several parts, which are not read", end_offset);
+      throw several_parts(end_offset);
     }
     if (directory.offset > directory_end || directory.size != directory_end - directory.offset) {
       throw bad_archive("its end says that the directory has " + counted(directory.size, "byte") +
@@ -414,6 +416,10 @@ class ZipArchive {
                         end_offset);
     }
     return directory;
+  }
+
+  static Error several_parts(std::uint64_t offset) {
+    return bad_archive("it is one of several parts, which are not read", offset);
   }
 
   /// Python's zipfile looks first where it stands without a comment, then for the last signature.
@@ -437,8 +443,9 @@ class ZipArchive {
     file_.read(bytes, kDirectoryEnd64LocatorSize, locator_offset);
     ZipFields locator(bytes, kDirectoryEnd64LocatorSize);
     if (locator.u32() != kDirectoryEnd64Locator) return;
-    (void)locator.u32();
+    const std::uint32_t directory_disk = locator.u32();
     directory_end = locator.u64();
+    if (directory_disk != 0 || locator.u32() > 1) throw several_parts(locator_offset);
     if (directory_end > locator_offset || locator_offset - directory_end < kDirectoryEnd64Size) {
       throw bad_archive(
           "the zip64 end record is said to be at byte " + std::to_string(directory_end),
@@ -452,9 +459,7 @@ class ZipArchive {
     }
     (void)end.u32();  // versions
     const std::uint32_t disk = end.u32();
-    if (end.u32() != disk || disk != 0) {
-      throw bad_archive("it is one of several parts, which are not read", directory_end);
-    }
+    if (end.u32() != disk || disk != 0) throw several_parts(directory_end);
     const auto replace = [&](std::uint64_t& number, std::uint64_t none) {
       const std::uint64_t number64 = end.u64();
       if (number != none && number != number64) {
@@ -474,7 +479,8 @@ class ZipArchive {
           "no member where the directory has the next one, at byte " + std::to_string(offset),
           offset);
     }
-    (void)fields.u32();  // versions
+    (void)fields.u16();  // made by
+    const int version = fields.u16() & 0xff;
     ZipMember member;
     member.flags = fields.u16();
     member.method = fields.u16();
@@ -494,6 +500,10 @@ class ZipArchive {
     try {
       read_zip64(fields.text(extra_size), {&member.size, &member.packed, &member.offset});
       (void)fields.text(comment_size);
+      if (version > kNewestVersion) {
+        throw bad_zip("it takes version " + std::to_string(version / 10) + "." +
+                      std::to_string(version % 10) + " of the zip format to unpack");
+      }
       if (member.method == kStored && member.packed != member.size) {
         throw bad_zip("it is stored, and still has " + std::to_string(member.packed) + " and " +
                       counted(member.size, "byte"));
