@@ -4,6 +4,7 @@
 #   bash examples/run.sh                        trains a small network on handwritten digits
 #   bash examples/run.sh distributed_training   the same by two processes, over LibTorch's Gloo
 #   bash examples/run.sh train_fashion_mnist    a larger dataset, from three layouts of files
+#   bash examples/run.sh inspect [--stats] [--show] FILE...   what is in .npy and .npz files
 #
 # Works from any folder. What is missing is installed from Debian's packages (as root or with sudo).
 # A LibTorch that Torch_DIR, CMAKE_PREFIX_PATH or the active Python holds is used before one is
@@ -22,6 +23,7 @@ setup_build_tools
 setup_libtorch
 case $example in
   distributed_training) setup_gloo ;;
+  inspect) setup_libdeflate ;;
   train_fashion_mnist)
     setup_numpy
     [ -d /usr/share/datasets/fashion-mnist ] || install_packages dataset-fashion-mnist

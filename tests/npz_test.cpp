@@ -354,6 +354,7 @@ std::vector<BadArchive> bad_archives() {
   std::vector<BadArchive> bad{
       {"no end", "PK\x03\x04 and nothing else that would make it an archive", "cut short"},
       {"text behind", zip({good}) + std::string(70000, 'x'), "cut short"},
+      {"half an end behind the end", zip({good}) + "PK\x05\x06 and no more", "cut short"},
       {"comment cut short",
        [&] {
          const std::string bytes = end([](ZipEnd& e) { e.comment = "hello"; });

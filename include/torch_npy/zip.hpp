@@ -431,7 +431,8 @@ class ZipArchive {
         tail.compare(tail.size() - 2, 2, "\0\0", 2) == 0) {
       return last;
     }
-    return tail.rfind(kSignature, last);
+    const std::size_t found = tail.rfind(kSignature);
+    return found > last ? tail.npos : found;
   }
 
   /// The end record of zip64, where there is one, has the numbers that the other has no room for.
