@@ -9,7 +9,7 @@ trap 'rm -f "$errors"' EXIT
 printed=$("$1" --stats --show "$2")
 echo "$printed"
 grep -qE '^images.npy +\|u1 +\(1797, 8, 8\) +C +115008 +file +0 +4.88416 +16 +0 +█' <<<"$printed"
-grep -qx ' ▒█▓▒░ ' <<<"$printed"
+grep -qx '  ▒█▓▒░ ' <<<"$printed"
 printed=$("$1" "$3/npz/names.npz")
 echo "$printed"
 grep -qE '^größe +<f4 +\(2, 3, 2\) +C +48 +stored' <<<"$printed"
