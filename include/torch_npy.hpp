@@ -681,312 +681,6 @@ inline bool operator==(const Field& a, const Field& b) {
 
 #endif  // TORCH_NPY_DTYPE_HPP_
 
-// ---- torch_npy/scalar_type.hpp
-
-#ifndef TORCH_NPY_SCALAR_TYPE_HPP_
-#define TORCH_NPY_SCALAR_TYPE_HPP_
-
-#include <c10/core/ScalarType.h>
-#include <torch/version.h>
-
-#include <cstdint>
-#include <optional>
-
-// Which LibTorch dtype holds which NumPy dtype:
-//
-//   b1 kBool   i1 kChar   i2 kShort  i4 kInt    i8 kLong   u1 kByte
-//   f2 kHalf   f4 kFloat  f8 kDouble c8 kComplexFloat      c16 kComplexDouble
-//   u2 kUInt16 u4 kUInt32 u8 kUInt64 (LibTorch 2.3 and later)
-//   M8, m8     kLong, counting the unit that the Header names
-//
-// bfloat16 and the float8 types are no dtypes of NumPy's; the ml_dtypes package stores them as
-// items of 2 and 1 bytes without a meaning: LoadOptions::void_as gives it back to them.
-
-// The patch level says nothing: Debian's 1.13.1 calls itself 1.13.0.
-#define TORCH_NPY_TORCH_AT_LEAST(major, minor) \
-  (TORCH_VERSION_MAJOR > (major) ||            \
-   (TORCH_VERSION_MAJOR == (major) && TORCH_VERSION_MINOR >= (minor)))
-
-namespace torch_npy::detail {
-
-/// The dtype of a tensor that holds items of `dtype` (in native byte order) bit for bit; none where
-/// this LibTorch has no such dtype.
-inline std::optional<c10::ScalarType> scalar_type_of(const DType& dtype) {
-  using c10::ScalarType;
-  const auto pick = [&](char kind, std::int64_t size) {
-    return dtype.kind == kind && dtype.item_size == size;
-  };
-  if (pick('f', 4)) return ScalarType::Float;
-  if (pick('f', 8)) return ScalarType::Double;
-  if (pick('f', 2)) return ScalarType::Half;
-  if (pick('u', 1)) return ScalarType::Byte;
-  if (pick('i', 8) || dtype.kind == 'M' || dtype.kind == 'm') return ScalarType::Long;
-  if (pick('i', 4)) return ScalarType::Int;
-  if (pick('i', 2)) return ScalarType::Short;
-  if (pick('i', 1)) return ScalarType::Char;
-  if (pick('b', 1)) return ScalarType::Bool;
-  if (pick('c', 8)) return ScalarType::ComplexFloat;
-  if (pick('c', 16)) return ScalarType::ComplexDouble;
-#if TORCH_NPY_TORCH_AT_LEAST(2, 3)
-  if (pick('u', 2)) return ScalarType::UInt16;
-  if (pick('u', 4)) return ScalarType::UInt32;
-  if (pick('u', 8)) return ScalarType::UInt64;
-#endif
-  return std::nullopt;
-}
-
-/// Unsigned integers that LibTorch before 2.3 has no dtype for.
-inline bool is_wide_unsigned(const DType& dtype) {
-  return dtype.kind == 'u' && dtype.item_size > 1;
-}
-
-/// The dtype NumPy stores elements of `type` in, in native byte order; none where it has none.
-/// bfloat16 and float8 become raw bytes, as ml_dtypes stores them ('<V2'; its '<f1' for float8_e5m2
-/// excepted, which NumPy itself cannot load).
-inline std::optional<DType> dtype_of(c10::ScalarType type) {
-  using c10::ScalarType;
-  const auto raw = [](std::int64_t size) {
-    DType dtype;
-    dtype.byte_order = native_byte_order();
-    dtype.item_size = size;
-    return dtype;
-  };
-  switch (type) {
-    case ScalarType::Bool: return parse_type_string("|b1");
-    case ScalarType::Byte: return parse_type_string("|u1");
-    case ScalarType::Char: return parse_type_string("|i1");
-    case ScalarType::Short: return parse_type_string("=i2");
-    case ScalarType::Int: return parse_type_string("=i4");
-    case ScalarType::Long: return parse_type_string("=i8");
-    case ScalarType::Half: return parse_type_string("=f2");
-    case ScalarType::Float: return parse_type_string("=f4");
-    case ScalarType::Double: return parse_type_string("=f8");
-    case ScalarType::ComplexFloat: return parse_type_string("=c8");
-    case ScalarType::ComplexDouble: return parse_type_string("=c16");
-    case ScalarType::BFloat16: return raw(2);
-#if TORCH_NPY_TORCH_AT_LEAST(2, 1)
-    case ScalarType::Float8_e5m2:
-    case ScalarType::Float8_e4m3fn: return raw(1);
-#endif
-#if TORCH_NPY_TORCH_AT_LEAST(2, 2)
-    case ScalarType::Float8_e5m2fnuz:
-    case ScalarType::Float8_e4m3fnuz: return raw(1);
-#endif
-#if TORCH_NPY_TORCH_AT_LEAST(2, 7)
-    case ScalarType::Float8_e8m0fnu: return raw(1);
-#endif
-#if TORCH_NPY_TORCH_AT_LEAST(2, 3)
-    case ScalarType::UInt16: return parse_type_string("=u2");
-    case ScalarType::UInt32: return parse_type_string("=u4");
-    case ScalarType::UInt64: return parse_type_string("=u8");
-#endif
-    default: return std::nullopt;
-  }
-}
-
-}  // namespace torch_npy::detail
-
-#endif  // TORCH_NPY_SCALAR_TYPE_HPP_
-
-// ---- torch_npy/convert.hpp
-
-#ifndef TORCH_NPY_CONVERT_HPP_
-#define TORCH_NPY_CONVERT_HPP_
-
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/from_blob.h>
-#include <c10/core/ScalarType.h>
-#include <c10/util/Exception.h>
-
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <memory>
-#include <string>
-
-namespace torch_npy::detail {
-
-/// Bytes that change places together: of a complex number each half on its own.
-inline std::size_t swap_unit(const DType& dtype) {
-  if (!dtype.is_swapped()) return 1;
-  return static_cast<std::size_t>(dtype.kind == 'c' ? dtype.item_size / 2 : dtype.item_size);
-}
-
-/// Turns every unit of 2, 4 or 8 bytes round, eight bytes at a time: pairs of bytes change places,
-/// then pairs of those, then pairs of those. Compilers make vector code or bswap of it.
-inline void swap_bytes(void* data, std::size_t size, std::size_t unit) {
-  if (unit == 1) return;
-  const auto turned = [unit](std::uint64_t word) {
-    constexpr std::uint64_t kBytes = 0x00ff00ff00ff00ff;
-    constexpr std::uint64_t kPairs = 0x0000ffff0000ffff;
-    word = (word & kBytes) << 8 | (word >> 8 & kBytes);
-    if (unit > 2) word = (word & kPairs) << 16 | (word >> 16 & kPairs);
-    if (unit > 4) word = word << 32 | word >> 32;
-    return word;
-  };
-  char* at = static_cast<char*>(data);
-  std::uint64_t word = 0;
-  for (; size >= sizeof word; at += sizeof word, size -= sizeof word) {
-    std::memcpy(&word, at, sizeof word);
-    word = turned(word);
-    std::memcpy(at, &word, sizeof word);
-  }
-  // What is left is whole units: a unit divides a word.
-  std::memcpy(&word, at, size);
-  word = turned(word);
-  std::memcpy(at, &word, size);
-}
-
-/// The largest integer that fits in a tensor of `type`. What is larger than any integer here needs
-/// no bound: bool, and floating types, which round.
-inline std::uint64_t largest_integer(c10::ScalarType type) {
-  switch (type) {
-    case c10::ScalarType::Char: return INT8_MAX;
-    case c10::ScalarType::Byte: return UINT8_MAX;
-    case c10::ScalarType::Short: return INT16_MAX;
-    case c10::ScalarType::Int: return INT32_MAX;
-    case c10::ScalarType::Long: return INT64_MAX;
-    case c10::ScalarType::Half: return 65519;  // still rounds to its largest, 65504, and not to inf
-#if TORCH_NPY_TORCH_AT_LEAST(2, 3)
-    case c10::ScalarType::UInt16: return UINT16_MAX;
-    case c10::ScalarType::UInt32: return UINT32_MAX;
-#endif
-    default: return UINT64_MAX;
-  }
-}
-
-/// Converts unsigned integers, which LibTorch before 2.3 has no dtype for, and which no LibTorch
-/// checks when they are made narrower or signed.
-template <class From, class To>
-void widen(const void* in, To* out, std::size_t count, std::uint64_t largest) {
-  const char* at = static_cast<const char*>(in);
-  for (std::size_t i = 0; i < count; ++i, at += sizeof(From)) {
-    From value;
-    std::memcpy(&value, at, sizeof value);
-    if (value > largest) {
-      throw Error(ErrorCode::Mismatch,
-                  "the value " + std::to_string(value) +
-                      " does not fit in the dtype asked for, whose largest is " +
-                      std::to_string(largest));
-    }
-    out[i] = static_cast<To>(value);
-  }
-}
-
-template <class To>
-void widen(const void* in, std::int64_t item_size, To* out, std::size_t count,
-           std::uint64_t largest) {
-  switch (item_size) {
-    case 2: return widen<std::uint16_t>(in, out, count, largest);
-    case 4: return widen<std::uint32_t>(in, out, count, largest);
-    default: return widen<std::uint64_t>(in, out, count, largest);
-  }
-}
-
-/// Elements of one block of a conversion: few enough that ATen does not start threads for it, in
-/// what may be a thread of ours already.
-constexpr std::size_t kConvertBlock = 16384;
-
-/// Converts `count` (at most kConvertBlock) elements as Tensor::to() does, but for unsigned
-/// integers of 2 to 8 bytes: these are checked, and a value that does not fit is an Error. `in` is
-/// in native byte order and read as `stored`, or as `dtype` says where that has no ScalarType.
-inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, void* out,
-                    c10::ScalarType type, std::size_t count) {
-  const auto copy = [count, out, type](const void* from, c10::ScalarType from_type) {
-    const auto size = static_cast<std::int64_t>(count);
-    try {
-      at::from_blob(out, {size}, type)
-          .copy_(at::from_blob(const_cast<void*>(from), {size}, from_type));
-    } catch (const c10::Error&) {
-      throw Error(ErrorCode::UnsupportedDtype, std::string("LibTorch does not convert ") +
-                                                   c10::toString(from_type) + " to " +
-                                                   c10::toString(type));
-    }
-  };
-  // Raw bytes may have been named unsigned integers by void_as().
-  const auto stored_dtype = dtype_of(stored);
-  if (!is_wide_unsigned(dtype) && !(stored_dtype && is_wide_unsigned(*stored_dtype))) {
-    return copy(in, stored);
-  }
-  const auto widened = [&](auto* to) {
-    widen(in, dtype.item_size, to, count, largest_integer(type));
-  };
-  if (type == c10::ScalarType::Long) return widened(static_cast<std::int64_t*>(out));
-  if (type == c10::ScalarType::Float) return widened(static_cast<float*>(out));
-  if (type == c10::ScalarType::Double) return widened(static_cast<double*>(out));
-  const auto by_way_of = [&](auto element, c10::ScalarType way) {
-    const std::unique_ptr<decltype(element)[]> wide(new decltype(element)[count]);
-    widened(wide.get());
-    copy(wide.get(), way);
-  };
-  // Tensor::to() makes float of it first, too.
-  if (type == c10::ScalarType::ComplexDouble) return by_way_of(double{}, c10::ScalarType::Double);
-  if (c10::isFloatingType(type) || c10::isComplexType(type)) {
-    return by_way_of(float{}, c10::ScalarType::Float);
-  }
-  by_way_of(std::int64_t{}, c10::ScalarType::Long);
-}
-
-}  // namespace torch_npy::detail
-
-#endif  // TORCH_NPY_CONVERT_HPP_
-
-// ---- torch_npy/device.hpp
-
-#ifndef TORCH_NPY_DEVICE_HPP_
-#define TORCH_NPY_DEVICE_HPP_
-
-#include <ATen/core/Tensor.h>
-#include <c10/core/Device.h>
-#include <c10/core/impl/DeviceGuardImplInterface.h>
-
-#include <cstdint>
-#include <string>
-
-namespace torch_npy {
-namespace detail {
-
-/// Devices of a type that this LibTorch can reach now. A CUDA build without a driver has none.
-inline int device_count(c10::DeviceType type) noexcept {
-  if (type == c10::kCPU) return 1;
-  if (!c10::impl::hasDeviceGuardImpl(type)) return 0;
-  return c10::impl::getDeviceGuardImpl(type)->deviceCount();
-}
-
-inline void require_device(c10::Device device) {
-  const int count = device_count(device.type());
-  if (count != 0 && device.index() < count) return;
-  const std::string type = c10::DeviceTypeName(device.type(), /*lower_case=*/true);
-  throw Error(ErrorCode::InvalidArgument,
-              "no device " + device.str() + ": " +
-                  (count != 0 ? "devices of that type: " + std::to_string(count)
-                              : "this LibTorch is built without " + type +
-                                    ", or found no driver or no hardware") +
-                  "; default_device() takes what is there");
-}
-
-}  // namespace detail
-
-/// CUDA when it is available, else the CPU. Safe from any thread.
-inline c10::Device default_device() {
-  return detail::device_count(c10::kCUDA) != 0 ? c10::kCUDA : c10::kCPU;
-}
-
-/// `tensor` on `device`; the tensor itself where it is there already. With `non_blocking` a copy
-/// from pinned memory (LoadOptions::pinned_memory) goes on while the caller does; any other copy is
-/// done when the call returns. Throws Error (InvalidArgument) where there is no such device, or
-/// no tensor. Safe from any thread.
-[[nodiscard]] inline at::Tensor to_device(const at::Tensor& tensor, c10::Device device,
-                                          bool non_blocking = false) {
-  detail::require_device(device);
-  if (!tensor.defined()) throw Error(ErrorCode::InvalidArgument, "to_device() of no tensor");
-  return tensor.to(device, non_blocking);
-}
-
-}  // namespace torch_npy
-
-#endif  // TORCH_NPY_DEVICE_HPP_
-
 // ---- torch_npy/header.hpp
 
 #ifndef TORCH_NPY_HEADER_HPP_
@@ -996,6 +690,7 @@ inline c10::Device default_device() {
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -1027,6 +722,8 @@ struct Header {
   /// Bytes of the data. A Header that was parsed never overflows here; one made by hand that does
   /// throws std::bad_optional_access.
   std::int64_t nbytes() const { return detail::checked_bytes(shape, dtype.item_size).value(); }
+  /// Bytes from the magic string to the end of the data.
+  std::uint64_t end() const { return data_offset + static_cast<std::uint64_t>(nbytes()); }
 };
 
 /// NumPy's own limit on the characters of a header's text.
@@ -1259,6 +956,15 @@ inline Error header_cut_short(const HeaderExtent& extent, std::uint64_t size) {
                size);
 }
 
+inline Error data_cut_short(const Header& header, std::uint64_t size) {
+  return Error(ErrorCode::Truncated,
+               "data cut short: the header promises " +
+                   counted(header.end() - header.data_offset, "byte") + " from byte " +
+                   std::to_string(header.data_offset) + " on, there are " +
+                   std::to_string(size - header.data_offset),
+               size);
+}
+
 /// Reads the text of a header; `data` holds all of extent.end() bytes.
 inline Header parse_text(const void* data, const HeaderExtent& extent,
                          std::uint64_t max_header_size) {
@@ -1295,15 +1001,45 @@ inline Header parse_header(const void* data, std::size_t size, std::uint64_t max
   return detail::parse_text(data, extent, max_header_size);
 }
 
+namespace detail {
+
+/// The text of a header without the blanks behind it, in UTF-8.
+inline std::string header_text(const Header& header) {
+  std::string text = "{'descr': ";
+  text += descr_literal(header.dtype);
+  text += header.fortran_order ? ", 'fortran_order': True, 'shape': "
+                               : ", 'fortran_order': False, 'shape': ";
+  return text + python_tuple(header.shape) + ", }";
+}
+
+/// A header around its text, which blanks and a line end make `length` bytes long.
+inline std::string assemble_header(int version, std::size_t length, const std::string& text) {
+  std::string out(kMagic, kMagicSize);
+  out += static_cast<char>(version);
+  out += '\0';
+  for (std::size_t i = 0; i < prefix_size(version) - 8; ++i) {
+    out += static_cast<char>(length >> (8 * i) & 0xff);
+  }
+  out += text;
+  out.append(length - text.size() - 1, ' ');
+  return out + '\n';
+}
+
+/// The header in the version and in exactly the `data_offset` bytes that it names; none where they
+/// are too few. For dtypes that are not structured, whose text is ASCII in every version.
+inline std::optional<std::string> format_header_in_place(const Header& header) {
+  const std::string text = header_text(header);
+  const auto length = static_cast<std::size_t>(header.data_offset) - prefix_size(header.version);
+  if (text.size() >= length) return std::nullopt;
+  return assemble_header(header.version, length, text);
+}
+
+}  // namespace detail
+
 inline std::string format_header(const Header& header) {
   constexpr std::size_t kAlignment = 64;
   constexpr std::size_t kGrowthDigits = 21;
-  const DType& dtype = header.dtype;
-  std::string text = "{'descr': ";
-  text += detail::descr_literal(dtype);
-  text += header.fortran_order ? ", 'fortran_order': True, 'shape': "
-                               : ", 'fortran_order': False, 'shape': ";
-  text += detail::python_tuple(header.shape) + ", }";
+  std::string text = detail::header_text(header);
   if (!header.shape.empty()) {
     const auto growing = header.fortran_order ? header.shape.back() : header.shape.front();
     text.append(kGrowthDigits - std::to_string(growing).size(), ' ');
@@ -1324,16 +1060,7 @@ inline std::string format_header(const Header& header) {
     return text.size() + 1 + kAlignment - size % kAlignment;
   };
   const int version = !is_latin1 ? 3 : padded(1) <= 0xffff ? 1 : 2;
-  const std::size_t length = padded(version);
-  std::string out(detail::kMagic, detail::kMagicSize);
-  out += static_cast<char>(version);
-  out += '\0';
-  for (std::size_t i = 0; i < detail::prefix_size(version) - 8; ++i) {
-    out += static_cast<char>(length >> (8 * i) & 0xff);
-  }
-  out += text;
-  out.append(length - text.size() - 1, ' ');
-  return out + '\n';
+  return detail::assemble_header(version, padded(version), text);
 }
 
 }  // namespace torch_npy
@@ -1346,6 +1073,7 @@ inline std::string format_header(const Header& header) {
 #define TORCH_NPY_FILE_HPP_
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -1425,6 +1153,13 @@ inline const char* kind_of_file(mode_t mode) {
   return "a device";
 }
 
+/// `way_out` says what can be done with such a file instead.
+inline void require_regular(const struct stat& status, const char* way_out) {
+  if (S_ISREG(status.st_mode)) return;
+  throw Error(ErrorCode::Io,
+              std::string("not a regular file but ") + kind_of_file(status.st_mode) + way_out);
+}
+
 /// A file, open for reading: a regular one, as shows when it is read or asked for its size. Reading
 /// from several threads at once is fine.
 class File {
@@ -1438,11 +1173,7 @@ class File {
   std::uint64_t size() const {
     struct stat status;
     if (::fstat(fd_.get(), &status) == -1) throw_errno("cannot stat", errno);
-    if (!S_ISREG(status.st_mode)) {
-      throw Error(ErrorCode::Io, std::string("not a regular file but ") +
-                                     kind_of_file(status.st_mode) +
-                                     "; what can only be read in order loads from a std::istream");
-    }
+    require_regular(status, "; what can only be read in order loads from a std::istream");
     return static_cast<std::uint64_t>(status.st_size);
   }
 
@@ -1493,10 +1224,10 @@ class File {
   /// Where its first byte stands in itself: what a FilePart is asked, too.
   std::uint64_t begin() const noexcept { return 0; }
 
- private:
+ protected:
   // O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
-  explicit File(const char* name, int folder = AT_FDCWD)
-      : fd_(open_descriptor(name, O_RDONLY | O_NONBLOCK, 0, folder)) {
+  explicit File(const char* name, int folder = AT_FDCWD, int flags = O_RDONLY)
+      : fd_(open_descriptor(name, flags | O_NONBLOCK, 0, folder)) {
     if (fd_.get() == -1) throw_errno("cannot open", errno);
   }
 
@@ -1528,6 +1259,65 @@ class FilePart {
   const File& file_;
   std::uint64_t begin_;
   std::uint64_t size_;
+};
+
+/// Writes all of `size` bytes by `put(data, size, done)`, a call that writes some of them, `done`
+/// bytes after the first. `offset` is where they go, for the Error.
+template <class Put>
+void write_all(const void* data, std::size_t size, std::uint64_t offset, const Put& put) {
+  constexpr std::size_t kMost = std::size_t{1} << 30;
+  const char* const begin = static_cast<const char*>(data);
+  for (std::size_t done = 0; done != size;) {
+    const ssize_t more = put(begin + done, (std::min)(size - done, kMost), done);
+    if (more >= 0) {
+      done += static_cast<std::size_t>(more);
+    } else if (errno != EINTR) {
+      throw_errno("cannot write at byte " + std::to_string(offset + done), errno, offset + done);
+    }
+  }
+}
+
+/// A regular file that is there already, open for reading and for writing in place, and locked: a
+/// second object on it, of this process or another, is an Error. The lock is advisory, holds back
+/// nobody else, and is left out where the file system has none.
+class LockedFile : public File {
+ public:
+  explicit LockedFile(const std::filesystem::path& path)
+      : File((require_path(path), path.c_str()), AT_FDCWD, O_RDWR) {
+    struct stat status;
+    if (::fstat(fd_.get(), &status) == -1) throw_errno("cannot stat", errno);
+    require_regular(status, ", and no other can grow");
+    if (::flock(fd_.get(), LOCK_EX | LOCK_NB) == -1 && errno == EWOULDBLOCK) {
+      throw Error(ErrorCode::Io, "locked: another Appender has the file open");
+    }
+  }
+
+  void write(const void* data, std::size_t size, std::uint64_t offset) {
+    write_all(data, size, offset, [&](const char* at, std::size_t length, std::size_t done) {
+      return ::pwrite(fd_.get(), at, length, static_cast<off_t>(offset + done));
+    });
+  }
+
+  void truncate(std::uint64_t size) {
+    if (::ftruncate(fd_.get(), static_cast<off_t>(size)) == -1) {
+      throw_errno("cannot cut off at byte " + std::to_string(size), errno, size);
+    }
+  }
+
+  /// Waits until what was written is on the disk. The system tells a failure once, and may have
+  /// dropped what it could not write: from then on every call fails.
+  void sync() {
+    if (sync_error_ == 0 && ::fdatasync(fd_.get()) == -1) sync_error_ = errno;
+    if (sync_error_ != 0) throw_errno("cannot flush to the disk", sync_error_);
+  }
+
+  /// Some file systems report a failed write only here.
+  void close() {
+    if (::close(fd_.release()) == -1 && errno != EINTR) throw_errno("cannot close", errno);
+  }
+
+ private:
+  int sync_error_ = 0;
 };
 
 /// Owns a range of mapped memory.
@@ -1591,11 +1381,7 @@ class AtomicFile {
     require_path(path);
     struct stat status;
     const bool exists = ::stat(target_.c_str(), &status) == 0;
-    if (exists && !S_ISREG(status.st_mode)) {
-      throw Error(ErrorCode::Io, std::string("not a regular file but ") +
-                                     kind_of_file(status.st_mode) +
-                                     "; what cannot be replaced is saved to as a std::ostream");
-    }
+    if (exists) require_regular(status, "; what cannot be replaced is saved to as a std::ostream");
     static std::atomic<unsigned> count{0};
     int error = EEXIST;
     while (fd_.get() == -1 && error == EEXIST) {
@@ -1620,33 +1406,45 @@ class AtomicFile {
   }
 
   void write(const void* data, std::size_t size) {
-    constexpr std::size_t kMost = std::size_t{1} << 30;
-    const char* at = static_cast<const char*>(data);
-    while (size != 0) {
-      const ssize_t put = ::write(fd_.get(), at, (std::min)(size, kMost));
-      if (put >= 0) {
-        at += put;
-        size -= static_cast<std::size_t>(put);
-        written_ += static_cast<std::uint64_t>(put);
-      } else if (errno != EINTR) {
-        throw_errno("cannot write at byte " + std::to_string(written_), errno, written_);
-      }
-    }
+    write_all(data, size, written_, [&](const char* at, std::size_t length, std::size_t) {
+      return ::write(fd_.get(), at, length);
+    });
+    written_ += size;
   }
 
   /// Puts the file in its place. With `sync` it survives a power cut from here on; without, the
   /// system writes it when it likes.
   void commit(bool sync) {
+    finish(sync);
+    rename();
+    if (sync) sync_folder();
+  }
+
+  /// The same for a new file: false, and nothing has changed, where there is one of that name by
+  /// now. A file system without hard links cannot tell, and the file is replaced.
+  bool commit_new(bool sync) {
+    finish(sync);
+    if (::link(temporary_.c_str(), target_.c_str()) == -1) {
+      if (errno == EEXIST) return false;
+      rename();
+    }
+    if (sync) sync_folder();
+    return true;
+  }
+
+ private:
+  void finish(bool sync) {
     if (sync && ::fsync(fd_.get()) == -1) throw_errno("cannot flush to the disk", errno, written_);
     // Some file systems report a failed write only here.
     const int fd = fd_.release();
     if (::close(fd) == -1 && errno != EINTR) throw_errno("cannot close", errno, written_);
-    if (::rename(temporary_.c_str(), target_.c_str()) == -1) throw_errno("cannot rename", errno);
-    temporary_.clear();
-    if (sync) sync_folder();
   }
 
- private:
+  void rename() {
+    if (::rename(temporary_.c_str(), target_.c_str()) == -1) throw_errno("cannot rename", errno);
+    temporary_.clear();
+  }
+
   /// Where open() would write: links are followed, also one whose file is still to be made.
   static std::filesystem::path resolved(std::filesystem::path path) {
     constexpr int kMostLinks = 40;  // Linux's own limit
@@ -1688,7 +1486,7 @@ struct FileStart {
   /// call would cost a tenth of loading a small file.
   template <class Source>
   std::uint64_t available(const Source& file) const {
-    const std::uint64_t promised = header.data_offset + static_cast<std::uint64_t>(header.nbytes());
+    const std::uint64_t promised = header.end();
     return promised <= size ? promised : file.size();
   }
 };
@@ -1981,6 +1779,863 @@ inline at::Tensor empty_from(BufferPool& pool, std::size_t bytes, c10::ScalarTyp
 
 #endif  // TORCH_NPY_MEMORY_HPP_
 
+// ---- torch_npy/scalar_type.hpp
+
+#ifndef TORCH_NPY_SCALAR_TYPE_HPP_
+#define TORCH_NPY_SCALAR_TYPE_HPP_
+
+#include <c10/core/ScalarType.h>
+#include <torch/version.h>
+
+#include <cstdint>
+#include <optional>
+
+// Which LibTorch dtype holds which NumPy dtype:
+//
+//   b1 kBool   i1 kChar   i2 kShort  i4 kInt    i8 kLong   u1 kByte
+//   f2 kHalf   f4 kFloat  f8 kDouble c8 kComplexFloat      c16 kComplexDouble
+//   u2 kUInt16 u4 kUInt32 u8 kUInt64 (LibTorch 2.3 and later)
+//   M8, m8     kLong, counting the unit that the Header names
+//
+// bfloat16 and the float8 types are no dtypes of NumPy's; the ml_dtypes package stores them as
+// items of 2 and 1 bytes without a meaning: LoadOptions::void_as gives it back to them.
+
+// The patch level says nothing: Debian's 1.13.1 calls itself 1.13.0.
+#define TORCH_NPY_TORCH_AT_LEAST(major, minor) \
+  (TORCH_VERSION_MAJOR > (major) ||            \
+   (TORCH_VERSION_MAJOR == (major) && TORCH_VERSION_MINOR >= (minor)))
+
+namespace torch_npy::detail {
+
+/// The dtype of a tensor that holds items of `dtype` (in native byte order) bit for bit; none where
+/// this LibTorch has no such dtype.
+inline std::optional<c10::ScalarType> scalar_type_of(const DType& dtype) {
+  using c10::ScalarType;
+  const auto pick = [&](char kind, std::int64_t size) {
+    return dtype.kind == kind && dtype.item_size == size;
+  };
+  if (pick('f', 4)) return ScalarType::Float;
+  if (pick('f', 8)) return ScalarType::Double;
+  if (pick('f', 2)) return ScalarType::Half;
+  if (pick('u', 1)) return ScalarType::Byte;
+  if (pick('i', 8) || dtype.kind == 'M' || dtype.kind == 'm') return ScalarType::Long;
+  if (pick('i', 4)) return ScalarType::Int;
+  if (pick('i', 2)) return ScalarType::Short;
+  if (pick('i', 1)) return ScalarType::Char;
+  if (pick('b', 1)) return ScalarType::Bool;
+  if (pick('c', 8)) return ScalarType::ComplexFloat;
+  if (pick('c', 16)) return ScalarType::ComplexDouble;
+#if TORCH_NPY_TORCH_AT_LEAST(2, 3)
+  if (pick('u', 2)) return ScalarType::UInt16;
+  if (pick('u', 4)) return ScalarType::UInt32;
+  if (pick('u', 8)) return ScalarType::UInt64;
+#endif
+  return std::nullopt;
+}
+
+/// Unsigned integers that LibTorch before 2.3 has no dtype for.
+inline bool is_wide_unsigned(const DType& dtype) {
+  return dtype.kind == 'u' && dtype.item_size > 1;
+}
+
+/// The dtype NumPy stores elements of `type` in, in native byte order; none where it has none.
+/// bfloat16 and float8 become raw bytes, as ml_dtypes stores them ('<V2'; its '<f1' for float8_e5m2
+/// excepted, which NumPy itself cannot load).
+inline std::optional<DType> dtype_of(c10::ScalarType type) {
+  using c10::ScalarType;
+  const auto raw = [](std::int64_t size) {
+    DType dtype;
+    dtype.byte_order = native_byte_order();
+    dtype.item_size = size;
+    return dtype;
+  };
+  switch (type) {
+    case ScalarType::Bool: return parse_type_string("|b1");
+    case ScalarType::Byte: return parse_type_string("|u1");
+    case ScalarType::Char: return parse_type_string("|i1");
+    case ScalarType::Short: return parse_type_string("=i2");
+    case ScalarType::Int: return parse_type_string("=i4");
+    case ScalarType::Long: return parse_type_string("=i8");
+    case ScalarType::Half: return parse_type_string("=f2");
+    case ScalarType::Float: return parse_type_string("=f4");
+    case ScalarType::Double: return parse_type_string("=f8");
+    case ScalarType::ComplexFloat: return parse_type_string("=c8");
+    case ScalarType::ComplexDouble: return parse_type_string("=c16");
+    case ScalarType::BFloat16: return raw(2);
+#if TORCH_NPY_TORCH_AT_LEAST(2, 1)
+    case ScalarType::Float8_e5m2:
+    case ScalarType::Float8_e4m3fn: return raw(1);
+#endif
+#if TORCH_NPY_TORCH_AT_LEAST(2, 2)
+    case ScalarType::Float8_e5m2fnuz:
+    case ScalarType::Float8_e4m3fnuz: return raw(1);
+#endif
+#if TORCH_NPY_TORCH_AT_LEAST(2, 7)
+    case ScalarType::Float8_e8m0fnu: return raw(1);
+#endif
+#if TORCH_NPY_TORCH_AT_LEAST(2, 3)
+    case ScalarType::UInt16: return parse_type_string("=u2");
+    case ScalarType::UInt32: return parse_type_string("=u4");
+    case ScalarType::UInt64: return parse_type_string("=u8");
+#endif
+    default: return std::nullopt;
+  }
+}
+
+}  // namespace torch_npy::detail
+
+#endif  // TORCH_NPY_SCALAR_TYPE_HPP_
+
+// ---- torch_npy/save.hpp
+
+#ifndef TORCH_NPY_SAVE_HPP_
+#define TORCH_NPY_SAVE_HPP_
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/ScalarType.h>
+#include <torch/arg.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <filesystem>
+#include <ostream>
+#include <string>
+
+namespace torch_npy {
+
+/// How to save.
+struct SaveOptions {
+  /// Flush the file to the disk before it takes the place of the old one; of an Appender, flush the
+  /// rows before they count. Without it saving is faster and still whole when the process is
+  /// killed, but a power cut soon after may lose the file.
+  TORCH_ARG(bool, sync) = true;
+};
+
+namespace detail {
+
+/// True for memory in Fortran order without gaps; axes of length 1 can have any stride.
+inline bool is_fortran_contiguous(const at::Tensor& tensor) {
+  std::int64_t stride = 1;
+  for (std::int64_t axis = 0; axis < tensor.dim(); ++axis) {
+    if (tensor.size(axis) != 1 && tensor.stride(axis) != stride) return false;
+    stride *= tensor.size(axis);
+  }
+  return true;
+}
+
+/// The dtype that elements of `type` are saved in.
+inline DType require_dtype(c10::ScalarType type) {
+  const auto dtype = dtype_of(type);
+  if (dtype) return *dtype;
+  throw Error(ErrorCode::UnsupportedDtype, std::string("NumPy has no dtype for ") +
+                                               c10::toString(type) +
+                                               ": convert the tensor before it is saved");
+}
+
+inline void require_rank(std::size_t rank) {
+  if (rank <= kMaxRank) return;
+  throw Error(ErrorCode::InvalidArgument,
+              "NumPy has no arrays of more than " + std::to_string(kMaxRank) + " dimensions");
+}
+
+/// The values themselves in memory of the host, for a view that conjugates or negates, too.
+inline at::Tensor on_host(const at::Tensor& tensor) {
+  return tensor.detach().to(c10::kCPU).resolve_conj().resolve_neg();
+}
+
+/// A tensor as a file holds it: its header's bytes, and its data on the host in the header's order.
+struct Saved {
+  std::string header;
+  at::Tensor data;
+
+  explicit Saved(const at::Tensor& tensor) {
+    require_data(tensor, "save()");
+    require_rank(static_cast<std::size_t>(tensor.dim()));
+    Header described;
+    described.dtype = require_dtype(tensor.scalar_type());
+    data = on_host(tensor);
+    described.shape = data.sizes().vec();
+    // As np.save has it: what is contiguous both ways is in C order, what is neither is made so.
+    described.fortran_order = !data.is_contiguous() && is_fortran_contiguous(data);
+    if (!described.fortran_order) data = data.contiguous();
+    header = format_header(described);
+  }
+};
+
+}  // namespace detail
+
+/// Saves a tensor as np.save does, byte for byte, under exactly this name (no ".npy" is added).
+/// From any device, strided in any way; one that is neither in C nor in Fortran order is copied
+/// first. bfloat16 and float8 become raw bytes, as ml_dtypes stores them: load them with void_as().
+///
+/// The file appears whole or not at all: whoever reads the path meanwhile, or after a crash, finds
+/// the old file or the new one. It is written beside the target, which takes a writable folder and
+/// the room for both files. A symbolic link is followed; an existing file's permissions are kept,
+/// its owner and other hard links are not. Throws Error (Io, NotFound, UnsupportedDtype,
+/// InvalidArgument); nothing else but std::bad_alloc and what LibTorch throws for want of memory.
+/// Safe from any thread.
+inline void save(const std::filesystem::path& path, const at::Tensor& tensor,
+                 const SaveOptions& options = {}) {
+  detail::with_path(path, [&] {
+    const detail::Saved saved(tensor);
+    detail::AtomicFile file(path);
+    file.write(saved.header.data(), saved.header.size());
+    file.write(saved.data.data_ptr(), saved.data.nbytes());
+    file.commit(options.sync());
+  });
+}
+
+/// Writes the same bytes to a stream, behind what is there. Throws Error (Io) when the stream takes
+/// less; what it takes into its buffer and cannot pass on shows when it is flushed.
+inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptions& = {}) {
+  const detail::Saved saved(tensor);
+  const auto put = [&](const void* data, std::size_t size) {
+    const auto length = static_cast<std::streamsize>(size);
+    try {
+      return stream.rdbuf()->sputn(static_cast<const char*>(data), length) == length;
+    } catch (const std::exception& error) {
+      throw Error(ErrorCode::Io, std::string("the stream cannot be written to: ") + error.what());
+    }
+  };
+  if (!stream || stream.rdbuf() == nullptr || !put(saved.header.data(), saved.header.size()) ||
+      !put(saved.data.data_ptr(), saved.data.nbytes())) {
+    throw Error(ErrorCode::Io,
+                "the stream cannot be written to: was the file opened, is the disk full?");
+  }
+}
+
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_SAVE_HPP_
+
+// ---- torch_npy/append.hpp
+
+#ifndef TORCH_NPY_APPEND_HPP_
+#define TORCH_NPY_APPEND_HPP_
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/ScalarType.h>
+#include <c10/util/ArrayRef.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace torch_npy {
+namespace detail {
+
+/// True for items without a meaning, as which bfloat16 and float8 are stored.
+inline bool is_raw(const DType& dtype) { return dtype.kind == 'V' && !dtype.is_structured(); }
+
+/// True when elements of `type` are, bit for bit, items of `dtype` in native byte order.
+inline bool stores(const DType& dtype, c10::ScalarType type) {
+  if (scalar_type_of(dtype) == type) return true;
+  const auto own = dtype_of(type);
+  return own && is_raw(*own) && is_raw(dtype) && own->item_size == dtype.item_size;
+}
+
+/// The array of an .npy file, which grows along axis 0 in place. Rows are gathered in memory and
+/// written behind those that the header counts, where nobody reads; flush() lets it count them.
+class GrowingArray {
+ public:
+  explicit GrowingArray(LockedFile file) : file_(std::move(file)) {
+    FileStart start;
+    read_start(file_, kMaxHeaderSize, start);
+    header_ = std::move(start.header);
+    require_axis();
+    require_tensor_dtype();
+    require_free_end();
+    const std::vector<std::int64_t> row(header_.shape.begin() + 1, header_.shape.end());
+    row_bytes_ = checked_bytes(row, header_.dtype.item_size).value();
+    rows_ = header_.shape[0];
+    end_ = header_.end();
+    bytes_.resize(static_cast<std::size_t>(header_.data_offset));
+    file_.read(bytes_.data(), bytes_.size(), 0);
+    keep_raw_byte_order();
+    require_header_room();
+  }
+
+  const DType& dtype() const noexcept { return header_.dtype; }
+  at::IntArrayRef row_shape() const { return at::IntArrayRef(header_.shape).slice(1); }
+  std::int64_t rows() const noexcept { return rows_; }
+
+  /// Where this throws, none of the rows counts, and those before are as they were.
+  void append(const void* data, std::int64_t rows) {
+    if (rows > most_rows_ - rows_) {
+      throw Error(ErrorCode::TooLarge,
+                  "no room to append " + counted(static_cast<std::uint64_t>(rows), "row") + " to " +
+                      std::to_string(rows_) + ": the header's " + counted(bytes_.size(), "byte") +
+                      " can count to " + std::to_string(most_rows_) + "; save() the array anew");
+    }
+    const auto size = static_cast<std::size_t>(rows * row_bytes_);
+    if (size > kBufferSize - buffered_) write_buffer();
+    if (size >= kBufferSize) {
+      write(data, size);
+    } else if (size != 0) {
+      if (buffer_ == nullptr) buffer_.reset(new char[kBufferSize]);
+      std::memcpy(buffer_.get() + buffered_, data, size);
+      buffered_ += size;
+    }
+    rows_ += rows;
+  }
+
+  /// Where writing fails, it can be tried again.
+  void flush(bool sync) {
+    write_buffer();
+    if (rows_ != header_.shape[0]) {
+      if (sync) file_.sync();  // first, lest the header reach the disk before the rows
+      write_header();
+    }
+    if (sync) file_.sync();
+  }
+
+  void close() { file_.close(); }
+
+ private:
+  // 300,000 rows of 1 KiB through 64 KiB, 256 KiB and 1 MiB: 577 to 597, 404 to 426 and 282 to 371
+  // ns a row, in two runs.
+  static constexpr std::size_t kBufferSize = std::size_t{1} << 20;
+  /// What one call writes within a page is there whole or not at all when the process is killed.
+  static constexpr std::size_t kPage = 4096;
+
+  void require_axis() const {
+    if (header_.shape.empty()) {
+      throw Error(ErrorCode::Mismatch, "a 0-d array has no axis to grow along");
+    }
+    if (header_.fortran_order) {
+      throw Error(ErrorCode::Mismatch,
+                  "the array is in Fortran order: it cannot grow along axis 0 in place");
+    }
+  }
+
+  void require_tensor_dtype() const {
+    const DType& dtype = header_.dtype;
+    if (!scalar_type_of(dtype) && !is_raw(dtype)) {
+      throw Error(ErrorCode::UnsupportedDtype,
+                  "the array has dtype " + dtype.descr() + ", which no tensor has");
+    }
+    if (dtype.is_swapped()) {
+      throw Error(ErrorCode::Mismatch,
+                  "the array has dtype " + dtype.descr() + ", in the other byte order");
+    }
+  }
+
+  /// What follows the array is left of rows that were never counted, or is another array.
+  void require_free_end() {
+    const std::uint64_t size = file_.size();
+    const std::uint64_t end = header_.end();
+    if (end > size) throw data_cut_short(header_, size);
+    has_leftovers_ = end < size;
+    char next[kMagicSize];
+    if (size - end < kMagicSize) return;
+    file_.read(next, kMagicSize, end);
+    if (std::memcmp(next, kMagic, kMagicSize) == 0) {
+      throw Error(ErrorCode::Mismatch,
+                  "another array follows at byte " + std::to_string(end) +
+                      " of the file: rows would overwrite it",
+                  end);
+    }
+  }
+
+  /// Of raw items it means nothing and is not parsed, but NumPy writes one.
+  void keep_raw_byte_order() {
+    if (!is_raw(header_.dtype)) return;
+    const std::size_t kind = bytes_.find('V', prefix_size(header_.version));
+    const char order = kind == bytes_.npos ? '|' : bytes_[kind - 1];
+    if (order == '<' || order == '>') header_.dtype.byte_order = order;
+  }
+
+  void require_header_room() {
+    const auto bytes = format_header_in_place(header_);
+    if (!bytes) {
+      throw Error(ErrorCode::TooLarge, "no room to append: NumPy's own header is longer than the " +
+                                           counted(bytes_.size(), "byte") +
+                                           " of this one; save() the array anew");
+    }
+    if (difference(bytes_, *bytes).second > kPage) {
+      throw Error(ErrorCode::Mismatch,
+                  "the header is not written as NumPy does, and too long to change in one step; "
+                  "save() the array anew");
+    }
+    const std::size_t text = bytes->find_last_not_of(" \n") + 1;
+    std::size_t digits = std::to_string(rows_).size() + bytes->size() - 1 - text;
+    most_rows_ = 0;
+    for (; digits != 0 && most_rows_ <= (INT64_MAX - 9) / 10; --digits) {
+      most_rows_ = most_rows_ * 10 + 9;
+    }
+    if (digits != 0) most_rows_ = INT64_MAX;
+    if (row_bytes_ != 0) {
+      const auto offset = static_cast<std::int64_t>(header_.data_offset);
+      most_rows_ = (std::min)(most_rows_, (INT64_MAX - offset) / row_bytes_);
+    }
+  }
+
+  /// The bytes from the first to the last that differ; {0, 0} where none do.
+  static std::pair<std::size_t, std::size_t> difference(std::string_view a, std::string_view b) {
+    const auto first = std::mismatch(a.begin(), a.end(), b.begin()).first;
+    const auto last = std::mismatch(a.rbegin(), a.rend(), b.rbegin()).first;
+    const auto begin = static_cast<std::size_t>(first - a.begin());
+    const auto end = static_cast<std::size_t>(a.rend() - last);
+    return {(std::min)(begin, end), end};
+  }
+
+  void write_header() {
+    Header grown = header_;
+    grown.shape[0] = rows_;
+    std::string bytes = format_header_in_place(grown).value();
+    const auto [begin, end] = difference(bytes_, bytes);
+    file_.write(bytes.data() + begin, end - begin, begin);
+    bytes_ = std::move(bytes);
+    header_ = std::move(grown);
+  }
+
+  void write_buffer() {
+    if (buffered_ == 0) return;
+    write(buffer_.get(), buffered_);
+    buffered_ = 0;
+  }
+
+  void write(const void* data, std::size_t size) {
+    if (has_leftovers_) file_.truncate(end_);
+    has_leftovers_ = true;  // where writing fails half-way
+    file_.write(data, size, end_);
+    has_leftovers_ = false;
+    end_ += size;
+  }
+
+  LockedFile file_;
+  Header header_;      // as in the file
+  std::string bytes_;  // of the header, as in the file
+  std::int64_t row_bytes_ = 0;
+  std::int64_t rows_ = 0;  // with those that the header does not count yet
+  std::int64_t most_rows_ = 0;
+  std::uint64_t end_ = 0;  // of the rows in the file
+  bool has_leftovers_ = false;
+  std::unique_ptr<char[]> buffer_;
+  std::size_t buffered_ = 0;  // bytes
+};
+
+}  // namespace detail
+
+/// Appends rows to an .npy file, along axis 0 and in place: what a row costs does not depend on how
+/// many there are. Whenever the process is killed, the file is a valid one with the rows of the
+/// last flush() that ended, or of the one under way: rows are written first, then, in one step, the
+/// header, in which NumPy leaves room for a longer count. A file that was made here is after
+/// flush() what save() writes for the whole, byte for byte.
+///
+///   torch_npy::Appender log("log.npy", {3, 32, 32}, torch::kFloat32);
+///   log.append(image);   // (3, 32, 32)
+///   log.append(images);  // (n, 3, 32, 32)
+///   log.close();
+///
+/// An existing file is continued, whoever wrote it, in the dtype that its header names: datetime64
+/// with int64 tensors, raw V2 with bfloat16. One that cannot be is an Error, and not a byte of it
+/// changes: Mismatch for another dtype or row shape, the other byte order, Fortran order, a 0-d
+/// array, or another array behind it; UnsupportedDtype; Truncated; TooLarge for a header without
+/// room for the count; Io while another Appender, of any process, has the file open. Other bytes
+/// behind the array are taken for rows that were never flushed, and give way.
+///
+/// One object is for one thread at a time. Nobody else may write to the file or replace it while it
+/// is open here. Throws Error; nothing else but std::bad_alloc and what LibTorch throws for want of
+/// memory.
+class Appender {
+ public:
+  /// Rows of this shape and dtype. Where there is no file, one of 0 rows appears at once, as save()
+  /// would write it.
+  Appender(const std::filesystem::path& path, at::IntArrayRef row_shape, c10::ScalarType dtype,
+           const SaveOptions& options = {})
+      : Appender(State{path, options, dtype, std::nullopt}) {
+    detail::with_path(path, [&] { open(row_shape, dtype); });
+  }
+
+  /// Rows as the file has them. Where there is none, the first tensor appended is (n, row
+  /// shape...), and the file appears then.
+  explicit Appender(const std::filesystem::path& path, const SaveOptions& options = {})
+      : Appender(State{path, options, std::nullopt, std::nullopt}) {
+    detail::with_path(path, [&] {
+      auto file = open_existing();
+      if (!file) return;
+      state_->array.emplace(std::move(*file));
+      state_->dtype = detail::scalar_type_of(state_->array->dtype());
+    });
+  }
+
+  Appender(Appender&&) noexcept = default;
+  Appender& operator=(Appender&& other) noexcept {
+    Appender taken(std::move(other));
+    std::swap(state_, taken.state_);
+    return *this;
+  }
+
+  /// Flushes, and keeps quiet where that fails: close() tells.
+  ~Appender() {
+    try {
+      close();
+    } catch (const std::exception&) {
+      // Rows of the last flush() that ended are in the file.
+    }
+  }
+
+  /// Appends one row, of the row shape, or n of them, (n, row shape...). From any device, strided
+  /// in any way. Rows reach the file when there are enough of them, and count from flush() on.
+  /// Where it throws, none of these rows is appended, and all before are as they were.
+  void append(const at::Tensor& tensor) {
+    State& state = require_open("append()");
+    detail::with_path(state.path, [&] {
+      detail::require_data(tensor, "append()");
+      if (!state.array) open_for(tensor);
+      const std::int64_t rows = rows_of(tensor);
+      if (!state.dtype) state.dtype = tensor.scalar_type();
+      const bool as_in_file = tensor.device().is_cpu() && tensor.is_contiguous() &&
+                              !tensor.is_conj() && !tensor.is_neg();
+      if (as_in_file) {
+        state.array->append(tensor.data_ptr(), rows);
+      } else {
+        state.array->append(detail::on_host(tensor).contiguous().data_ptr(), rows);
+      }
+    });
+  }
+
+  /// Writes all rows appended so far, then the header that counts them; with SaveOptions::sync they
+  /// survive a power cut from here on. Where writing fails, the disk being full for instance, the
+  /// header stays as it was and the rows in memory: it can be tried again.
+  void flush() {
+    State& state = require_open("flush()");
+    if (!state.array) return;
+    detail::with_path(state.path, [&] { state.array->flush(state.options.sync()); });
+  }
+
+  /// Flushes, and lets go of the file. Once it is closed, does nothing. Where flushing fails, the
+  /// Appender stays open.
+  void close() {
+    if (state_ == nullptr || !state_->is_open) return;
+    flush();
+    state_->is_open = false;
+    if (!state_->array) return;
+    detail::with_path(state_->path, [&] { state_->array->close(); });
+  }
+
+  /// Rows of the file and those appended to it, flushed or not.
+  std::int64_t rows() const noexcept {
+    return state_ == nullptr || !state_->array ? 0 : state_->array->rows();
+  }
+
+ private:
+  struct State {
+    std::filesystem::path path;
+    SaveOptions options;
+    std::optional<c10::ScalarType> dtype;       // none before the first tensor where that decides
+    std::optional<detail::GrowingArray> array;  // none where the first tensor makes the file
+    bool is_open = true;
+  };
+
+  explicit Appender(State state) : state_(std::make_unique<State>(std::move(state))) {}
+
+  State& require_open(const char* call) const {
+    if (state_ != nullptr && state_->is_open) return *state_;
+    throw Error(ErrorCode::InvalidArgument,
+                std::string(call) + " on an Appender that is closed or was moved from", 0,
+                state_ == nullptr ? std::filesystem::path() : state_->path);
+  }
+
+  std::optional<detail::LockedFile> open_existing() const {
+    try {
+      return detail::LockedFile(state_->path);
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::NotFound) throw;
+      return std::nullopt;
+    }
+  }
+
+  /// Opens the file, and makes it where there is none.
+  void open(at::IntArrayRef row_shape, c10::ScalarType dtype) {
+    Header header;
+    header.dtype = detail::require_dtype(dtype);
+    header.shape = {0};
+    header.shape.insert(header.shape.end(), row_shape.begin(), row_shape.end());
+    detail::require_rank(header.shape.size());
+    if (*std::min_element(header.shape.begin(), header.shape.end()) < 0) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "a row of the negative shape " + detail::python_tuple(row_shape.vec()));
+    }
+    if (!detail::checked_bytes(header.shape, header.dtype.item_size)) {
+      throw Error(ErrorCode::TooLarge, "the bytes of a row of shape " +
+                                           detail::python_tuple(row_shape.vec()) +
+                                           " do not fit in 63 bits");
+    }
+    auto file = open_existing();
+    if (!file) {
+      make_file(format_header(header));
+      file.emplace(state_->path);
+    }
+    detail::GrowingArray array(std::move(*file));
+    if (array.row_shape() != row_shape) {
+      throw Error(ErrorCode::Mismatch,
+                  "the file has rows of shape " + detail::python_tuple(array.row_shape().vec()) +
+                      ", to append are rows of shape " + detail::python_tuple(row_shape.vec()));
+    }
+    require_dtype(array, dtype);
+    state_->array.emplace(std::move(array));
+  }
+
+  void open_for(const at::Tensor& tensor) {
+    if (tensor.dim() == 0) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "the first tensor of a new file is (n, row shape...), not 0-d");
+    }
+    open(tensor.sizes().slice(1), tensor.scalar_type());
+  }
+
+  /// Another file of the name that appears meanwhile is left, to be opened.
+  void make_file(const std::string& header) const {
+    detail::AtomicFile file(state_->path);
+    file.write(header.data(), header.size());
+    file.commit_new(state_->options.sync());
+  }
+
+  static void require_dtype(const detail::GrowingArray& array, c10::ScalarType dtype) {
+    if (detail::stores(array.dtype(), dtype)) return;
+    throw Error(ErrorCode::Mismatch, "the file has dtype " + array.dtype().descr() +
+                                         ", to append are elements of " + c10::toString(dtype));
+  }
+
+  /// How many rows the tensor is; throws where it is none.
+  std::int64_t rows_of(const at::Tensor& tensor) const {
+    const detail::GrowingArray& array = *state_->array;
+    const c10::ScalarType dtype = tensor.scalar_type();
+    if (state_->dtype != dtype) {
+      require_dtype(array, dtype);
+      if (state_->dtype) {
+        throw Error(ErrorCode::Mismatch, std::string("the rows are ") +
+                                             c10::toString(*state_->dtype) + ", to append are " +
+                                             c10::toString(dtype));
+      }
+    }
+    const at::IntArrayRef sizes = tensor.sizes();
+    const at::IntArrayRef row = array.row_shape();
+    if (sizes == row) return 1;
+    if (sizes.size() == row.size() + 1 && sizes.slice(1) == row) return sizes[0];
+    throw Error(ErrorCode::Mismatch, "a row has shape " + detail::python_tuple(row.vec()) +
+                                         ", to append is a tensor of shape " +
+                                         detail::python_tuple(sizes.vec()));
+  }
+
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_APPEND_HPP_
+
+// ---- torch_npy/convert.hpp
+
+#ifndef TORCH_NPY_CONVERT_HPP_
+#define TORCH_NPY_CONVERT_HPP_
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/from_blob.h>
+#include <c10/core/ScalarType.h>
+#include <c10/util/Exception.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string>
+
+namespace torch_npy::detail {
+
+/// Bytes that change places together: of a complex number each half on its own.
+inline std::size_t swap_unit(const DType& dtype) {
+  if (!dtype.is_swapped()) return 1;
+  return static_cast<std::size_t>(dtype.kind == 'c' ? dtype.item_size / 2 : dtype.item_size);
+}
+
+/// Turns every unit of 2, 4 or 8 bytes round, eight bytes at a time: pairs of bytes change places,
+/// then pairs of those, then pairs of those. Compilers make vector code or bswap of it.
+inline void swap_bytes(void* data, std::size_t size, std::size_t unit) {
+  if (unit == 1) return;
+  const auto turned = [unit](std::uint64_t word) {
+    constexpr std::uint64_t kBytes = 0x00ff00ff00ff00ff;
+    constexpr std::uint64_t kPairs = 0x0000ffff0000ffff;
+    word = (word & kBytes) << 8 | (word >> 8 & kBytes);
+    if (unit > 2) word = (word & kPairs) << 16 | (word >> 16 & kPairs);
+    if (unit > 4) word = word << 32 | word >> 32;
+    return word;
+  };
+  char* at = static_cast<char*>(data);
+  std::uint64_t word = 0;
+  for (; size >= sizeof word; at += sizeof word, size -= sizeof word) {
+    std::memcpy(&word, at, sizeof word);
+    word = turned(word);
+    std::memcpy(at, &word, sizeof word);
+  }
+  // What is left is whole units: a unit divides a word.
+  std::memcpy(&word, at, size);
+  word = turned(word);
+  std::memcpy(at, &word, size);
+}
+
+/// The largest integer that fits in a tensor of `type`. What is larger than any integer here needs
+/// no bound: bool, and floating types, which round.
+inline std::uint64_t largest_integer(c10::ScalarType type) {
+  switch (type) {
+    case c10::ScalarType::Char: return INT8_MAX;
+    case c10::ScalarType::Byte: return UINT8_MAX;
+    case c10::ScalarType::Short: return INT16_MAX;
+    case c10::ScalarType::Int: return INT32_MAX;
+    case c10::ScalarType::Long: return INT64_MAX;
+    case c10::ScalarType::Half: return 65519;  // still rounds to its largest, 65504, and not to inf
+#if TORCH_NPY_TORCH_AT_LEAST(2, 3)
+    case c10::ScalarType::UInt16: return UINT16_MAX;
+    case c10::ScalarType::UInt32: return UINT32_MAX;
+#endif
+    default: return UINT64_MAX;
+  }
+}
+
+/// Converts unsigned integers, which LibTorch before 2.3 has no dtype for, and which no LibTorch
+/// checks when they are made narrower or signed.
+template <class From, class To>
+void widen(const void* in, To* out, std::size_t count, std::uint64_t largest) {
+  const char* at = static_cast<const char*>(in);
+  for (std::size_t i = 0; i < count; ++i, at += sizeof(From)) {
+    From value;
+    std::memcpy(&value, at, sizeof value);
+    if (value > largest) {
+      throw Error(ErrorCode::Mismatch,
+                  "the value " + std::to_string(value) +
+                      " does not fit in the dtype asked for, whose largest is " +
+                      std::to_string(largest));
+    }
+    out[i] = static_cast<To>(value);
+  }
+}
+
+template <class To>
+void widen(const void* in, std::int64_t item_size, To* out, std::size_t count,
+           std::uint64_t largest) {
+  switch (item_size) {
+    case 2: return widen<std::uint16_t>(in, out, count, largest);
+    case 4: return widen<std::uint32_t>(in, out, count, largest);
+    default: return widen<std::uint64_t>(in, out, count, largest);
+  }
+}
+
+/// Elements of one block of a conversion: few enough that ATen does not start threads for it, in
+/// what may be a thread of ours already.
+constexpr std::size_t kConvertBlock = 16384;
+
+/// Converts `count` (at most kConvertBlock) elements as Tensor::to() does, but for unsigned
+/// integers of 2 to 8 bytes: these are checked, and a value that does not fit is an Error. `in` is
+/// in native byte order and read as `stored`, or as `dtype` says where that has no ScalarType.
+inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, void* out,
+                    c10::ScalarType type, std::size_t count) {
+  const auto copy = [count, out, type](const void* from, c10::ScalarType from_type) {
+    const auto size = static_cast<std::int64_t>(count);
+    try {
+      at::from_blob(out, {size}, type)
+          .copy_(at::from_blob(const_cast<void*>(from), {size}, from_type));
+    } catch (const c10::Error&) {
+      throw Error(ErrorCode::UnsupportedDtype, std::string("LibTorch does not convert ") +
+                                                   c10::toString(from_type) + " to " +
+                                                   c10::toString(type));
+    }
+  };
+  // Raw bytes may have been named unsigned integers by void_as().
+  const auto stored_dtype = dtype_of(stored);
+  if (!is_wide_unsigned(dtype) && !(stored_dtype && is_wide_unsigned(*stored_dtype))) {
+    return copy(in, stored);
+  }
+  const auto widened = [&](auto* to) {
+    widen(in, dtype.item_size, to, count, largest_integer(type));
+  };
+  if (type == c10::ScalarType::Long) return widened(static_cast<std::int64_t*>(out));
+  if (type == c10::ScalarType::Float) return widened(static_cast<float*>(out));
+  if (type == c10::ScalarType::Double) return widened(static_cast<double*>(out));
+  const auto by_way_of = [&](auto element, c10::ScalarType way) {
+    const std::unique_ptr<decltype(element)[]> wide(new decltype(element)[count]);
+    widened(wide.get());
+    copy(wide.get(), way);
+  };
+  // Tensor::to() makes float of it first, too.
+  if (type == c10::ScalarType::ComplexDouble) return by_way_of(double{}, c10::ScalarType::Double);
+  if (c10::isFloatingType(type) || c10::isComplexType(type)) {
+    return by_way_of(float{}, c10::ScalarType::Float);
+  }
+  by_way_of(std::int64_t{}, c10::ScalarType::Long);
+}
+
+}  // namespace torch_npy::detail
+
+#endif  // TORCH_NPY_CONVERT_HPP_
+
+// ---- torch_npy/device.hpp
+
+#ifndef TORCH_NPY_DEVICE_HPP_
+#define TORCH_NPY_DEVICE_HPP_
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
+
+#include <cstdint>
+#include <string>
+
+namespace torch_npy {
+namespace detail {
+
+/// Devices of a type that this LibTorch can reach now. A CUDA build without a driver has none.
+inline int device_count(c10::DeviceType type) noexcept {
+  if (type == c10::kCPU) return 1;
+  if (!c10::impl::hasDeviceGuardImpl(type)) return 0;
+  return c10::impl::getDeviceGuardImpl(type)->deviceCount();
+}
+
+inline void require_device(c10::Device device) {
+  const int count = device_count(device.type());
+  if (count != 0 && device.index() < count) return;
+  const std::string type = c10::DeviceTypeName(device.type(), /*lower_case=*/true);
+  throw Error(ErrorCode::InvalidArgument,
+              "no device " + device.str() + ": " +
+                  (count != 0 ? "devices of that type: " + std::to_string(count)
+                              : "this LibTorch is built without " + type +
+                                    ", or found no driver or no hardware") +
+                  "; default_device() takes what is there");
+}
+
+}  // namespace detail
+
+/// CUDA when it is available, else the CPU. Safe from any thread.
+inline c10::Device default_device() {
+  return detail::device_count(c10::kCUDA) != 0 ? c10::kCUDA : c10::kCPU;
+}
+
+/// `tensor` on `device`; the tensor itself where it is there already. With `non_blocking` a copy
+/// from pinned memory (LoadOptions::pinned_memory) goes on while the caller does; any other copy is
+/// done when the call returns. Throws Error (InvalidArgument) where there is no such device, or
+/// no tensor. Safe from any thread.
+[[nodiscard]] inline at::Tensor to_device(const at::Tensor& tensor, c10::Device device,
+                                          bool non_blocking = false) {
+  detail::require_device(device);
+  if (!tensor.defined()) throw Error(ErrorCode::InvalidArgument, "to_device() of no tensor");
+  return tensor.to(device, non_blocking);
+}
+
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_DEVICE_HPP_
+
 // ---- torch_npy/parallel.hpp
 
 #ifndef TORCH_NPY_PARALLEL_HPP_
@@ -2234,16 +2889,9 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
   plan.type = options.dtype() ? *options.dtype() : *stored;
   plan.stored = stored.value_or(plan.type);
 
-  const auto promised = static_cast<std::uint64_t>(header.nbytes());
   plan.offset = header.data_offset;
-  plan.end = plan.offset + promised;
-  if (plan.end > available) {
-    throw Error(ErrorCode::Truncated,
-                "data cut short: the header promises " + counted(promised, "byte") + " from byte " +
-                    std::to_string(plan.offset) + " on, there are " +
-                    std::to_string(available - plan.offset),
-                available);
-  }
+  plan.end = header.end();
+  if (plan.end > available) throw data_cut_short(header, available);
 
   plan.sizes = std::move(header.shape);
   const std::int64_t length = plan.sizes.empty() ? 1 : plan.sizes[0];
@@ -4114,7 +4762,7 @@ class ZipFields {
 
  private:
   const unsigned char* take(std::size_t size) {
-    if (size > left_) throw Error(ErrorCode::BadZip, "bad archive: its directory is cut short");
+    if (size > left_) throw Error(ErrorCode::BadZip, "a record of the archive is cut short");
     left_ -= size;
     return std::exchange(at_, at_ + size);
   }
@@ -4139,6 +4787,8 @@ constexpr std::uint16_t kDeflated = 8;
 constexpr std::uint16_t kEncryptedFlags = 1 << 0 | 1 << 5 | 1 << 6 | 1 << 13;
 constexpr std::uint16_t kDescriptorFlag = 1 << 3;  // CRC and sizes come behind the data
 constexpr std::uint16_t kUtf8Flag = 1 << 11;
+
+constexpr int kNewestVersion = 63;  // 6.3
 
 // ---- Codec
 
@@ -4462,7 +5112,7 @@ class ZipArchive {
     if (end.u16() > end.left()) throw bad_archive("its comment is cut short", size);
     read_end64(end_offset, directory, count_here, directory_end);
     if (!one_disk || count_here != directory.count) {
-      throw bad_archive("it is one of several parts, which are not read", end_offset);
+      throw several_parts(end_offset);
     }
     if (directory.offset > directory_end || directory.size != directory_end - directory.offset) {
       throw bad_archive("its end says that the directory has " + counted(directory.size, "byte") +
@@ -4471,6 +5121,10 @@ class ZipArchive {
                         end_offset);
     }
     return directory;
+  }
+
+  static Error several_parts(std::uint64_t offset) {
+    return bad_archive("it is one of several parts, which are not read", offset);
   }
 
   /// Python's zipfile looks first where it stands without a comment, then for the last signature.
@@ -4482,7 +5136,8 @@ class ZipArchive {
         tail.compare(tail.size() - 2, 2, "\0\0", 2) == 0) {
       return last;
     }
-    return tail.rfind(kSignature, last);
+    const std::size_t found = tail.rfind(kSignature);
+    return found > last ? tail.npos : found;
   }
 
   /// The end record of zip64, where there is one, has the numbers that the other has no room for.
@@ -4494,8 +5149,9 @@ class ZipArchive {
     file_.read(bytes, kDirectoryEnd64LocatorSize, locator_offset);
     ZipFields locator(bytes, kDirectoryEnd64LocatorSize);
     if (locator.u32() != kDirectoryEnd64Locator) return;
-    (void)locator.u32();
+    const std::uint32_t directory_disk = locator.u32();
     directory_end = locator.u64();
+    if (directory_disk != 0 || locator.u32() > 1) throw several_parts(locator_offset);
     if (directory_end > locator_offset || locator_offset - directory_end < kDirectoryEnd64Size) {
       throw bad_archive(
           "the zip64 end record is said to be at byte " + std::to_string(directory_end),
@@ -4509,9 +5165,7 @@ class ZipArchive {
     }
     (void)end.u32();  // versions
     const std::uint32_t disk = end.u32();
-    if (end.u32() != disk || disk != 0) {
-      throw bad_archive("it is one of several parts, which are not read", directory_end);
-    }
+    if (end.u32() != disk || disk != 0) throw several_parts(directory_end);
     const auto replace = [&](std::uint64_t& number, std::uint64_t none) {
       const std::uint64_t number64 = end.u64();
       if (number != none && number != number64) {
@@ -4531,7 +5185,8 @@ class ZipArchive {
           "no member where the directory has the next one, at byte " + std::to_string(offset),
           offset);
     }
-    (void)fields.u32();  // versions
+    (void)fields.u16();  // made by
+    const int version = fields.u16() & 0xff;
     ZipMember member;
     member.flags = fields.u16();
     member.method = fields.u16();
@@ -4551,6 +5206,10 @@ class ZipArchive {
     try {
       read_zip64(fields.text(extra_size), {&member.size, &member.packed, &member.offset});
       (void)fields.text(comment_size);
+      if (version > kNewestVersion) {
+        throw bad_zip("it takes version " + std::to_string(version / 10) + "." +
+                      std::to_string(version % 10) + " of the zip format to unpack");
+      }
       if (member.method == kStored && member.packed != member.size) {
         throw bad_zip("it is stored, and still has " + std::to_string(member.packed) + " and " +
                       counted(member.size, "byte"));
@@ -4822,118 +5481,6 @@ namespace {
 #endif  // TORCH_NPY_WITH_LIBDEFLATE
 
 #endif  // TORCH_NPY_DEFLATE_HPP_
-
-// ---- torch_npy/save.hpp
-
-#ifndef TORCH_NPY_SAVE_HPP_
-#define TORCH_NPY_SAVE_HPP_
-
-#include <ATen/core/Tensor.h>
-#include <c10/core/ScalarType.h>
-#include <torch/arg.h>
-
-#include <cstddef>
-#include <cstdint>
-#include <exception>
-#include <filesystem>
-#include <ostream>
-#include <string>
-
-namespace torch_npy {
-
-/// How to save.
-struct SaveOptions {
-  /// Flush the file to the disk before it takes the place of the old one. Without it saving is
-  /// faster and still whole when the process is killed, but a power cut soon after may lose the
-  /// file.
-  TORCH_ARG(bool, sync) = true;
-};
-
-namespace detail {
-
-/// True for memory in Fortran order without gaps; axes of length 1 can have any stride.
-inline bool is_fortran_contiguous(const at::Tensor& tensor) {
-  std::int64_t stride = 1;
-  for (std::int64_t axis = 0; axis < tensor.dim(); ++axis) {
-    if (tensor.size(axis) != 1 && tensor.stride(axis) != stride) return false;
-    stride *= tensor.size(axis);
-  }
-  return true;
-}
-
-/// A tensor as a file holds it: its header's bytes, and its data on the host in the header's order.
-struct Saved {
-  std::string header;
-  at::Tensor data;
-
-  explicit Saved(const at::Tensor& tensor) {
-    require_data(tensor, "save()");
-    if (tensor.dim() > static_cast<std::int64_t>(kMaxRank)) {
-      throw Error(ErrorCode::InvalidArgument,
-                  "NumPy has no arrays of more than " + std::to_string(kMaxRank) + " dimensions");
-    }
-    const auto dtype = dtype_of(tensor.scalar_type());
-    if (!dtype) {
-      throw Error(ErrorCode::UnsupportedDtype, std::string("NumPy has no dtype for ") +
-                                                   c10::toString(tensor.scalar_type()) +
-                                                   ": convert the tensor before it is saved");
-    }
-    data = tensor.detach().to(c10::kCPU).resolve_conj().resolve_neg();
-    Header described;
-    described.dtype = *dtype;
-    described.shape = data.sizes().vec();
-    // As np.save has it: what is contiguous both ways is in C order, what is neither is made so.
-    described.fortran_order = !data.is_contiguous() && is_fortran_contiguous(data);
-    if (!described.fortran_order) data = data.contiguous();
-    header = format_header(described);
-  }
-};
-
-}  // namespace detail
-
-/// Saves a tensor as np.save does, byte for byte, under exactly this name (no ".npy" is added).
-/// From any device, strided in any way; one that is neither in C nor in Fortran order is copied
-/// first. bfloat16 and float8 become raw bytes, as ml_dtypes stores them: load them with void_as().
-///
-/// The file appears whole or not at all: whoever reads the path meanwhile, or after a crash, finds
-/// the old file or the new one. It is written beside the target, which takes a writable folder and
-/// the room for both files. A symbolic link is followed; an existing file's permissions are kept,
-/// its owner and other hard links are not. Throws Error (Io, NotFound, UnsupportedDtype,
-/// InvalidArgument); nothing else but std::bad_alloc and what LibTorch throws for want of memory.
-/// Safe from any thread.
-inline void save(const std::filesystem::path& path, const at::Tensor& tensor,
-                 const SaveOptions& options = {}) {
-  detail::with_path(path, [&] {
-    const detail::Saved saved(tensor);
-    detail::AtomicFile file(path);
-    file.write(saved.header.data(), saved.header.size());
-    file.write(saved.data.data_ptr(), saved.data.nbytes());
-    file.commit(options.sync());
-  });
-}
-
-/// Writes the same bytes to a stream, behind what is there. Throws Error (Io) when the stream takes
-/// less; what it takes into its buffer and cannot pass on shows when it is flushed.
-inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptions& = {}) {
-  const detail::Saved saved(tensor);
-  const auto put = [&](const void* data, std::size_t size) {
-    const auto length = static_cast<std::streamsize>(size);
-    try {
-      return stream.rdbuf()->sputn(static_cast<const char*>(data), length) == length;
-    } catch (const std::exception& error) {
-      throw Error(ErrorCode::Io, std::string("the stream cannot be written to: ") + error.what());
-    }
-  };
-  if (!stream || stream.rdbuf() == nullptr || !put(saved.header.data(), saved.header.size()) ||
-      !put(saved.data.data_ptr(), saved.data.nbytes())) {
-    throw Error(ErrorCode::Io,
-                "the stream cannot be written to: was the file opened, is the disk full?");
-  }
-}
-
-}  // namespace torch_npy
-
-#endif  // TORCH_NPY_SAVE_HPP_
 
 // ---- torch_npy/npz.hpp
 

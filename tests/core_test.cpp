@@ -325,6 +325,14 @@ TEST_CASE("an AtomicFile appears whole or not at all", "[file]") {
   std::filesystem::create_symlink("circle", folder / "circle");
   CHECK(error_of([&] { detail::AtomicFile file(folder / "circle"); }).code() == ErrorCode::Io);
 
+  for (const bool is_new : {true, false}) {
+    detail::AtomicFile file(folder / "first");
+    file.write(is_new ? "one" : "two", 3);
+    CHECK(file.commit_new(is_new) == is_new);
+  }
+  CHECK(read_bytes(folder / "first") == "one");
+  CHECK(folder.count() == 6);
+
   CHECK(error_of([&] { detail::AtomicFile file(folder.path()); }).code() == ErrorCode::Io);
   CHECK(error_of([&] { detail::AtomicFile file("/dev/null"); }).code() == ErrorCode::Io);
   CHECK(error_of([&] { detail::AtomicFile file(folder / "no/such"); }).code() ==

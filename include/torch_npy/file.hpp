@@ -2,6 +2,7 @@
 #define TORCH_NPY_FILE_HPP_
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -84,6 +85,13 @@ inline const char* kind_of_file(mode_t mode) {
   return "a device";
 }
 
+/// `way_out` says what can be done with such a file instead.
+inline void require_regular(const struct stat& status, const char* way_out) {
+  if (S_ISREG(status.st_mode)) return;
+  throw Error(ErrorCode::Io,
+              std::string("not a regular file but ") + kind_of_file(status.st_mode) + way_out);
+}
+
 /// A file, open for reading: a regular one, as shows when it is read or asked for its size. Reading
 /// from several threads at once is fine.
 class File {
@@ -97,11 +105,7 @@ class File {
   std::uint64_t size() const {
     struct stat status;
     if (::fstat(fd_.get(), &status) == -1) throw_errno("cannot stat", errno);
-    if (!S_ISREG(status.st_mode)) {
-      throw Error(ErrorCode::Io, std::string("not a regular file but ") +
-                                     kind_of_file(status.st_mode) +
-                                     "; what can only be read in order loads from a std::istream");
-    }
+    require_regular(status, "; what can only be read in order loads from a std::istream");
     return static_cast<std::uint64_t>(status.st_size);
   }
 
@@ -152,10 +156,10 @@ class File {
   /// Where its first byte stands in itself: what a FilePart is asked, too.
   std::uint64_t begin() const noexcept { return 0; }
 
- private:
+ protected:
   // O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
-  explicit File(const char* name, int folder = AT_FDCWD)
-      : fd_(open_descriptor(name, O_RDONLY | O_NONBLOCK, 0, folder)) {
+  explicit File(const char* name, int folder = AT_FDCWD, int flags = O_RDONLY)
+      : fd_(open_descriptor(name, flags | O_NONBLOCK, 0, folder)) {
     if (fd_.get() == -1) throw_errno("cannot open", errno);
   }
 
@@ -187,6 +191,65 @@ class FilePart {
   const File& file_;
   std::uint64_t begin_;
   std::uint64_t size_;
+};
+
+/// Writes all of `size` bytes by `put(data, size, done)`, a call that writes some of them, `done`
+/// bytes after the first. `offset` is where they go, for the Error.
+template <class Put>
+void write_all(const void* data, std::size_t size, std::uint64_t offset, const Put& put) {
+  constexpr std::size_t kMost = std::size_t{1} << 30;
+  const char* const begin = static_cast<const char*>(data);
+  for (std::size_t done = 0; done != size;) {
+    const ssize_t more = put(begin + done, (std::min)(size - done, kMost), done);
+    if (more >= 0) {
+      done += static_cast<std::size_t>(more);
+    } else if (errno != EINTR) {
+      throw_errno("cannot write at byte " + std::to_string(offset + done), errno, offset + done);
+    }
+  }
+}
+
+/// A regular file that is there already, open for reading and for writing in place, and locked: a
+/// second object on it, of this process or another, is an Error. The lock is advisory, holds back
+/// nobody else, and is left out where the file system has none.
+class LockedFile : public File {
+ public:
+  explicit LockedFile(const std::filesystem::path& path)
+      : File((require_path(path), path.c_str()), AT_FDCWD, O_RDWR) {
+    struct stat status;
+    if (::fstat(fd_.get(), &status) == -1) throw_errno("cannot stat", errno);
+    require_regular(status, ", and no other can grow");
+    if (::flock(fd_.get(), LOCK_EX | LOCK_NB) == -1 && errno == EWOULDBLOCK) {
+      throw Error(ErrorCode::Io, "locked: another Appender has the file open");
+    }
+  }
+
+  void write(const void* data, std::size_t size, std::uint64_t offset) {
+    write_all(data, size, offset, [&](const char* at, std::size_t length, std::size_t done) {
+      return ::pwrite(fd_.get(), at, length, static_cast<off_t>(offset + done));
+    });
+  }
+
+  void truncate(std::uint64_t size) {
+    if (::ftruncate(fd_.get(), static_cast<off_t>(size)) == -1) {
+      throw_errno("cannot cut off at byte " + std::to_string(size), errno, size);
+    }
+  }
+
+  /// Waits until what was written is on the disk. The system tells a failure once, and may have
+  /// dropped what it could not write: from then on every call fails.
+  void sync() {
+    if (sync_error_ == 0 && ::fdatasync(fd_.get()) == -1) sync_error_ = errno;
+    if (sync_error_ != 0) throw_errno("cannot flush to the disk", sync_error_);
+  }
+
+  /// Some file systems report a failed write only here.
+  void close() {
+    if (::close(fd_.release()) == -1 && errno != EINTR) throw_errno("cannot close", errno);
+  }
+
+ private:
+  int sync_error_ = 0;
 };
 
 /// Owns a range of mapped memory.
@@ -250,11 +313,7 @@ class AtomicFile {
     require_path(path);
     struct stat status;
     const bool exists = ::stat(target_.c_str(), &status) == 0;
-    if (exists && !S_ISREG(status.st_mode)) {
-      throw Error(ErrorCode::Io, std::string("not a regular file but ") +
-                                     kind_of_file(status.st_mode) +
-                                     "; what cannot be replaced is saved to as a std::ostream");
-    }
+    if (exists) require_regular(status, "; what cannot be replaced is saved to as a std::ostream");
     static std::atomic<unsigned> count{0};
     int error = EEXIST;
     while (fd_.get() == -1 && error == EEXIST) {
@@ -279,33 +338,45 @@ class AtomicFile {
   }
 
   void write(const void* data, std::size_t size) {
-    constexpr std::size_t kMost = std::size_t{1} << 30;
-    const char* at = static_cast<const char*>(data);
-    while (size != 0) {
-      const ssize_t put = ::write(fd_.get(), at, (std::min)(size, kMost));
-      if (put >= 0) {
-        at += put;
-        size -= static_cast<std::size_t>(put);
-        written_ += static_cast<std::uint64_t>(put);
-      } else if (errno != EINTR) {
-        throw_errno("cannot write at byte " + std::to_string(written_), errno, written_);
-      }
-    }
+    write_all(data, size, written_, [&](const char* at, std::size_t length, std::size_t) {
+      return ::write(fd_.get(), at, length);
+    });
+    written_ += size;
   }
 
   /// Puts the file in its place. With `sync` it survives a power cut from here on; without, the
   /// system writes it when it likes.
   void commit(bool sync) {
+    finish(sync);
+    rename();
+    if (sync) sync_folder();
+  }
+
+  /// The same for a new file: false, and nothing has changed, where there is one of that name by
+  /// now. A file system without hard links cannot tell, and the file is replaced.
+  bool commit_new(bool sync) {
+    finish(sync);
+    if (::link(temporary_.c_str(), target_.c_str()) == -1) {
+      if (errno == EEXIST) return false;
+      rename();
+    }
+    if (sync) sync_folder();
+    return true;
+  }
+
+ private:
+  void finish(bool sync) {
     if (sync && ::fsync(fd_.get()) == -1) throw_errno("cannot flush to the disk", errno, written_);
     // Some file systems report a failed write only here.
     const int fd = fd_.release();
     if (::close(fd) == -1 && errno != EINTR) throw_errno("cannot close", errno, written_);
-    if (::rename(temporary_.c_str(), target_.c_str()) == -1) throw_errno("cannot rename", errno);
-    temporary_.clear();
-    if (sync) sync_folder();
   }
 
- private:
+  void rename() {
+    if (::rename(temporary_.c_str(), target_.c_str()) == -1) throw_errno("cannot rename", errno);
+    temporary_.clear();
+  }
+
   /// Where open() would write: links are followed, also one whose file is still to be made.
   static std::filesystem::path resolved(std::filesystem::path path) {
     constexpr int kMostLinks = 40;  // Linux's own limit
@@ -347,7 +418,7 @@ struct FileStart {
   /// call would cost a tenth of loading a small file.
   template <class Source>
   std::uint64_t available(const Source& file) const {
-    const std::uint64_t promised = header.data_offset + static_cast<std::uint64_t>(header.nbytes());
+    const std::uint64_t promised = header.end();
     return promised <= size ? promised : file.size();
   }
 };

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,6 +41,8 @@ struct Header {
   /// Bytes of the data. A Header that was parsed never overflows here; one made by hand that does
   /// throws std::bad_optional_access.
   std::int64_t nbytes() const { return detail::checked_bytes(shape, dtype.item_size).value(); }
+  /// Bytes from the magic string to the end of the data.
+  std::uint64_t end() const { return data_offset + static_cast<std::uint64_t>(nbytes()); }
 };
 
 /// NumPy's own limit on the characters of a header's text.
@@ -272,6 +275,15 @@ inline Error header_cut_short(const HeaderExtent& extent, std::uint64_t size) {
                size);
 }
 
+inline Error data_cut_short(const Header& header, std::uint64_t size) {
+  return Error(ErrorCode::Truncated,
+               "data cut short: the header promises " +
+                   counted(header.end() - header.data_offset, "byte") + " from byte " +
+                   std::to_string(header.data_offset) + " on, there are " +
+                   std::to_string(size - header.data_offset),
+               size);
+}
+
 /// Reads the text of a header; `data` holds all of extent.end() bytes.
 inline Header parse_text(const void* data, const HeaderExtent& extent,
                          std::uint64_t max_header_size) {
@@ -308,15 +320,45 @@ inline Header parse_header(const void* data, std::size_t size, std::uint64_t max
   return detail::parse_text(data, extent, max_header_size);
 }
 
+namespace detail {
+
+/// The text of a header without the blanks behind it, in UTF-8.
+inline std::string header_text(const Header& header) {
+  std::string text = "{'descr': ";
+  text += descr_literal(header.dtype);
+  text += header.fortran_order ? ", 'fortran_order': True, 'shape': "
+                               : ", 'fortran_order': False, 'shape': ";
+  return text + python_tuple(header.shape) + ", }";
+}
+
+/// A header around its text, which blanks and a line end make `length` bytes long.
+inline std::string assemble_header(int version, std::size_t length, const std::string& text) {
+  std::string out(kMagic, kMagicSize);
+  out += static_cast<char>(version);
+  out += '\0';
+  for (std::size_t i = 0; i < prefix_size(version) - 8; ++i) {
+    out += static_cast<char>(length >> (8 * i) & 0xff);
+  }
+  out += text;
+  out.append(length - text.size() - 1, ' ');
+  return out + '\n';
+}
+
+/// The header in the version and in exactly the `data_offset` bytes that it names; none where they
+/// are too few. For dtypes that are not structured, whose text is ASCII in every version.
+inline std::optional<std::string> format_header_in_place(const Header& header) {
+  const std::string text = header_text(header);
+  const auto length = static_cast<std::size_t>(header.data_offset) - prefix_size(header.version);
+  if (text.size() >= length) return std::nullopt;
+  return assemble_header(header.version, length, text);
+}
+
+}  // namespace detail
+
 inline std::string format_header(const Header& header) {
   constexpr std::size_t kAlignment = 64;
   constexpr std::size_t kGrowthDigits = 21;
-  const DType& dtype = header.dtype;
-  std::string text = "{'descr': ";
-  text += detail::descr_literal(dtype);
-  text += header.fortran_order ? ", 'fortran_order': True, 'shape': "
-                               : ", 'fortran_order': False, 'shape': ";
-  text += detail::python_tuple(header.shape) + ", }";
+  std::string text = detail::header_text(header);
   if (!header.shape.empty()) {
     const auto growing = header.fortran_order ? header.shape.back() : header.shape.front();
     text.append(kGrowthDigits - std::to_string(growing).size(), ' ');
@@ -337,16 +379,7 @@ inline std::string format_header(const Header& header) {
     return text.size() + 1 + kAlignment - size % kAlignment;
   };
   const int version = !is_latin1 ? 3 : padded(1) <= 0xffff ? 1 : 2;
-  const std::size_t length = padded(version);
-  std::string out(detail::kMagic, detail::kMagicSize);
-  out += static_cast<char>(version);
-  out += '\0';
-  for (std::size_t i = 0; i < detail::prefix_size(version) - 8; ++i) {
-    out += static_cast<char>(length >> (8 * i) & 0xff);
-  }
-  out += text;
-  out.append(length - text.size() - 1, ' ');
-  return out + '\n';
+  return detail::assemble_header(version, padded(version), text);
 }
 
 }  // namespace torch_npy

@@ -185,16 +185,9 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
   plan.type = options.dtype() ? *options.dtype() : *stored;
   plan.stored = stored.value_or(plan.type);
 
-  const auto promised = static_cast<std::uint64_t>(header.nbytes());
   plan.offset = header.data_offset;
-  plan.end = plan.offset + promised;
-  if (plan.end > available) {
-    throw Error(ErrorCode::Truncated,
-                "data cut short: the header promises " + counted(promised, "byte") + " from byte " +
-                    std::to_string(plan.offset) + " on, there are " +
-                    std::to_string(available - plan.offset),
-                available);
-  }
+  plan.end = header.end();
+  if (plan.end > available) throw data_cut_short(header, available);
 
   plan.sizes = std::move(header.shape);
   const std::int64_t length = plan.sizes.empty() ? 1 : plan.sizes[0];

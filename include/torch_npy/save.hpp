@@ -22,9 +22,9 @@ namespace torch_npy {
 
 /// How to save.
 struct SaveOptions {
-  /// Flush the file to the disk before it takes the place of the old one. Without it saving is
-  /// faster and still whole when the process is killed, but a power cut soon after may lose the
-  /// file.
+  /// Flush the file to the disk before it takes the place of the old one; of an Appender, flush the
+  /// rows before they count. Without it saving is faster and still whole when the process is
+  /// killed, but a power cut soon after may lose the file.
   TORCH_ARG(bool, sync) = true;
 };
 
@@ -40,6 +40,26 @@ inline bool is_fortran_contiguous(const at::Tensor& tensor) {
   return true;
 }
 
+/// The dtype that elements of `type` are saved in.
+inline DType require_dtype(c10::ScalarType type) {
+  const auto dtype = dtype_of(type);
+  if (dtype) return *dtype;
+  throw Error(ErrorCode::UnsupportedDtype, std::string("NumPy has no dtype for ") +
+                                               c10::toString(type) +
+                                               ": convert the tensor before it is saved");
+}
+
+inline void require_rank(std::size_t rank) {
+  if (rank <= kMaxRank) return;
+  throw Error(ErrorCode::InvalidArgument,
+              "NumPy has no arrays of more than " + std::to_string(kMaxRank) + " dimensions");
+}
+
+/// The values themselves in memory of the host, for a view that conjugates or negates, too.
+inline at::Tensor on_host(const at::Tensor& tensor) {
+  return tensor.detach().to(c10::kCPU).resolve_conj().resolve_neg();
+}
+
 /// A tensor as a file holds it: its header's bytes, and its data on the host in the header's order.
 struct Saved {
   std::string header;
@@ -47,19 +67,10 @@ struct Saved {
 
   explicit Saved(const at::Tensor& tensor) {
     require_data(tensor, "save()");
-    if (tensor.dim() > static_cast<std::int64_t>(kMaxRank)) {
-      throw Error(ErrorCode::InvalidArgument,
-                  "NumPy has no arrays of more than " + std::to_string(kMaxRank) + " dimensions");
-    }
-    const auto dtype = dtype_of(tensor.scalar_type());
-    if (!dtype) {
-      throw Error(ErrorCode::UnsupportedDtype, std::string("NumPy has no dtype for ") +
-                                                   c10::toString(tensor.scalar_type()) +
-                                                   ": convert the tensor before it is saved");
-    }
-    data = tensor.detach().to(c10::kCPU).resolve_conj().resolve_neg();
+    require_rank(static_cast<std::size_t>(tensor.dim()));
     Header described;
-    described.dtype = *dtype;
+    described.dtype = require_dtype(tensor.scalar_type());
+    data = on_host(tensor);
     described.shape = data.sizes().vec();
     // As np.save has it: what is contiguous both ways is in C order, what is neither is made so.
     described.fortran_order = !data.is_contiguous() && is_fortran_contiguous(data);

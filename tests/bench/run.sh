@@ -17,5 +17,6 @@ setup_libtorch
 output=$(configure "$root" "$build" -DCMAKE_BUILD_TYPE=Release -DTORCH_NPY_BUILD_BENCH=ON \
   -DTORCH_NPY_BUILD_TESTS=OFF -DTORCH_NPY_BUILD_EXAMPLES=OFF 2>&1) ||
   die "$output" "CMake could not configure $build"
-cmake --build "$build" --target bench_datasets
+cmake --build "$build" --target bench_append bench_datasets
+"$build/tests/bench/bench_append" "$@"
 "$build/tests/bench/bench_datasets" "$@"
