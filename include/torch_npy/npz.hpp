@@ -121,6 +121,7 @@ inline at::Tensor load_deflated(const ZipArchive& archive, const ZipMember& memb
   if (std::memcmp(data, start.data(), header_size) != 0) {
     throw Error(ErrorCode::Io, "the file changed while it was read");
   }
+  // Some rows are copied: they are not to keep the memory of all.
   const auto address = static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(data));
   if (can_be_viewed(plan, address) && !options.rows() && !pins_memory(options)) {
     return tensor_over(std::move(bytes), static_cast<std::size_t>(plan.offset), plan.bytes,
