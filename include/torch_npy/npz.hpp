@@ -76,12 +76,8 @@ class CheckedSource {
   mutable std::uint32_t crc_ = 0;
 };
 
-inline at::Tensor load_stored(const ZipArchive& archive, const ZipMember& member,
-                              const LoadOptions& options) {
-  const FilePart part = archive.packed(member);
-  FileStart start;
-  read_start(part, options.max_header_size(), start);
-  const auto plan = make_plan(std::move(start.header), options, part.size());
+inline at::Tensor load_stored(const FilePart& part, const FileStart& start, const ZipMember& member,
+                              const LoadPlan& plan, const LoadOptions& options) {
   if (can_map(plan, options, part.begin()) || options.rows()) {
     return load_file(part, start, plan, options);
   }
@@ -89,6 +85,28 @@ inline at::Tensor load_stored(const ZipArchive& archive, const ZipMember& member
   at::Tensor out = read_tensor(source, plan, options);
   ZipArchive::require_crc(member, source.crc_up_to(part.size()));
   return out;
+}
+
+/// A deflated array is unpacked whole, and where that will do, the tensor lies over what came of
+/// it. `start` holds its header.
+inline at::Tensor load_deflated(const ZipArchive& archive, const ZipMember& member,
+                                std::string_view start, const LoadPlan& plan,
+                                const LoadOptions& options) {
+  const auto size = static_cast<std::size_t>(member.size);
+  at::Tensor bytes =
+      empty_host(size, c10::kByte, {static_cast<std::int64_t>(size)}, {1}, /*pinned=*/false);
+  char* const data = static_cast<char*>(bytes.data_ptr());
+  archive.inflate(member, data);
+  if (std::memcmp(data, start.data(), start.size()) != 0) {
+    throw Error(ErrorCode::Io, "the file changed while it was read");
+  }
+  // Some rows are copied: they are not to keep the memory of all.
+  const auto address = static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(data));
+  if (can_be_viewed(plan, address) && !options.rows() && !pins_memory(options)) {
+    return tensor_over(std::move(bytes), static_cast<std::size_t>(plan.offset), plan.bytes,
+                       plan.type, plan.sizes, plan.strides);
+  }
+  return read_tensor(BytesSource{data}, plan, options);
 }
 
 /// The header of a member, and its bytes as far as they had to be read for that.
@@ -103,31 +121,26 @@ inline Header header_of(const ZipArchive& archive, const ZipMember& member,
   return parse_text(start.data(), extent, max_header_size);
 }
 
-/// A deflated array is unpacked whole, and where that will do, the tensor lies over what came of
-/// it.
-inline at::Tensor load_deflated(const ZipArchive& archive, const ZipMember& member,
-                                const LoadOptions& options) {
-  // First: what the header and the options do not allow takes no memory.
+/// Gives `use` the header of a member, its size, and a way to load it by a plan and options: what
+/// these do not allow is to take no memory.
+template <class Use>
+auto with_member(const ZipArchive& archive, const ZipMember& member, const LoadOptions& options,
+                 const Use& use) {
+  if (member.method == kStored) {
+    const FilePart part = archive.packed(member);
+    FileStart start;
+    read_start(part, options.max_header_size(), start);
+    return use(std::move(start.header), part.size(),
+               [&](const LoadPlan& plan, const LoadOptions& how) {
+                 return load_stored(part, start, member, plan, how);
+               });
+  }
   std::string start;
   Header header = header_of(archive, member, options.max_header_size(), start);
-  const auto header_size = static_cast<std::size_t>(header.data_offset);
-  const auto plan = make_plan(std::move(header), options, member.size);
-
-  const auto size = static_cast<std::size_t>(member.size);
-  at::Tensor bytes =
-      empty_host(size, c10::kByte, {static_cast<std::int64_t>(size)}, {1}, /*pinned=*/false);
-  archive.inflate(member, bytes.data_ptr());
-  const auto* const data = static_cast<const char*>(bytes.data_ptr());
-  if (std::memcmp(data, start.data(), header_size) != 0) {
-    throw Error(ErrorCode::Io, "the file changed while it was read");
-  }
-  // Some rows are copied: they are not to keep the memory of all.
-  const auto address = static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(data));
-  if (can_be_viewed(plan, address) && !options.rows() && !pins_memory(options)) {
-    return tensor_over(std::move(bytes), static_cast<std::size_t>(plan.offset), plan.bytes,
-                       plan.type, plan.sizes, plan.strides);
-  }
-  return read_tensor(BytesSource{data}, plan, options);
+  start.resize(static_cast<std::size_t>(header.data_offset));
+  return use(std::move(header), member.size, [&](const LoadPlan& plan, const LoadOptions& how) {
+    return load_deflated(archive, member, start, plan, how);
+  });
 }
 
 /// An array as a member of an archive.
@@ -249,8 +262,10 @@ class NpzFile {
 
   at::Tensor load_on_host(const detail::ZipMember& member, const LoadOptions& options) const {
     return about(member, [&] {
-      return member.method == detail::kStored ? detail::load_stored(archive_, member, options)
-                                              : detail::load_deflated(archive_, member, options);
+      return detail::with_member(
+          archive_, member, options, [&](Header&& header, std::uint64_t size, const auto& load) {
+            return load(detail::make_plan(std::move(header), options, size), options);
+          });
     });
   }
 
