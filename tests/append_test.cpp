@@ -87,7 +87,7 @@ TEST_CASE("what was appended is what save writes for the whole", "[append]") {
        {at::kBool, at::kByte, at::kChar, at::kShort, at::kInt, at::kLong, at::kHalf, at::kFloat,
         at::kDouble, at::kComplexFloat, at::kComplexDouble, at::kBFloat16}) {
     for (const Shape& row_shape : {Shape{}, Shape{3}, Shape{2, 5}, Shape{2, 0}, Shape(63, 1)}) {
-      INFO(at::toString(type) << " " << detail::python_tuple(row_shape));
+      INFO(at::toString(type) << " " << torch_npy::detail::python_tuple(row_shape));
       std::filesystem::remove(path);
       const at::Tensor whole = counting(1003, row_shape, type);
       Appender appender(path, row_shape, type, kQuick);

@@ -1,0 +1,19 @@
+// A structured array, as NumPy's np.save writes a table whose columns differ in dtype.
+//
+//   records FILE
+#include <torch_npy.hpp>
+
+#include <iostream>
+
+int main(int, char** argv) {
+  const std::string path = argv[1];
+
+  const auto fields = torch_npy::load_fields(path);  // [('id', '<i8'), ('pos', [('x', '<f4'), ...
+  const torch::Tensor id = fields["id"];             // views of the records, where that can be
+  const torch::Tensor x = fields["pos.x"];           // a field within a field
+
+  for (const auto& field : fields) {
+    std::cout << field.key() << ' ' << field.value().dtype() << ' ' << field.value().sizes() << '\n';
+  }
+  std::cout << id.sum().item<std::int64_t>() << ' ' << x.sum().item<float>() << '\n';
+}
