@@ -75,7 +75,8 @@ class Error : public std::runtime_error {
     return Error(code_, where_->reason, offset_, path);
   }
 
-  /// The same error, about `part` of what the path names: a member of an archive, a field.
+  /// The same error, about `part` of what the path names, a member of an archive or a field:
+  /// `what()` reads `<path>: <part>: <reason>`.
   Error within(const std::string& part) const {
     return Error(code_, part + ": " + where_->reason, offset_, where_->path);
   }
@@ -877,7 +878,10 @@ class HeaderParser : private LiteralReader {
     auto dtype = parse_type_string(text);
     if (!dtype) {
       at_ = begin;
-      fail("unknown dtype " + shown(text) + ": a type string of NumPy's has the form '<f4'",
+      fail("unknown dtype " + shown(text) +
+               (text == "<f1" ? ": ml_dtypes writes float8_e5m2 so, which NumPy itself does not "
+                                "load; save array.view('V1') instead"
+                              : ": a type string of NumPy's has the form '<f4'"),
            ErrorCode::UnsupportedDtype);
     }
     return std::move(*dtype);
@@ -899,10 +903,11 @@ class HeaderParser : private LiteralReader {
       }
       field.offset = dtype.item_size;
       dtype.item_size += field.dtype.item_size == 0 ? 0 : *bytes;
-      // A nameless void is padding.
-      if (!field.name.empty() || field.dtype.kind != 'V' || field.dtype.is_structured()) {
-        dtype.fields.push_back(std::move(field));
-      }
+      // What NumPy takes for padding: a nameless void, and a nameless sub-array of structures.
+      const bool is_padding = field.name.empty() && field.title.empty() &&
+                              field.dtype.kind == 'V' &&
+                              (!field.dtype.is_structured() || !field.shape.empty());
+      if (!is_padding) dtype.fields.push_back(std::move(field));
       if (accept(',')) continue;
       expect(']');
       break;
@@ -956,12 +961,10 @@ inline Error header_cut_short(const HeaderExtent& extent, std::uint64_t size) {
                size);
 }
 
-inline Error data_cut_short(const Header& header, std::uint64_t size) {
+inline Error data_cut_short(std::uint64_t offset, std::uint64_t promised, std::uint64_t size) {
   return Error(ErrorCode::Truncated,
-               "data cut short: the header promises " +
-                   counted(header.end() - header.data_offset, "byte") + " from byte " +
-                   std::to_string(header.data_offset) + " on, there are " +
-                   std::to_string(size - header.data_offset),
+               "data cut short: the header promises " + counted(promised, "byte") + " from byte " +
+                   std::to_string(offset) + " on, there are " + std::to_string(size - offset),
                size);
 }
 
@@ -1594,27 +1597,21 @@ inline at::Tensor tensor_over(at::DataPtr memory, std::size_t bytes, c10::Scalar
   return at::empty({0}, type).set_(std::move(storage), 0, sizes, strides);
 }
 
-/// A tensor over a mapped file.
-inline at::Tensor tensor_over(Mapping mapping, std::size_t bytes, c10::ScalarType type,
-                              at::IntArrayRef sizes, at::IntArrayRef strides) {
-  auto owner = std::make_unique<Mapping>(std::move(mapping));
-  void* const data = owner->data();
+/// A tensor over the memory at `data`, which lives as long as `owner` does.
+template <class Owner>
+at::Tensor tensor_over(Owner owner, void* data, std::size_t bytes, c10::ScalarType type,
+                       at::IntArrayRef sizes, at::IntArrayRef strides) {
   at::DataPtr memory(
-      data, owner.release(), [](void* context) { delete static_cast<Mapping*>(context); },
-      at::kCPU);
+      data, std::make_unique<Owner>(std::move(owner)).release(),
+      [](void* context) { delete static_cast<Owner*>(context); }, at::kCPU);
   return tensor_over(std::move(memory), bytes, type, sizes, strides);
 }
 
-/// A tensor over memory of another, from byte `offset` of that on, which it keeps alive.
-inline at::Tensor tensor_over(at::Tensor other, std::size_t offset, std::size_t bytes,
-                              c10::ScalarType type, at::IntArrayRef sizes,
-                              at::IntArrayRef strides) {
-  auto owner = std::make_unique<at::Tensor>(std::move(other));
-  void* const data = static_cast<char*>(owner->data_ptr()) + offset;
-  at::DataPtr memory(
-      data, owner.release(), [](void* context) { delete static_cast<at::Tensor*>(context); },
-      at::kCPU);
-  return tensor_over(std::move(memory), bytes, type, sizes, strides);
+/// A tensor over a mapped file.
+inline at::Tensor tensor_over(Mapping mapping, std::size_t bytes, c10::ScalarType type,
+                              at::IntArrayRef sizes, at::IntArrayRef strides) {
+  void* const data = mapping.data();
+  return tensor_over(std::move(mapping), data, bytes, type, sizes, strides);
 }
 
 /// A tensor over part of another's memory, which it keeps alive and whose dtype it has. As a view
@@ -2134,7 +2131,7 @@ class GrowingArray {
   void require_free_end() {
     const std::uint64_t size = file_.size();
     const std::uint64_t end = header_.end();
-    if (end > size) throw data_cut_short(header_, size);
+    if (end > size) throw data_cut_short(header_.data_offset, end - header_.data_offset, size);
     has_leftovers_ = end < size;
     char next[kMagicSize];
     if (size - end < kMagicSize) return;
@@ -2753,6 +2750,11 @@ struct LoadOptions {
   /// affected; another size of item is an Error (Mismatch).
   TORCH_ARG(std::optional<c10::ScalarType>, void_as) = std::nullopt;
 
+  /// Read strings as numbers, along one further axis, the last: S5 as uint8 and U5 as int32 code
+  /// points, both with an axis of 5 and zeros where a string is shorter. Without it they are an
+  /// Error (UnsupportedDtype).
+  TORCH_ARG(bool, strings) = false;
+
   /// Threads that read; 0: as many as the processors allow and the work is worth.
   TORCH_ARG(std::size_t, threads) = 0;
 
@@ -2781,8 +2783,12 @@ namespace detail {
 
 /// What a load has to do, settled before any memory is taken. `rows` of a Fortran-ordered array lie
 /// in as many runs as the array has columns; everything else is one run.
+///
+/// An item of the array may be several elements of the tensor (the characters of a string, the
+/// bytes of a record). They lie together, and have axes of their own, the last ones, in C order
+/// also where the array is in Fortran order. All counts here are of elements.
 struct LoadPlan {
-  DType dtype;                        ///< in the file
+  DType dtype;                        ///< of an element in the file
   c10::ScalarType stored{};           ///< the same for LibTorch; `type` where it has none
   c10::ScalarType type{};             ///< of the tensor
   std::vector<std::int64_t> sizes;    ///< of the tensor
@@ -2790,11 +2796,15 @@ struct LoadPlan {
   std::uint64_t offset = 0;           ///< of the first run, in bytes
   std::uint64_t end = 0;              ///< of the whole array in the file, in bytes
   std::uint64_t run_stride = 0;       ///< from one run to the next, in bytes
-  std::size_t run = 0;                ///< items of one run
-  std::size_t count = 0;              ///< items of all runs
+  std::size_t run = 0;                ///< elements of one run
+  std::size_t count = 0;              ///< elements of all runs
   std::size_t bytes = 0;              ///< of the tensor
+  std::size_t inner = 1;              ///< elements of one item of the array
+  std::size_t inner_axes = 0;         ///< axes that these have in the tensor
 
   std::size_t item_size() const { return static_cast<std::size_t>(dtype.item_size); }
+  /// What the address of an element in native byte order has to be a multiple of.
+  std::size_t alignment() const { return item_size() / (dtype.kind == 'c' ? 2 : 1); }
   bool converts() const { return stored != type || !is_native(); }
   bool in_one_run() const { return run == count; }
   /// Whether this LibTorch has a dtype for the items at all.
@@ -2823,7 +2833,7 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
   };
   if (dtype.is_structured()) {
     throw unsupported("a structured dtype of " + counted(dtype.fields.size(), "field") +
-                      " is no tensor: save its fields as arrays of their own");
+                      " is not one tensor: load_fields() gives one for each field");
   }
   switch (dtype.kind) {
     case 'O':
@@ -2833,7 +2843,8 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
     case 'S':
     case 'U':
       throw unsupported("strings (" + descr_literal(dtype) +
-                        ") are no tensor: save them as numbers");
+                        ") are no numbers; strings(true) reads them as such, their " +
+                        (dtype.kind == 'S' ? "bytes as uint8" : "code points as int32"));
     case 'V':
       if (!options.void_as()) {
         throw unsupported("items of raw bytes (" + descr_literal(dtype) +
@@ -2866,39 +2877,71 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
   return type;
 }
 
-/// Strides in elements. Axes of length 0 count as 1, as NumPy and LibTorch have it.
+/// Strides in elements; the last `inner_axes` axes are in C order in any case. Axes of length 0
+/// count as 1, as NumPy and LibTorch have it.
 inline std::vector<std::int64_t> dense_strides(const std::vector<std::int64_t>& sizes,
-                                               bool fortran_order) {
+                                               bool fortran_order, std::size_t inner_axes = 0) {
   std::vector<std::int64_t> strides(sizes.size());
   std::int64_t stride = 1;
   for (std::size_t i = 0; i < sizes.size(); ++i) {
-    const std::size_t axis = fortran_order ? i : sizes.size() - 1 - i;
+    const std::size_t axis =
+        fortran_order && i >= inner_axes ? i - inner_axes : sizes.size() - 1 - i;
     strides[axis] = stride;
     stride *= std::max<std::int64_t>(sizes[axis], 1);
   }
   return strides;
 }
 
+/// Makes characters of a string dtype: the axis they need joins `inner`.
+inline void split_string(DType& dtype, std::vector<std::int64_t>& inner) {
+  const char byte_order = dtype.byte_order;
+  const std::int64_t bytes = dtype.item_size;
+  dtype = *parse_type_string(dtype.kind == 'S' ? "|u1" : "=i4");
+  if (byte_order != '|') dtype.byte_order = byte_order;
+  inner.push_back(bytes / dtype.item_size);
+}
+
 /// Holds the header against the options and against `available`, the bytes there are from its
-/// start.
-inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint64_t available) {
+/// start. An item of the array is elements of header.dtype, with axes `inner`; one, without any.
+inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint64_t available,
+                          std::vector<std::int64_t> inner = {}) {
+  // More than NumPy has, and than some of LibTorch's functions take.
+  constexpr std::size_t kMostAxes = 64;
+
   LoadPlan plan;
   require_plain(options.dtype(), "dtype()");
   require_plain(options.void_as(), "void_as()");
+  if (options.strings() && (header.dtype.kind == 'S' || header.dtype.kind == 'U')) {
+    split_string(header.dtype, inner);
+  }
   const auto stored = stored_type(header.dtype, options);
   plan.type = options.dtype() ? *options.dtype() : *stored;
   plan.stored = stored.value_or(plan.type);
 
-  plan.offset = header.data_offset;
-  plan.end = header.end();
-  if (plan.end > available) throw data_cut_short(header, available);
-
+  const bool has_rows = !header.shape.empty();
+  const std::int64_t length = has_rows ? header.shape[0] : 1;
   plan.sizes = std::move(header.shape);
-  const std::int64_t length = plan.sizes.empty() ? 1 : plan.sizes[0];
+  if (!inner.empty()) {
+    plan.sizes.insert(plan.sizes.end(), inner.begin(), inner.end());
+    plan.inner_axes = inner.size();
+    plan.inner = static_cast<std::size_t>(checked_bytes(inner, 1).value_or(0));
+  }
+  const auto whole = checked_bytes(plan.sizes, header.dtype.item_size);
+  if (!whole || plan.sizes.size() > kMostAxes) {
+    throw Error(ErrorCode::TooLarge, whole ? "a tensor of " + std::to_string(plan.sizes.size()) +
+                                                 " axes: there can be " + std::to_string(kMostAxes)
+                                           : "the bytes of shape " + python_tuple(plan.sizes) +
+                                                 " do not fit in 63 bits");
+  }
+  const auto promised = static_cast<std::uint64_t>(*whole);
+  plan.offset = header.data_offset;
+  plan.end = plan.offset + promised;
+  if (plan.end > available) throw data_cut_short(plan.offset, promised, available);
+
   const auto [begin, end] =
       options.rows().value_or(std::pair<std::int64_t, std::int64_t>(0, length));
   if (options.rows()) {
-    if (plan.sizes.empty()) {
+    if (!has_rows) {
       throw Error(ErrorCode::InvalidArgument, "rows() of a 0-d array: it has no axis 0");
     }
     if (begin < 0 || begin > end || end > length) {
@@ -2908,7 +2951,7 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
     }
     plan.sizes[0] = end - begin;
   }
-  plan.strides = dense_strides(plan.sizes, header.fortran_order);
+  plan.strides = dense_strides(plan.sizes, header.fortran_order, plan.inner_axes);
 
   const auto bytes =
       checked_bytes(plan.sizes, static_cast<std::int64_t>(c10::elementSize(plan.type)));
@@ -2922,12 +2965,12 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
   plan.count = plan.bytes / c10::elementSize(plan.type);
   plan.run = plan.count;
   if (plan.count != 0 && end - begin != length) {
-    const std::uint64_t row =
-        header.fortran_order ? 1 : plan.count / static_cast<std::size_t>(end - begin);
-    const auto item_size = static_cast<std::uint64_t>(header.dtype.item_size);
-    plan.offset += static_cast<std::uint64_t>(begin) * row * item_size;
-    if (header.fortran_order) plan.run = static_cast<std::size_t>(end - begin);
-    plan.run_stride = static_cast<std::uint64_t>(length) * item_size;
+    const auto rows = static_cast<std::size_t>(end - begin);
+    const std::size_t row = header.fortran_order ? plan.inner : plan.count / rows;
+    const auto row_bytes = row * static_cast<std::uint64_t>(header.dtype.item_size);
+    plan.offset += static_cast<std::uint64_t>(begin) * row_bytes;
+    if (header.fortran_order) plan.run = rows * row;
+    plan.run_stride = static_cast<std::uint64_t>(length) * row_bytes;
   }
   plan.dtype = std::move(header.dtype);
   return plan;
@@ -3150,9 +3193,8 @@ at::Tensor read_tensor(const Source& source, const LoadPlan& plan, const LoadOpt
 /// Whether a tensor can lie over the bytes of the array as they are; `begin` is where its header
 /// stands in the file or the memory.
 inline bool can_be_viewed(const LoadPlan& plan, std::uint64_t begin) {
-  const std::uint64_t alignment = plan.item_size() / (plan.dtype.kind == 'c' ? 2 : 1);
   return !plan.converts() && plan.in_one_run() && !plan.dtype.is_swapped() && plan.bytes != 0 &&
-         (begin + plan.offset) % alignment == 0;
+         (begin + plan.offset) % plan.alignment() == 0;
 }
 
 inline bool can_map(const LoadPlan& plan, const LoadOptions& options, std::uint64_t begin = 0) {
@@ -3362,7 +3404,7 @@ class ArrayRows {
       const std::uint64_t end = plan_.end - plan_.offset;
       mapping_.emplace(Mapping::of(file, plan_.offset, static_cast<std::size_t>(end)));
     });
-    if (plan_.sizes[0] != 0) row_items_ = plan_.count / static_cast<std::size_t>(plan_.sizes[0]);
+    if (plan_.sizes[0] != 0) row_elements_ = plan_.count / static_cast<std::size_t>(plan_.sizes[0]);
   }
 
   std::size_t size() const noexcept { return static_cast<std::size_t>(plan_.sizes[0]); }
@@ -3378,9 +3420,9 @@ class ArrayRows {
     std::vector<std::int64_t> sizes = plan_.sizes;
     sizes[0] = static_cast<std::int64_t>(indices.size());
     std::vector<std::int64_t> strides =
-        dense_strides({sizes.begin() + 1, sizes.end()}, fortran_order_);
-    strides.insert(strides.begin(), static_cast<std::int64_t>(row_items_));
-    const std::size_t count = indices.size() * row_items_;
+        dense_strides({sizes.begin() + 1, sizes.end()}, fortran_order_, plan_.inner_axes);
+    strides.insert(strides.begin(), static_cast<std::int64_t>(row_elements_));
+    const std::size_t count = indices.size() * row_elements_;
     const std::size_t bytes = count * c10::elementSize(plan_.type);
     at::Tensor out = empty_from(*pool_, bytes, plan_.type, sizes, strides, pins_memory(options_));
     if (count == 0) return out;
@@ -3405,9 +3447,10 @@ class ArrayRows {
 
   void copy_rows(c10::ArrayRef<std::size_t> indices, char* out) const {
     const auto* const from = static_cast<const char*>(mapping_->data());
-    const std::size_t item = plan_.item_size();
-    if (!fortran_order_ || row_items_ == 1) {
-      const std::size_t row = row_items_ * item;
+    const std::size_t item = plan_.item_size() * plan_.inner;
+    const std::size_t row_items = row_elements_ / plan_.inner;
+    if (!fortran_order_ || row_items == 1) {
+      const std::size_t row = row_items * item;
       for (std::size_t i = 0; i < indices.size(); ++i) {
         std::memcpy(out + i * row, from + indices[i] * row, row);
       }
@@ -3418,7 +3461,7 @@ class ArrayRows {
         plan_.in_one_run() ? size() * item : static_cast<std::size_t>(plan_.run_stride);
     for (std::size_t i = 0; i < indices.size(); ++i) {
       const char* at = from + indices[i] * item;
-      for (std::size_t k = 0; k < row_items_; ++k, at += column, out += item) {
+      for (std::size_t k = 0; k < row_items; ++k, at += column, out += item) {
         std::memcpy(out, at, item);
       }
     }
@@ -3429,7 +3472,7 @@ class ArrayRows {
   std::shared_ptr<BufferPool> pool_;
   LoadPlan plan_;
   bool fortran_order_ = false;
-  std::size_t row_items_ = 0;
+  std::size_t row_elements_ = 0;
   std::optional<Mapping> mapping_;
 };
 
@@ -5482,6 +5525,271 @@ namespace {
 
 #endif  // TORCH_NPY_DEFLATE_HPP_
 
+// ---- torch_npy/fields.hpp
+
+#ifndef TORCH_NPY_FIELDS_HPP_
+#define TORCH_NPY_FIELDS_HPP_
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
+#include <c10/core/Storage.h>
+#include <torch/ordered_dict.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+// Structured arrays. The records are loaded as the bytes they are, in the way of any array of
+// bytes: mapped, read by several threads, some rows alone. A field is then a strided view on them,
+// or is gathered from them as from a file of its own.
+
+namespace torch_npy {
+namespace detail {
+
+/// A field that has no fields itself.
+struct Leaf {
+  std::string name;                   ///< after those of the fields around it, with dots between
+  DType dtype;                        ///< of one element
+  std::int64_t offset = 0;            ///< bytes from the start of the record
+  std::vector<std::int64_t> sizes;    ///< of the sub-arrays around it, and of its own
+  std::vector<std::int64_t> strides;  ///< of the same, in bytes
+  LoadPlan plan;                      ///< as if it were an array of its own
+};
+
+/// Appends the leaves of `dtype`, in the order of the file. `around` is the field that has this
+/// dtype, its name with the dot behind.
+inline void append_leaves(const DType& dtype, const Leaf& around, std::vector<Leaf>& leaves) {
+  for (const Field& field : dtype.fields) {
+    Leaf leaf = around;
+    leaf.name += field.name;
+    leaf.offset += field.offset;
+    leaf.sizes.insert(leaf.sizes.end(), field.shape.begin(), field.shape.end());
+    for (const std::int64_t stride : dense_strides(field.shape, /*fortran_order=*/false)) {
+      leaf.strides.push_back(stride * field.dtype.item_size);
+    }
+    if (field.dtype.is_structured()) {
+      leaf.name += '.';
+      append_leaves(field.dtype, leaf, leaves);
+    } else {
+      leaf.dtype = field.dtype;
+      leaves.push_back(std::move(leaf));
+    }
+  }
+}
+
+/// Calls `work`; an Error leaves as one about the field.
+template <class Work>
+auto with_field(const std::string& name, const Work& work) -> decltype(work()) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    throw error.within("field " + shown(name));
+  }
+}
+
+/// The leaves of `dtype`. Throws Error for objects, and for names that are the same.
+inline std::vector<Leaf> leaves_of(const DType& dtype, const LoadOptions& options) {
+  std::vector<Leaf> leaves;
+  append_leaves(dtype, {}, leaves);
+  std::vector<std::string_view> names;
+  for (const Leaf& leaf : leaves) {
+    names.push_back(leaf.name);
+    // First of all: what follows is then one pickle of any length, not the bytes of records.
+    if (leaf.dtype.kind == 'O') {
+      with_field(leaf.name, [&] { (void)stored_type(leaf.dtype, options); });
+    }
+  }
+  std::sort(names.begin(), names.end());
+  const auto twice = std::adjacent_find(names.begin(), names.end());
+  if (twice != names.end()) {
+    throw Error(ErrorCode::UnsupportedDtype,
+                "two fields have the name " + shown(*twice) + ", written with dots");
+  }
+  return leaves;
+}
+
+/// Plans how to load the leaf of records of shape `sizes`.
+inline void plan_leaf(Leaf& leaf, const std::vector<std::int64_t>& sizes, bool fortran_order,
+                      const LoadOptions& options) {
+  Header header;
+  header.dtype = leaf.dtype;
+  header.fortran_order = fortran_order;
+  header.shape = sizes;
+  leaf.plan = make_plan(std::move(header), options, UINT64_MAX, leaf.sizes);
+  const bool is_string = leaf.plan.inner_axes > leaf.sizes.size();
+  if (is_string) leaf.strides.push_back(leaf.plan.dtype.item_size);
+}
+
+/// The elements of a leaf, as if they lay in a file one after the other, in the order of the
+/// records and within each of them in C order.
+class LeafSource {
+ public:
+  static constexpr bool kConcurrent = true;
+
+  /// `first` is the leaf in the first of the records.
+  LeafSource(const char* first, const Leaf& leaf, std::int64_t record_size)
+      : first_(first), block_(leaf.plan.item_size()) {
+    axes_.push_back({UINT64_MAX, static_cast<std::size_t>(record_size)});  // as many as there are
+    const std::size_t outer = leaf.plan.sizes.size() - leaf.strides.size();
+    for (std::size_t i = 0; i < leaf.strides.size(); ++i) {
+      axes_.push_back({static_cast<std::uint64_t>(leaf.plan.sizes[outer + i]),
+                       static_cast<std::size_t>(leaf.strides[i])});
+    }
+    // What lies together is copied together.
+    while (axes_.size() > 1 && axes_.back().stride == block_) {
+      block_ *= static_cast<std::size_t>(axes_.back().length);
+      axes_.pop_back();
+    }
+  }
+
+  void read(void* out, std::size_t size, std::uint64_t offset) const {
+    auto* to = static_cast<char*>(out);
+    std::uint64_t index = offset / block_;
+    auto skip = static_cast<std::size_t>(offset % block_);
+    while (size != 0) {
+      const char* from = first_;
+      std::uint64_t rest = index;
+      for (auto axis = axes_.rbegin(); axis != axes_.rend(); ++axis) {
+        from += rest % axis->length * axis->stride;
+        rest /= axis->length;
+      }
+      // Finding a block takes divisions; the next ones along the last axis are a step away.
+      const Axis& last = axes_.back();
+      for (std::uint64_t i = index % last.length; i < last.length && size != 0; ++i, ++index) {
+        const std::size_t part = (std::min)(size, block_ - skip);
+        std::memcpy(to, from + skip, part);
+        to += part;
+        size -= part;
+        from += last.stride;
+        skip = 0;
+      }
+    }
+  }
+
+ private:
+  struct Axis {
+    std::uint64_t length;
+    std::size_t stride;  // in bytes
+  };
+
+  const char* first_;
+  std::size_t block_;  // bytes
+  std::vector<Axis> axes_;
+};
+
+/// The tensor of one leaf. `records` are bytes, with those of one record along the last axis, dense
+/// in the order of the file. A view where there is nothing to be done to the elements and strides,
+/// which count elements, can express where they lie; else a copy.
+inline at::Tensor leaf_of(const at::Tensor& records, const Leaf& leaf, const LoadOptions& options) {
+  const LoadPlan& plan = leaf.plan;
+  if (plan.count == 0) {
+    return empty_host(0, plan.type, plan.sizes, plan.strides, pins_memory(options));
+  }
+  char* const first = static_cast<char*>(records.data_ptr()) + leaf.offset;
+  const auto item = plan.item_size();
+  bool is_view = !plan.converts() && !plan.dtype.is_swapped() &&
+                 reinterpret_cast<std::uintptr_t>(first) % plan.alignment() == 0;
+  std::vector<std::int64_t> strides =
+      records.strides().slice(0, plan.sizes.size() - leaf.strides.size()).vec();
+  strides.insert(strides.end(), leaf.strides.begin(), leaf.strides.end());
+  std::size_t bytes = item;  // from the first element to the end of the last
+  for (std::size_t i = 0; i < strides.size(); ++i) {
+    bytes += static_cast<std::size_t>((plan.sizes[i] - 1) * strides[i]);
+    is_view = is_view && static_cast<std::size_t>(strides[i]) % item == 0;
+    strides[i] /= static_cast<std::int64_t>(item);
+  }
+  // Its storage starts at its first element, which need not lie a whole number of elements behind
+  // the first record.
+  if (is_view) {
+    return tensor_over(c10::Storage(records.storage()), first, bytes, plan.type, plan.sizes,
+                       strides);
+  }
+  const LeafSource source(first, leaf, records.size(-1));
+  return read_tensor(source, plan, options);
+}
+
+/// One tensor for each field of a structured array, of which `available` bytes are there from the
+/// start of the header on. `load_records` takes the LoadPlan and the LoadOptions for the bytes of
+/// the records and gives them, on the host; it is called once all else is known to be right.
+template <class LoadRecords>
+torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const LoadOptions& options,
+                                                      std::uint64_t available,
+                                                      const LoadRecords& load_records) {
+  if (!header.dtype.is_structured()) {
+    throw Error(ErrorCode::Mismatch,
+                "an array of " + descr_literal(header.dtype) + " has no fields: load() reads it");
+  }
+  const DType dtype = std::exchange(header.dtype, *parse_type_string("|u1"));
+  std::vector<Leaf> leaves = leaves_of(dtype, options);
+  const bool fortran_order = header.fortran_order;
+  LoadOptions as_bytes = options;
+  as_bytes.device(c10::kCPU).dtype(std::nullopt).void_as(std::nullopt);
+  const LoadPlan plan = make_plan(std::move(header), as_bytes, available, {dtype.item_size});
+  const std::vector<std::int64_t> sizes(plan.sizes.begin(), plan.sizes.end() - 1);
+  LoadOptions of_field = options;
+  if (options.rows()) of_field.rows(0, sizes[0]);  // all that there will be
+  for (Leaf& leaf : leaves) {
+    with_field(leaf.name, [&] { plan_leaf(leaf, sizes, fortran_order, of_field); });
+  }
+
+  const at::Tensor records = load_records(plan, as_bytes);
+  torch::OrderedDict<std::string, at::Tensor> fields("Field");
+  fields.reserve(leaves.size());
+  for (const Leaf& leaf : leaves) {
+    with_field(leaf.name, [&] {
+      at::Tensor field = leaf_of(records, leaf, of_field);
+      // Not behind the back of what frees the records: pinned memory only knows that a copy from it
+      // is under way when it starts where the memory does.
+      if (!options.device().is_cpu()) field = to_device(field, options.device());
+      fields.insert(leaf.name, std::move(field));
+    });
+  }
+  return fields;
+}
+
+}  // namespace detail
+
+/// Loads a structured .npy file: a tensor for each field, under its name and in the order of the
+/// file. A field within a field is named with dots, `pos.x`. Its shape is that of the array, then
+/// the axes of the sub-arrays around it and its own, then with strings() that of the characters.
+/// dtypes are those of load(), and dtype(), void_as() and device() act on every field. Padding is
+/// left out.
+///
+/// The records are read (or mapped) once, as they are. A field in native byte order whose elements
+/// are aligned, and whose size divides all its strides, is a strided view on them; of any other
+/// there is a copy in the order of the array. A view keeps all records alive, and contiguous()
+/// gives one field alone. Peak memory is that of the records and the copies. Moving to a device
+/// copies field by field, and waits.
+///
+/// Safe from any thread. Throws Error, as load(); its message names the field. Mismatch for an
+/// array without fields; UnsupportedDtype where there is any field that cannot be loaded, or two
+/// whose names with dots are the same.
+[[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_fields(
+    const std::filesystem::path& path, const LoadOptions& options = {}) {
+  return detail::with_path(path, [&] {
+    detail::require_device(options.device());
+    const detail::File file(path);
+    detail::FileStart start;
+    detail::read_start(file, options.max_header_size(), start);
+    const std::uint64_t available = start.available(file);
+    return detail::fields_of(std::move(start.header), options, available,
+                             [&](const detail::LoadPlan& plan, const LoadOptions& as_bytes) {
+                               return detail::load_file(file, start, plan, as_bytes);
+                             });
+  });
+}
+
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_FIELDS_HPP_
+
 // ---- torch_npy/npz.hpp
 
 #ifndef TORCH_NPY_NPZ_HPP_
@@ -5551,12 +5859,8 @@ class CheckedSource {
   mutable std::uint32_t crc_ = 0;
 };
 
-inline at::Tensor load_stored(const ZipArchive& archive, const ZipMember& member,
-                              const LoadOptions& options) {
-  const FilePart part = archive.packed(member);
-  FileStart start;
-  read_start(part, options.max_header_size(), start);
-  const auto plan = make_plan(std::move(start.header), options, part.size());
+inline at::Tensor load_stored(const FilePart& part, const FileStart& start, const ZipMember& member,
+                              const LoadPlan& plan, const LoadOptions& options) {
   if (can_map(plan, options, part.begin()) || options.rows()) {
     return load_file(part, start, plan, options);
   }
@@ -5564,6 +5868,28 @@ inline at::Tensor load_stored(const ZipArchive& archive, const ZipMember& member
   at::Tensor out = read_tensor(source, plan, options);
   ZipArchive::require_crc(member, source.crc_up_to(part.size()));
   return out;
+}
+
+/// A deflated array is unpacked whole, and where that will do, the tensor lies over what came of
+/// it. `start` holds its header.
+inline at::Tensor load_deflated(const ZipArchive& archive, const ZipMember& member,
+                                std::string_view start, const LoadPlan& plan,
+                                const LoadOptions& options) {
+  const auto size = static_cast<std::size_t>(member.size);
+  at::Tensor bytes =
+      empty_host(size, c10::kByte, {static_cast<std::int64_t>(size)}, {1}, /*pinned=*/false);
+  char* const data = static_cast<char*>(bytes.data_ptr());
+  archive.inflate(member, data);
+  if (std::memcmp(data, start.data(), start.size()) != 0) {
+    throw Error(ErrorCode::Io, "the file changed while it was read");
+  }
+  // Some rows are copied: they are not to keep the memory of all.
+  const auto address = static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(data));
+  if (can_be_viewed(plan, address) && !options.rows() && !pins_memory(options)) {
+    return tensor_over(std::move(bytes), data + plan.offset, plan.bytes, plan.type, plan.sizes,
+                       plan.strides);
+  }
+  return read_tensor(BytesSource{data}, plan, options);
 }
 
 /// The header of a member, and its bytes as far as they had to be read for that.
@@ -5578,31 +5904,26 @@ inline Header header_of(const ZipArchive& archive, const ZipMember& member,
   return parse_text(start.data(), extent, max_header_size);
 }
 
-/// A deflated array is unpacked whole, and where that will do, the tensor lies over what came of
-/// it.
-inline at::Tensor load_deflated(const ZipArchive& archive, const ZipMember& member,
-                                const LoadOptions& options) {
-  // First: what the header and the options do not allow takes no memory.
+/// Gives `use` the header of a member, its size, and a way to load it by a plan and options: what
+/// these do not allow is to take no memory.
+template <class Use>
+auto with_member(const ZipArchive& archive, const ZipMember& member, const LoadOptions& options,
+                 const Use& use) {
+  if (member.method == kStored) {
+    const FilePart part = archive.packed(member);
+    FileStart start;
+    read_start(part, options.max_header_size(), start);
+    return use(std::move(start.header), part.size(),
+               [&](const LoadPlan& plan, const LoadOptions& how) {
+                 return load_stored(part, start, member, plan, how);
+               });
+  }
   std::string start;
   Header header = header_of(archive, member, options.max_header_size(), start);
-  const auto header_size = static_cast<std::size_t>(header.data_offset);
-  const auto plan = make_plan(std::move(header), options, member.size);
-
-  const auto size = static_cast<std::size_t>(member.size);
-  at::Tensor bytes =
-      empty_host(size, c10::kByte, {static_cast<std::int64_t>(size)}, {1}, /*pinned=*/false);
-  archive.inflate(member, bytes.data_ptr());
-  const auto* const data = static_cast<const char*>(bytes.data_ptr());
-  if (std::memcmp(data, start.data(), header_size) != 0) {
-    throw Error(ErrorCode::Io, "the file changed while it was read");
-  }
-  // Some rows are copied: they are not to keep the memory of all.
-  const auto address = static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(data));
-  if (can_be_viewed(plan, address) && !options.rows() && !pins_memory(options)) {
-    return tensor_over(std::move(bytes), static_cast<std::size_t>(plan.offset), plan.bytes,
-                       plan.type, plan.sizes, plan.strides);
-  }
-  return read_tensor(BytesSource{data}, plan, options);
+  start.resize(static_cast<std::size_t>(header.data_offset));
+  return use(std::move(header), member.size, [&](const LoadPlan& plan, const LoadOptions& how) {
+    return load_deflated(archive, member, start, plan, how);
+  });
 }
 
 /// An array as a member of an archive.
@@ -5707,6 +6028,17 @@ class NpzFile {
     return detail::on_device(load_on_host(at(name), options), options);
   }
 
+  /// Loads a structured array: a tensor for each field, as load_fields() has it for a file.
+  [[nodiscard]] torch::OrderedDict<std::string, at::Tensor> load_fields(
+      const std::string& name, const LoadOptions& options = {}) const {
+    detail::require_device(options.device());
+    const auto fields = [&](Header&& header, std::uint64_t size, const auto& load) {
+      return detail::fields_of(std::move(header), options, size, load);
+    };
+    const detail::ZipMember& member = at(name);
+    return about(member, [&] { return detail::with_member(archive_, member, options, fields); });
+  }
+
  private:
   friend torch::OrderedDict<std::string, at::Tensor> load_npz(const std::filesystem::path&,
                                                               const LoadOptions&);
@@ -5724,8 +6056,10 @@ class NpzFile {
 
   at::Tensor load_on_host(const detail::ZipMember& member, const LoadOptions& options) const {
     return about(member, [&] {
-      return member.method == detail::kStored ? detail::load_stored(archive_, member, options)
-                                              : detail::load_deflated(archive_, member, options);
+      return detail::with_member(
+          archive_, member, options, [&](Header&& header, std::uint64_t size, const auto& load) {
+            return load(detail::make_plan(std::move(header), options, size), options);
+          });
     });
   }
 

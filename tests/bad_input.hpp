@@ -121,6 +121,7 @@ inline std::vector<BadInput> bad_inputs() {
              ")"),
        ErrorCode::BadHeader, 189, "64 dimensions"},
       {"unknown dtype", descr("'<f3'"), ErrorCode::UnsupportedDtype, 20, "unknown dtype \"<f3\""},
+      {"float8_e5m2 of ml_dtypes", descr("'<f1'"), ErrorCode::UnsupportedDtype, 20, "view('V1')"},
       {"no dtype", descr("''"), ErrorCode::UnsupportedDtype, 20, "unknown dtype"},
       {"a number for a dtype", descr("4"), ErrorCode::BadHeader, 20, "expected a string"},
       {"bool of 2 bytes", descr("'<b2'"), ErrorCode::UnsupportedDtype, 20, "unknown dtype"},
@@ -140,8 +141,8 @@ inline std::vector<BadInput> bad_inputs() {
          return s;
        }()),
        ErrorCode::BadHeader, 404, "64 deep"},
-      {"structured dtype", descr("[('a', '<f4')]"), ErrorCode::UnsupportedDtype, 0,
-       "structured dtype of 1 field", true},
+      {"structured dtype", descr("[('a', '<f4')]"), ErrorCode::UnsupportedDtype, 0, "load_fields()",
+       true},
       {"object dtype", descr("'|O'"), ErrorCode::UnsupportedDtype, 0, "pickled", true},
       {"strings", npy(header_text("'<U5'", "(2,)"), std::string(40, 'x')),
        ErrorCode::UnsupportedDtype, 0, "<U5", true},

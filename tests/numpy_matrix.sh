@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# Has NumPy write every dtype, byte order, order, version and rank, and the tensor tests read it all.
+# Has NumPy write every dtype, byte order, order, version and rank, plain and in structures, and the
+# tests read it all.
 #
-#   numpy_matrix.sh PYTHON TESTS FOLDER
+#   numpy_matrix.sh PYTHON TENSOR_TESTS FIELDS_TESTS FOLDER
 set -euo pipefail
-rm -rf "$3"
-"$1" -W ignore "$(dirname "${BASH_SOURCE[0]}")/data/make_data.py" --all "$3"
-TORCH_NPY_ARRAYS=$3 "$2" '[numpy]'
-rm -rf "$3"
+data="$(dirname "${BASH_SOURCE[0]}")/data"
+rm -rf "$4"
+"$1" -W ignore "$data/make_data.py" --all "$4/arrays"
+TORCH_NPY_ARRAYS=$4/arrays "$2" '[numpy]'
+"$1" -W ignore "$data/make_fields.py" --all "$4/fields"
+TORCH_NPY_FIELDS=$4/fields "$3" '[numpy]'
+rm -rf "$4"

@@ -129,7 +129,7 @@ class GrowingArray {
   void require_free_end() {
     const std::uint64_t size = file_.size();
     const std::uint64_t end = header_.end();
-    if (end > size) throw data_cut_short(header_, size);
+    if (end > size) throw data_cut_short(header_.data_offset, end - header_.data_offset, size);
     has_leftovers_ = end < size;
     char next[kMagicSize];
     if (size - end < kMagicSize) return;

@@ -45,7 +45,7 @@ class ArrayRows {
       const std::uint64_t end = plan_.end - plan_.offset;
       mapping_.emplace(Mapping::of(file, plan_.offset, static_cast<std::size_t>(end)));
     });
-    if (plan_.sizes[0] != 0) row_items_ = plan_.count / static_cast<std::size_t>(plan_.sizes[0]);
+    if (plan_.sizes[0] != 0) row_elements_ = plan_.count / static_cast<std::size_t>(plan_.sizes[0]);
   }
 
   std::size_t size() const noexcept { return static_cast<std::size_t>(plan_.sizes[0]); }
@@ -61,9 +61,9 @@ class ArrayRows {
     std::vector<std::int64_t> sizes = plan_.sizes;
     sizes[0] = static_cast<std::int64_t>(indices.size());
     std::vector<std::int64_t> strides =
-        dense_strides({sizes.begin() + 1, sizes.end()}, fortran_order_);
-    strides.insert(strides.begin(), static_cast<std::int64_t>(row_items_));
-    const std::size_t count = indices.size() * row_items_;
+        dense_strides({sizes.begin() + 1, sizes.end()}, fortran_order_, plan_.inner_axes);
+    strides.insert(strides.begin(), static_cast<std::int64_t>(row_elements_));
+    const std::size_t count = indices.size() * row_elements_;
     const std::size_t bytes = count * c10::elementSize(plan_.type);
     at::Tensor out = empty_from(*pool_, bytes, plan_.type, sizes, strides, pins_memory(options_));
     if (count == 0) return out;
@@ -88,9 +88,10 @@ class ArrayRows {
 
   void copy_rows(c10::ArrayRef<std::size_t> indices, char* out) const {
     const auto* const from = static_cast<const char*>(mapping_->data());
-    const std::size_t item = plan_.item_size();
-    if (!fortran_order_ || row_items_ == 1) {
-      const std::size_t row = row_items_ * item;
+    const std::size_t item = plan_.item_size() * plan_.inner;
+    const std::size_t row_items = row_elements_ / plan_.inner;
+    if (!fortran_order_ || row_items == 1) {
+      const std::size_t row = row_items * item;
       for (std::size_t i = 0; i < indices.size(); ++i) {
         std::memcpy(out + i * row, from + indices[i] * row, row);
       }
@@ -101,7 +102,7 @@ class ArrayRows {
         plan_.in_one_run() ? size() * item : static_cast<std::size_t>(plan_.run_stride);
     for (std::size_t i = 0; i < indices.size(); ++i) {
       const char* at = from + indices[i] * item;
-      for (std::size_t k = 0; k < row_items_; ++k, at += column, out += item) {
+      for (std::size_t k = 0; k < row_items; ++k, at += column, out += item) {
         std::memcpy(out, at, item);
       }
     }
@@ -112,7 +113,7 @@ class ArrayRows {
   std::shared_ptr<BufferPool> pool_;
   LoadPlan plan_;
   bool fortran_order_ = false;
-  std::size_t row_items_ = 0;
+  std::size_t row_elements_ = 0;
   std::optional<Mapping> mapping_;
 };
 

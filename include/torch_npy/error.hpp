@@ -58,7 +58,8 @@ class Error : public std::runtime_error {
     return Error(code_, where_->reason, offset_, path);
   }
 
-  /// The same error, about `part` of what the path names: a member of an archive, a field.
+  /// The same error, about `part` of what the path names, a member of an archive or a field:
+  /// `what()` reads `<path>: <part>: <reason>`.
   Error within(const std::string& part) const {
     return Error(code_, part + ": " + where_->reason, offset_, where_->path);
   }

@@ -196,7 +196,10 @@ class HeaderParser : private LiteralReader {
     auto dtype = parse_type_string(text);
     if (!dtype) {
       at_ = begin;
-      fail("unknown dtype " + shown(text) + ": a type string of NumPy's has the form '<f4'",
+      fail("unknown dtype " + shown(text) +
+               (text == "<f1" ? ": ml_dtypes writes float8_e5m2 so, which NumPy itself does not "
+                                "load; save array.view('V1') instead"
+                              : ": a type string of NumPy's has the form '<f4'"),
            ErrorCode::UnsupportedDtype);
     }
     return std::move(*dtype);
@@ -218,10 +221,11 @@ class HeaderParser : private LiteralReader {
       }
       field.offset = dtype.item_size;
       dtype.item_size += field.dtype.item_size == 0 ? 0 : *bytes;
-      // A nameless void is padding.
-      if (!field.name.empty() || field.dtype.kind != 'V' || field.dtype.is_structured()) {
-        dtype.fields.push_back(std::move(field));
-      }
+      // What NumPy takes for padding: a nameless void, and a nameless sub-array of structures.
+      const bool is_padding = field.name.empty() && field.title.empty() &&
+                              field.dtype.kind == 'V' &&
+                              (!field.dtype.is_structured() || !field.shape.empty());
+      if (!is_padding) dtype.fields.push_back(std::move(field));
       if (accept(',')) continue;
       expect(']');
       break;
@@ -275,12 +279,10 @@ inline Error header_cut_short(const HeaderExtent& extent, std::uint64_t size) {
                size);
 }
 
-inline Error data_cut_short(const Header& header, std::uint64_t size) {
+inline Error data_cut_short(std::uint64_t offset, std::uint64_t promised, std::uint64_t size) {
   return Error(ErrorCode::Truncated,
-               "data cut short: the header promises " +
-                   counted(header.end() - header.data_offset, "byte") + " from byte " +
-                   std::to_string(header.data_offset) + " on, there are " +
-                   std::to_string(size - header.data_offset),
+               "data cut short: the header promises " + counted(promised, "byte") + " from byte " +
+                   std::to_string(offset) + " on, there are " + std::to_string(size - offset),
                size);
 }
 

@@ -217,9 +217,8 @@ at::Tensor read_tensor(const Source& source, const LoadPlan& plan, const LoadOpt
 /// Whether a tensor can lie over the bytes of the array as they are; `begin` is where its header
 /// stands in the file or the memory.
 inline bool can_be_viewed(const LoadPlan& plan, std::uint64_t begin) {
-  const std::uint64_t alignment = plan.item_size() / (plan.dtype.kind == 'c' ? 2 : 1);
   return !plan.converts() && plan.in_one_run() && !plan.dtype.is_swapped() && plan.bytes != 0 &&
-         (begin + plan.offset) % alignment == 0;
+         (begin + plan.offset) % plan.alignment() == 0;
 }
 
 inline bool can_map(const LoadPlan& plan, const LoadOptions& options, std::uint64_t begin = 0) {

@@ -62,27 +62,21 @@ inline at::Tensor tensor_over(at::DataPtr memory, std::size_t bytes, c10::Scalar
   return at::empty({0}, type).set_(std::move(storage), 0, sizes, strides);
 }
 
-/// A tensor over a mapped file.
-inline at::Tensor tensor_over(Mapping mapping, std::size_t bytes, c10::ScalarType type,
-                              at::IntArrayRef sizes, at::IntArrayRef strides) {
-  auto owner = std::make_unique<Mapping>(std::move(mapping));
-  void* const data = owner->data();
+/// A tensor over the memory at `data`, which lives as long as `owner` does.
+template <class Owner>
+at::Tensor tensor_over(Owner owner, void* data, std::size_t bytes, c10::ScalarType type,
+                       at::IntArrayRef sizes, at::IntArrayRef strides) {
   at::DataPtr memory(
-      data, owner.release(), [](void* context) { delete static_cast<Mapping*>(context); },
-      at::kCPU);
+      data, std::make_unique<Owner>(std::move(owner)).release(),
+      [](void* context) { delete static_cast<Owner*>(context); }, at::kCPU);
   return tensor_over(std::move(memory), bytes, type, sizes, strides);
 }
 
-/// A tensor over memory of another, from byte `offset` of that on, which it keeps alive.
-inline at::Tensor tensor_over(at::Tensor other, std::size_t offset, std::size_t bytes,
-                              c10::ScalarType type, at::IntArrayRef sizes,
-                              at::IntArrayRef strides) {
-  auto owner = std::make_unique<at::Tensor>(std::move(other));
-  void* const data = static_cast<char*>(owner->data_ptr()) + offset;
-  at::DataPtr memory(
-      data, owner.release(), [](void* context) { delete static_cast<at::Tensor*>(context); },
-      at::kCPU);
-  return tensor_over(std::move(memory), bytes, type, sizes, strides);
+/// A tensor over a mapped file.
+inline at::Tensor tensor_over(Mapping mapping, std::size_t bytes, c10::ScalarType type,
+                              at::IntArrayRef sizes, at::IntArrayRef strides) {
+  void* const data = mapping.data();
+  return tensor_over(std::move(mapping), data, bytes, type, sizes, strides);
 }
 
 /// A tensor over part of another's memory, which it keeps alive and whose dtype it has. As a view

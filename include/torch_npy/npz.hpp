@@ -20,6 +20,7 @@
 
 #include <torch_npy/deflate.hpp>
 #include <torch_npy/error.hpp>
+#include <torch_npy/fields.hpp>
 #include <torch_npy/file.hpp>
 #include <torch_npy/header.hpp>
 #include <torch_npy/load.hpp>
@@ -103,8 +104,8 @@ inline at::Tensor load_deflated(const ZipArchive& archive, const ZipMember& memb
   // Some rows are copied: they are not to keep the memory of all.
   const auto address = static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(data));
   if (can_be_viewed(plan, address) && !options.rows() && !pins_memory(options)) {
-    return tensor_over(std::move(bytes), static_cast<std::size_t>(plan.offset), plan.bytes,
-                       plan.type, plan.sizes, plan.strides);
+    return tensor_over(std::move(bytes), data + plan.offset, plan.bytes, plan.type, plan.sizes,
+                       plan.strides);
   }
   return read_tensor(BytesSource{data}, plan, options);
 }
@@ -243,6 +244,17 @@ class NpzFile {
   [[nodiscard]] at::Tensor load(const std::string& name, const LoadOptions& options = {}) const {
     detail::require_device(options.device());
     return detail::on_device(load_on_host(at(name), options), options);
+  }
+
+  /// Loads a structured array: a tensor for each field, as load_fields() has it for a file.
+  [[nodiscard]] torch::OrderedDict<std::string, at::Tensor> load_fields(
+      const std::string& name, const LoadOptions& options = {}) const {
+    detail::require_device(options.device());
+    const auto fields = [&](Header&& header, std::uint64_t size, const auto& load) {
+      return detail::fields_of(std::move(header), options, size, load);
+    };
+    const detail::ZipMember& member = at(name);
+    return about(member, [&] { return detail::with_member(archive_, member, options, fields); });
   }
 
  private:

@@ -49,6 +49,11 @@ struct LoadOptions {
   /// affected; another size of item is an Error (Mismatch).
   TORCH_ARG(std::optional<c10::ScalarType>, void_as) = std::nullopt;
 
+  /// Read strings as numbers, along one further axis, the last: S5 as uint8 and U5 as int32 code
+  /// points, both with an axis of 5 and zeros where a string is shorter. Without it they are an
+  /// Error (UnsupportedDtype).
+  TORCH_ARG(bool, strings) = false;
+
   /// Threads that read; 0: as many as the processors allow and the work is worth.
   TORCH_ARG(std::size_t, threads) = 0;
 
@@ -77,8 +82,12 @@ namespace detail {
 
 /// What a load has to do, settled before any memory is taken. `rows` of a Fortran-ordered array lie
 /// in as many runs as the array has columns; everything else is one run.
+///
+/// An item of the array may be several elements of the tensor (the characters of a string, the
+/// bytes of a record). They lie together, and have axes of their own, the last ones, in C order
+/// also where the array is in Fortran order. All counts here are of elements.
 struct LoadPlan {
-  DType dtype;                        ///< in the file
+  DType dtype;                        ///< of an element in the file
   c10::ScalarType stored{};           ///< the same for LibTorch; `type` where it has none
   c10::ScalarType type{};             ///< of the tensor
   std::vector<std::int64_t> sizes;    ///< of the tensor
@@ -86,11 +95,15 @@ struct LoadPlan {
   std::uint64_t offset = 0;           ///< of the first run, in bytes
   std::uint64_t end = 0;              ///< of the whole array in the file, in bytes
   std::uint64_t run_stride = 0;       ///< from one run to the next, in bytes
-  std::size_t run = 0;                ///< items of one run
-  std::size_t count = 0;              ///< items of all runs
+  std::size_t run = 0;                ///< elements of one run
+  std::size_t count = 0;              ///< elements of all runs
   std::size_t bytes = 0;              ///< of the tensor
+  std::size_t inner = 1;              ///< elements of one item of the array
+  std::size_t inner_axes = 0;         ///< axes that these have in the tensor
 
   std::size_t item_size() const { return static_cast<std::size_t>(dtype.item_size); }
+  /// What the address of an element in native byte order has to be a multiple of.
+  std::size_t alignment() const { return item_size() / (dtype.kind == 'c' ? 2 : 1); }
   bool converts() const { return stored != type || !is_native(); }
   bool in_one_run() const { return run == count; }
   /// Whether this LibTorch has a dtype for the items at all.
@@ -119,7 +132,7 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
   };
   if (dtype.is_structured()) {
     throw unsupported("a structured dtype of " + counted(dtype.fields.size(), "field") +
-                      " is no tensor: save its fields as arrays of their own");
+                      " is not one tensor: load_fields() gives one for each field");
   }
   switch (dtype.kind) {
     case 'O':
@@ -129,7 +142,8 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
     case 'S':
     case 'U':
       throw unsupported("strings (" + descr_literal(dtype) +
-                        ") are no tensor: save them as numbers");
+                        ") are no numbers; strings(true) reads them as such, their " +
+                        (dtype.kind == 'S' ? "bytes as uint8" : "code points as int32"));
     case 'V':
       if (!options.void_as()) {
         throw unsupported("items of raw bytes (" + descr_literal(dtype) +
@@ -162,39 +176,71 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
   return type;
 }
 
-/// Strides in elements. Axes of length 0 count as 1, as NumPy and LibTorch have it.
+/// Strides in elements; the last `inner_axes` axes are in C order in any case. Axes of length 0
+/// count as 1, as NumPy and LibTorch have it.
 inline std::vector<std::int64_t> dense_strides(const std::vector<std::int64_t>& sizes,
-                                               bool fortran_order) {
+                                               bool fortran_order, std::size_t inner_axes = 0) {
   std::vector<std::int64_t> strides(sizes.size());
   std::int64_t stride = 1;
   for (std::size_t i = 0; i < sizes.size(); ++i) {
-    const std::size_t axis = fortran_order ? i : sizes.size() - 1 - i;
+    const std::size_t axis =
+        fortran_order && i >= inner_axes ? i - inner_axes : sizes.size() - 1 - i;
     strides[axis] = stride;
     stride *= std::max<std::int64_t>(sizes[axis], 1);
   }
   return strides;
 }
 
+/// Makes characters of a string dtype: the axis they need joins `inner`.
+inline void split_string(DType& dtype, std::vector<std::int64_t>& inner) {
+  const char byte_order = dtype.byte_order;
+  const std::int64_t bytes = dtype.item_size;
+  dtype = *parse_type_string(dtype.kind == 'S' ? "|u1" : "=i4");
+  if (byte_order != '|') dtype.byte_order = byte_order;
+  inner.push_back(bytes / dtype.item_size);
+}
+
 /// Holds the header against the options and against `available`, the bytes there are from its
-/// start.
-inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint64_t available) {
+/// start. An item of the array is elements of header.dtype, with axes `inner`; one, without any.
+inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint64_t available,
+                          std::vector<std::int64_t> inner = {}) {
+  // More than NumPy has, and than some of LibTorch's functions take.
+  constexpr std::size_t kMostAxes = 64;
+
   LoadPlan plan;
   require_plain(options.dtype(), "dtype()");
   require_plain(options.void_as(), "void_as()");
+  if (options.strings() && (header.dtype.kind == 'S' || header.dtype.kind == 'U')) {
+    split_string(header.dtype, inner);
+  }
   const auto stored = stored_type(header.dtype, options);
   plan.type = options.dtype() ? *options.dtype() : *stored;
   plan.stored = stored.value_or(plan.type);
 
-  plan.offset = header.data_offset;
-  plan.end = header.end();
-  if (plan.end > available) throw data_cut_short(header, available);
-
+  const bool has_rows = !header.shape.empty();
+  const std::int64_t length = has_rows ? header.shape[0] : 1;
   plan.sizes = std::move(header.shape);
-  const std::int64_t length = plan.sizes.empty() ? 1 : plan.sizes[0];
+  if (!inner.empty()) {
+    plan.sizes.insert(plan.sizes.end(), inner.begin(), inner.end());
+    plan.inner_axes = inner.size();
+    plan.inner = static_cast<std::size_t>(checked_bytes(inner, 1).value_or(0));
+  }
+  const auto whole = checked_bytes(plan.sizes, header.dtype.item_size);
+  if (!whole || plan.sizes.size() > kMostAxes) {
+    throw Error(ErrorCode::TooLarge, whole ? "a tensor of " + std::to_string(plan.sizes.size()) +
+                                                 " axes: there can be " + std::to_string(kMostAxes)
+                                           : "the bytes of shape " + python_tuple(plan.sizes) +
+                                                 " do not fit in 63 bits");
+  }
+  const auto promised = static_cast<std::uint64_t>(*whole);
+  plan.offset = header.data_offset;
+  plan.end = plan.offset + promised;
+  if (plan.end > available) throw data_cut_short(plan.offset, promised, available);
+
   const auto [begin, end] =
       options.rows().value_or(std::pair<std::int64_t, std::int64_t>(0, length));
   if (options.rows()) {
-    if (plan.sizes.empty()) {
+    if (!has_rows) {
       throw Error(ErrorCode::InvalidArgument, "rows() of a 0-d array: it has no axis 0");
     }
     if (begin < 0 || begin > end || end > length) {
@@ -204,7 +250,7 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
     }
     plan.sizes[0] = end - begin;
   }
-  plan.strides = dense_strides(plan.sizes, header.fortran_order);
+  plan.strides = dense_strides(plan.sizes, header.fortran_order, plan.inner_axes);
 
   const auto bytes =
       checked_bytes(plan.sizes, static_cast<std::int64_t>(c10::elementSize(plan.type)));
@@ -218,12 +264,12 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
   plan.count = plan.bytes / c10::elementSize(plan.type);
   plan.run = plan.count;
   if (plan.count != 0 && end - begin != length) {
-    const std::uint64_t row =
-        header.fortran_order ? 1 : plan.count / static_cast<std::size_t>(end - begin);
-    const auto item_size = static_cast<std::uint64_t>(header.dtype.item_size);
-    plan.offset += static_cast<std::uint64_t>(begin) * row * item_size;
-    if (header.fortran_order) plan.run = static_cast<std::size_t>(end - begin);
-    plan.run_stride = static_cast<std::uint64_t>(length) * item_size;
+    const auto rows = static_cast<std::size_t>(end - begin);
+    const std::size_t row = header.fortran_order ? plan.inner : plan.count / rows;
+    const auto row_bytes = row * static_cast<std::uint64_t>(header.dtype.item_size);
+    plan.offset += static_cast<std::uint64_t>(begin) * row_bytes;
+    if (header.fortran_order) plan.run = rows * row;
+    plan.run_stride = static_cast<std::uint64_t>(length) * row_bytes;
   }
   plan.dtype = std::move(header.dtype);
   return plan;
