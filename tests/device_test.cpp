@@ -1,5 +1,6 @@
 // Loading onto a device: on the fake accelerator, and on CUDA where there is one.
 
+#include <torch_npy/fields.hpp>
 #include <torch_npy/load.hpp>
 #include <torch_npy/save.hpp>
 
@@ -51,6 +52,16 @@ void check_device(c10::Device device) {
   load_into(out, path);
   CHECK(out.device() == device);
   CHECK(at::equal(out.to(at::kCPU), want));
+
+  const auto structured = write_bytes(folder / "fields.npy",
+                                      npy(header_text("[('a', '|u1'), ('b', '>i2', (2,))]", "(2,)"),
+                                          std::string("\1\0\2\0\3\4\0\5\0\6", 10)));
+  for (const bool pinned : {false, true}) {
+    const auto fields = load_fields(structured, LoadOptions(on_device).pinned_memory(pinned));
+    for (const auto& field : fields) CHECK(field.value().device() == device);
+    CHECK(at::equal(fields["a"].to(at::kCPU).to(at::kLong), at::arange(1, 5, 3)));
+    CHECK(at::equal(fields["b"].to(at::kCPU).to(at::kLong).sum(1), at::arange(5, 12, 6)));
+  }
 
   // There already: no copy.
   const at::Tensor there = load(path, on_device);
