@@ -20,6 +20,7 @@
 namespace {
 
 using Row = std::vector<std::string>;
+using Arrays = torch::OrderedDict<std::string, at::Tensor>;
 
 /// One array of a file.
 struct Entry {
@@ -27,6 +28,7 @@ struct Entry {
   std::string storage;
   std::function<torch_npy::Header()> header;
   std::function<at::Tensor(const torch_npy::LoadOptions&)> load;
+  std::function<Arrays(const torch_npy::LoadOptions&)> load_fields;  ///< of a structured one
 };
 
 std::vector<Entry> entries_of(const std::filesystem::path& path) {
@@ -35,14 +37,16 @@ std::vector<Entry> entries_of(const std::filesystem::path& path) {
   std::ifstream(path, std::ios::binary).read(start, sizeof start);
   if (std::string_view(start, sizeof start) != "PK") {
     return {{path.filename().string(), "file", [=] { return torch_npy::read_header(path); },
-             [=](const LoadOptions& options) { return torch_npy::load(path, options); }}};
+             [=](const LoadOptions& options) { return torch_npy::load(path, options); },
+             [=](const LoadOptions& options) { return torch_npy::load_fields(path, options); }}};
   }
   const auto file = std::make_shared<torch_npy::NpzFile>(path);
   std::vector<Entry> entries;
   for (const std::string& name : file->names()) {
-    entries.push_back({name, file->is_deflated(name) ? "deflated" : "stored",
-                       [=] { return file->header(name); },
-                       [=](const LoadOptions& options) { return file->load(name, options); }});
+    entries.push_back(
+        {name, file->is_deflated(name) ? "deflated" : "stored", [=] { return file->header(name); },
+         [=](const LoadOptions& options) { return file->load(name, options); },
+         [=](const LoadOptions& options) { return file->load_fields(name, options); }});
   }
   return entries;
 }
@@ -106,8 +110,25 @@ torch_npy::LoadOptions options_for(const torch_npy::DType& dtype) {
 
 void add_statistics(Row& row, const at::Tensor& array) {
   const Statistics stats(array);
-  row.insert(row.end(), {number(stats.minimum), number(stats.mean), number(stats.maximum),
+  const bool has_numbers = stats.minimum <= stats.maximum;
+  const auto shown = [&](double value) { return has_numbers ? number(value) : ""; };
+  row.resize(6);
+  row.insert(row.end(), {shown(stats.minimum), shown(stats.mean), shown(stats.maximum),
                          std::to_string(stats.nans), stats.histogram});
+}
+
+/// The rows of the fields of a structured dtype; `arrays` are what was loaded of them.
+void add_fields(const torch_npy::DType& dtype, const std::string& around, const Arrays& arrays,
+                std::vector<Row>& rows) {
+  for (const auto& field : dtype.fields) {
+    const std::string name = around + field.name;
+    rows.push_back({"  " + printable(name),
+                    field.dtype.is_structured() ? "records" : field.dtype.descr(),
+                    field.shape.empty() ? "" : shape_of(field.shape)});
+    const at::Tensor* const array = arrays.find(name);
+    if (array != nullptr && is_number(field.dtype)) add_statistics(rows.back(), *array);
+    add_fields(field.dtype, name + '.', arrays, rows);
+  }
 }
 
 /// The rows of an array: one, and one for each field of a structured dtype.
@@ -120,11 +141,16 @@ void add_rows(const Entry& entry, bool with_statistics, std::vector<Row>& rows) 
   if (with_statistics && is_number(dtype)) {
     add_statistics(rows.back(), entry.load(options_for(dtype)));
   }
-  for (const auto& field : dtype.fields) {
-    rows.push_back({"  ." + printable(field.name),
-                    field.dtype.is_structured() ? "records" : field.dtype.descr(),
-                    field.shape.empty() ? "" : shape_of(field.shape)});
+  if (!dtype.is_structured()) return;
+  Arrays arrays;
+  try {
+    if (with_statistics) {
+      arrays = entry.load_fields(torch_npy::LoadOptions().mmap(true).strings(true));
+    }
+  } catch (const torch_npy::Error& error) {
+    if (error.code() != torch_npy::ErrorCode::UnsupportedDtype) throw;  // else there are no numbers
   }
+  add_fields(dtype, "", arrays, rows);
 }
 
 /// Returns whether all could be read.

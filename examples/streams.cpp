@@ -20,5 +20,6 @@ int main() {
   torch::Tensor batch = torch::empty({4, 2, 3});
   torch_npy::load_into(batch[1], "rows.npy");  // into part of a tensor, without another one
 
-  std::cout << first.sizes() << ' ' << second.sizes() << ' ' << batch[1].sum().item<float>() << '\n';
+  std::cout << first.sizes() << ' ' << second.sizes() << ' ' << batch[1].sum().item<float>()
+            << '\n';
 }

@@ -283,6 +283,40 @@ TEST_CASE("arrays of an archive load with every option", "[npz]") {
   }
 }
 
+TEST_CASE("structured arrays of an archive give their fields", "[npz]") {
+  const Folder folder;
+  std::string records;
+  for (int i = 0; i < 5000; ++i) {
+    records +=
+        little(static_cast<std::uint64_t>(i), 4) + little(static_cast<std::uint64_t>(3 * i), 2);
+  }
+  std::string text = header_text("[('a', '<i4'), ('b', '<i2')]", "(5000,)");
+  text.insert(text.size() - 1, 118 - text.size(),
+              ' ');  // the records are aligned, in file and memory
+  const std::string file = npy(text, records);
+  for (const bool packed : {false, true}) {
+    if (packed && !has_deflate()) continue;
+    ZipPart part = packed ? ZipPart::packed("tt.npy", file) : ZipPart::stored("tt.npy", file);
+    const NpzFile archive(write_bytes(folder / "a.npz", zip({part})));
+    for (const bool mapped : {false, true}) {
+      const auto fields = archive.load_fields("tt", LoadOptions().mmap(mapped));
+      CHECK(fields.keys() == std::vector<std::string>{"a", "b"});
+      CHECK(at::equal(fields["a"], at::arange(5000).to(at::kInt)));
+      CHECK(at::equal(fields["b"], at::arange(0, 15000, 3).to(at::kShort)));
+      CHECK(fields["b"].strides() == at::IntArrayRef({3}));
+      CHECK(is_mapped(fields["b"], "a.npz") == (mapped && !packed));
+    }
+    const auto rows = archive.load_fields("tt", LoadOptions().rows(7, 9));
+    CHECK(at::equal(rows["a"], at::arange(7, 9).to(at::kInt)));
+    CHECK_THAT(
+        error_of([&] { (void)archive.load("tt"); }).what(),
+        says("member \"tt.npy\": a structured dtype of 2 fields is not one tensor: load_fields()"));
+    part.both([](ZipHeader& header) { ++header.crc; });
+    const NpzFile bad(write_bytes(folder / "bad.npz", zip({part})));
+    CHECK_THAT(error_of([&] { (void)bad.load_fields("tt"); }).what(), says("CRC-32"));
+  }
+}
+
 TEST_CASE("what is not there, or is no array, is an Error that says so", "[npz][bad]") {
   const Folder folder;
   const std::string array = floats(2, 3);
