@@ -405,12 +405,16 @@ TEST_CASE("void_as() gives raw bytes their dtype", "[dtype]") {
   // Other dtypes are what they are.
   write_floats(folder / "f.npy", 2, 2);
   CHECK(load(folder / "f.npy", options).scalar_type() == at::kFloat);
-#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 1)
-  const at::Tensor eight = at::arange(4, at::kFloat).to(at::kFloat8_e4m3fn);
-  save(folder / "8.npy", eight);
-  const at::Tensor again = load(folder / "8.npy", LoadOptions().void_as(at::kFloat8_e4m3fn));
-  CHECK(again.scalar_type() == at::kFloat8_e4m3fn);
-  CHECK(bytes_of(again) == bytes_of(eight));
+#if TORCH_NPY_TORCH_AT_LEAST(2, 2)
+  for (const auto type : {at::kFloat8_e5m2, at::kFloat8_e4m3fn, at::ScalarType::Float8_e5m2fnuz,
+                          at::ScalarType::Float8_e4m3fnuz}) {
+    const at::Tensor eight = at::arange(4, at::kFloat).to(type);
+    save(folder / "8.npy", eight);
+    CHECK_THAT(read_bytes(folder / "8.npy"), says("'descr': '<V1'"));
+    const at::Tensor again = load(folder / "8.npy", LoadOptions().void_as(type));
+    CHECK(again.scalar_type() == type);
+    CHECK(bytes_of(again) == bytes_of(eight));
+  }
 #endif
 }
 
