@@ -13,7 +13,7 @@
 #include <new>
 #include <string>
 
-#include <torch_npy/zip.hpp>
+#include <torch_npy/codec.hpp>
 
 namespace torch_npy::detail {
 

@@ -245,8 +245,8 @@ torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const Loa
 /// The records are read (or mapped) once, as they are. A field in native byte order whose elements
 /// are aligned, and whose size divides all its strides, is a strided view on them; of any other
 /// there is a copy in the order of the array. A view keeps all records alive;
-/// clone(MemoryFormat::Contiguous) has one field alone. Peak memory is that of the records and the copies. Moving to a device
-/// copies field by field, and waits.
+/// clone(MemoryFormat::Contiguous) has one field alone. Peak memory is that of the records and the
+/// copies. Moving to a device copies field by field, and waits.
 ///
 /// Safe from any thread. Throws Error, as load(); its message names the field. Mismatch for an
 /// array without fields; UnsupportedDtype where there is any field that cannot be loaded, or two

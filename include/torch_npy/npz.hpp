@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include <torch_npy/codec.hpp>
 #include <torch_npy/deflate.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/fields.hpp>
@@ -29,6 +30,7 @@
 #include <torch_npy/plan.hpp>
 #include <torch_npy/save.hpp>
 #include <torch_npy/zip.hpp>
+#include <torch_npy/zip_writer.hpp>
 
 namespace torch_npy {
 namespace detail {

@@ -2,8 +2,6 @@
 #define TORCH_NPY_ZIP_HPP_
 
 #include <algorithm>
-#include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -14,8 +12,10 @@
 #include <utility>
 #include <vector>
 
+#include <torch_npy/codec.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/file.hpp>
+#include <torch_npy/header.hpp>
 #include <torch_npy/literal.hpp>
 
 // The zip container of .npz files, as PKWARE's APPNOTE.TXT 6.3 describes it, read and written as
@@ -26,17 +26,11 @@
 
 namespace torch_npy::detail {
 
-// ---- Bytes
-
 /// An unsigned number of `size` bytes, little endian.
 inline std::uint64_t little_endian(const unsigned char* bytes, std::size_t size) {
   std::uint64_t value = 0;
   for (std::size_t i = size; i-- > 0;) value = value << 8 | bytes[i];
   return value;
-}
-
-inline void put_little_endian(std::string& out, std::uint64_t value, std::size_t size) {
-  for (; size-- > 0; value >>= 8) out += static_cast<char>(value & 0xff);
 }
 
 /// Takes fields one after another off the front of some bytes.
@@ -84,79 +78,6 @@ constexpr std::uint16_t kDescriptorFlag = 1 << 3;  // CRC and sizes come behind 
 constexpr std::uint16_t kUtf8Flag = 1 << 11;
 
 constexpr int kNewestVersion = 63;  // 6.3
-
-// ---- Codec
-
-/// CRC-32 by tables, 16 bytes at a time. LibTorch exports none, and stored archives are to work
-/// with LibTorch alone. On one processor 4 GB/s (with 8 tables 2.4); libdeflate does 14.
-struct CrcTables {
-  static constexpr std::size_t kCount = 16;
-  std::array<std::array<std::uint32_t, 256>, kCount> of{};
-
-  constexpr CrcTables() {
-    for (std::uint32_t byte = 0; byte < 256; ++byte) {
-      std::uint32_t crc = byte;
-      for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ ((crc & 1) != 0 ? 0xedb88320 : 0);
-      of[0][byte] = crc;
-    }
-    for (std::size_t table = 1; table < kCount; ++table) {
-      for (std::size_t byte = 0; byte < 256; ++byte) {
-        const std::uint32_t crc = of[table - 1][byte];
-        of[table][byte] = crc >> 8 ^ of[0][crc & 0xff];
-      }
-    }
-  }
-};
-
-inline constexpr CrcTables kCrcTables;
-
-/// One step: the bytes at `at`, of which the first four carry what came before.
-template <std::size_t... I>
-std::uint32_t crc32_step(std::uint32_t crc, const unsigned char* at, std::index_sequence<I...>) {
-  return (kCrcTables.of[sizeof...(I) - 1 - I][at[I] ^ (I < 4 ? crc >> 8 * (I % 4) & 0xff : 0)] ^
-          ...);
-}
-
-inline std::uint32_t crc32_by_tables(std::uint32_t crc, const void* data, std::size_t size) {
-  constexpr std::size_t kStep = CrcTables::kCount;
-  const auto* at = static_cast<const unsigned char*>(data);
-  crc = ~crc;
-  for (; size >= kStep; at += kStep, size -= kStep) {
-    crc = crc32_step(crc, at, std::make_index_sequence<kStep>());
-  }
-  for (; size != 0; ++at, --size) crc = crc >> 8 ^ kCrcTables.of[0][(crc ^ *at) & 0xff];
-  return ~crc;
-}
-
-/// What a deflate stream gave.
-enum class Inflated { Whole, TooMuch, Damaged };
-
-/// The algorithms of zip. Without libdeflate there is a CRC, for stored members, and nothing else.
-struct ZipCodec {
-  /// Goes on from `crc`, which is 0 at first.
-  std::uint32_t (*crc32)(std::uint32_t crc, const void* data, std::size_t size);
-  /// Fills `out` from a deflate stream; in_size and out_size become what was used of them. TooMuch:
-  /// the stream has more than `out` takes.
-  Inflated (*inflate)(const void* in, std::size_t& in_size, void* out, std::size_t& out_size);
-  /// A deflate stream of `size` bytes at `data`; empty where it would not be smaller.
-  std::string (*deflate)(const void* data, std::size_t size);
-};
-
-/// deflate.hpp puts libdeflate's here. Whoever includes it does so for the whole program: source
-/// files compiled with and without it may meet in one.
-inline std::atomic<const ZipCodec*>& zip_codec() {
-  static constexpr ZipCodec without_libdeflate{&crc32_by_tables, nullptr, nullptr};
-  static std::atomic<const ZipCodec*> codec{&without_libdeflate};
-  return codec;
-}
-
-[[noreturn]] inline void throw_no_deflate() {
-  throw Error(ErrorCode::InvalidArgument,
-              "this program is built without libdeflate: link torch_npy::npz, or define "
-              "TORCH_NPY_WITH_LIBDEFLATE and link libdeflate");
-}
-
-// ---- Reading
 
 /// One member, as the directory has it.
 struct ZipMember {
@@ -322,14 +243,12 @@ class ZipArchive {
     return FilePart(file_, begin, member.packed);
   }
 
-  /// Unpacks a deflated member into `out`, which takes member.size bytes. Throws Error (BadZip)
-  /// that names the member, also for a wrong CRC.
+  /// Unpacks a deflated member into `out`, which takes member.size bytes, and checks their CRC.
+  /// Throws Error (BadZip).
   void inflate(const ZipMember& member, void* out) const {
     const FilePart part = packed(member);
     if (inflate_part(part, member.packed, out, member.size) != Inflated::Whole) {
-      throw bad_zip("the deflate stream is damaged, or does not unpack to the " +
-                        counted(member.size, "byte") + " that are promised",
-                    part.begin());
+      throw bad_deflate_stream(member, part);
     }
     require_crc(member, zip_codec().load()->crc32(0, out, static_cast<std::size_t>(member.size)));
   }
@@ -345,23 +264,26 @@ class ZipArchive {
   std::string start(const ZipMember& member, std::size_t most) const {
     const FilePart part = packed(member);
     const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(most, member.size));
-    std::string out(size, '\0');
     if (member.method == kStored) {
+      std::string out(size, '\0');
       part.read(out.data(), size, 0);
       return out;
     }
-    // libdeflate unpacks whole streams; where there is no room it stops at the match that does not
-    // fit. It does not promise that: bytes that were not touched are no answer.
+    // libdeflate unpacks whole streams. Where the output has no room it stops at the match that
+    // does not fit, and leaves what comes before it; since it does not promise that, bytes that
+    // were not touched look like an array, for loading that fails loudly.
     constexpr std::size_t kLongestMatch = 258;
-    std::string some(size + kLongestMatch, '\0');
-    const std::uint64_t input = std::min<std::uint64_t>(member.packed, 4 * some.size());
-    if (some.size() < member.size &&
-        inflate_part(part, input, some.data(), some.size()) == Inflated::TooMuch &&
-        some.find_first_not_of('\0') < size) {
-      return some.substr(0, size);
+    std::string some(kMagic, kMagicSize);
+    some.resize((std::max)(size, kMagicSize) + kLongestMatch);
+    if (member.size <= some.size()) {
+      some.resize(static_cast<std::size_t>(member.size));
+      inflate(member, some.data());
+    } else {
+      const std::uint64_t input = std::min<std::uint64_t>(member.packed, 4 * some.size());
+      if (inflate_part(part, input, some.data(), some.size()) != Inflated::TooMuch) {
+        throw bad_deflate_stream(member, part);
+      }
     }
-    some.resize(static_cast<std::size_t>(member.size));
-    inflate(member, some.data());
     return some.substr(0, size);
   }
 
@@ -406,9 +328,7 @@ class ZipArchive {
     const bool one_disk = disk == directory_disk && (disk == 0 || disk == UINT16_MAX);
     if (end.u16() > end.left()) throw bad_archive("its comment is cut short", size);
     read_end64(end_offset, directory, count_here, directory_end);
-    if (!one_disk || count_here != directory.count) {
-      throw several_parts(end_offset);
-    }
+    if (!one_disk || count_here != directory.count) throw several_parts(end_offset);
     if (directory.offset > directory_end || directory.size != directory_end - directory.offset) {
       throw bad_archive("its end says that the directory has " + counted(directory.size, "byte") +
                             " from byte " + std::to_string(directory.offset) +
@@ -444,9 +364,9 @@ class ZipArchive {
     file_.read(bytes, kDirectoryEnd64LocatorSize, locator_offset);
     ZipFields locator(bytes, kDirectoryEnd64LocatorSize);
     if (locator.u32() != kDirectoryEnd64Locator) return;
-    const std::uint32_t directory_disk = locator.u32();
+    const std::uint32_t disk_of_end = locator.u32();
     directory_end = locator.u64();
-    if (directory_disk != 0 || locator.u32() > 1) throw several_parts(locator_offset);
+    if (disk_of_end != 0 || locator.u32() > 1) throw several_parts(locator_offset);
     if (directory_end > locator_offset || locator_offset - directory_end < kDirectoryEnd64Size) {
       throw bad_archive(
           "the zip64 end record is said to be at byte " + std::to_string(directory_end),
@@ -476,7 +396,7 @@ class ZipArchive {
 
   static ZipMember read_entry(ZipFields& fields, std::uint64_t offset) {
     if (fields.left() < kDirectoryEntrySize || fields.u32() != kDirectoryEntry) {
-      throw bad_zip(
+      throw bad_archive(
           "no member where the directory has the next one, at byte " + std::to_string(offset),
           offset);
     }
@@ -544,6 +464,12 @@ class ZipArchive {
     if (twice != names.end()) throw bad_archive("two members have the name " + shown(*twice));
   }
 
+  static Error bad_deflate_stream(const ZipMember& member, const FilePart& part) {
+    return bad_zip("the deflate stream is damaged, or does not unpack to the " +
+                       counted(member.size, "byte") + " that are promised",
+                   part.begin());
+  }
+
   static Inflated inflate_part(const FilePart& part, std::uint64_t packed, void* out,
                                std::uint64_t size) {
     const ZipCodec& codec = *zip_codec().load();
@@ -560,155 +486,6 @@ class ZipArchive {
   }
 
   File file_;
-  std::vector<ZipMember> members_;
-};
-
-// ---- Writing
-
-/// Writes an archive, one member after another.
-class ZipWriter {
- public:
-  /// Numbers from `zip64_from` on are written as zip64 has it; tests take a small one.
-  explicit ZipWriter(AtomicFile& file, std::uint64_t zip64_from = UINT32_MAX)
-      : file_(file), zip64_from_(zip64_from) {}
-
-  /// Adds the member that `member` describes, all but its place, whose packed bytes are `parts` one
-  /// after another. Those begin at a multiple of 64 bytes, so that a stored array can be mapped.
-  void add(ZipMember member, std::initializer_list<std::string_view> parts) {
-    constexpr std::uint64_t kAlignment = 64;
-    // What Android's zipalign marks its padding with: the alignment, and zeros.
-    constexpr std::uint16_t kPaddingField = 0xd935;
-    constexpr std::size_t kPaddingFieldSize = 6;
-    member.offset = written_;
-    member.flags = is_ascii(member.name) ? 0 : kUtf8Flag;
-    std::string extra;
-    std::string sizes;
-    if (is_large(member.size) || is_large(member.packed)) {
-      // In a local header both sizes stand in the zip64 field, or none.
-      put_little_endian(extra, kZip64Field, 2);
-      put_little_endian(extra, 16, 2);
-      put_little_endian(extra, member.size, 8);
-      put_little_endian(extra, member.packed, 8);
-      sizes.assign(8, '\xff');
-    } else {
-      put_little_endian(sizes, member.packed, 4);
-      put_little_endian(sizes, member.size, 4);
-    }
-    const std::uint64_t begin = written_ + kLocalHeaderSize + member.name.size() + extra.size();
-    if (begin % kAlignment != 0) {
-      const std::uint64_t gap = kAlignment - (begin + kPaddingFieldSize) % kAlignment;
-      put_little_endian(extra, kPaddingField, 2);
-      put_little_endian(extra, 2 + gap % kAlignment, 2);
-      put_little_endian(extra, kAlignment, 2);
-      extra.append(gap % kAlignment, '\0');
-    }
-    std::string header;
-    put_little_endian(header, kLocalHeader, 4);
-    put_common(header, member);
-    header += sizes;
-    put_little_endian(header, member.name.size(), 2);
-    put_little_endian(header, extra.size(), 2);
-    write(header + member.name + extra);
-    for (const std::string_view part : parts) write(part);
-    members_.push_back(std::move(member));
-  }
-
-  /// Writes the directory.
-  void finish() {
-    const std::uint64_t offset = written_;
-    for (const ZipMember& member : members_) put_entry(member);
-    const std::uint64_t size = written_ - offset;
-    const std::uint64_t count = members_.size();
-    const bool many = count >= UINT16_MAX || is_large(count);
-    if (many || is_large(size) || is_large(offset)) put_end64(offset, size, count);
-    std::string end;
-    put_little_endian(end, kDirectoryEnd, 4);
-    put_little_endian(end, 0, 4);  // disks
-    put_little_endian(end, many ? UINT16_MAX : count, 2);
-    put_little_endian(end, many ? UINT16_MAX : count, 2);
-    put_little_endian(end, is_large(size) ? UINT32_MAX : size, 4);
-    put_little_endian(end, is_large(offset) ? UINT32_MAX : offset, 4);
-    put_little_endian(end, 0, 2);  // comment
-    write(end);
-  }
-
- private:
-  static bool is_ascii(const std::string& text) {
-    return std::all_of(text.begin(), text.end(), [](char c) { return (c & 0x80) == 0; });
-  }
-
-  bool is_large(std::uint64_t number) const { return number >= zip64_from_; }
-
-  void write(std::string_view bytes) {
-    file_.write(bytes.data(), bytes.size());
-    written_ += bytes.size();
-  }
-
-  /// What a local header and an entry of the directory share, up to the sizes. The time is that of
-  /// NumPy's archives, the first that zip knows: equal arrays give equal files.
-  static void put_common(std::string& out, const ZipMember& member) {
-    constexpr std::uint32_t kNoTime = 1 << 21 | 1 << 16;  // 1980-01-01 00:00
-    constexpr std::uint16_t kVersionWithZip64 = 45;
-    put_little_endian(out, kVersionWithZip64, 2);
-    put_little_endian(out, member.flags, 2);
-    put_little_endian(out, member.method, 2);
-    put_little_endian(out, kNoTime, 4);
-    put_little_endian(out, member.crc, 4);
-  }
-
-  void put_entry(const ZipMember& member) {
-    std::string extra;
-    std::string entry;
-    const auto number = [&](std::uint64_t value) {
-      if (is_large(value)) put_little_endian(extra, value, 8);
-      return is_large(value) ? UINT32_MAX : value;
-    };
-    put_little_endian(entry, kDirectoryEntry, 4);
-    constexpr std::uint16_t kMadeOnUnix = 3 << 8 | 45;
-    put_little_endian(entry, kMadeOnUnix, 2);
-    put_common(entry, member);
-    // The zip64 field has the unpacked size first.
-    const std::uint64_t size = number(member.size);
-    put_little_endian(entry, number(member.packed), 4);
-    put_little_endian(entry, size, 4);
-    put_little_endian(entry, member.name.size(), 2);
-    const std::uint64_t offset = number(member.offset);
-    put_little_endian(entry, extra.empty() ? 0 : 4 + extra.size(), 2);
-    put_little_endian(entry, 0, 6);  // comment, disk, internal attributes
-    constexpr std::uint32_t kReadableFile = 0100644u << 16;
-    put_little_endian(entry, kReadableFile, 4);
-    put_little_endian(entry, offset, 4);
-    entry += member.name;
-    if (!extra.empty()) {
-      put_little_endian(entry, kZip64Field, 2);
-      put_little_endian(entry, extra.size(), 2);
-      entry += extra;
-    }
-    write(entry);
-  }
-
-  void put_end64(std::uint64_t offset, std::uint64_t size, std::uint64_t count) {
-    std::string end;
-    put_little_endian(end, kDirectoryEnd64, 4);
-    put_little_endian(end, kDirectoryEnd64Size - 12, 8);
-    put_little_endian(end, 45, 2);  // made by, needed
-    put_little_endian(end, 45, 2);
-    put_little_endian(end, 0, 8);  // disks
-    put_little_endian(end, count, 8);
-    put_little_endian(end, count, 8);
-    put_little_endian(end, size, 8);
-    put_little_endian(end, offset, 8);
-    const std::uint64_t at = written_;
-    put_little_endian(end, kDirectoryEnd64Locator, 4);
-    put_little_endian(end, 0, 4);
-    put_little_endian(end, at, 8);
-    put_little_endian(end, 1, 4);
-    write(end);
-  }
-
-  AtomicFile& file_;
-  std::uint64_t zip64_from_;
-  std::uint64_t written_ = 0;
   std::vector<ZipMember> members_;
 };
 
