@@ -9,8 +9,10 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <fstream>
+#include <exception>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,28 +35,42 @@ struct Entry {
 
 std::vector<Entry> entries_of(const std::filesystem::path& path) {
   using torch_npy::LoadOptions;
-  char start[2] = {};
-  std::ifstream(path, std::ios::binary).read(start, sizeof start);
-  if (std::string_view(start, sizeof start) != "PK") {
+  std::optional<torch_npy::Error> no_array;
+  try {
+    (void)torch_npy::read_header(path);
     return {{path.filename().string(), "file", [=] { return torch_npy::read_header(path); },
              [=](const LoadOptions& options) { return torch_npy::load(path, options); },
              [=](const LoadOptions& options) { return torch_npy::load_fields(path, options); }}};
+  } catch (const torch_npy::Error& error) {
+    if (error.code() != torch_npy::ErrorCode::NotNpy) throw;
+    no_array.emplace(error);
   }
-  const auto file = std::make_shared<torch_npy::NpzFile>(path);
   std::vector<Entry> entries;
-  for (const std::string& name : file->names()) {
-    entries.push_back(
-        {name, file->is_deflated(name) ? "deflated" : "stored", [=] { return file->header(name); },
-         [=](const LoadOptions& options) { return file->load(name, options); },
-         [=](const LoadOptions& options) { return file->load_fields(name, options); }});
+  try {
+    const auto file = std::make_shared<torch_npy::NpzFile>(path);
+    for (const std::string& name : file->names()) {
+      entries.push_back(
+          {name, file->is_deflated(name) ? "deflated" : "stored",
+           [=] { return file->header(name); },
+           [=](const LoadOptions& options) { return file->load(name, options); },
+           [=](const LoadOptions& options) { return file->load_fields(name, options); }});
+    }
+  } catch (const torch_npy::Error& error) {
+    if (error.code() == torch_npy::ErrorCode::NotNpy) throw *no_array;
+    throw;
   }
   return entries;
 }
 
-/// Names come from files that anybody may have written: a terminal is to see no control characters.
+/// Names come from files that anybody may have written: a terminal is to see no control characters,
+/// also none of those that are two bytes in UTF-8.
 std::string printable(std::string text) {
-  for (char& c : text) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    if (byte < 0x20 || byte == 0x7f) text[i] = '?';
+    if (byte == 0xc2 && i + 1 < text.size() && (text[i + 1] & 0xe0) == 0x80) {
+      text.replace(i, 2, "?");
+    }
   }
   return text;
 }
@@ -66,16 +82,16 @@ std::string shape_of(const std::vector<std::int64_t>& sizes) {
   return out + ")";
 }
 
-std::string number(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.6g", value);
-  return text;
-}
-
 /// In columns; those of numbers to the right.
 void print(const std::vector<Row>& rows) {
   const auto width_of = [](const std::string& text) {
-    return std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; });
+    // In UTF-8. Characters of Chinese, Japanese and Korean are twice as wide as others.
+    std::ptrdiff_t width = 0;
+    for (const char c : text) {
+      const auto byte = static_cast<unsigned char>(c);
+      width += (byte & 0xc0) == 0x80 ? 0 : byte >= 0xe3 && byte <= 0xed ? 2 : 1;
+    }
+    return width;
   };
   std::vector<std::ptrdiff_t> widths;
   for (const Row& row : rows) {
@@ -108,13 +124,11 @@ torch_npy::LoadOptions options_for(const torch_npy::DType& dtype) {
              : options;
 }
 
-void add_statistics(Row& row, const at::Tensor& array) {
-  const Statistics stats(array);
-  const bool has_numbers = stats.minimum <= stats.maximum;
-  const auto shown = [&](double value) { return has_numbers ? number(value) : ""; };
+void add_statistics(Row& row, const torch_npy::DType& dtype, const at::Tensor& array) {
+  const Statistics stats(array, dtype.kind == 'M' || dtype.kind == 'm');
   row.resize(6);
-  row.insert(row.end(), {shown(stats.minimum), shown(stats.mean), shown(stats.maximum),
-                         std::to_string(stats.nans), stats.histogram});
+  row.insert(row.end(), {stats.minimum, stats.mean, stats.maximum, std::to_string(stats.nans),
+                         stats.histogram});
 }
 
 /// The rows of the fields of a structured dtype; `arrays` are what was loaded of them.
@@ -126,9 +140,25 @@ void add_fields(const torch_npy::DType& dtype, const std::string& around, const 
                     field.dtype.is_structured() ? "records" : field.dtype.descr(),
                     field.shape.empty() ? "" : shape_of(field.shape)});
     const at::Tensor* const array = arrays.find(name);
-    if (array != nullptr && is_number(field.dtype)) add_statistics(rows.back(), *array);
+    if (array != nullptr && is_number(field.dtype)) {
+      add_statistics(rows.back(), field.dtype, *array);
+    }
     add_fields(field.dtype, name + '.', arrays, rows);
   }
+}
+
+/// The fields of a structured array, as float64 where LibTorch has no dtype for one of them. None
+/// where there is one that no tensor holds.
+Arrays numbers_of(const Entry& entry) {
+  const auto options = torch_npy::LoadOptions().mmap(true).strings(true);
+  for (const auto& how : {options, torch_npy::LoadOptions(options).dtype(at::kDouble)}) {
+    try {
+      return entry.load_fields(how);
+    } catch (const torch_npy::Error& error) {
+      if (error.code() != torch_npy::ErrorCode::UnsupportedDtype) throw;
+    }
+  }
+  return Arrays();
 }
 
 /// The rows of an array: one, and one for each field of a structured dtype.
@@ -139,22 +169,15 @@ void add_rows(const Entry& entry, bool with_statistics, std::vector<Row>& rows) 
                   shape_of(header.shape), header.fortran_order ? "Fortran" : "C",
                   std::to_string(header.nbytes()), entry.storage});
   if (with_statistics && is_number(dtype)) {
-    add_statistics(rows.back(), entry.load(options_for(dtype)));
+    add_statistics(rows.back(), dtype, entry.load(options_for(dtype)));
   }
   if (!dtype.is_structured()) return;
-  Arrays arrays;
-  try {
-    if (with_statistics) {
-      arrays = entry.load_fields(torch_npy::LoadOptions().mmap(true).strings(true));
-    }
-  } catch (const torch_npy::Error& error) {
-    if (error.code() != torch_npy::ErrorCode::UnsupportedDtype) throw;  // else there are no numbers
-  }
-  add_fields(dtype, "", arrays, rows);
+  add_fields(dtype, "", with_statistics ? numbers_of(entry) : Arrays(), rows);
 }
 
 /// Returns whether all could be read.
-bool inspect(const std::filesystem::path& path, bool with_statistics, bool with_pictures) {
+bool inspect(const std::filesystem::path& path, const std::string& heading, bool with_statistics,
+             bool with_pictures) {
   std::vector<Row> rows{{"name", "dtype", "shape", "order", "bytes", "stored"}};
   if (with_statistics)
     rows[0].insert(rows[0].end(), {"minimum", "mean", "maximum", "NaN", "histogram"});
@@ -163,7 +186,8 @@ bool inspect(const std::filesystem::path& path, bool with_statistics, bool with_
   const auto attempt = [&](const auto& work) {
     try {
       work();
-    } catch (const torch_npy::Error& error) {
+    } catch (const std::exception& error) {  // Error, or no memory
+      std::fflush(stdout);                   // in a log, too, one comes after the other
       std::fprintf(stderr, "%s\n", error.what());
       good = false;
     }
@@ -174,13 +198,15 @@ bool inspect(const std::filesystem::path& path, bool with_statistics, bool with_
       if (with_pictures) pictures.push_back(entry);
     }
   });
-  if (rows.size() > 1 || good) print(rows);
+  if (rows.size() > 1 || good) {
+    if (!heading.empty()) std::printf("%s\n", heading.c_str());
+    print(rows);
+  }
   for (const Entry& entry : pictures) {
     attempt([&] {
       const auto header = entry.header();
       if (header.shape.size() < 2 || !is_number(header.dtype)) return;
-      std::printf("\n%s\n", printable(entry.name).c_str());
-      draw(entry.load(options_for(header.dtype)));
+      draw(entry.load(options_for(header.dtype)), printable(entry.name));
     });
   }
   return good;
@@ -192,24 +218,27 @@ int main(int argc, char** argv) {
   bool with_statistics = false;
   bool with_pictures = false;
   std::vector<std::filesystem::path> paths;
+  bool is_clear = argc > 1;
   for (const std::string_view argument : std::vector<std::string_view>(argv + 1, argv + argc)) {
     if (argument == "--stats") {
       with_statistics = true;
     } else if (argument == "--show") {
       with_pictures = true;
+    } else if (argument.substr(0, 1) == "-") {
+      is_clear = false;
     } else {
       paths.emplace_back(argument);
     }
   }
-  if (paths.empty()) {
+  if (!is_clear || paths.empty()) {
     std::fprintf(stderr, "usage: inspect [--stats] [--show] FILE...\n");
     return 2;
   }
   bool good = true;
   for (const auto& path : paths) {
-    if (paths.size() > 1)
-      std::printf("%s%s\n", &path == &paths[0] ? "" : "\n", printable(path.string()).c_str());
-    good = inspect(path, with_statistics, with_pictures) && good;
+    const std::string before = &path == &paths[0] ? "" : "\n";
+    const std::string heading = paths.size() > 1 ? before + printable(path.string()) : "";
+    good = inspect(path, heading, with_statistics, with_pictures) && good;
   }
   return good ? 0 : 1;
 }

@@ -18,6 +18,10 @@ example=${1:-train_digits}
 . "$root/cmake/setup.sh"
 [ -e "$root/examples/$example.cpp" ] || die "There is no example $example in $root/examples"
 
+# What this one prints may be for another program.
+exec 3>&1
+[ "$example" != inspect ] || exec >&2
+
 echo "Step 1 of 4: finding what the example needs"
 setup_build_tools
 setup_libtorch
@@ -38,7 +42,7 @@ grep "Left out: the example $example" <<<"$output" >&2 && exit 1
 echo "Step 3 of 4: building (LibTorch's headers are large, the first time takes about a minute)"
 cmake --build "$build" --target "$example"
 
-run() { "$build/examples/$example" "$@"; }
+run() { "$build/examples/$example" "$@" >&3; }
 case $example in
   train_digits)
     echo "Step 4 of 4: training on $root/examples/data"

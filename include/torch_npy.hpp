@@ -44,6 +44,36 @@ enum class ErrorCode {
   InvalidArgument,     ///< the call itself cannot be carried out
 };
 
+namespace detail {
+
+/// Text as it may be shown on a terminal: control characters, which could do anything there, as
+/// \xNN. With `ascii` all that is not ASCII, too; else UTF-8, whose control characters from U+0080
+/// to U+009F are 0xc2 and such a byte.
+inline std::string escaped(std::string_view text, bool ascii = false) {
+  constexpr char kHex[] = "0123456789abcdef";
+  const auto byte_at = [&](std::size_t i) {
+    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
+  };
+  const auto is_c1 = [&](std::size_t i) {
+    return byte_at(i) == 0xc2 && byte_at(i + 1) >= 0x80 && byte_at(i + 1) < 0xa0;
+  };
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const unsigned byte = byte_at(i);
+    const bool is_control = byte < 0x20 || byte == 0x7f || is_c1(i) || (i != 0 && is_c1(i - 1));
+    if (is_control || (ascii && byte > 0x7f)) {
+      out += "\\x";
+      out += kHex[byte >> 4];
+      out += kHex[byte & 15];
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+}  // namespace detail
+
 /// The one exception type of the library. Copying it does not throw.
 ///
 /// `what()` reads `<path>: <reason>`, without the path where there is none (streams, memory).
@@ -88,21 +118,9 @@ class Error : public std::runtime_error {
   };
 
   // u8string() gives bytes on every system, where string() can throw; its type changed in C++20.
-  // Names may hold line ends and control sequences, which are not for a terminal.
   static std::string printable(const std::filesystem::path& path) {
-    constexpr char kHex[] = "0123456789abcdef";
-    std::string out;
-    for (const auto c : path.u8string()) {
-      const auto byte = static_cast<unsigned char>(c);
-      if (byte < 0x20 || byte == 0x7f) {
-        out += "\\x";
-        out += kHex[byte >> 4];
-        out += kHex[byte & 15];
-      } else {
-        out += static_cast<char>(byte);
-      }
-    }
-    return out;
+    const auto bytes = path.u8string();
+    return detail::escaped({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   }
 
   std::shared_ptr<const Where> where_;  // shared, so that copying cannot throw
@@ -123,23 +141,17 @@ auto with_path(const std::filesystem::path& path, Work&& work) -> decltype(work(
   }
 }
 
-/// Bytes of a file as they may be shown on a terminal: quoted, at most 60 of them, and nothing that
-/// could be a control sequence.
+/// Bytes of a file as they may be shown on a terminal: quoted, at most 60 of them, in ASCII.
 inline std::string shown(std::string_view bytes) {
   constexpr std::size_t kMost = 60;
-  constexpr char kHex[] = "0123456789abcdef";
-  std::string out = "\"";
-  for (const char c : bytes.substr(0, kMost)) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte < 0x7f) {
-      out += c;
-    } else {
-      out += "\\x";
-      out += kHex[byte >> 4];
-      out += kHex[byte & 15];
-    }
-  }
-  return out + (bytes.size() > kMost ? "...\"" : "\"");
+  return '"' + escaped(bytes.substr(0, kMost), /*ascii=*/true) +
+         (bytes.size() > kMost ? "...\"" : "\"");
+}
+
+/// A name, which is UTF-8, in quotes.
+inline std::string in_quotes(std::string_view name) {
+  constexpr std::size_t kMost = 200;
+  return name.size() > kMost ? shown(name) : '"' + escaped(name) + '"';
 }
 
 inline std::string counted(std::uint64_t count, const char* noun) {
@@ -1176,7 +1188,10 @@ class File {
   std::uint64_t size() const {
     struct stat status;
     if (::fstat(fd_.get(), &status) == -1) throw_errno("cannot stat", errno);
-    require_regular(status, "; what can only be read in order loads from a std::istream");
+    require_regular(status,
+                    S_ISDIR(status.st_mode)
+                        ? ""
+                        : "; an array that can only be read in order loads from a std::istream");
     return static_cast<std::uint64_t>(status.st_size);
   }
 
@@ -1299,6 +1314,14 @@ class LockedFile : public File {
     write_all(data, size, offset, [&](const char* at, std::size_t length, std::size_t done) {
       return ::pwrite(fd_.get(), at, length, static_cast<off_t>(offset + done));
     });
+  }
+
+  /// Whether it still is what `path` names.
+  bool is_at(const std::filesystem::path& path) const {
+    struct stat own;
+    struct stat named;
+    return ::fstat(fd_.get(), &own) == 0 && ::stat(path.c_str(), &named) == 0 &&
+           own.st_dev == named.st_dev && own.st_ino == named.st_ino;
   }
 
   void truncate(std::uint64_t size) {
@@ -2096,6 +2119,15 @@ class GrowingArray {
     if (sync) file_.sync();
   }
 
+  /// Throws Error (Io) where the rows would go to a file that nobody finds any more.
+  void require_at(const std::filesystem::path& path) const {
+    if (file_.is_at(path)) return;
+    throw Error(
+        ErrorCode::Io,
+        "the file was replaced or removed while an Appender had it open: rows since its last "
+        "flush() are not in the file that has the name now");
+  }
+
   void close() { file_.close(); }
 
  private:
@@ -2171,10 +2203,13 @@ class GrowingArray {
       most_rows_ = most_rows_ * 10 + 9;
     }
     if (digits != 0) most_rows_ = INT64_MAX;
-    if (row_bytes_ != 0) {
-      const auto offset = static_cast<std::int64_t>(header_.data_offset);
-      most_rows_ = (std::min)(most_rows_, (INT64_MAX - offset) / row_bytes_);
-    }
+    // NumPy counts the bytes as if axes of length 0 had length 1.
+    std::vector<std::int64_t> row(header_.shape.begin() + 1, header_.shape.end());
+    std::replace(row.begin(), row.end(), std::int64_t{0}, std::int64_t{1});
+    const std::int64_t counted_bytes = checked_bytes(row, header_.dtype.item_size).value();
+    const auto offset = static_cast<std::int64_t>(header_.data_offset);
+    most_rows_ =
+        (std::min)(most_rows_, (INT64_MAX - offset) / (std::max)(counted_bytes, std::int64_t{1}));
   }
 
   /// The bytes from the first to the last that differ; {0, 0} where none do.
@@ -2204,10 +2239,25 @@ class GrowingArray {
 
   void write(const void* data, std::size_t size) {
     if (has_leftovers_) file_.truncate(end_);
-    has_leftovers_ = true;  // where writing fails half-way
-    file_.write(data, size, end_);
+    has_leftovers_ = true;
+    try {
+      file_.write(data, size, end_);
+    } catch (const Error&) {
+      cut_off();  // what was written of it takes room that others may need
+      throw;
+    }
     has_leftovers_ = false;
     end_ += size;
+  }
+
+  /// As well as can be done: the next write tries again.
+  void cut_off() noexcept {
+    try {
+      file_.truncate(end_);
+      has_leftovers_ = false;
+    } catch (const std::exception&) {
+      // The bytes stay where nobody counts them.
+    }
   }
 
   LockedFile file_;
@@ -2242,8 +2292,9 @@ class GrowingArray {
 /// room for the count; Io while another Appender, of any process, has the file open. Other bytes
 /// behind the array are taken for rows that were never flushed, and give way.
 ///
-/// One object is for one thread at a time. Nobody else may write to the file or replace it while it
-/// is open here. Throws Error; nothing else but std::bad_alloc and what LibTorch throws for want of
+/// One object is for one thread at a time, and not for two processes after a fork(). Nobody else
+/// may write to the file while it is open here; that somebody replaced or removed it, flush()
+/// tells. Throws Error; nothing else but std::bad_alloc and what LibTorch throws for want of
 /// memory.
 class Appender {
  public:
@@ -2309,7 +2360,10 @@ class Appender {
   void flush() {
     State& state = require_open("flush()");
     if (!state.array) return;
-    detail::with_path(state.path, [&] { state.array->flush(state.options.sync()); });
+    detail::with_path(state.path, [&] {
+      state.array->require_at(state.path);
+      state.array->flush(state.options.sync());
+    });
   }
 
   /// Flushes, and lets go of the file. Once it is closed, does nothing. Where flushing fails, the
@@ -4875,8 +4929,9 @@ inline Inflated libdeflate_inflate(const void* in, std::size_t& in_size, void* o
 
 inline std::string libdeflate_deflate(const void* data, std::size_t size) {
   constexpr int kLevel = 6;  // as zlib, and so NumPy, has it
-  const std::unique_ptr<libdeflate_compressor, void (*)(libdeflate_compressor*)> compressor(
-      ::libdeflate_alloc_compressor(kLevel), &::libdeflate_free_compressor);
+  // One a thread: making one costs far more than deflating a small array.
+  thread_local const std::unique_ptr<libdeflate_compressor, void (*)(libdeflate_compressor*)>
+      compressor(::libdeflate_alloc_compressor(kLevel), &::libdeflate_free_compressor);
   if (compressor == nullptr) throw std::bad_alloc();
   std::string out(size, '\0');
   out.resize(::libdeflate_deflate_compress(compressor.get(), data, size, out.data(), size));
@@ -4963,7 +5018,7 @@ auto with_field(const std::string& name, const Work& work) -> decltype(work()) {
   try {
     return work();
   } catch (const Error& error) {
-    throw error.within("field " + shown(name));
+    throw error.within("field " + in_quotes(name));
   }
 }
 
@@ -4983,7 +5038,7 @@ inline std::vector<Leaf> leaves_of(const DType& dtype, const LoadOptions& option
   const auto twice = std::adjacent_find(names.begin(), names.end());
   if (twice != names.end()) {
     throw Error(ErrorCode::UnsupportedDtype,
-                "two fields have the name " + shown(*twice) + ", written with dots");
+                "two fields have the name " + in_quotes(*twice) + ", written with dots");
   }
   return leaves;
 }
@@ -5171,9 +5226,11 @@ torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const Loa
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <filesystem>
 #include <initializer_list>
 #include <memory>
+#include <new>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -5251,7 +5308,7 @@ struct ZipMember {
   std::uint64_t offset = 0;  ///< of its local header
   std::uint64_t limit = 0;   ///< where the next member, or the directory, begins
 
-  std::string label() const { return "member " + shown(name); }
+  std::string label() const { return "member " + in_quotes(name); }
 };
 
 inline Error bad_zip(const std::string& reason, std::uint64_t offset = 0) {
@@ -5263,7 +5320,7 @@ inline Error bad_archive(const std::string& reason, std::uint64_t offset = 0) {
 }
 
 /// Why no member can have this name; empty where one can. Names are never used as paths here, but
-/// programs do that.
+/// programs may: none leads out of a folder by "..", also not when ".npy" is cut off.
 inline std::string fault_of_name(const std::string& name) {
   if (name.empty()) return "it is empty";
   if (name.size() > UINT16_MAX) return "it is longer than 65535 bytes";
@@ -5273,8 +5330,8 @@ inline std::string fault_of_name(const std::string& name) {
   }
   for (std::size_t begin = 0; begin <= name.size();) {
     const std::size_t end = (std::min)(name.find_first_of("/\\", begin), name.size());
-    if (name.compare(begin, end - begin, "..") == 0)
-      return shown(name) + " leads out of its folder";
+    const std::string_view part = std::string_view(name).substr(begin, end - begin);
+    if (part == ".." || part == "...npy") return shown(name) + " leads out of its folder";
     begin = end + 1;
   }
   return {};
@@ -5328,12 +5385,11 @@ class ZipArchive {
   explicit ZipArchive(const std::filesystem::path& path) : file_(path) {
     const std::uint64_t size = file_.size();
     const Directory directory = find_directory(size);
-    if (directory.size > SIZE_MAX) throw bad_archive("a directory larger than memory");
-    std::string bytes(static_cast<std::size_t>(directory.size), '\0');
-    file_.read(bytes.data(), bytes.size(), directory.offset);
-    ZipFields fields(bytes.data(), bytes.size());
+    const auto bytes = memory_for(directory.size);
+    file_.read(bytes.get(), static_cast<std::size_t>(directory.size), directory.offset);
+    ZipFields fields(bytes.get(), static_cast<std::size_t>(directory.size));
     while (fields.left() != 0) {
-      members_.push_back(read_entry(fields, directory.offset + (bytes.size() - fields.left())));
+      members_.push_back(read_entry(fields, directory.offset + (directory.size - fields.left())));
     }
     if (members_.size() != directory.count) {
       throw bad_archive("the directory has " + counted(members_.size(), "member") +
@@ -5416,8 +5472,9 @@ class ZipArchive {
 
   static void require_crc(const ZipMember& member, std::uint32_t crc) {
     if (crc == member.crc) return;
-    throw bad_zip("its bytes are not those that were stored: their CRC-32 is " +
-                      std::to_string(crc) + " instead of " + std::to_string(member.crc),
+    char text[48];
+    std::snprintf(text, sizeof text, "%08x instead of %08x", crc, member.crc);
+    throw bad_zip(std::string("its bytes are not those that were stored: their CRC-32 is ") + text,
                   member.offset);
   }
 
@@ -5430,20 +5487,22 @@ class ZipArchive {
       part.read(out.data(), size, 0);
       return out;
     }
-    // libdeflate unpacks whole streams. Where the output has no room it stops at the match that
-    // does not fit, and leaves what comes before it; since it does not promise that, bytes that
-    // were not touched look like an array, for loading that fails loudly.
-    constexpr std::size_t kLongestMatch = 258;
+    // libdeflate unpacks whole streams. Where the output has no room it stops at the match or the
+    // stored block that does not fit, and leaves what comes before; so there is room for the
+    // largest of them. Since it does not promise that, bytes that were not touched look like an
+    // array, for loading that fails loudly.
+    constexpr std::size_t kLargestStep = UINT16_MAX;
     std::string some(kMagic, kMagicSize);
-    some.resize((std::max)(size, kMagicSize) + kLongestMatch);
+    some.resize((std::max)(size, kMagicSize) + kLargestStep);
     if (member.size <= some.size()) {
       some.resize(static_cast<std::size_t>(member.size));
       inflate(member, some.data());
-    } else {
-      const std::uint64_t input = std::min<std::uint64_t>(member.packed, 4 * some.size());
-      if (inflate_part(part, input, some.data(), some.size()) != Inflated::TooMuch) {
-        throw bad_deflate_stream(member, part);
-      }
+      return some.substr(0, size);
+    }
+    std::uint64_t input = std::min<std::uint64_t>(member.packed, 2 * some.size());
+    while (inflate_part(part, input, some.data(), some.size()) != Inflated::TooMuch) {
+      if (input == member.packed) throw bad_deflate_stream(member, part);
+      input = member.packed;
     }
     return some.substr(0, size);
   }
@@ -5625,6 +5684,17 @@ class ZipArchive {
     if (twice != names.end()) throw bad_archive("two members have the name " + shown(*twice));
   }
 
+  /// For bytes that the file has; a sparse one has any number of them.
+  static std::unique_ptr<unsigned char[]> memory_for(std::uint64_t size) {
+    try {
+      if (size <= PTRDIFF_MAX) {
+        return std::unique_ptr<unsigned char[]>(new unsigned char[static_cast<std::size_t>(size)]);
+      }
+    } catch (const std::bad_alloc&) {
+    }
+    throw Error(ErrorCode::TooLarge, "no memory for " + counted(size, "byte") + " of it");
+  }
+
   static Error bad_deflate_stream(const ZipMember& member, const FilePart& part) {
     return bad_zip("the deflate stream is damaged, or does not unpack to the " +
                        counted(member.size, "byte") + " that are promised",
@@ -5637,7 +5707,7 @@ class ZipArchive {
     if (codec.inflate == nullptr) throw_no_deflate();
     auto in_size = static_cast<std::size_t>(packed);
     auto out_size = static_cast<std::size_t>(size);
-    const std::unique_ptr<unsigned char[]> in(new unsigned char[in_size]);
+    const auto in = memory_for(packed);
     part.read(in.get(), in_size, 0);
     const Inflated result = codec.inflate(in.get(), in_size, out, out_size);
     if (result == Inflated::Whole && (in_size != packed || out_size != size)) {
@@ -5844,6 +5914,7 @@ class ZipWriter {
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -5910,6 +5981,12 @@ inline at::Tensor load_stored(const FilePart& part, const FileStart& start, cons
 inline at::Tensor load_deflated(const ZipArchive& archive, const ZipMember& member,
                                 std::string_view start, const LoadPlan& plan,
                                 const LoadOptions& options) {
+  if (member.size - plan.end > options.max_bytes()) {
+    throw Error(ErrorCode::TooLarge, counted(member.size - plan.end, "byte") +
+                                         " behind the array, which would be unpacked with it, are "
+                                         "over the limit of " +
+                                         std::to_string(options.max_bytes()) + ", max_bytes()");
+  }
   const auto size = static_cast<std::size_t>(member.size);
   at::Tensor bytes =
       empty_host(size, c10::kByte, {static_cast<std::int64_t>(size)}, {1}, /*pinned=*/false);
@@ -5918,9 +5995,10 @@ inline at::Tensor load_deflated(const ZipArchive& archive, const ZipMember& memb
   if (std::memcmp(data, start.data(), start.size()) != 0) {
     throw Error(ErrorCode::Io, "the file changed while it was read");
   }
-  // Some rows are copied: they are not to keep the memory of all.
+  // Where there is more than the array that was asked for, the tensor is not to keep it in memory.
   const auto address = static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(data));
-  if (can_be_viewed(plan, address) && !options.rows() && !pins_memory(options)) {
+  if (can_be_viewed(plan, address) && plan.offset + plan.bytes == member.size && !options.rows() &&
+      !pins_memory(options)) {
     return tensor_over(std::move(bytes), data + plan.offset, plan.bytes, plan.type, plan.sizes,
                        plan.strides);
   }
@@ -6019,7 +6097,7 @@ class NpzFile {
       const auto name = array_name(member);
       if (!name) continue;
       if (!indices_.emplace(*name, arrays_.size()).second) {
-        throw detail::bad_archive("two arrays have the name " + detail::shown(*name)).at(path_);
+        throw detail::bad_archive("two arrays have the name " + detail::in_quotes(*name)).at(path_);
       }
       names_.push_back(*name);
       arrays_.push_back(&member);
@@ -6031,9 +6109,7 @@ class NpzFile {
   const std::vector<std::string>& names() const noexcept { return names_; }
 
   /// Whether there is such an array, with or without ".npy" behind its name.
-  bool contains(const std::string& name) const {
-    return std::find(arrays_.begin(), arrays_.end(), find(name)) != arrays_.end();
-  }
+  bool contains(const std::string& name) const { return find(name) != nullptr; }
 
   /// The header of an array; data_offset counts from the array's own start. Throws Error: NotFound,
   /// BadZip, and what parse_header() throws.
@@ -6056,8 +6132,10 @@ class NpzFile {
   /// archives mostly don't (save_npz() sees to it), where it is deflated, and where load() would
   /// read it, too.
   ///
-  /// A deflated array takes the memory of its packed bytes, and while it is converted that of its
-  /// unpacked bytes, on top of the tensor. Throws Error: NotFound, BadZip, and what load() throws.
+  /// A deflated array is unpacked whole, also for some rows() of it: that takes the memory of its
+  /// packed bytes on top of the tensor, and that of its unpacked bytes where the tensor cannot lie
+  /// over these. max_bytes() bounds the tensor, and apart from it what stands behind the array.
+  /// Throws Error: NotFound, BadZip, and what load() throws.
   [[nodiscard]] at::Tensor load(const std::string& name, const LoadOptions& options = {}) const {
     detail::require_device(options.device());
     return detail::on_device(load_on_host(at(name), options), options);
@@ -6079,6 +6157,11 @@ class NpzFile {
                                                               const LoadOptions&);
 
   static constexpr std::string_view kEnding = ".npy";
+
+  static bool ends_as_array(const std::string& name) {
+    return name.size() >= kEnding.size() &&
+           name.compare(name.size() - kEnding.size(), kEnding.size(), kEnding) == 0;
+  }
 
   template <class Work>
   auto about(const detail::ZipMember& member, const Work& work) const -> decltype(work()) {
@@ -6102,10 +6185,7 @@ class NpzFile {
   /// it is loaded.
   std::optional<std::string> array_name(const detail::ZipMember& member) const {
     const std::string& name = member.name;
-    if (name.size() >= kEnding.size() &&
-        name.compare(name.size() - kEnding.size(), kEnding.size(), kEnding) == 0) {
-      return name.substr(0, name.size() - kEnding.size());
-    }
+    if (ends_as_array(name)) return name.substr(0, name.size() - kEnding.size());
     try {
       if (archive_.start(member, detail::kMagicSize) != detail::kMagic) return std::nullopt;
     } catch (const Error&) {
@@ -6113,26 +6193,32 @@ class NpzFile {
     return name;
   }
 
+  /// The array of that name, or else the one whose member has it; null where there is neither.
   const detail::ZipMember* find(const std::string& name) const {
-    const auto found = indices_.find(name);
-    if (found != indices_.end()) return arrays_[found->second];
-    for (const detail::ZipMember& member : archive_.members()) {
-      if (member.name == name) return &member;
+    auto found = indices_.find(name);
+    if (found == indices_.end() && ends_as_array(name)) {
+      found = indices_.find(name.substr(0, name.size() - kEnding.size()));
     }
-    return nullptr;
+    if (found == indices_.end()) return nullptr;
+    const detail::ZipMember* const member = arrays_[found->second];
+    return found->first == name || member->name == name ? member : nullptr;
   }
 
+  /// Members that are no arrays are found, too: loading tells what they are.
   const detail::ZipMember& at(const std::string& name) const {
     if (const detail::ZipMember* const member = find(name)) return *member;
+    for (const detail::ZipMember& member : archive_.members()) {
+      if (member.name == name) return member;
+    }
     std::string there;
     for (const std::string& other : names_) {
-      there += (there.empty() ? "; there are " : ", ") + detail::shown(other);
+      there += (there.empty() ? "; there are " : ", ") + detail::in_quotes(other);
       if (there.size() > 200) {
         there += ", ...";
         break;
       }
     }
-    throw Error(ErrorCode::NotFound, "no array " + detail::shown(name) + there, 0, path_);
+    throw Error(ErrorCode::NotFound, "no array " + detail::in_quotes(name) + there, 0, path_);
   }
 
   std::filesystem::path path_;
@@ -6198,18 +6284,36 @@ inline void save_npz(const std::filesystem::path& path,
     if (options.compressed() && detail::zip_codec().load()->deflate == nullptr) {
       detail::throw_no_deflate();
     }
+    // An initializer list does not look for them, as insert() does.
+    std::unordered_set<std::string_view> names;
+    for (const auto& array : arrays) {
+      if (names.insert(array.key()).second) continue;
+      throw Error(ErrorCode::InvalidArgument,
+                  "two arrays have the name " + detail::shown(array.key()));
+    }
     detail::AtomicFile file(path);
     detail::ZipWriter zip(file);
-    const std::size_t together = options.compressed() ? detail::processor_count() : 1;
-    for (std::size_t first = 0; first < arrays.size(); first += together) {
-      std::vector<detail::PackedArray> packed((std::min)(together, arrays.size() - first));
-      detail::for_each_index(packed.size(), together, [&](std::size_t i) {
+    for (std::size_t first = 0; first < arrays.size();) {
+      // Packed together: an array for each processor, and small ones up to some size.
+      constexpr std::size_t kSmall = std::size_t{32} << 20;
+      const std::size_t processors = options.compressed() ? detail::processor_count() : 1;
+      std::size_t end = first;
+      for (std::size_t bytes = 0; end < arrays.size() && (end < first + processors ||
+                                                          (options.compressed() && bytes < kSmall));
+           ++end) {
+        const at::Tensor& tensor = arrays[end].value();
+        if (tensor.defined())
+          bytes += static_cast<std::size_t>(tensor.numel()) * tensor.element_size();
+      }
+      std::vector<detail::PackedArray> packed(end - first);
+      detail::for_each_index(packed.size(), processors, [&](std::size_t i) {
         const auto& array = arrays[first + i];
         about(first + i, [&] {
           packed[i] = detail::pack(array.key() + ".npy", array.value(), options.compressed());
         });
       });
       for (const detail::PackedArray& array : packed) array.add_to(zip);
+      first = end;
     }
     zip.finish();
     file.commit(options.sync());

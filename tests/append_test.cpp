@@ -316,19 +316,6 @@ TEST_CASE("arguments that make no file", "[append]") {
   CHECK(folder.count() == 1);
 }
 
-TEST_CASE("rows of no bytes are counted up to what 63 bits hold", "[append]") {
-  const Folder folder;
-  const auto path = folder / "a.npy";
-  Appender appender(path, {0}, at::kFloat, kQuick);
-  appender.append(at::empty({INT64_MAX - 1, 0}));
-  appender.append(at::empty({0}));
-  CHECK(appender.rows() == INT64_MAX);
-  const Error error = error_of([&] { appender.append(at::empty({0})); });
-  CHECK(error.code() == ErrorCode::TooLarge);
-  appender.close();
-  CHECK((read_bytes(path) == saved(at::empty({INT64_MAX, 0}))));
-}
-
 TEST_CASE("headers of other writers grow while they have room", "[append]") {
   const Folder folder;
   const auto path = folder / "a.npy";
@@ -614,4 +601,55 @@ TEST_CASE("a process killed at any moment leaves a file with all that was flushe
     }
   }
   CHECK(cut_off > 0);  // or the kills came at no bad moment
+}
+
+TEST_CASE("an append that fails half-way leaves nothing behind", "[append]") {
+  const Folder folder;
+  const auto path = folder / "a.npy";
+  Appender appender(path, {1000}, at::kFloat, kQuick);
+  appender.append(at::ones({3, 1000}));
+  appender.flush();
+  const std::string before = read_bytes(path);
+  {
+    const SmallFiles limit(std::size_t{1} << 20);
+    const Error error = error_of([&] { appender.append(at::ones({1000, 1000})); });
+    CHECK(error.code() == ErrorCode::Io);
+  }
+  CHECK((read_bytes(path) == before));
+  appender.close();
+  CHECK((read_bytes(path) == before));
+}
+
+TEST_CASE("rows of no elements are counted as far as NumPy reads them", "[append]") {
+  const Folder folder;
+  const auto path = folder / "a.npy";
+  const std::int64_t wide = std::int64_t{1} << 40;
+  const std::int64_t most = ((INT64_MAX - 128) / 4) >> 40;
+  Appender appender(path, {0, wide}, at::kFloat, kQuick);
+  appender.append(at::empty({most, 0, wide}));
+  appender.flush();
+  CHECK(load(path).sizes() == at::IntArrayRef({most, 0, wide}));
+  const Error error = error_of([&] { appender.append(at::empty({1, 0, wide})); });
+  CHECK(error.code() == ErrorCode::TooLarge);
+}
+
+TEST_CASE("a file that was replaced or removed is not flushed to in silence", "[append]") {
+  const Folder folder;
+  const auto path = folder / "a.npy";
+  for (const bool removed : {false, true}) {
+    std::filesystem::remove(path);
+    Appender appender(path, {}, at::kFloat, kQuick);
+    appender.append(at::ones({3}));
+    appender.flush();
+    if (removed) {
+      std::filesystem::remove(path);
+    } else {
+      save(path, at::zeros({2}));
+    }
+    appender.append(at::ones({3}));
+    const Error error = error_of([&] { appender.close(); });
+    CHECK(error.code() == ErrorCode::Io);
+    CHECK_THAT(error.what(), says("was replaced or removed"));
+    if (!removed) CHECK(at::equal(load(path), at::zeros({2})));
+  }
 }

@@ -205,6 +205,15 @@ TEST_CASE("max_header_size counts characters, as NumPy does", "[header]") {
   CHECK_THROWS_AS(parse_header(euro.data(), euro.size(), text.size() + 1), Error);
 }
 
+TEST_CASE("no control character of a file reaches the terminal", "[error]") {
+  const Error error(ErrorCode::Io, "a reason", 0,
+                    "a\n\x1b[2J\xc2\x9b"
+                    "2J\xc2\xa0\xc3\xa9.npy");
+  CHECK(error.what() == std::string("a\\x0a\\x1b[2J\\xc2\\x9b"
+                                    "2J\xc2\xa0\xc3\xa9.npy: a reason"));
+  CHECK(detail::shown("\xc3\xa9\x01") == "\"\\xc3\\xa9\\x01\"");
+}
+
 TEST_CASE("an error tells file, reason and byte", "[error]") {
   const Error error(ErrorCode::BadHeader, "bad header: x", 7);
   CHECK(std::string(error.what()) == "bad header: x");

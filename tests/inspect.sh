@@ -15,6 +15,12 @@ echo "$printed"
 grep -qE '^größe +<f4 +\(2, 3, 2\) +C +48 +stored' <<<"$printed"
 grep -qE '^日本語 +<f4 +\(2, 3, 2\) +Fortran +48 +deflated' <<<"$printed"
 
+# Neither a FIFO nor a name can do anything to a terminal.
+mkfifo "$errors.fifo"
+timeout 20 "$1" "$errors.fifo" 2>"$errors" && exit 1
+rm "$errors.fifo"
+grep -q 'not a regular file but a FIFO' "$errors"
+
 status=0
 "$1" "$2" "$0" no_such_file.npy 2>"$errors" || status=$?
 cat "$errors"

@@ -14,6 +14,8 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 
+#include <sys/resource.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -334,6 +336,9 @@ TEST_CASE("what is not there, or is no array, is an Error that says so", "[npz][
   const Error missing = error_of([&] { (void)file.load("b"); });
   CHECK(missing.code() == ErrorCode::NotFound);
   CHECK(missing.what() == path.string() + ": no array \"b\"; there are \"a\"");
+  const NpzFile other(TORCH_NPY_TEST_DATA "/npz/names.npz");
+  CHECK_THAT(error_of([&] { (void)other.load("日本"); }).what(),
+             says("no array \"日本\"; there are \"größe\", \"日本語\", \"café\""));
   const Error text = error_of([&] { (void)file.load("readme.txt"); });
   CHECK(text.code() == ErrorCode::NotNpy);
   CHECK_THAT(text.what(),
@@ -429,6 +434,7 @@ std::vector<BadArchive> bad_archives() {
       {"..", named(".."), "leads out"},
       {"../a", named("../a.npy"), "leads out of its folder"},
       {"a/../b", named("a/../b.npy"), "leads out"},
+      {".. behind an ending", named("a/...npy"), "leads out"},
       {"a\\..\\b", named("a\\..\\b.npy"), "leads out"},
       {"zero byte", named(std::string("a\0b.npy", 7)), "zero byte"},
       {"no UTF-8", named("\xff.npy", 1 << 11), "not UTF-8"},
@@ -674,6 +680,108 @@ TEST_CASE("looking at what is no array takes no memory", "[npz][bad]") {
   CHECK(largest_allocation < (1u << 20));
 }
 
+TEST_CASE("what stands behind a deflated array is no part of the tensor", "[npz][bad]") {
+  if (!has_deflate()) return;
+  const Folder folder;
+  const std::string array = floats(2, 2);
+  const auto path = write_bytes(
+      folder / "a.npz", zip({ZipPart::packed("a.npy", array + std::string(64 << 20, '\0'))}));
+  const NpzFile file(path);
+  largest_allocation = 0;
+  CHECK(file.header("a").shape == std::vector<std::int64_t>{2, 2});
+  const Error error = error_of([&] { (void)file.load("a", LoadOptions().max_bytes(1000)); });
+  CHECK(error.code() == ErrorCode::TooLarge);
+  CHECK_THAT(error.what(), says("67108864 bytes behind the array"));
+  CHECK(largest_allocation < (1u << 20));
+  const at::Tensor a = file.load("a");
+  CHECK(a.numel() == 4);
+  // Its memory is its own: nothing of that size is freed with it, or lies before it.
+  CHECK(a.storage().nbytes() == 16);
+  const auto npy_size = static_cast<std::int64_t>(array.size());
+  CHECK(NpzFile(write_bytes(folder / "b.npz", zip({ZipPart::packed("a.npy", array)})))
+                .load("a", LoadOptions().max_bytes(16))
+                .numel() *
+            4 ==
+        npy_size - 128);
+}
+
+TEST_CASE("deflate streams of stored blocks, as zlib makes of noise", "[npz]") {
+  if (!has_deflate()) return;
+  const Folder folder;
+  std::string data;
+  for (std::uint64_t i = 0; i < 300000; ++i) data += static_cast<char>(i * i * i >> 9);
+  const std::string file = npy(header_text("'|u1'", "(300000,)"), data);
+  for (const std::size_t block : {65535u, 60000u, 1000u}) {
+    ZipPart part = ZipPart::stored("a", file);
+    part.bytes.clear();
+    part.bytes.assign(5 * 40000, '\0');  // more empty blocks than are read at first
+    for (std::size_t i = 0; i < part.bytes.size(); i += 5)
+      part.bytes.replace(i, 5, little(0xffff000000, 5));
+    if (block == 1000) part.bytes.clear();
+    for (std::size_t at = 0; at < file.size(); at += block) {
+      const std::string piece = file.substr(at, block);
+      part.bytes += little(at + block >= file.size() ? 1 : 0, 1) + little(piece.size(), 2) +
+                    little(~piece.size() & 0xffff, 2) + piece;
+    }
+    part.both([&](ZipHeader& header) {
+      header.method = 8;
+      header.packed = part.bytes.size();
+    });
+    const NpzFile archive(write_bytes(folder / "a.npz", zip({part})));
+    CHECK(archive.names() == std::vector<std::string>{"a"});
+    CHECK(archive.header("a").numel() == 300000);
+    CHECK(std::memcmp(archive.load("a").data_ptr(), data.data(), data.size()) == 0);
+  }
+}
+
+TEST_CASE("sizes of sparse files are not taken for memory", "[npz][bad]") {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  return;  // sanitizers end the process where new would throw
+#endif
+  const Folder folder;
+  const auto path = folder / "a.npz";
+  // A directory of 2^42 bytes, of which the file has none but its end.
+  const std::uint64_t size = std::uint64_t{1} << 42;
+  const std::string end = "PK\x06\x06" + little(44, 8) + little(0, 4) + little(0, 8) +
+                          little(1, 8) + little(1, 8) + little(size - 4, 8) + little(4, 8) +
+                          "PK\x06\x07" + little(0, 4) + little(size, 8) + little(1, 4) +
+                          "PK\x05\x06" + little(0, 4) + little(0xffff, 2) + little(0xffff, 2) +
+                          little(0xffffffff, 4) + little(0xffffffff, 4) + little(0, 2);
+  write_bytes(path, "PK\x03\x04");
+  {
+    std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(static_cast<std::streamoff>(size));
+    file << end;
+    if (!file.flush()) return;  // a file system without files of that size
+  }
+  rlimit before;
+  ::getrlimit(RLIMIT_AS, &before);
+  rlimit small = before;
+  small.rlim_cur = rlim_t{1} << 40;
+  ::setrlimit(RLIMIT_AS, &small);
+  ErrorCode code{};
+  try {
+    NpzFile{path};
+  } catch (const Error& error) {
+    code = error.code();
+  }
+  ::setrlimit(RLIMIT_AS, &before);
+  CHECK(code == ErrorCode::TooLarge);
+}
+
+TEST_CASE("many small arrays are deflated together", "[npz][save]") {
+  if (!has_deflate()) return;
+  const Folder folder;
+  Arrays arrays;
+  for (int i = 0; i < 5000; ++i) arrays.insert(std::to_string(i), at::full({2}, i));
+  arrays.insert("large", at::zeros({9 << 20}));
+  arrays.insert("last", at::zeros({1}));
+  save_npz(folder / "a.npz", arrays, SaveNpzOptions().compressed(true).sync(false));
+  const Arrays got = load_npz(folder / "a.npz");
+  REQUIRE(got.keys() == arrays.keys());
+  for (const auto& array : arrays) REQUIRE(same(got[array.key()], array.value()));
+}
+
 TEST_CASE("what a codec leaves out is not taken for data", "[npz]") {
   if (!has_deflate()) return;
   // As libdeflate may, where the output has no room for the whole stream.
@@ -744,7 +852,9 @@ TEST_CASE("an archive that cannot be saved leaves the old one", "[npz][save]") {
   CHECK(refused({{"a", good}, {"b", at::Tensor()}}).code() == ErrorCode::InvalidArgument);
   CHECK_THAT(refused({{"a", good}, {"b", at::Tensor()}}).what(), says("array \"b\": save() takes"));
   CHECK_THAT(refused({{"../a", good}}).what(), says("leads out of its folder"));
+  CHECK_THAT(refused({{"..", good}}).what(), says("leads out of its folder"));
   CHECK_THAT(refused({{std::string("a\0", 2), good}}).what(), says("zero byte"));
+  CHECK_THAT(refused({{"a", good}, {"a", good}}).what(), says("two arrays have the name \"a\""));
   CHECK_THAT(refused({{"\xff", good}}).what(), says("not UTF-8"));
   CHECK_THAT(refused({{std::string(70000, 'a'), good}}).what(), says("longer than"));
   CHECK(error_of([&] {

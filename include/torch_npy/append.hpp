@@ -94,6 +94,15 @@ class GrowingArray {
     if (sync) file_.sync();
   }
 
+  /// Throws Error (Io) where the rows would go to a file that nobody finds any more.
+  void require_at(const std::filesystem::path& path) const {
+    if (file_.is_at(path)) return;
+    throw Error(
+        ErrorCode::Io,
+        "the file was replaced or removed while an Appender had it open: rows since its last "
+        "flush() are not in the file that has the name now");
+  }
+
   void close() { file_.close(); }
 
  private:
@@ -169,10 +178,13 @@ class GrowingArray {
       most_rows_ = most_rows_ * 10 + 9;
     }
     if (digits != 0) most_rows_ = INT64_MAX;
-    if (row_bytes_ != 0) {
-      const auto offset = static_cast<std::int64_t>(header_.data_offset);
-      most_rows_ = (std::min)(most_rows_, (INT64_MAX - offset) / row_bytes_);
-    }
+    // NumPy counts the bytes as if axes of length 0 had length 1.
+    std::vector<std::int64_t> row(header_.shape.begin() + 1, header_.shape.end());
+    std::replace(row.begin(), row.end(), std::int64_t{0}, std::int64_t{1});
+    const std::int64_t counted_bytes = checked_bytes(row, header_.dtype.item_size).value();
+    const auto offset = static_cast<std::int64_t>(header_.data_offset);
+    most_rows_ =
+        (std::min)(most_rows_, (INT64_MAX - offset) / (std::max)(counted_bytes, std::int64_t{1}));
   }
 
   /// The bytes from the first to the last that differ; {0, 0} where none do.
@@ -202,10 +214,25 @@ class GrowingArray {
 
   void write(const void* data, std::size_t size) {
     if (has_leftovers_) file_.truncate(end_);
-    has_leftovers_ = true;  // where writing fails half-way
-    file_.write(data, size, end_);
+    has_leftovers_ = true;
+    try {
+      file_.write(data, size, end_);
+    } catch (const Error&) {
+      cut_off();  // what was written of it takes room that others may need
+      throw;
+    }
     has_leftovers_ = false;
     end_ += size;
+  }
+
+  /// As well as can be done: the next write tries again.
+  void cut_off() noexcept {
+    try {
+      file_.truncate(end_);
+      has_leftovers_ = false;
+    } catch (const std::exception&) {
+      // The bytes stay where nobody counts them.
+    }
   }
 
   LockedFile file_;
@@ -240,8 +267,9 @@ class GrowingArray {
 /// room for the count; Io while another Appender, of any process, has the file open. Other bytes
 /// behind the array are taken for rows that were never flushed, and give way.
 ///
-/// One object is for one thread at a time. Nobody else may write to the file or replace it while it
-/// is open here. Throws Error; nothing else but std::bad_alloc and what LibTorch throws for want of
+/// One object is for one thread at a time, and not for two processes after a fork(). Nobody else
+/// may write to the file while it is open here; that somebody replaced or removed it, flush()
+/// tells. Throws Error; nothing else but std::bad_alloc and what LibTorch throws for want of
 /// memory.
 class Appender {
  public:
@@ -307,7 +335,10 @@ class Appender {
   void flush() {
     State& state = require_open("flush()");
     if (!state.array) return;
-    detail::with_path(state.path, [&] { state.array->flush(state.options.sync()); });
+    detail::with_path(state.path, [&] {
+      state.array->require_at(state.path);
+      state.array->flush(state.options.sync());
+    });
   }
 
   /// Flushes, and lets go of the file. Once it is closed, does nothing. Where flushing fails, the

@@ -36,8 +36,9 @@ inline Inflated libdeflate_inflate(const void* in, std::size_t& in_size, void* o
 
 inline std::string libdeflate_deflate(const void* data, std::size_t size) {
   constexpr int kLevel = 6;  // as zlib, and so NumPy, has it
-  const std::unique_ptr<libdeflate_compressor, void (*)(libdeflate_compressor*)> compressor(
-      ::libdeflate_alloc_compressor(kLevel), &::libdeflate_free_compressor);
+  // One a thread: making one costs far more than deflating a small array.
+  thread_local const std::unique_ptr<libdeflate_compressor, void (*)(libdeflate_compressor*)>
+      compressor(::libdeflate_alloc_compressor(kLevel), &::libdeflate_free_compressor);
   if (compressor == nullptr) throw std::bad_alloc();
   std::string out(size, '\0');
   out.resize(::libdeflate_deflate_compress(compressor.get(), data, size, out.data(), size));

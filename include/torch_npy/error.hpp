@@ -27,6 +27,36 @@ enum class ErrorCode {
   InvalidArgument,     ///< the call itself cannot be carried out
 };
 
+namespace detail {
+
+/// Text as it may be shown on a terminal: control characters, which could do anything there, as
+/// \xNN. With `ascii` all that is not ASCII, too; else UTF-8, whose control characters from U+0080
+/// to U+009F are 0xc2 and such a byte.
+inline std::string escaped(std::string_view text, bool ascii = false) {
+  constexpr char kHex[] = "0123456789abcdef";
+  const auto byte_at = [&](std::size_t i) {
+    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
+  };
+  const auto is_c1 = [&](std::size_t i) {
+    return byte_at(i) == 0xc2 && byte_at(i + 1) >= 0x80 && byte_at(i + 1) < 0xa0;
+  };
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const unsigned byte = byte_at(i);
+    const bool is_control = byte < 0x20 || byte == 0x7f || is_c1(i) || (i != 0 && is_c1(i - 1));
+    if (is_control || (ascii && byte > 0x7f)) {
+      out += "\\x";
+      out += kHex[byte >> 4];
+      out += kHex[byte & 15];
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+}  // namespace detail
+
 /// The one exception type of the library. Copying it does not throw.
 ///
 /// `what()` reads `<path>: <reason>`, without the path where there is none (streams, memory).
@@ -71,21 +101,9 @@ class Error : public std::runtime_error {
   };
 
   // u8string() gives bytes on every system, where string() can throw; its type changed in C++20.
-  // Names may hold line ends and control sequences, which are not for a terminal.
   static std::string printable(const std::filesystem::path& path) {
-    constexpr char kHex[] = "0123456789abcdef";
-    std::string out;
-    for (const auto c : path.u8string()) {
-      const auto byte = static_cast<unsigned char>(c);
-      if (byte < 0x20 || byte == 0x7f) {
-        out += "\\x";
-        out += kHex[byte >> 4];
-        out += kHex[byte & 15];
-      } else {
-        out += static_cast<char>(byte);
-      }
-    }
-    return out;
+    const auto bytes = path.u8string();
+    return detail::escaped({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   }
 
   std::shared_ptr<const Where> where_;  // shared, so that copying cannot throw
@@ -106,23 +124,17 @@ auto with_path(const std::filesystem::path& path, Work&& work) -> decltype(work(
   }
 }
 
-/// Bytes of a file as they may be shown on a terminal: quoted, at most 60 of them, and nothing that
-/// could be a control sequence.
+/// Bytes of a file as they may be shown on a terminal: quoted, at most 60 of them, in ASCII.
 inline std::string shown(std::string_view bytes) {
   constexpr std::size_t kMost = 60;
-  constexpr char kHex[] = "0123456789abcdef";
-  std::string out = "\"";
-  for (const char c : bytes.substr(0, kMost)) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte < 0x7f) {
-      out += c;
-    } else {
-      out += "\\x";
-      out += kHex[byte >> 4];
-      out += kHex[byte & 15];
-    }
-  }
-  return out + (bytes.size() > kMost ? "...\"" : "\"");
+  return '"' + escaped(bytes.substr(0, kMost), /*ascii=*/true) +
+         (bytes.size() > kMost ? "...\"" : "\"");
+}
+
+/// A name, which is UTF-8, in quotes.
+inline std::string in_quotes(std::string_view name) {
+  constexpr std::size_t kMost = 200;
+  return name.size() > kMost ? shown(name) : '"' + escaped(name) + '"';
 }
 
 inline std::string counted(std::uint64_t count, const char* noun) {

@@ -70,7 +70,7 @@ auto with_field(const std::string& name, const Work& work) -> decltype(work()) {
   try {
     return work();
   } catch (const Error& error) {
-    throw error.within("field " + shown(name));
+    throw error.within("field " + in_quotes(name));
   }
 }
 
@@ -90,7 +90,7 @@ inline std::vector<Leaf> leaves_of(const DType& dtype, const LoadOptions& option
   const auto twice = std::adjacent_find(names.begin(), names.end());
   if (twice != names.end()) {
     throw Error(ErrorCode::UnsupportedDtype,
-                "two fields have the name " + shown(*twice) + ", written with dots");
+                "two fields have the name " + in_quotes(*twice) + ", written with dots");
   }
   return leaves;
 }

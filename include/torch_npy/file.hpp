@@ -105,7 +105,10 @@ class File {
   std::uint64_t size() const {
     struct stat status;
     if (::fstat(fd_.get(), &status) == -1) throw_errno("cannot stat", errno);
-    require_regular(status, "; what can only be read in order loads from a std::istream");
+    require_regular(status,
+                    S_ISDIR(status.st_mode)
+                        ? ""
+                        : "; an array that can only be read in order loads from a std::istream");
     return static_cast<std::uint64_t>(status.st_size);
   }
 
@@ -228,6 +231,14 @@ class LockedFile : public File {
     write_all(data, size, offset, [&](const char* at, std::size_t length, std::size_t done) {
       return ::pwrite(fd_.get(), at, length, static_cast<off_t>(offset + done));
     });
+  }
+
+  /// Whether it still is what `path` names.
+  bool is_at(const std::filesystem::path& path) const {
+    struct stat own;
+    struct stat named;
+    return ::fstat(fd_.get(), &own) == 0 && ::stat(path.c_str(), &named) == 0 &&
+           own.st_dev == named.st_dev && own.st_ino == named.st_ino;
   }
 
   void truncate(std::uint64_t size) {

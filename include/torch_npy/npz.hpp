@@ -15,6 +15,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -95,6 +96,12 @@ inline at::Tensor load_stored(const FilePart& part, const FileStart& start, cons
 inline at::Tensor load_deflated(const ZipArchive& archive, const ZipMember& member,
                                 std::string_view start, const LoadPlan& plan,
                                 const LoadOptions& options) {
+  if (member.size - plan.end > options.max_bytes()) {
+    throw Error(ErrorCode::TooLarge, counted(member.size - plan.end, "byte") +
+                                         " behind the array, which would be unpacked with it, are "
+                                         "over the limit of " +
+                                         std::to_string(options.max_bytes()) + ", max_bytes()");
+  }
   const auto size = static_cast<std::size_t>(member.size);
   at::Tensor bytes =
       empty_host(size, c10::kByte, {static_cast<std::int64_t>(size)}, {1}, /*pinned=*/false);
@@ -103,9 +110,10 @@ inline at::Tensor load_deflated(const ZipArchive& archive, const ZipMember& memb
   if (std::memcmp(data, start.data(), start.size()) != 0) {
     throw Error(ErrorCode::Io, "the file changed while it was read");
   }
-  // Some rows are copied: they are not to keep the memory of all.
+  // Where there is more than the array that was asked for, the tensor is not to keep it in memory.
   const auto address = static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(data));
-  if (can_be_viewed(plan, address) && !options.rows() && !pins_memory(options)) {
+  if (can_be_viewed(plan, address) && plan.offset + plan.bytes == member.size && !options.rows() &&
+      !pins_memory(options)) {
     return tensor_over(std::move(bytes), data + plan.offset, plan.bytes, plan.type, plan.sizes,
                        plan.strides);
   }
@@ -204,7 +212,7 @@ class NpzFile {
       const auto name = array_name(member);
       if (!name) continue;
       if (!indices_.emplace(*name, arrays_.size()).second) {
-        throw detail::bad_archive("two arrays have the name " + detail::shown(*name)).at(path_);
+        throw detail::bad_archive("two arrays have the name " + detail::in_quotes(*name)).at(path_);
       }
       names_.push_back(*name);
       arrays_.push_back(&member);
@@ -216,9 +224,7 @@ class NpzFile {
   const std::vector<std::string>& names() const noexcept { return names_; }
 
   /// Whether there is such an array, with or without ".npy" behind its name.
-  bool contains(const std::string& name) const {
-    return std::find(arrays_.begin(), arrays_.end(), find(name)) != arrays_.end();
-  }
+  bool contains(const std::string& name) const { return find(name) != nullptr; }
 
   /// The header of an array; data_offset counts from the array's own start. Throws Error: NotFound,
   /// BadZip, and what parse_header() throws.
@@ -241,8 +247,10 @@ class NpzFile {
   /// archives mostly don't (save_npz() sees to it), where it is deflated, and where load() would
   /// read it, too.
   ///
-  /// A deflated array takes the memory of its packed bytes, and while it is converted that of its
-  /// unpacked bytes, on top of the tensor. Throws Error: NotFound, BadZip, and what load() throws.
+  /// A deflated array is unpacked whole, also for some rows() of it: that takes the memory of its
+  /// packed bytes on top of the tensor, and that of its unpacked bytes where the tensor cannot lie
+  /// over these. max_bytes() bounds the tensor, and apart from it what stands behind the array.
+  /// Throws Error: NotFound, BadZip, and what load() throws.
   [[nodiscard]] at::Tensor load(const std::string& name, const LoadOptions& options = {}) const {
     detail::require_device(options.device());
     return detail::on_device(load_on_host(at(name), options), options);
@@ -264,6 +272,11 @@ class NpzFile {
                                                               const LoadOptions&);
 
   static constexpr std::string_view kEnding = ".npy";
+
+  static bool ends_as_array(const std::string& name) {
+    return name.size() >= kEnding.size() &&
+           name.compare(name.size() - kEnding.size(), kEnding.size(), kEnding) == 0;
+  }
 
   template <class Work>
   auto about(const detail::ZipMember& member, const Work& work) const -> decltype(work()) {
@@ -287,10 +300,7 @@ class NpzFile {
   /// it is loaded.
   std::optional<std::string> array_name(const detail::ZipMember& member) const {
     const std::string& name = member.name;
-    if (name.size() >= kEnding.size() &&
-        name.compare(name.size() - kEnding.size(), kEnding.size(), kEnding) == 0) {
-      return name.substr(0, name.size() - kEnding.size());
-    }
+    if (ends_as_array(name)) return name.substr(0, name.size() - kEnding.size());
     try {
       if (archive_.start(member, detail::kMagicSize) != detail::kMagic) return std::nullopt;
     } catch (const Error&) {
@@ -298,26 +308,32 @@ class NpzFile {
     return name;
   }
 
+  /// The array of that name, or else the one whose member has it; null where there is neither.
   const detail::ZipMember* find(const std::string& name) const {
-    const auto found = indices_.find(name);
-    if (found != indices_.end()) return arrays_[found->second];
-    for (const detail::ZipMember& member : archive_.members()) {
-      if (member.name == name) return &member;
+    auto found = indices_.find(name);
+    if (found == indices_.end() && ends_as_array(name)) {
+      found = indices_.find(name.substr(0, name.size() - kEnding.size()));
     }
-    return nullptr;
+    if (found == indices_.end()) return nullptr;
+    const detail::ZipMember* const member = arrays_[found->second];
+    return found->first == name || member->name == name ? member : nullptr;
   }
 
+  /// Members that are no arrays are found, too: loading tells what they are.
   const detail::ZipMember& at(const std::string& name) const {
     if (const detail::ZipMember* const member = find(name)) return *member;
+    for (const detail::ZipMember& member : archive_.members()) {
+      if (member.name == name) return member;
+    }
     std::string there;
     for (const std::string& other : names_) {
-      there += (there.empty() ? "; there are " : ", ") + detail::shown(other);
+      there += (there.empty() ? "; there are " : ", ") + detail::in_quotes(other);
       if (there.size() > 200) {
         there += ", ...";
         break;
       }
     }
-    throw Error(ErrorCode::NotFound, "no array " + detail::shown(name) + there, 0, path_);
+    throw Error(ErrorCode::NotFound, "no array " + detail::in_quotes(name) + there, 0, path_);
   }
 
   std::filesystem::path path_;
@@ -383,18 +399,36 @@ inline void save_npz(const std::filesystem::path& path,
     if (options.compressed() && detail::zip_codec().load()->deflate == nullptr) {
       detail::throw_no_deflate();
     }
+    // An initializer list does not look for them, as insert() does.
+    std::unordered_set<std::string_view> names;
+    for (const auto& array : arrays) {
+      if (names.insert(array.key()).second) continue;
+      throw Error(ErrorCode::InvalidArgument,
+                  "two arrays have the name " + detail::shown(array.key()));
+    }
     detail::AtomicFile file(path);
     detail::ZipWriter zip(file);
-    const std::size_t together = options.compressed() ? detail::processor_count() : 1;
-    for (std::size_t first = 0; first < arrays.size(); first += together) {
-      std::vector<detail::PackedArray> packed((std::min)(together, arrays.size() - first));
-      detail::for_each_index(packed.size(), together, [&](std::size_t i) {
+    for (std::size_t first = 0; first < arrays.size();) {
+      // Packed together: an array for each processor, and small ones up to some size.
+      constexpr std::size_t kSmall = std::size_t{32} << 20;
+      const std::size_t processors = options.compressed() ? detail::processor_count() : 1;
+      std::size_t end = first;
+      for (std::size_t bytes = 0; end < arrays.size() && (end < first + processors ||
+                                                          (options.compressed() && bytes < kSmall));
+           ++end) {
+        const at::Tensor& tensor = arrays[end].value();
+        if (tensor.defined())
+          bytes += static_cast<std::size_t>(tensor.numel()) * tensor.element_size();
+      }
+      std::vector<detail::PackedArray> packed(end - first);
+      detail::for_each_index(packed.size(), processors, [&](std::size_t i) {
         const auto& array = arrays[first + i];
         about(first + i, [&] {
           packed[i] = detail::pack(array.key() + ".npy", array.value(), options.compressed());
         });
       });
       for (const detail::PackedArray& array : packed) array.add_to(zip);
+      first = end;
     }
     zip.finish();
     file.commit(options.sync());

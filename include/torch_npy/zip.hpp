@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <filesystem>
 #include <initializer_list>
 #include <memory>
+#include <new>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -90,7 +92,7 @@ struct ZipMember {
   std::uint64_t offset = 0;  ///< of its local header
   std::uint64_t limit = 0;   ///< where the next member, or the directory, begins
 
-  std::string label() const { return "member " + shown(name); }
+  std::string label() const { return "member " + in_quotes(name); }
 };
 
 inline Error bad_zip(const std::string& reason, std::uint64_t offset = 0) {
@@ -102,7 +104,7 @@ inline Error bad_archive(const std::string& reason, std::uint64_t offset = 0) {
 }
 
 /// Why no member can have this name; empty where one can. Names are never used as paths here, but
-/// programs do that.
+/// programs may: none leads out of a folder by "..", also not when ".npy" is cut off.
 inline std::string fault_of_name(const std::string& name) {
   if (name.empty()) return "it is empty";
   if (name.size() > UINT16_MAX) return "it is longer than 65535 bytes";
@@ -112,8 +114,8 @@ inline std::string fault_of_name(const std::string& name) {
   }
   for (std::size_t begin = 0; begin <= name.size();) {
     const std::size_t end = (std::min)(name.find_first_of("/\\", begin), name.size());
-    if (name.compare(begin, end - begin, "..") == 0)
-      return shown(name) + " leads out of its folder";
+    const std::string_view part = std::string_view(name).substr(begin, end - begin);
+    if (part == ".." || part == "...npy") return shown(name) + " leads out of its folder";
     begin = end + 1;
   }
   return {};
@@ -167,12 +169,11 @@ class ZipArchive {
   explicit ZipArchive(const std::filesystem::path& path) : file_(path) {
     const std::uint64_t size = file_.size();
     const Directory directory = find_directory(size);
-    if (directory.size > SIZE_MAX) throw bad_archive("a directory larger than memory");
-    std::string bytes(static_cast<std::size_t>(directory.size), '\0');
-    file_.read(bytes.data(), bytes.size(), directory.offset);
-    ZipFields fields(bytes.data(), bytes.size());
+    const auto bytes = memory_for(directory.size);
+    file_.read(bytes.get(), static_cast<std::size_t>(directory.size), directory.offset);
+    ZipFields fields(bytes.get(), static_cast<std::size_t>(directory.size));
     while (fields.left() != 0) {
-      members_.push_back(read_entry(fields, directory.offset + (bytes.size() - fields.left())));
+      members_.push_back(read_entry(fields, directory.offset + (directory.size - fields.left())));
     }
     if (members_.size() != directory.count) {
       throw bad_archive("the directory has " + counted(members_.size(), "member") +
@@ -255,8 +256,9 @@ class ZipArchive {
 
   static void require_crc(const ZipMember& member, std::uint32_t crc) {
     if (crc == member.crc) return;
-    throw bad_zip("its bytes are not those that were stored: their CRC-32 is " +
-                      std::to_string(crc) + " instead of " + std::to_string(member.crc),
+    char text[48];
+    std::snprintf(text, sizeof text, "%08x instead of %08x", crc, member.crc);
+    throw bad_zip(std::string("its bytes are not those that were stored: their CRC-32 is ") + text,
                   member.offset);
   }
 
@@ -269,20 +271,22 @@ class ZipArchive {
       part.read(out.data(), size, 0);
       return out;
     }
-    // libdeflate unpacks whole streams. Where the output has no room it stops at the match that
-    // does not fit, and leaves what comes before it; since it does not promise that, bytes that
-    // were not touched look like an array, for loading that fails loudly.
-    constexpr std::size_t kLongestMatch = 258;
+    // libdeflate unpacks whole streams. Where the output has no room it stops at the match or the
+    // stored block that does not fit, and leaves what comes before; so there is room for the
+    // largest of them. Since it does not promise that, bytes that were not touched look like an
+    // array, for loading that fails loudly.
+    constexpr std::size_t kLargestStep = UINT16_MAX;
     std::string some(kMagic, kMagicSize);
-    some.resize((std::max)(size, kMagicSize) + kLongestMatch);
+    some.resize((std::max)(size, kMagicSize) + kLargestStep);
     if (member.size <= some.size()) {
       some.resize(static_cast<std::size_t>(member.size));
       inflate(member, some.data());
-    } else {
-      const std::uint64_t input = std::min<std::uint64_t>(member.packed, 4 * some.size());
-      if (inflate_part(part, input, some.data(), some.size()) != Inflated::TooMuch) {
-        throw bad_deflate_stream(member, part);
-      }
+      return some.substr(0, size);
+    }
+    std::uint64_t input = std::min<std::uint64_t>(member.packed, 2 * some.size());
+    while (inflate_part(part, input, some.data(), some.size()) != Inflated::TooMuch) {
+      if (input == member.packed) throw bad_deflate_stream(member, part);
+      input = member.packed;
     }
     return some.substr(0, size);
   }
@@ -464,6 +468,17 @@ class ZipArchive {
     if (twice != names.end()) throw bad_archive("two members have the name " + shown(*twice));
   }
 
+  /// For bytes that the file has; a sparse one has any number of them.
+  static std::unique_ptr<unsigned char[]> memory_for(std::uint64_t size) {
+    try {
+      if (size <= PTRDIFF_MAX) {
+        return std::unique_ptr<unsigned char[]>(new unsigned char[static_cast<std::size_t>(size)]);
+      }
+    } catch (const std::bad_alloc&) {
+    }
+    throw Error(ErrorCode::TooLarge, "no memory for " + counted(size, "byte") + " of it");
+  }
+
   static Error bad_deflate_stream(const ZipMember& member, const FilePart& part) {
     return bad_zip("the deflate stream is damaged, or does not unpack to the " +
                        counted(member.size, "byte") + " that are promised",
@@ -476,7 +491,7 @@ class ZipArchive {
     if (codec.inflate == nullptr) throw_no_deflate();
     auto in_size = static_cast<std::size_t>(packed);
     auto out_size = static_cast<std::size_t>(size);
-    const std::unique_ptr<unsigned char[]> in(new unsigned char[in_size]);
+    const auto in = memory_for(packed);
     part.read(in.get(), in_size, 0);
     const Inflated result = codec.inflate(in.get(), in_size, out, out_size);
     if (result == Inflated::Whole && (in_size != packed || out_size != size)) {
