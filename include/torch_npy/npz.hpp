@@ -198,8 +198,8 @@ inline PackedArray pack(const std::string& name, const at::Tensor& tensor, bool 
 
 /// An .npz archive, as np.savez and np.savez_compressed write it, open for reading: its directory
 /// is read once, then what is asked for and nothing else. All of it may be called from any number
-/// of threads at once. What it throws is an Error that names the archive and the member. Other code
-/// may replace the file meanwhile; what is read is the old one.
+/// of threads at once. What it throws is an Error that names the archive and the member, or
+/// std::bad_alloc. Other code may replace the file meanwhile; what is read is the old one.
 ///
 /// Deflated arrays take libdeflate: link torch_npy::npz, or define TORCH_NPY_WITH_LIBDEFLATE.
 class NpzFile {
