@@ -6302,8 +6302,9 @@ inline void save_npz(const std::filesystem::path& path,
                                                           (options.compressed() && bytes < kSmall));
            ++end) {
         const at::Tensor& tensor = arrays[end].value();
-        if (tensor.defined())
-          bytes += static_cast<std::size_t>(tensor.numel()) * tensor.element_size();
+        if (tensor.defined() && !tensor.is_nested())
+          bytes +=
+              static_cast<std::size_t>(tensor.numel()) * c10::elementSize(tensor.scalar_type());
       }
       std::vector<detail::PackedArray> packed(end - first);
       detail::for_each_index(packed.size(), processors, [&](std::size_t i) {
