@@ -2048,6 +2048,7 @@ inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptio
 #include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -2302,14 +2303,14 @@ class Appender {
   /// would write it.
   Appender(const std::filesystem::path& path, at::IntArrayRef row_shape, c10::ScalarType dtype,
            const SaveOptions& options = {})
-      : Appender(State{path, options, dtype, std::nullopt}) {
+      : Appender(State{path, place_of(path), options, dtype, std::nullopt}) {
     detail::with_path(path, [&] { open(row_shape, dtype); });
   }
 
   /// Rows as the file has them. Where there is none, the first tensor appended is (n, row
   /// shape...), and the file appears then.
   explicit Appender(const std::filesystem::path& path, const SaveOptions& options = {})
-      : Appender(State{path, options, std::nullopt, std::nullopt}) {
+      : Appender(State{path, place_of(path), options, std::nullopt, std::nullopt}) {
     detail::with_path(path, [&] {
       auto file = open_existing();
       if (!file) return;
@@ -2361,7 +2362,7 @@ class Appender {
     State& state = require_open("flush()");
     if (!state.array) return;
     detail::with_path(state.path, [&] {
-      state.array->require_at(state.path);
+      state.array->require_at(state.place);
       state.array->flush(state.options.sync());
     });
   }
@@ -2383,12 +2384,20 @@ class Appender {
 
  private:
   struct State {
-    std::filesystem::path path;
+    std::filesystem::path path;   // as given, for messages
+    std::filesystem::path place;  // the same wherever the process goes
     SaveOptions options;
     std::optional<c10::ScalarType> dtype;       // none before the first tensor where that decides
     std::optional<detail::GrowingArray> array;  // none where the first tensor makes the file
     bool is_open = true;
   };
+
+  /// What is no path stays as it is: opening tells.
+  static std::filesystem::path place_of(const std::filesystem::path& path) {
+    std::error_code error;
+    const auto place = std::filesystem::absolute(path, error);
+    return error ? path : place;
+  }
 
   explicit Appender(State state) : state_(std::make_unique<State>(std::move(state))) {}
 

@@ -653,3 +653,18 @@ TEST_CASE("a file that was replaced or removed is not flushed to in silence", "[
     if (!removed) CHECK(at::equal(load(path), at::zeros({2})));
   }
 }
+
+TEST_CASE("a relative path means the same file after the process went elsewhere", "[append]") {
+  const Folder folder;
+  const Folder other;
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(folder.path());
+  Appender appender("a.npy", {}, at::kFloat, kQuick);
+  appender.append(at::ones({3}));
+  std::filesystem::current_path(other.path());
+  appender.flush();
+  appender.close();
+  std::filesystem::current_path(before);
+  CHECK(load(folder / "a.npy").size(0) == 3);
+  CHECK(other.count() == 0);
+}
