@@ -253,6 +253,8 @@ torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const Loa
 /// whose names with dots are the same.
 [[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_fields(
     const std::filesystem::path& path, const LoadOptions& options = {}) {
+  // These steps stand in load(), too: behind a function for both, a file of 12 KiB took load() 4.9
+  // us instead of 4.7.
   return detail::with_path(path, [&] {
     detail::require_device(options.device());
     const detail::File file(path);
