@@ -59,15 +59,19 @@ class Descriptor {
   int fd_;
 };
 
-/// Opens `path`, from the open `folder` on where it is relative, once more for every signal that
-/// interrupts. -1 and errno where it fails.
+/// Makes a system call, once more for every signal that interrupts it.
+template <class Call>
+auto uninterrupted(const Call& call) {
+  for (;;) {
+    const auto result = call();
+    if (result != -1 || errno != EINTR) return result;
+  }
+}
+
+/// Opens `path`, from the open `folder` on where it is relative. -1 and errno where it fails.
 inline Descriptor open_descriptor(const char* path, int flags, mode_t mode = 0,
                                   int folder = AT_FDCWD) {
-  int fd;
-  do {
-    fd = ::openat(folder, path, flags | O_CLOEXEC, mode);
-  } while (fd == -1 && errno == EINTR);
-  return Descriptor(fd);
+  return Descriptor(uninterrupted([&] { return ::openat(folder, path, flags | O_CLOEXEC, mode); }));
 }
 
 /// Refuses paths that the system would take for others.
@@ -90,6 +94,13 @@ inline void require_regular(const struct stat& status, const char* way_out) {
   if (S_ISREG(status.st_mode)) return;
   throw Error(ErrorCode::Io,
               std::string("not a regular file but ") + kind_of_file(status.st_mode) + way_out);
+}
+
+/// Whether there is a file of that name, whose status is then known.
+inline bool exists(const std::filesystem::path& path, struct stat& status) {
+  if (::stat(path.c_str(), &status) == 0) return true;
+  if (errno != ENOENT && errno != ENOTDIR) throw_errno("cannot stat", errno);
+  return false;
 }
 
 /// A file, open for reading: a regular one, as shows when it is read or asked for its size. Reading
@@ -116,15 +127,13 @@ class File {
   std::size_t read_some(void* out, std::size_t size, std::uint64_t offset) const {
     // Linux moves at most 2^31 - 4096 bytes a call, macOS refuses more than 2^31 - 1.
     constexpr std::size_t kMost = std::size_t{1} << 30;
-    for (;;) {
-      const ssize_t got =
-          ::pread(fd_.get(), out, (std::min)(size, kMost), static_cast<off_t>(offset));
-      if (got >= 0) return static_cast<std::size_t>(got);
-      const int number = errno;
-      if (number == EINTR) continue;
-      (void)this->size();  // says so if this is no regular file
-      throw_errno("cannot read at byte " + std::to_string(offset), number, offset);
-    }
+    const ssize_t got = uninterrupted([&] {
+      return ::pread(fd_.get(), out, (std::min)(size, kMost), static_cast<off_t>(offset));
+    });
+    if (got >= 0) return static_cast<std::size_t>(got);
+    const int number = errno;
+    (void)this->size();  // says so if this is no regular file
+    throw_errno("cannot read at byte " + std::to_string(offset), number, offset);
   }
 
   /// Fills `out` with `size` bytes from byte `offset` on. Throws Truncated where the file ends
@@ -175,6 +184,7 @@ class FilePart {
  public:
   FilePart(const File& file, std::uint64_t begin, std::uint64_t size) noexcept
       : file_(file), begin_(begin), size_(size) {}
+  FilePart(const File&&, std::uint64_t, std::uint64_t) = delete;  // it would go before the part
 
   std::uint64_t begin() const noexcept { return begin_; }
   std::uint64_t size() const noexcept { return size_; }
@@ -203,12 +213,12 @@ void write_all(const void* data, std::size_t size, std::uint64_t offset, const P
   constexpr std::size_t kMost = std::size_t{1} << 30;
   const char* const begin = static_cast<const char*>(data);
   for (std::size_t done = 0; done != size;) {
-    const ssize_t more = put(begin + done, (std::min)(size - done, kMost), done);
-    if (more >= 0) {
-      done += static_cast<std::size_t>(more);
-    } else if (errno != EINTR) {
+    const ssize_t more =
+        uninterrupted([&] { return put(begin + done, (std::min)(size - done, kMost), done); });
+    if (more == -1) {
       throw_errno("cannot write at byte " + std::to_string(offset + done), errno, offset + done);
     }
+    done += static_cast<std::size_t>(more);
   }
 }
 
@@ -222,7 +232,8 @@ class LockedFile : public File {
     struct stat status;
     if (::fstat(fd_.get(), &status) == -1) throw_errno("cannot stat", errno);
     require_regular(status, ", and no other can grow");
-    if (::flock(fd_.get(), LOCK_EX | LOCK_NB) == -1 && errno == EWOULDBLOCK) {
+    const int locked = uninterrupted([&] { return ::flock(fd_.get(), LOCK_EX | LOCK_NB); });
+    if (locked == -1 && errno == EWOULDBLOCK) {
       throw Error(ErrorCode::Io, "locked: another Appender has the file open");
     }
   }
@@ -237,12 +248,12 @@ class LockedFile : public File {
   bool is_at(const std::filesystem::path& path) const {
     struct stat own;
     struct stat named;
-    return ::fstat(fd_.get(), &own) == 0 && ::stat(path.c_str(), &named) == 0 &&
-           own.st_dev == named.st_dev && own.st_ino == named.st_ino;
+    if (::fstat(fd_.get(), &own) == -1) throw_errno("cannot stat", errno);
+    return exists(path, named) && own.st_dev == named.st_dev && own.st_ino == named.st_ino;
   }
 
   void truncate(std::uint64_t size) {
-    if (::ftruncate(fd_.get(), static_cast<off_t>(size)) == -1) {
+    if (uninterrupted([&] { return ::ftruncate(fd_.get(), static_cast<off_t>(size)); }) == -1) {
       throw_errno("cannot cut off at byte " + std::to_string(size), errno, size);
     }
   }
@@ -250,7 +261,8 @@ class LockedFile : public File {
   /// Waits until what was written is on the disk. The system tells a failure once, and may have
   /// dropped what it could not write: from then on every call fails.
   void sync() {
-    if (sync_error_ == 0 && ::fdatasync(fd_.get()) == -1) sync_error_ = errno;
+    const auto flush = [&] { return ::fdatasync(fd_.get()); };
+    if (sync_error_ == 0 && uninterrupted(flush) == -1) sync_error_ = errno;
     if (sync_error_ != 0) throw_errno("cannot flush to the disk", sync_error_);
   }
 
@@ -323,22 +335,26 @@ class AtomicFile {
   explicit AtomicFile(const std::filesystem::path& path) : target_(resolved(path)) {
     require_path(path);
     struct stat status;
-    const bool exists = ::stat(target_.c_str(), &status) == 0;
-    if (exists) require_regular(status, "; what cannot be replaced is saved to as a std::ostream");
+    const bool replaces = exists(target_, status);
+    if (replaces)
+      require_regular(status, "; what cannot be replaced is saved to as a std::ostream");
+    // Never a moment in which more people may read it than the old file.
+    const mode_t mode = replaces ? status.st_mode & 0777 : 0666;
     static std::atomic<unsigned> count{0};
     int error = EEXIST;
     while (fd_.get() == -1 && error == EEXIST) {
-      temporary_ = target_;
-      temporary_.replace_filename(".torch_npy-" + std::to_string(::getpid()) + "-" +
-                                  std::to_string(count++) + ".tmp");
-      fd_ = open_descriptor(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0666);
+      // Not by replace_filename(): libstdc++ 12's crashes where there is no memory.
+      const std::string& name = target_.native();
+      temporary_ = name.substr(0, name.rfind('/') + 1) + ".torch_npy-" +
+                   std::to_string(::getpid()) + "-" + std::to_string(count++) + ".tmp";
+      fd_ = open_descriptor(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL, mode);
       error = errno;
     }
     if (fd_.get() == -1) {
       temporary_.clear();
       throw_errno("cannot create a file in this folder", error);
     }
-    if (exists) ::fchmod(fd_.get(), status.st_mode & 0777);
+    if (replaces) ::fchmod(fd_.get(), mode);  // what the umask took
   }
 
   AtomicFile(const AtomicFile&) = delete;
@@ -377,7 +393,9 @@ class AtomicFile {
 
  private:
   void finish(bool sync) {
-    if (sync && ::fsync(fd_.get()) == -1) throw_errno("cannot flush to the disk", errno, written_);
+    if (sync && uninterrupted([&] { return ::fsync(fd_.get()); }) == -1) {
+      throw_errno("cannot flush to the disk", errno, written_);
+    }
     // Some file systems report a failed write only here.
     const int fd = fd_.release();
     if (::close(fd) == -1 && errno != EINTR) throw_errno("cannot close", errno, written_);
@@ -392,12 +410,14 @@ class AtomicFile {
   static std::filesystem::path resolved(std::filesystem::path path) {
     constexpr int kMostLinks = 40;  // Linux's own limit
     std::error_code error;
-    for (int links = 0; std::filesystem::is_symlink(path, error); ++links) {
+    for (int links = 0;; ++links) {
+      const auto type = std::filesystem::symlink_status(path, error).type();
+      if (type == std::filesystem::file_type::none) throw_errno("cannot stat", error.value());
+      if (type != std::filesystem::file_type::symlink) return path;
       if (links == kMostLinks) throw_errno("cannot follow the symbolic link", ELOOP);
       path = path.parent_path() / std::filesystem::read_symlink(path, error);
       if (error) throw_errno("cannot follow the symbolic link", error.value());
     }
-    return path;
   }
 
   /// A rename is on the disk once its folder is. Some file systems cannot flush a folder; the file

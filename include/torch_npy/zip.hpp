@@ -89,6 +89,7 @@ struct ZipMember {
   std::uint32_t crc = 0;
   std::uint64_t packed = 0;  ///< bytes in the archive
   std::uint64_t size = 0;    ///< bytes unpacked
+  std::uint64_t entry = 0;   ///< where the directory has it
   std::uint64_t offset = 0;  ///< of its local header
   std::uint64_t limit = 0;   ///< where the next member, or the directory, begins
 
@@ -300,7 +301,8 @@ class ZipArchive {
 
   Directory find_directory(std::uint64_t size) const {
     unsigned char start[4] = {};
-    const std::size_t got = file_.read_some(start, sizeof start, 0);
+    const auto got = static_cast<std::size_t>(std::min<std::uint64_t>(size, sizeof start));
+    file_.read(start, got, 0);
     const std::uint64_t signature = little_endian(start, sizeof start);
     if (got != sizeof start || (signature != kLocalHeader && signature != kDirectoryEnd)) {
       throw Error(ErrorCode::NotNpy, "not an .npz archive: it starts with " +
@@ -407,6 +409,7 @@ class ZipArchive {
     (void)fields.u16();  // made by
     const int version = fields.u16() & 0xff;
     ZipMember member;
+    member.entry = offset;
     member.flags = fields.u16();
     member.method = fields.u16();
     (void)fields.u32();  // time and date
@@ -453,7 +456,7 @@ class ZipArchive {
         throw bad_zip(counted(member->packed, "byte") + " from byte " +
                           std::to_string(member->offset) + " on, but what follows is at byte " +
                           std::to_string(limit),
-                      member->offset)
+                      member->entry)
             .within(member->label());
       }
       limit = member->offset;

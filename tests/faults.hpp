@@ -1,0 +1,49 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+
+// System calls and allocations that fail when a test says so: faults.cpp defines the functions
+// before the C library.
+
+/// Kinds of calls, of which several make a set.
+enum Call : unsigned {
+  kOpen = 1 << 0,
+  kClose = 1 << 1,
+  kStat = 1 << 2,
+  kRead = 1 << 3,
+  kWrite = 1 << 4,
+  kMap = 1 << 5,
+  kTruncate = 1 << 6,
+  kLock = 1 << 7,
+  kChmod = 1 << 8,
+  kSync = 1 << 9,
+  kRename = 1 << 10,
+  kLink = 1 << 11,
+  kReadLink = 1 << 12,
+  kListFolder = 1 << 13,
+  kThread = 1 << 14,
+  kAllocate = 1 << 15
+};
+
+/// What a call does instead of what it is for.
+struct Fault {
+  enum Kind { Fails, Short, AtEnd } kind = Fails;
+  int error = 0;  ///< errno, of one that fails
+};
+
+/// As long as it lives, calls of these kinds are counted, and number `index` of them has the fault.
+/// It is about all threads, so there is one at a time.
+class FaultInjection {
+ public:
+  FaultInjection(unsigned calls, Fault fault, std::size_t index);
+  FaultInjection(const FaultInjection&) = delete;
+  FaultInjection& operator=(const FaultInjection&) = delete;
+  ~FaultInjection();
+
+  /// Whether there were so many calls that one failed.
+  bool happened() const;
+};
+
+/// What new gave and delete did not get back yet.
+extern std::atomic<std::ptrdiff_t> live_allocations;
