@@ -76,16 +76,20 @@ inline std::optional<std::int64_t> checked_bytes(const std::vector<std::int64_t>
   return empty ? 0 : bytes;
 }
 
-inline bool is_datetime_unit(std::string_view unit) {
+/// The unit between the brackets of a datetime as NumPy writes it, where a count of 1 goes without
+/// saying and no unit is "generic".
+inline std::optional<std::string> parse_datetime_unit(std::string_view unit) {
+  if (unit == "generic") return std::string();
   const char* at = unit.data();
   const char* const end = at + unit.size();
-  parse_digits(at, end, INT32_MAX);
+  const auto count = parse_digits(at, end, INT32_MAX);
   const std::string_view name(at, static_cast<std::size_t>(end - at));
   for (const char* known :
        {"Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as"}) {
-    if (name == known) return true;
+    if (name != known) continue;
+    return count.value_or(1) == 1 ? std::string(name) : std::to_string(*count) + known;
   }
-  return false;
+  return std::nullopt;
 }
 
 /// Reads a type string: an optional byte order, a kind character, the size of an item in bytes
@@ -102,8 +106,9 @@ inline std::optional<DType> parse_type_string(std::string_view text) {
   dtype.kind = *at++;
   const bool sized = at != end && *at != '[';
   if (sized) {
+    const char* const digits = at;
     const auto size = parse_digits(at, end, kMaxItemSize);
-    if (!size) return std::nullopt;
+    if (!size || (*digits == '0' && at - digits > 1)) return std::nullopt;
     dtype.item_size = *size;
   }
   const auto one_of = [&](std::initializer_list<std::int64_t> sizes) {
@@ -134,12 +139,9 @@ inline std::optional<DType> parse_type_string(std::string_view text) {
       known = one_of({8});
       if (at != end) {
         if (end - at < 3 || *at != '[' || end[-1] != ']') return std::nullopt;
-        dtype.unit.assign(at + 1, end - 1);
-        if (dtype.unit == "generic") {
-          dtype.unit.clear();
-        } else if (!is_datetime_unit(dtype.unit)) {
-          return std::nullopt;
-        }
+        const auto unit = parse_datetime_unit({at + 1, static_cast<std::size_t>(end - at) - 2});
+        if (!unit) return std::nullopt;
+        dtype.unit = *unit;
         at = end;
       }
       break;

@@ -221,10 +221,10 @@ class HeaderParser : private LiteralReader {
       }
       field.offset = dtype.item_size;
       dtype.item_size += field.dtype.item_size == 0 ? 0 : *bytes;
-      // What NumPy takes for padding: a nameless void, and a nameless sub-array of structures.
-      const bool is_padding = field.name.empty() && field.title.empty() &&
-                              field.dtype.kind == 'V' &&
-                              (!field.dtype.is_structured() || !field.shape.empty());
+      // What NumPy takes for padding: a nameless void, and a nameless sub-array of whatever.
+      const bool is_void = field.dtype.kind == 'V' && !field.dtype.is_structured();
+      const bool is_padding =
+          field.name.empty() && field.title.empty() && (is_void || !field.shape.empty());
       if (!is_padding) dtype.fields.push_back(std::move(field));
       if (accept(',')) continue;
       expect(']');

@@ -1,0 +1,189 @@
+"""Sets what this library makes of files beside what NumPy does.
+
+    python3 compare.py JUDGE COUNT [SEED]    COUNT files made from SEED, which is printed; before them the kept cases
+    python3 compare.py JUDGE 0               the kept cases alone
+
+Ends with 1 where the two disagree in anything but the README's list of differences, after it has made the file as
+small as it can and put it into the folder of kept cases.
+"""
+
+import collections
+import pathlib
+import random
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+import files
+import verdicts
+
+CASES = pathlib.Path(__file__).parent / "cases"
+
+
+class Judge:
+    """judge.cpp, running."""
+
+    def __init__(self, program):
+        self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def send(self, kind, data):
+        self.process.stdin.write(kind.encode() + len(data).to_bytes(4, "little") + data)
+
+    def flush(self):
+        self.process.stdin.flush()
+
+    def line(self):
+        line = self.process.stdout.readline().decode(errors="replace")
+        if not line.endswith("\n"):
+            raise SystemExit(f"the judge died: {self.process.wait()}")
+        return line[:-1]
+
+    def answer(self):
+        line = self.line()
+        if line != "archive":
+            return verdicts.parsed(line)
+        arrays = {}
+        while (line := self.line()) != "end":
+            name, rest = line.split("\t", 1)
+            arrays[bytes.fromhex(name).decode()] = verdicts.parsed(rest)
+        return arrays
+
+    def ask(self, kind, data):
+        self.send(kind, data)
+        self.flush()
+        return self.answer()
+
+
+class Comparison:
+    def __init__(self, program):
+        self.judge = Judge(program)
+        two = np.array([2], "<u2")
+        line = self.judge.ask("n", files.assembled(1, b"{'descr': '<u2', 'fortran_order': False, 'shape': (1,)}\n", two.tobytes()))
+        self.wide_unsigned = line[4] == verdicts.zlib.crc32(two.tobytes())
+        self.explained = collections.Counter()
+        self.outcomes = collections.Counter()
+
+    def array(self, ours, numpys, data):
+        """None where the two agree, or the README says why not; else what is wrong."""
+        if ours[0] == "fault":
+            return f"no Error: {ours[1]}"
+        if isinstance(numpys, Exception):
+            if ours[0] == "error":
+                self.outcomes["both refuse"] += 1
+                return None
+
+            def ask(other):
+                return self.judge.ask("n", other), verdicts.of_array(other, self.wide_unsigned)
+
+            reason = verdicts.leniency(ours, data, ask)
+        elif ours[0] == "error":
+            reason = verdicts.refusal(ours, numpys, data)
+        elif verdicts.same(ours, numpys):
+            self.outcomes["both load the same"] += 1
+            return None
+        else:
+            return f"loaded otherwise: {ours} here, {numpys} with NumPy"
+        if reason is None:
+            return f"{ours} here, {numpys!r} with NumPy"
+        self.explained[reason] += 1
+        return None
+
+    def archive(self, ours, numpys):
+        if isinstance(ours, dict) and not isinstance(numpys, Exception):
+            members = {name.removesuffix(".npy"): verdict for name, verdict in numpys.items()}
+            for name, verdict in ours.items():
+                if verdict[0] == "error":
+                    if not isinstance(members.get(name), Exception) and not verdicts.CONTRADICTIONS.search(verdict[2]):
+                        if members.get(name) is None or verdicts.refusal(verdict, members[name], b"") is None:
+                            return f"array {name!r}: {verdict} here, {members.get(name)!r} with NumPy"
+                elif not verdicts.same(verdict, members.get(name, ValueError("no such member"))):
+                    return f"array {name!r}: {verdict} here, {members.get(name)!r} with NumPy"
+            for name, verdict in members.items():
+                if name not in ours and not isinstance(verdict, Exception):
+                    return f"array {name!r} is missing here, {verdict!r} with NumPy"
+            self.outcomes["both open the archive"] += 1
+        elif isinstance(ours, dict):
+            return f"opened here, {numpys!r} with zipfile"
+        elif ours[0] == "fault":
+            return f"no Error: {ours[1]}"
+        elif isinstance(numpys, Exception):
+            self.outcomes["both refuse the archive"] += 1
+        elif verdicts.CONTRADICTIONS.search(ours[2]):
+            self.explained["an archive that contradicts itself"] += 1
+        else:
+            return f"{ours} here, opened with zipfile"
+        return None
+
+    def verdict(self, kind, data, ours):
+        if kind == "z":
+            return self.archive(ours, verdicts.of_archive(data, self.wide_unsigned))
+        return self.array(ours, verdicts.of_array(data, self.wide_unsigned), data)
+
+    def fault(self, kind, data):
+        return self.verdict(kind, data, self.judge.ask(kind.replace("n", "N"), data))
+
+    def shrunk(self, kind, data):
+        """A smaller file on which the two disagree."""
+        explained, outcomes = self.explained.copy(), self.outcomes.copy()
+        size = len(data) // 2
+        while size:
+            at = 0
+            while at < len(data):
+                for less in (data[:at] + data[at + size :], files.with_length(data[:at] + data[at + size :])):
+                    if len(less) < len(data) and self.fault(kind, less):
+                        data = less
+                        break
+                else:
+                    at += size
+            size //= 2
+        self.explained, self.outcomes = explained, outcomes
+        return data
+
+    def keep(self, kind, data):
+        data = self.shrunk(kind, data)
+        CASES.mkdir(exist_ok=True)
+        path = CASES / f"{verdicts.zlib.crc32(data):08x}.np{'y' if kind == 'n' else 'z'}"
+        path.write_bytes(data)
+        return path, self.fault(kind, data)
+
+
+def main(program, count, seed):
+    comparison = Comparison(program)
+    disagreements = 0
+    for path in sorted(CASES.glob("*")):
+        if fault := comparison.fault("n" if path.suffix == ".npy" else "z", path.read_bytes()):
+            print(f"{path.name}: {fault}")
+            disagreements += 1
+    begin = told = time.monotonic()
+    source = files.files(seed)
+    done = 0
+    while done < count:
+        batch = [next(source) for _ in range(min(100, count - done))]
+        for i, (kind, data) in enumerate(batch):
+            comparison.judge.send(kind.replace("n", "N") if i % 8 == 0 else kind, data)
+        comparison.judge.flush()
+        answers = [comparison.judge.answer() for _ in batch]
+        for (kind, data), ours in zip(batch, answers):
+            if comparison.verdict(kind, data, ours):
+                path, fault = comparison.keep(kind, data)
+                print(f"{path}: {fault}", flush=True)
+                disagreements += 1
+                if disagreements >= 50:
+                    raise SystemExit("50 disagreements are enough")
+        done += len(batch)
+        if time.monotonic() - told > 10:
+            told = time.monotonic()
+            print(f"{done} of {count} files, {done / (told - begin):.0f} a second", flush=True)
+    for what, number in [*comparison.outcomes.most_common(), *comparison.explained.most_common()]:
+        print(f"{number:9} {what}")
+    cases = len(list(CASES.glob("*")))
+    print(f"{done} files and {cases} kept cases, {disagreements} disagreements")
+    return 1 if disagreements else 0
+
+
+if __name__ == "__main__":
+    seed = int(sys.argv[3]) if len(sys.argv) > 3 else random.SystemRandom().randrange(10**9)
+    print(f"seed {seed}, NumPy {np.__version__}, Python {sys.version.split()[0]}", flush=True)
+    raise SystemExit(main(sys.argv[1], int(sys.argv[2]), seed))

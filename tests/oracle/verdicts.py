@@ -1,0 +1,278 @@
+"""What NumPy makes of a file, in the words of judge.cpp, and why this library may say something else."""
+
+import ast
+import io
+import re
+import tokenize
+import warnings
+import zipfile
+import zlib
+
+import numpy as np
+
+warnings.simplefilter("ignore")
+NUMPY_RANK = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+REFUSED = (ValueError, TypeError, EOFError, OSError, KeyError, SyntaxError, MemoryError, OverflowError, RecursionError,
+           UnicodeError, tokenize.TokenError, RuntimeError, AttributeError, IndexError, NotImplementedError)
+# What zipfile lets out for damaged archives.
+BROKEN = (*REFUSED, zipfile.BadZipFile, zlib.error)
+WRITTEN_DTYPE = re.compile(r"[<>=|]?([biufcmMSUV](0|[1-9]\d*)|O\d*)(\[(generic|\d*(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as))\])?$")
+
+
+def native(array):
+    """The same bits in this machine's byte order."""
+    if array.dtype.byteorder not in "<>" or array.dtype.isnative:
+        return array
+    return array.byteswap()
+
+
+def bits(array):
+    """NumPy makes 1 of any true bool that it copies."""
+    return array.view("u1") if array.dtype.kind == "b" else array
+
+
+def memory(array):
+    """The bytes of an array as they lie in memory."""
+    in_c_order = array.flags.c_contiguous or not array.flags.f_contiguous
+    return native(array if in_c_order else array.T).tobytes()
+
+
+def leaves(array, prefix=""):
+    for name in array.dtype.names:
+        field = array[name]
+        if field.dtype.names is None:
+            yield prefix + name, field
+        else:
+            yield from leaves(field, prefix + name + ".")
+
+
+def visible_shape(array):
+    """Strings have an axis of characters."""
+    width = {"S": 1, "U": 4}.get(array.dtype.kind)
+    return array.shape + (() if width is None else (array.dtype.itemsize // width,))
+
+
+def verdict_of(array, wide_unsigned):
+    """wide_unsigned: whether the LibTorch has dtypes for u2 to u8; else they come as doubles."""
+
+    def known(leaf):
+        return leaf.astype("f8") if leaf.dtype.kind == "u" and leaf.dtype.itemsize > 1 and not wide_unsigned else leaf
+
+    if array.dtype.names == ():  # nothing but padding
+        array = array.view(f"V{array.dtype.itemsize}")
+    if array.dtype.names is not None:
+        fields = [(name, visible_shape(leaf), zlib.crc32(bits(native(leaf)).tobytes())) for name, leaf in leaves(array)]
+        return ("fields", array.dtype, array.shape, fields)
+    known_array = known(array)
+    return ("array", array.dtype, array.shape, known_array.strides, zlib.crc32(memory(known_array)))
+
+
+def of_array(data, wide_unsigned):
+    """What np.load makes of a file, or the exception."""
+    try:
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            return ValueError("an archive")
+        return verdict_of(array, wide_unsigned)
+    except REFUSED as error:
+        return error
+
+
+def of_archive(data, wide_unsigned):
+    """What zipfile and NumPy make of an archive: {name: verdict or exception}, or the exception."""
+    try:
+        if data[:4] not in (b"PK\x03\x04", b"PK\x05\x06"):
+            return ValueError("np.load takes it for something else")
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            arrays = {}
+            for info in archive.infolist():
+                try:
+                    content = archive.read(info)
+                except BROKEN as error:
+                    arrays[info.filename] = error
+                    continue
+                is_array = content.startswith(b"\x93NUMPY")
+                arrays[info.filename] = of_array(content, wide_unsigned) if is_array else ValueError("no array")
+            return arrays
+    except BROKEN as error:
+        return error
+
+
+def parsed(line):
+    """A line of judge.cpp's about one array."""
+    kind, *columns = line.split("\t")
+
+    def text(column):
+        return bytes.fromhex(column).decode()
+
+    def numbers(column):
+        return tuple(map(int, filter(None, column.split(","))))
+
+    if kind == "array":
+        descr, shape, strides, crc = columns
+        return (kind, text(descr), numbers(shape), numbers(strides), int(crc))
+    if kind == "fields":
+        descr, shape, *fields = columns
+        fields = [field.split(":") for field in fields]
+        return (kind, text(descr), numbers(shape), [(text(name), numbers(s), int(crc)) for name, s, crc in fields])
+    return (kind, *columns)
+
+
+def same_dtype(descr, dtype):
+    if dtype.names is None:
+        return descr == ("|O" if dtype.kind == "O" else dtype.str)
+    return np.lib.format.descr_to_dtype(ast.literal_eval(descr)) == dtype
+
+
+def without_ones(fields):
+    """A field of 1 element, said as a number, has an axis from NumPy 2 on."""
+    return [(name, tuple(n for n in shape if n != 1), crc) for name, shape, crc in fields] if NUMPY_RANK == 32 else fields
+
+
+def same(ours, numpys):
+    """Whether both loaded the same thing."""
+    if isinstance(numpys, Exception) or ours[0] != numpys[0]:
+        return False
+    if not same_dtype(ours[1], numpys[1]) or ours[2] != numpys[2]:
+        return False
+    if ours[0] == "fields":
+        return without_ones(ours[3]) == without_ones(numpys[3])
+    # An axis of length 1, and those of an array without bytes, can have any stride.
+    if 0 not in ours[2] and numpys[1].itemsize and any(n != 1 and a != b for n, a, b in zip(ours[2], ours[3], numpys[3])):
+        return False
+    return ours[4] == numpys[4]
+
+
+def header_text(data):
+    begin = 10 if data[6:7] == b"\1" else 12
+    length = int.from_bytes(data[8:begin], "little")
+    return data[begin : begin + length].decode("utf8" if data[6:7] == b"\3" else "latin1", "replace")
+
+
+def dictionary_of(text):
+    """The syntax tree of a header that NumPy reads."""
+    try:
+        return ast.parse(text.strip(), mode="eval").body
+    except SyntaxError:  # Python 2's 10L
+        return ast.parse(re.sub(r"(\d)\s*L\b", r"\1", text).strip(), mode="eval").body
+
+
+def parentheses(text):
+    try:
+        return sum(token.string == "(" for token in tokenize.generate_tokens(io.StringIO(text).readline))
+    except (tokenize.TokenError, SyntaxError):
+        return 0
+
+
+def spelled_by_no_writer(text):
+    """What in a header that Python reads no writer emits; None where there is no such thing."""
+    last = None
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            kind, string = token.type, token.string
+            if kind in (tokenize.NL, tokenize.COMMENT, tokenize.NEWLINE):
+                continue
+            if kind == tokenize.NUMBER and not re.fullmatch(r"(0|[1-9]\d*)L?", string):
+                return "a number no writer emits"
+            if kind == tokenize.OP and string in "+-":
+                return "a sign"
+            if kind == tokenize.STRING:
+                if string[0] not in "'\"" or string[:3] in ("'''", '"""'):
+                    return "a prefixed or long string"
+                if last == tokenize.STRING:
+                    return "joined strings"
+                if "\\N" in string or "\\\n" in string or "\\\r" in string or re.search(r"\\[^\\'\"abtnvfrxuU0-7]", string):
+                    return "an escape no writer emits"
+            last = kind
+    except (tokenize.TokenError, SyntaxError, IndentationError):
+        return "text that Python's tokenizer does not take"
+    if "\\\n" in text or "\\\r" in text:
+        return "joined lines"
+    if re.search(r"\d\s+L", text):
+        return "a blank before an L"
+    return None
+
+
+def leaf_dtypes(dtype):
+    if dtype.subdtype is not None:
+        yield from leaf_dtypes(dtype.subdtype[0])
+    elif dtype.names is not None:
+        for name in dtype.names:
+            yield from leaf_dtypes(dtype.fields[name][0])
+    else:
+        yield dtype
+
+
+def dtype_strings(descr):
+    if isinstance(descr, str):
+        yield descr
+    elif isinstance(descr, list):
+        for field in descr:
+            yield from dtype_strings(field[1])
+
+
+def depth(descr):
+    return 1 + max((depth(field[1]) for field in descr), default=0) if isinstance(descr, list) else 0
+
+
+def refusal(ours, numpys, data):
+    """Why this library refuses an array that NumPy loads, by the README's list; None for no reason of these."""
+    _, code, message = ours
+    dtype = numpys[1]
+    if code == "UnsupportedDtype" and dtype.names is None and dtype.kind in "fc" and dtype.itemsize > 16 - 8 * (dtype.kind == "f"):
+        return "longdouble"
+    if dtype.kind == "V" and dtype.names is None and dtype.itemsize not in (1, 2, 4, 8, 16) and code in ("UnsupportedDtype", "Mismatch"):
+        return "raw bytes of a size that no element has"
+    if dtype.names is not None:
+        kinds = list(leaf_dtypes(dtype))
+        if code == "UnsupportedDtype" and any(k.kind == "V" or (k.kind == "f" and k.itemsize > 8) or
+                                              (k.kind == "c" and k.itemsize > 16) for k in kinds):
+            return "a field of raw bytes, or longdouble"
+        if code == "UnsupportedDtype" and "LibTorch" in message and any(k.kind == "u" for k in kinds):
+            return "a field of unsigned integers that this LibTorch lacks"
+        if code == "UnsupportedDtype" and "two" in message:
+            return "two fields have one name with dots"
+    text = header_text(data)
+    dictionary = dictionary_of(text)
+    keys = [ast.literal_eval(key) for key in dictionary.keys]
+    if len(keys) != len(set(keys)):
+        return "a key twice"
+    if parentheses(text) > parentheses(ast.unparse(dictionary)):
+        return "parentheses no writer emits"
+    spelling = spelled_by_no_writer(text)
+    if spelling and code in ("BadHeader", "UnsupportedDtype", "TooLarge"):
+        return spelling
+    descr = ast.literal_eval(dictionary.values[keys.index("descr")])
+    if code == "UnsupportedDtype" and isinstance(descr, tuple):
+        return "a sub-array dtype"
+    if code == "UnsupportedDtype" and not all(map(WRITTEN_DTYPE.match, dtype_strings(descr))):
+        return "a dtype spelled as no writer does"
+    if code == "BadHeader" and depth(descr) > 64:
+        return "fields nested more than 64 deep"
+    if code == "BadHeader" and "expected '('" in message and re.search(r"\[\s*\[", text):
+        return "a field as a list"
+    return None
+
+
+def leniency(ours, data, ask):
+    """Why this library loads an array that NumPy refuses; `ask` gives both verdicts of other bytes."""
+    if len(ours[2]) > NUMPY_RANK:
+        return "more dimensions than this NumPy has"
+    text = header_text(data)
+    begin = 10 if data[6:7] == b"\1" else 12
+    stripped = text.strip(" \t\r\n\f")
+    if stripped != text:
+        raw = stripped.encode("utf8" if data[6:7] == b"\3" else "latin1")
+        other = data[:8] + len(raw).to_bytes(begin - 8, "little") + raw + data[begin + int.from_bytes(data[8:begin], "little") :]
+        ours_then, numpys_then = ask(other)
+        if same(ours_then, numpys_then):
+            return "blanks around the dictionary"
+    return None
+
+
+# Of archives whose records were damaged: what is refused because it contradicts itself.
+CONTRADICTIONS = re.compile(
+    "contradict|two members have the name|two arrays have the name|leads out|comment is cut short|several parts|encrypted|"
+    "packed by method|what follows|directory|no member where|zero byte|is not UTF-8|it is empty|"
+    "no header at byte|extra field|is stored, and still has|deflate|record of the archive|zip64 end record|two end records|"
+    "record at its end is missing|version|not those that were stored|not an .npz archive")
