@@ -1,0 +1,15 @@
+// What allocations.cpp does, for programs whose allocator is the address sanitizer's.
+
+#include <sanitizer/allocator_interface.h>
+
+#include "../allocations.hpp"
+
+std::atomic<std::size_t> largest_allocation{0};
+
+namespace {
+void note(const volatile void*, std::size_t size) {
+  if (size > largest_allocation) largest_allocation = size;
+}
+[[maybe_unused]] const int installed =
+    __sanitizer_install_malloc_and_free_hooks(&note, [](const volatile void*) {});
+}  // namespace

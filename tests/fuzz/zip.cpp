@@ -1,0 +1,88 @@
+// Any bytes as an archive, as far as LibTorch is not needed. What can be read is written anew, and
+// read again to the same members.
+
+#include <torch_npy/deflate.hpp>
+#include <torch_npy/zip.hpp>
+#include <torch_npy/zip_writer.hpp>
+
+#include <vector>
+
+#include "fuzz.hpp"
+
+using namespace torch_npy;
+using detail::ZipArchive;
+using detail::ZipMember;
+
+namespace {
+
+struct Content {
+  ZipMember member;
+  std::string data;
+};
+
+/// All members that can be read; an Error of one is no reason to give up the others.
+std::vector<Content> contents_of(const std::filesystem::path& path, std::size_t size) {
+  std::vector<Content> contents;
+  const ZipArchive archive(path);
+  for (const ZipMember& member : archive.members()) {
+    try {
+      require(archive.packed(member).size() == member.packed, "a member is as large as it says");
+      require(member.size <= 1032 * size, "no member unpacks to more than deflate can");
+      const std::string start = archive.start(member, 64);
+      require(start.size() == std::min<std::uint64_t>(64, member.size), "a start has its length");
+      std::string data(static_cast<std::size_t>(member.size), '\0');
+      if (member.method == detail::kDeflated) {
+        archive.inflate(member, data.data());
+      } else {
+        archive.packed(member).read(data.data(), data.size(), 0);
+        ZipArchive::require_crc(member,
+                                detail::zip_codec().load()->crc32(0, data.data(), data.size()));
+      }
+      require(data.compare(0, start.size(), start) == 0, "a start is the start of the whole");
+      contents.push_back({member, std::move(data)});
+    } catch (const Error& error) {
+      require_sound(error, size);
+    }
+  }
+  return contents;
+}
+
+void write(const std::filesystem::path& path, const std::vector<Content>& contents, bool zip64) {
+  detail::AtomicFile file(path);
+  detail::ZipWriter zip(file, zip64 ? 0 : UINT32_MAX);
+  for (const Content& content : contents) {
+    ZipMember member = content.member;
+    member.method = detail::kStored;
+    member.packed = member.size;
+    zip.add(member, {content.data});
+  }
+  zip.finish();
+  file.commit(/*sync=*/false);
+}
+
+}  // namespace
+
+int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static MemoryFile file;
+  std::vector<Content> contents;
+  try {
+    // A directory entry of 46 bytes becomes a ZipMember; deflate's most is 1032 times.
+    const AllocationLimit limit(1032 * size + 256 * 1024);
+    contents = contents_of(file.holding(data, size), size);
+  } catch (const Error& error) {
+    require_sound(error, size);
+    return 0;
+  }
+  if (contents.empty()) return 0;
+  static const std::filesystem::path copy =
+      "/dev/shm/torch_npy_fuzz_" + std::to_string(::getpid()) + ".zip";
+  write(copy, contents, (size & 1) != 0);
+  const auto again = contents_of(copy, static_cast<std::size_t>(std::filesystem::file_size(copy)));
+  std::filesystem::remove(copy);
+  require(again.size() == contents.size(), "all members come back");
+  for (std::size_t i = 0; i < again.size(); ++i) {
+    require(again[i].member.name == contents[i].member.name, "a name comes back");
+    require(again[i].data == contents[i].data, "a member's bytes come back");
+  }
+  return 0;
+}
