@@ -1,0 +1,59 @@
+// Saves to one path for ever, in processes that kill.py kills: reads "save PATH", "save_npz PATH"
+// or "append PATH" from standard input, forks a process that does it, and writes that one's number.
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/full.h>
+
+#include <torch_npy/append.hpp>
+#include <torch_npy/npz.hpp>
+
+#include <iostream>
+#include <random>
+
+using namespace torch_npy;
+
+namespace {
+
+/// An array that tells whether it is whole: as many rows as its number says, and that number in
+/// each element.
+at::Tensor version(std::int64_t number) {
+  return at::full({number % 50 * number % 50 + 1, 1000}, number, at::kLong);
+}
+
+[[noreturn]] void work(const std::string& how, const std::string& path) {
+  std::mt19937 random(static_cast<unsigned>(::getpid()));
+  const auto is_synced = [&] { return random() % 16 == 0; };
+  if (how == "append") {
+    Appender appender(path, {3}, at::kLong, SaveOptions().sync(false));
+    for (;;) {
+      const auto count = static_cast<std::int64_t>(random() % 100 == 0 ? 20000 : random() % 50);
+      const std::int64_t first = appender.rows();
+      appender.append(at::arange(3 * first, 3 * (first + count)).view({count, 3}));
+      if (random() % 3 == 0) appender.flush();
+    }
+  }
+  for (std::int64_t number = static_cast<std::int64_t>(random() % 1000);; ++number) {
+    if (how == "save") {
+      save(path, version(number), SaveOptions().sync(is_synced()));
+    } else {
+      save_npz(path, {{"a", version(number)}, {"b", version(number + 1)}},
+               SaveNpzOptions().sync(is_synced()));
+    }
+  }
+}
+
+}  // namespace
+
+int main() {
+  ::signal(SIGCHLD, SIG_IGN);  // no zombies
+  (void)version(1);
+  for (std::string how, path; std::cin >> how && std::getline(std::cin >> std::ws, path);) {
+    const pid_t child = ::fork();
+    if (child == 0) work(how, path);
+    std::cout << child << std::endl;
+  }
+}
