@@ -42,7 +42,8 @@ class FolderDataset : public detail::FileDataset<FolderDataset, TensorExample> {
                     options) {}
 
   /// The file of each sample.
-  const FileList& files() const noexcept { return part(0).list; }
+  const FileList& files() const& noexcept { return part(0).list; }
+  void files() && = delete;  // the list would go with the dataset
 
   /// For the base class.
   detail::Samples read(c10::ArrayRef<std::size_t> indices, bool may_skip) const {
@@ -61,10 +62,12 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
       : FileDataset(make_parts(inputs, targets, options), options) {}
 
   /// The input file of each sample.
-  const FileList& files() const noexcept { return part(0).list; }
+  const FileList& files() const& noexcept { return part(0).list; }
+  void files() && = delete;
 
   /// The target file of each sample.
-  const FileList& target_files() const noexcept { return part(1).list; }
+  const FileList& target_files() const& noexcept { return part(1).list; }
+  void target_files() && = delete;
 
   /// For the base class.
   std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,
@@ -127,10 +130,12 @@ class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Exampl
       : ClassFolderDataset(list_classes(folder, options), options) {}
 
   /// The names of the classes, sorted.
-  const std::vector<std::string>& classes() const noexcept { return *classes_; }
+  const std::vector<std::string>& classes() const& noexcept { return *classes_; }
+  std::vector<std::string> classes() && { return *classes_; }
 
   /// The file of each sample.
-  const FileList& files() const noexcept { return part(0).list; }
+  const FileList& files() const& noexcept { return part(0).list; }
+  void files() && = delete;
 
   /// For the base class.
   std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,

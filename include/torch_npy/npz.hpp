@@ -221,7 +221,8 @@ class NpzFile {
 
   /// The arrays, in the order of the archive, without ".npy". Members that are no arrays are left
   /// out: those whose name lacks that ending, and whose content starts in another way.
-  const std::vector<std::string>& names() const noexcept { return names_; }
+  const std::vector<std::string>& names() const& noexcept { return names_; }
+  std::vector<std::string> names() && { return std::move(names_); }
 
   /// Whether there is such an array, with or without ".npy" behind its name.
   bool contains(const std::string& name) const { return find(name) != nullptr; }
