@@ -166,6 +166,12 @@ setup_libdeflate() {
   ${CXX:-c++} -x c++ -E - >/dev/null 2>&1 <<<'#include <libdeflate.h>' || install_packages libdeflate-dev
 }
 
+# With the libraries that its sanitizers and libFuzzer take.
+setup_clang() {
+  echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, long) { return 0; }' |
+    clang++ -x c++ -fsanitize=fuzzer,address - -o /dev/null 2>/dev/null || install_packages clang libclang-rt-dev
+}
+
 setup_numpy() {
   local python found=''
   for python in python3 /usr/bin/python3; do

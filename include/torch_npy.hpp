@@ -557,16 +557,20 @@ inline std::optional<std::int64_t> checked_bytes(const std::vector<std::int64_t>
   return empty ? 0 : bytes;
 }
 
-inline bool is_datetime_unit(std::string_view unit) {
+/// The unit between the brackets of a datetime as NumPy writes it, where a count of 1 goes without
+/// saying and no unit is "generic".
+inline std::optional<std::string> parse_datetime_unit(std::string_view unit) {
+  if (unit == "generic") return std::string();
   const char* at = unit.data();
   const char* const end = at + unit.size();
-  parse_digits(at, end, INT32_MAX);
+  const auto count = parse_digits(at, end, INT32_MAX);
   const std::string_view name(at, static_cast<std::size_t>(end - at));
   for (const char* known :
        {"Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as"}) {
-    if (name == known) return true;
+    if (name != known) continue;
+    return count.value_or(1) == 1 ? std::string(name) : std::to_string(*count) + known;
   }
-  return false;
+  return std::nullopt;
 }
 
 /// Reads a type string: an optional byte order, a kind character, the size of an item in bytes
@@ -583,8 +587,9 @@ inline std::optional<DType> parse_type_string(std::string_view text) {
   dtype.kind = *at++;
   const bool sized = at != end && *at != '[';
   if (sized) {
+    const char* const digits = at;
     const auto size = parse_digits(at, end, kMaxItemSize);
-    if (!size) return std::nullopt;
+    if (!size || (*digits == '0' && at - digits > 1)) return std::nullopt;
     dtype.item_size = *size;
   }
   const auto one_of = [&](std::initializer_list<std::int64_t> sizes) {
@@ -615,12 +620,9 @@ inline std::optional<DType> parse_type_string(std::string_view text) {
       known = one_of({8});
       if (at != end) {
         if (end - at < 3 || *at != '[' || end[-1] != ']') return std::nullopt;
-        dtype.unit.assign(at + 1, end - 1);
-        if (dtype.unit == "generic") {
-          dtype.unit.clear();
-        } else if (!is_datetime_unit(dtype.unit)) {
-          return std::nullopt;
-        }
+        const auto unit = parse_datetime_unit({at + 1, static_cast<std::size_t>(end - at) - 2});
+        if (!unit) return std::nullopt;
+        dtype.unit = *unit;
         at = end;
       }
       break;
@@ -915,10 +917,10 @@ class HeaderParser : private LiteralReader {
       }
       field.offset = dtype.item_size;
       dtype.item_size += field.dtype.item_size == 0 ? 0 : *bytes;
-      // What NumPy takes for padding: a nameless void, and a nameless sub-array of structures.
-      const bool is_padding = field.name.empty() && field.title.empty() &&
-                              field.dtype.kind == 'V' &&
-                              (!field.dtype.is_structured() || !field.shape.empty());
+      // What NumPy takes for padding: a nameless void, and a nameless sub-array of whatever.
+      const bool is_void = field.dtype.kind == 'V' && !field.dtype.is_structured();
+      const bool is_padding =
+          field.name.empty() && field.title.empty() && (is_void || !field.shape.empty());
       if (!is_padding) dtype.fields.push_back(std::move(field));
       if (accept(',')) continue;
       expect(']');
@@ -1142,15 +1144,19 @@ class Descriptor {
   int fd_;
 };
 
-/// Opens `path`, from the open `folder` on where it is relative, once more for every signal that
-/// interrupts. -1 and errno where it fails.
+/// Makes a system call, once more for every signal that interrupts it.
+template <class Call>
+auto uninterrupted(const Call& call) {
+  for (;;) {
+    const auto result = call();
+    if (result != -1 || errno != EINTR) return result;
+  }
+}
+
+/// Opens `path`, from the open `folder` on where it is relative. -1 and errno where it fails.
 inline Descriptor open_descriptor(const char* path, int flags, mode_t mode = 0,
                                   int folder = AT_FDCWD) {
-  int fd;
-  do {
-    fd = ::openat(folder, path, flags | O_CLOEXEC, mode);
-  } while (fd == -1 && errno == EINTR);
-  return Descriptor(fd);
+  return Descriptor(uninterrupted([&] { return ::openat(folder, path, flags | O_CLOEXEC, mode); }));
 }
 
 /// Refuses paths that the system would take for others.
@@ -1173,6 +1179,13 @@ inline void require_regular(const struct stat& status, const char* way_out) {
   if (S_ISREG(status.st_mode)) return;
   throw Error(ErrorCode::Io,
               std::string("not a regular file but ") + kind_of_file(status.st_mode) + way_out);
+}
+
+/// Whether there is a file of that name, whose status is then known.
+inline bool exists(const std::filesystem::path& path, struct stat& status) {
+  if (::stat(path.c_str(), &status) == 0) return true;
+  if (errno != ENOENT && errno != ENOTDIR) throw_errno("cannot stat", errno);
+  return false;
 }
 
 /// A file, open for reading: a regular one, as shows when it is read or asked for its size. Reading
@@ -1199,15 +1212,13 @@ class File {
   std::size_t read_some(void* out, std::size_t size, std::uint64_t offset) const {
     // Linux moves at most 2^31 - 4096 bytes a call, macOS refuses more than 2^31 - 1.
     constexpr std::size_t kMost = std::size_t{1} << 30;
-    for (;;) {
-      const ssize_t got =
-          ::pread(fd_.get(), out, (std::min)(size, kMost), static_cast<off_t>(offset));
-      if (got >= 0) return static_cast<std::size_t>(got);
-      const int number = errno;
-      if (number == EINTR) continue;
-      (void)this->size();  // says so if this is no regular file
-      throw_errno("cannot read at byte " + std::to_string(offset), number, offset);
-    }
+    const ssize_t got = uninterrupted([&] {
+      return ::pread(fd_.get(), out, (std::min)(size, kMost), static_cast<off_t>(offset));
+    });
+    if (got >= 0) return static_cast<std::size_t>(got);
+    const int number = errno;
+    (void)this->size();  // says so if this is no regular file
+    throw_errno("cannot read at byte " + std::to_string(offset), number, offset);
   }
 
   /// Fills `out` with `size` bytes from byte `offset` on. Throws Truncated where the file ends
@@ -1258,6 +1269,7 @@ class FilePart {
  public:
   FilePart(const File& file, std::uint64_t begin, std::uint64_t size) noexcept
       : file_(file), begin_(begin), size_(size) {}
+  FilePart(const File&&, std::uint64_t, std::uint64_t) = delete;  // it would go before the part
 
   std::uint64_t begin() const noexcept { return begin_; }
   std::uint64_t size() const noexcept { return size_; }
@@ -1286,12 +1298,12 @@ void write_all(const void* data, std::size_t size, std::uint64_t offset, const P
   constexpr std::size_t kMost = std::size_t{1} << 30;
   const char* const begin = static_cast<const char*>(data);
   for (std::size_t done = 0; done != size;) {
-    const ssize_t more = put(begin + done, (std::min)(size - done, kMost), done);
-    if (more >= 0) {
-      done += static_cast<std::size_t>(more);
-    } else if (errno != EINTR) {
+    const ssize_t more =
+        uninterrupted([&] { return put(begin + done, (std::min)(size - done, kMost), done); });
+    if (more == -1) {
       throw_errno("cannot write at byte " + std::to_string(offset + done), errno, offset + done);
     }
+    done += static_cast<std::size_t>(more);
   }
 }
 
@@ -1305,7 +1317,8 @@ class LockedFile : public File {
     struct stat status;
     if (::fstat(fd_.get(), &status) == -1) throw_errno("cannot stat", errno);
     require_regular(status, ", and no other can grow");
-    if (::flock(fd_.get(), LOCK_EX | LOCK_NB) == -1 && errno == EWOULDBLOCK) {
+    const int locked = uninterrupted([&] { return ::flock(fd_.get(), LOCK_EX | LOCK_NB); });
+    if (locked == -1 && errno == EWOULDBLOCK) {
       throw Error(ErrorCode::Io, "locked: another Appender has the file open");
     }
   }
@@ -1320,12 +1333,12 @@ class LockedFile : public File {
   bool is_at(const std::filesystem::path& path) const {
     struct stat own;
     struct stat named;
-    return ::fstat(fd_.get(), &own) == 0 && ::stat(path.c_str(), &named) == 0 &&
-           own.st_dev == named.st_dev && own.st_ino == named.st_ino;
+    if (::fstat(fd_.get(), &own) == -1) throw_errno("cannot stat", errno);
+    return exists(path, named) && own.st_dev == named.st_dev && own.st_ino == named.st_ino;
   }
 
   void truncate(std::uint64_t size) {
-    if (::ftruncate(fd_.get(), static_cast<off_t>(size)) == -1) {
+    if (uninterrupted([&] { return ::ftruncate(fd_.get(), static_cast<off_t>(size)); }) == -1) {
       throw_errno("cannot cut off at byte " + std::to_string(size), errno, size);
     }
   }
@@ -1333,7 +1346,8 @@ class LockedFile : public File {
   /// Waits until what was written is on the disk. The system tells a failure once, and may have
   /// dropped what it could not write: from then on every call fails.
   void sync() {
-    if (sync_error_ == 0 && ::fdatasync(fd_.get()) == -1) sync_error_ = errno;
+    const auto flush = [&] { return ::fdatasync(fd_.get()); };
+    if (sync_error_ == 0 && uninterrupted(flush) == -1) sync_error_ = errno;
     if (sync_error_ != 0) throw_errno("cannot flush to the disk", sync_error_);
   }
 
@@ -1406,22 +1420,26 @@ class AtomicFile {
   explicit AtomicFile(const std::filesystem::path& path) : target_(resolved(path)) {
     require_path(path);
     struct stat status;
-    const bool exists = ::stat(target_.c_str(), &status) == 0;
-    if (exists) require_regular(status, "; what cannot be replaced is saved to as a std::ostream");
+    const bool replaces = exists(target_, status);
+    if (replaces)
+      require_regular(status, "; what cannot be replaced is saved to as a std::ostream");
+    // Never a moment in which more people may read it than the old file.
+    const mode_t mode = replaces ? status.st_mode & 0777 : 0666;
     static std::atomic<unsigned> count{0};
     int error = EEXIST;
     while (fd_.get() == -1 && error == EEXIST) {
-      temporary_ = target_;
-      temporary_.replace_filename(".torch_npy-" + std::to_string(::getpid()) + "-" +
-                                  std::to_string(count++) + ".tmp");
-      fd_ = open_descriptor(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0666);
+      // Not by replace_filename(): libstdc++ 12's crashes where there is no memory.
+      const std::string& name = target_.native();
+      temporary_ = name.substr(0, name.rfind('/') + 1) + ".torch_npy-" +
+                   std::to_string(::getpid()) + "-" + std::to_string(count++) + ".tmp";
+      fd_ = open_descriptor(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL, mode);
       error = errno;
     }
     if (fd_.get() == -1) {
       temporary_.clear();
       throw_errno("cannot create a file in this folder", error);
     }
-    if (exists) ::fchmod(fd_.get(), status.st_mode & 0777);
+    if (replaces) ::fchmod(fd_.get(), mode);  // what the umask took
   }
 
   AtomicFile(const AtomicFile&) = delete;
@@ -1460,7 +1478,9 @@ class AtomicFile {
 
  private:
   void finish(bool sync) {
-    if (sync && ::fsync(fd_.get()) == -1) throw_errno("cannot flush to the disk", errno, written_);
+    if (sync && uninterrupted([&] { return ::fsync(fd_.get()); }) == -1) {
+      throw_errno("cannot flush to the disk", errno, written_);
+    }
     // Some file systems report a failed write only here.
     const int fd = fd_.release();
     if (::close(fd) == -1 && errno != EINTR) throw_errno("cannot close", errno, written_);
@@ -1475,12 +1495,14 @@ class AtomicFile {
   static std::filesystem::path resolved(std::filesystem::path path) {
     constexpr int kMostLinks = 40;  // Linux's own limit
     std::error_code error;
-    for (int links = 0; std::filesystem::is_symlink(path, error); ++links) {
+    for (int links = 0;; ++links) {
+      const auto type = std::filesystem::symlink_status(path, error).type();
+      if (type == std::filesystem::file_type::none) throw_errno("cannot stat", error.value());
+      if (type != std::filesystem::file_type::symlink) return path;
       if (links == kMostLinks) throw_errno("cannot follow the symbolic link", ELOOP);
       path = path.parent_path() / std::filesystem::read_symlink(path, error);
       if (error) throw_errno("cannot follow the symbolic link", error.value());
     }
-    return path;
   }
 
   /// A rename is on the disk once its folder is. Some file systems cannot flush a folder; the file
@@ -4683,7 +4705,8 @@ class FolderDataset : public detail::FileDataset<FolderDataset, TensorExample> {
                     options) {}
 
   /// The file of each sample.
-  const FileList& files() const noexcept { return part(0).list; }
+  const FileList& files() const& noexcept { return part(0).list; }
+  void files() && = delete;  // the list would go with the dataset
 
   /// For the base class.
   detail::Samples read(c10::ArrayRef<std::size_t> indices, bool may_skip) const {
@@ -4702,10 +4725,12 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
       : FileDataset(make_parts(inputs, targets, options), options) {}
 
   /// The input file of each sample.
-  const FileList& files() const noexcept { return part(0).list; }
+  const FileList& files() const& noexcept { return part(0).list; }
+  void files() && = delete;
 
   /// The target file of each sample.
-  const FileList& target_files() const noexcept { return part(1).list; }
+  const FileList& target_files() const& noexcept { return part(1).list; }
+  void target_files() && = delete;
 
   /// For the base class.
   std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,
@@ -4768,10 +4793,12 @@ class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Exampl
       : ClassFolderDataset(list_classes(folder, options), options) {}
 
   /// The names of the classes, sorted.
-  const std::vector<std::string>& classes() const noexcept { return *classes_; }
+  const std::vector<std::string>& classes() const& noexcept { return *classes_; }
+  std::vector<std::string> classes() && { return *classes_; }
 
   /// The file of each sample.
-  const FileList& files() const noexcept { return part(0).list; }
+  const FileList& files() const& noexcept { return part(0).list; }
+  void files() && = delete;
 
   /// For the base class.
   std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,
@@ -5316,6 +5343,7 @@ struct ZipMember {
   std::uint32_t crc = 0;
   std::uint64_t packed = 0;  ///< bytes in the archive
   std::uint64_t size = 0;    ///< bytes unpacked
+  std::uint64_t entry = 0;   ///< where the directory has it
   std::uint64_t offset = 0;  ///< of its local header
   std::uint64_t limit = 0;   ///< where the next member, or the directory, begins
 
@@ -5527,7 +5555,8 @@ class ZipArchive {
 
   Directory find_directory(std::uint64_t size) const {
     unsigned char start[4] = {};
-    const std::size_t got = file_.read_some(start, sizeof start, 0);
+    const auto got = static_cast<std::size_t>(std::min<std::uint64_t>(size, sizeof start));
+    file_.read(start, got, 0);
     const std::uint64_t signature = little_endian(start, sizeof start);
     if (got != sizeof start || (signature != kLocalHeader && signature != kDirectoryEnd)) {
       throw Error(ErrorCode::NotNpy, "not an .npz archive: it starts with " +
@@ -5634,6 +5663,7 @@ class ZipArchive {
     (void)fields.u16();  // made by
     const int version = fields.u16() & 0xff;
     ZipMember member;
+    member.entry = offset;
     member.flags = fields.u16();
     member.method = fields.u16();
     (void)fields.u32();  // time and date
@@ -5680,7 +5710,7 @@ class ZipArchive {
         throw bad_zip(counted(member->packed, "byte") + " from byte " +
                           std::to_string(member->offset) + " on, but what follows is at byte " +
                           std::to_string(limit),
-                      member->offset)
+                      member->entry)
             .within(member->label());
       }
       limit = member->offset;
@@ -6117,7 +6147,8 @@ class NpzFile {
 
   /// The arrays, in the order of the archive, without ".npy". Members that are no arrays are left
   /// out: those whose name lacks that ending, and whose content starts in another way.
-  const std::vector<std::string>& names() const noexcept { return names_; }
+  const std::vector<std::string>& names() const& noexcept { return names_; }
+  std::vector<std::string> names() && { return std::move(names_); }
 
   /// Whether there is such an array, with or without ".npy" behind its name.
   bool contains(const std::string& name) const { return find(name) != nullptr; }

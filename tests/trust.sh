@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Looks for what hostile files and killed processes can do:
+#
+#   bash tests/trust.sh           some minutes: 20,000 files against NumPy, a minute for each fuzzer, 1,000 kills
+#   bash tests/trust.sh --long    some hours: 1,000,000 files, 100,000,000 executions of each fuzzer, 1,000 kills
+#
+# Works from any folder; installs what is missing from Debian's packages, clang among it. What the fuzzers find lies
+# in tests/fuzz/corpus, what NumPy sees otherwise in tests/oracle/cases: once it is mended, commit it as a test.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." >/dev/null && pwd)
+build=$root/build/trust
+# shellcheck source-path=SCRIPTDIR/.. source=cmake/setup.sh
+. "$root/cmake/setup.sh"
+
+files=20000 effort=(-max_total_time=60) slices=1
+if [ "${1:-}" = --long ]; then
+  files=1000000 effort=(-runs=5000000) slices=20
+elif [ $# != 0 ]; then
+  die "usage: bash tests/trust.sh [--long]"
+fi
+
+echo "Step 1 of 4: building"
+setup_build_tools
+setup_libtorch
+setup_catch2
+setup_numpy
+setup_libdeflate
+setup_clang
+output=$(CXX=clang++ configure "$root" "$build" -DCMAKE_BUILD_TYPE=Release -DTORCH_NPY_BUILD_FUZZERS=ON \
+  -DTORCH_NPY_BUILD_EXAMPLES=OFF -DTORCH_NPY_TEST_CONSUMERS=OFF 2>&1) ||
+  die "$output" "CMake could not configure $build"
+fuzzers=(header bytes zip npz)
+cmake --build "$build" --target judge saver "${fuzzers[@]/#/fuzz_}"
+
+echo "Step 2 of 4: $files files, to NumPy and to this library"
+"$TORCH_NPY_PYTHON" "$root/tests/oracle/compare.py" "$build/tests/judge" "$files"
+
+echo "Step 3 of 4: 1,000 kills for each way to save"
+"$TORCH_NPY_PYTHON" "$root/tests/kill/kill.py" "$build/tests/saver" 1000
+
+echo "Step 4 of 4: fuzzing, two at a time"
+# What a fuzzer learns stays in the build folder; what crashes it goes to the kept corpus.
+fuzz() { # TARGET DICTIONARY SEEDS...
+  local slice log=$build/fuzz_$1.log learnt=$build/learnt/$1 crashes=$root/tests/fuzz/corpus/$1/
+  mkdir -p "$learnt" "$crashes"
+  for slice in $(seq $slices); do
+    "$build/tests/fuzz/fuzz_$1" "$learnt" "${@:3}" "-dict=$root/tests/fuzz/$2" "${effort[@]}" \
+      "-max_len=$((slice % 2 == 1 ? 300 : 900))" "-artifact_prefix=$crashes" -print_final_stats=1 >"$log" 2>&1 ||
+      die "$(grep -E 'does not hold|ERROR|SUMMARY|Test unit' "$log")" "fuzz_$1 found something: $log"
+    echo "$1: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") executions, slice $slice of $slices," \
+      "$(grep -oE 'cov: [0-9]+' "$log" | tail -n 1)"
+  done
+}
+export ASAN_OPTIONS=malloc_context_size=1:quarantine_size_mb=8
+data=$root/tests/data corpus=$root/tests/fuzz/corpus
+fuzz header npy.dict "$corpus/header" "$data/arrays" & first=$!
+fuzz npz zip.dict "$corpus/zip" & second=$!
+wait $first
+fuzz bytes npy.dict "$corpus/header" "$data/arrays"
+fuzz zip zip.dict "$corpus/zip"
+wait $second
