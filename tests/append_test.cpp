@@ -254,7 +254,7 @@ TEST_CASE("files that cannot grow are refused, and stay as they are", "[append]"
        npy(header_text("'<f4'", "(4, 2)", "True") + std::string(40, ' '), floats(8)),
        ErrorCode::Mismatch, "Fortran order"},
       {"0-d", saved(at::zeros({})), ErrorCode::Mismatch, "0-d"},
-      {"dtype", saved(counting(4, {2}, at::kInt)), ErrorCode::Mismatch, "dtype <i4"},
+      {"dtype", saved(counting(4, {2}, at::kInt)), ErrorCode::Mismatch, "holds <i4"},
       {"row shape", saved(counting(4, {3}, at::kFloat)), ErrorCode::Mismatch, "shape (3,)"},
       {"rank", saved(counting(4, {}, at::kFloat)), ErrorCode::Mismatch, "shape ()"},
       {"byte order", tight("'>f4'", "(4, 2)       ", floats(8)), ErrorCode::Mismatch, "byte order"},

@@ -212,6 +212,13 @@ TEST_CASE("no control character of a file reaches the terminal", "[error]") {
   CHECK(error.what() == std::string("a\\x0a\\x1b[2J\\xc2\\x9b"
                                     "2J\xc2\xa0\xc3\xa9.npy: a reason"));
   CHECK(detail::shown("\xc3\xa9\x01") == "\"\\xc3\\xa9\\x01\"");
+  // What is no UTF-8, and what turns the direction of writing.
+  CHECK(detail::escaped("a\x9b"
+                        "b\xe2\x80\xae"
+                        "c\xe2\x82\xac\xe2\x82") ==
+        "a\\x9b"
+        "b\\xe2\\x80\\xae"
+        "c\xe2\x82\xac\\xe2\\x82");
 }
 
 TEST_CASE("an error tells file, reason and byte", "[error]") {

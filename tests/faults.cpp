@@ -180,6 +180,11 @@ int fchmod(int fd, mode_t mode) noexcept {
   return call(kChmod, -1, [&] { return real(fd, mode); });
 }
 
+int fchown(int fd, uid_t user, gid_t group) noexcept {
+  NEXT(fchown);
+  return call(kChmod, -1, [&] { return real(fd, user, group); });
+}
+
 int fsync(int fd) {
   NEXT(fsync);
   return call(kSync, -1, [&] { return real(fd); });

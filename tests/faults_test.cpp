@@ -3,9 +3,11 @@
 // descriptor, mapping or temporary file left; the old file whole, or the new one.
 
 #include <fcntl.h>
+#include <grp.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -595,6 +597,51 @@ TEST_CASE("a folder that may not be written to", "[faults]") {
   CHECK_THAT(said, says("a.npy: cannot create a file in this folder: Permission denied"));
   CHECK(load(path).numel() == 20);
   CHECK(folder.count() == 1);
+}
+
+TEST_CASE("nobody can read a replaced file who could not read the old one", "[faults]") {
+  if (::getuid() != 0) {
+    WARN("skipped: takes root, to be others");
+    return;
+  }
+  const Folder folder;
+  std::filesystem::permissions(folder.path(), std::filesystem::perms(0777));
+  struct Row {
+    mode_t mode;  // of a file of user 65533 and group 65532, which another user saves over
+    gid_t member_of;
+    gid_t want_group;
+    mode_t want;
+  };
+  for (const Row& row : {Row{0640, 65532, 65532, 0640},
+                         {0640, 65531, 65531, 0600},
+                         {0604, 65531, 65531, 0600},
+                         {0644, 65531, 65531, 0644},
+                         {0664, 65531, 65531, 0644}}) {
+    const auto path = folder / "a.npy";
+    std::filesystem::remove(path);
+    save(path, floats({10}), kQuick);
+    REQUIRE(::chown(path.c_str(), 65533, 65532) == 0);
+    REQUIRE(::chmod(path.c_str(), row.mode) == 0);
+    const std::string said = in_child([&](std::ostream& out) {
+      ::umask(0);
+      if (::setgroups(1, &row.member_of) != 0 || ::setgid(65531) != 0 || ::setuid(65534) != 0) {
+        throw std::runtime_error("setuid");
+      }
+      save(path, floats({20}), kQuick);
+      out << "saved";
+    });
+    CHECK(said == "saved");
+    struct stat status;
+    REQUIRE(::stat(path.c_str(), &status) == 0);
+    CHECK(status.st_uid == 65534);
+    CHECK(status.st_gid == row.want_group);
+    CHECK((status.st_mode & 07777) == row.want);
+    // Root gives it back to whom it belongs.
+    save(path, floats({5}), kQuick);
+    REQUIRE(::stat(path.c_str(), &status) == 0);
+    CHECK(status.st_uid == 65534);
+    CHECK((status.st_mode & 07777) == row.want);
+  }
 }
 
 TEST_CASE("a link to another file system is followed", "[faults]") {

@@ -317,6 +317,19 @@ TEST_CASE("the records' length and bytes are held against the options", "[bad]")
   CHECK(load_error(path, LoadOptions().dtype(at::kQInt8)).code() == ErrorCode::InvalidArgument);
 }
 
+TEST_CASE("a limit on bytes is one on all fields together", "[bad]") {
+  const Folder folder;
+  const auto path =
+      write_bytes(folder / "a.npy",
+                  npy(header_text("[('a', '|b1'), ('b', '|b1')]", "(100,)"), std::string(200, 1)));
+  CHECK(load_fields(path, LoadOptions().max_bytes(200)).size() == 2);
+  CHECK(load_fields(path, LoadOptions().max_bytes(800).dtype(at::kFloat)).size() == 2);
+  const Error error =
+      error_of([&] { (void)load_fields(path, LoadOptions().max_bytes(799).dtype(at::kFloat)); });
+  CHECK(error.code() == ErrorCode::TooLarge);
+  CHECK_THAT(error.what(), says("tensors of 800 bytes"));
+}
+
 TEST_CASE("bad structured files are Errors that name the field", "[bad]") {
   struct Bad {
     const char* descr;
@@ -326,8 +339,9 @@ TEST_CASE("bad structured files are Errors that name the field", "[bad]") {
   };
   const Folder folder;
   for (const Bad& bad : std::vector<Bad>{
-           {"'<f4'", "(2,)", ErrorCode::Mismatch, "an array of '<f4' has no fields: load() reads"},
-           {"[('', '|V4')]", "(2,)", ErrorCode::Mismatch, "load()"},
+           {"'<f4'", "(2,)", ErrorCode::Mismatch,
+            "is for structured dtypes, and the array has '<f4'"},
+           {"[('', '|V4')]", "(2,)", ErrorCode::Mismatch, "the array has '|V4'"},
            {"[('a', '<f4'), ('b', '|O')]", "(2,)", ErrorCode::UnsupportedDtype,
             "field \"b\": object"},
            {"[('a', '<f4'), ('b', '|O')]", "(99,)", ErrorCode::UnsupportedDtype, "never loaded"},

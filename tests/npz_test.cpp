@@ -350,7 +350,8 @@ TEST_CASE("what is not there, or is no array, is an Error that says so", "[npz][
   CHECK_THAT(error_of([&] { NpzFile{npy}; }).what(), says("load() reads .npy files"));
   CHECK_THAT(error_of([&] { (void)load(path); }).what(), says("load_npz() reads"));
   CHECK(error_of([&] { NpzFile{folder.path()}; }).code() == ErrorCode::Io);
-  CHECK(error_of([&] { NpzFile{write_bytes(folder / "empty", "")}; }).code() == ErrorCode::NotNpy);
+  CHECK(error_of([&] { NpzFile{write_bytes(folder / "empty", "")}; }).code() ==
+        ErrorCode::Truncated);
 }
 
 namespace {
@@ -565,7 +566,9 @@ TEST_CASE("an archive cut short anywhere is an Error", "[npz][bad]") {
     std::filesystem::resize_file(path, 0);
     write_bytes(path, whole.substr(0, size));
     const ErrorCode code = error_of([&] { (void)load_npz(path); }).code();
-    CHECK(code == (size < 4 ? ErrorCode::NotNpy : ErrorCode::BadZip));
+    CHECK(code == (size == 0  ? ErrorCode::Truncated
+                   : size < 4 ? ErrorCode::NotNpy
+                              : ErrorCode::BadZip));
   }
 }
 
@@ -680,6 +683,31 @@ TEST_CASE("looking at what is no array takes no memory", "[npz][bad]") {
   CHECK(largest_allocation < (1u << 20));
 }
 
+TEST_CASE("a limit on bytes is one on what is unpacked, and on an archive as a whole",
+          "[npz][bad]") {
+  const Folder folder;
+  const std::string array = floats(100, 10);
+  const auto stored = write_bytes(
+      folder / "a.npz", zip({ZipPart::stored("a.npy", array), ZipPart::stored("b.npy", array)}));
+  CHECK(load_npz(stored, LoadOptions().max_bytes(8000)).size() == 2);
+  CHECK(NpzFile(stored).load("a", LoadOptions().max_bytes(4000)).numel() == 1000);
+  for (const std::size_t threads : {1, 4}) {
+    const auto limited = LoadOptions().max_bytes(7999).threads(threads);
+    const Error error = error_of([&] { (void)load_npz(stored, limited); });
+    CHECK(error.code() == ErrorCode::TooLarge);
+    CHECK_THAT(error.what(), says("all together, max_bytes()"));
+  }
+  if (!has_deflate()) return;
+  const auto deflated = write_bytes(folder / "b.npz", zip({ZipPart::packed("a.npy", array)}));
+  const auto some_rows = LoadOptions().rows(0, 1);
+  CHECK(NpzFile(deflated).load("a", LoadOptions(some_rows).max_bytes(4000)).numel() == 10);
+  largest_allocation = 0;
+  const Error error =
+      error_of([&] { (void)NpzFile(deflated).load("a", LoadOptions(some_rows).max_bytes(3999)); });
+  CHECK(error.code() == ErrorCode::TooLarge);
+  CHECK(largest_allocation < 100000);
+}
+
 TEST_CASE("what stands behind a deflated array is no part of the tensor", "[npz][bad]") {
   if (!has_deflate()) return;
   const Folder folder;
@@ -691,7 +719,7 @@ TEST_CASE("what stands behind a deflated array is no part of the tensor", "[npz]
   CHECK(file.header("a").shape == std::vector<std::int64_t>{2, 2});
   const Error error = error_of([&] { (void)file.load("a", LoadOptions().max_bytes(1000)); });
   CHECK(error.code() == ErrorCode::TooLarge);
-  CHECK_THAT(error.what(), says("67108864 bytes behind the array"));
+  CHECK_THAT(error.what(), says("unpacked whole, and 67108880 bytes are over"));
   CHECK(largest_allocation < (1u << 20));
   const at::Tensor a = file.load("a");
   CHECK(a.numel() == 4);
@@ -850,7 +878,8 @@ TEST_CASE("an archive that cannot be saved leaves the old one", "[npz][save]") {
   };
   const at::Tensor good = at::arange(3);
   CHECK(refused({{"a", good}, {"b", at::Tensor()}}).code() == ErrorCode::InvalidArgument);
-  CHECK_THAT(refused({{"a", good}, {"b", at::Tensor()}}).what(), says("array \"b\": save() takes"));
+  CHECK_THAT(refused({{"a", good}, {"b", at::Tensor()}}).what(),
+             says("array \"b\": save() of an undefined tensor"));
   CHECK_THAT(refused({{"../a", good}}).what(), says("leads out of its folder"));
   CHECK_THAT(refused({{"..", good}}).what(), says("leads out of its folder"));
   CHECK_THAT(refused({{std::string("a\0", 2), good}}).what(), says("zero byte"));

@@ -417,7 +417,7 @@ class Appender {
     if (array.row_shape() != row_shape) {
       throw Error(ErrorCode::Mismatch,
                   "the file has rows of shape " + detail::python_tuple(array.row_shape().vec()) +
-                      ", to append are rows of shape " + detail::python_tuple(row_shape.vec()));
+                      ", not of shape " + detail::python_tuple(row_shape.vec()));
     }
     require_dtype(array, dtype);
     state_->array.emplace(std::move(array));
@@ -440,8 +440,9 @@ class Appender {
 
   static void require_dtype(const detail::GrowingArray& array, c10::ScalarType dtype) {
     if (detail::stores(array.dtype(), dtype)) return;
-    throw Error(ErrorCode::Mismatch, "the file has dtype " + array.dtype().descr() +
-                                         ", to append are elements of " + c10::toString(dtype));
+    throw Error(ErrorCode::Mismatch, "the file holds " + array.dtype().descr() +
+                                         ", the tensor to append " + c10::toString(dtype) +
+                                         ": convert it first");
   }
 
   /// How many rows the tensor is; throws where it is none.
@@ -451,9 +452,9 @@ class Appender {
     if (state_->dtype != dtype) {
       require_dtype(array, dtype);
       if (state_->dtype) {
-        throw Error(ErrorCode::Mismatch, std::string("the rows are ") +
-                                             c10::toString(*state_->dtype) + ", to append are " +
-                                             c10::toString(dtype));
+        throw Error(ErrorCode::Mismatch,
+                    std::string("the rows are ") + c10::toString(*state_->dtype) +
+                        ", the tensor to append " + c10::toString(dtype) + ": convert it first");
       }
     }
     const at::IntArrayRef sizes = tensor.sizes();
@@ -461,7 +462,7 @@ class Appender {
     if (sizes == row) return 1;
     if (sizes.size() == row.size() + 1 && sizes.slice(1) == row) return sizes[0];
     throw Error(ErrorCode::Mismatch, "a row has shape " + detail::python_tuple(row.vec()) +
-                                         ", to append is a tensor of shape " +
+                                         ", the tensor to append has shape " +
                                          detail::python_tuple(sizes.vec()));
   }
 

@@ -29,27 +29,54 @@ enum class ErrorCode {
 
 namespace detail {
 
-/// Text as it may be shown on a terminal: control characters, which could do anything there, as
-/// \xNN. With `ascii` all that is not ASCII, too; else UTF-8, whose control characters from U+0080
-/// to U+009F are 0xc2 and such a byte.
+constexpr std::uint32_t kNoCharacter = 0xffffffff;
+
+/// Takes the code point at the front of `text`; kNoCharacter where the bytes are not UTF-8.
+inline std::uint32_t take_utf8(std::string_view& text) {
+  const auto lead = static_cast<unsigned char>(text.front());
+  const std::size_t length = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+  if ((lead >= 0x80 && lead < 0xc2) || lead > 0xf4 || text.size() < length) return kNoCharacter;
+  std::uint32_t code = length == 1 ? lead : lead & (0x7fu >> length);
+  for (std::size_t i = 1; i < length; ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    if ((byte & 0xc0) != 0x80) return kNoCharacter;
+    code = code << 6 | (byte & 0x3fu);
+  }
+  const bool overlong = (length == 3 && code < 0x800) || (length == 4 && code < 0x10000);
+  if (overlong || (code >= 0xd800 && code < 0xe000) || code > 0x10ffff) return kNoCharacter;
+  text.remove_prefix(length);
+  return code;
+}
+
+/// Whether a terminal may be shown a character: none that controls it, or turns the direction of
+/// writing.
+inline bool is_printable(std::uint32_t code) {
+  const bool is_control = code < 0x20 || (code >= 0x7f && code < 0xa0);
+  const bool turns = code == 0x061c || code == 0x200e || code == 0x200f ||
+                     (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
+  return !is_control && !turns && code != kNoCharacter;
+}
+
+/// Text, UTF-8 mostly, as it may be shown on a terminal: what is not printable, or no UTF-8, as
+/// \xNN; with `ascii` all that is not ASCII, too.
 inline std::string escaped(std::string_view text, bool ascii = false) {
   constexpr char kHex[] = "0123456789abcdef";
-  const auto byte_at = [&](std::size_t i) {
-    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
-  };
-  const auto is_c1 = [&](std::size_t i) {
-    return byte_at(i) == 0xc2 && byte_at(i + 1) >= 0x80 && byte_at(i + 1) < 0xa0;
-  };
   std::string out;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const unsigned byte = byte_at(i);
-    const bool is_control = byte < 0x20 || byte == 0x7f || is_c1(i) || (i != 0 && is_c1(i - 1));
-    if (is_control || (ascii && byte > 0x7f)) {
+  while (!text.empty()) {
+    std::string_view rest = text;
+    const std::uint32_t code = take_utf8(rest);
+    if (code == kNoCharacter) rest.remove_prefix(1);
+    const std::string_view bytes = text.substr(0, text.size() - rest.size());
+    text = rest;
+    if (is_printable(code) && (!ascii || code < 0x80)) {
+      out += bytes;
+      continue;
+    }
+    for (const char c : bytes) {
+      const auto byte = static_cast<unsigned char>(c);
       out += "\\x";
       out += kHex[byte >> 4];
       out += kHex[byte & 15];
-    } else {
-      out += text[i];
     }
   }
   return out;
@@ -124,11 +151,10 @@ auto with_path(const std::filesystem::path& path, Work&& work) -> decltype(work(
   }
 }
 
-/// Bytes of a file as they may be shown on a terminal: quoted, at most 60 of them, in ASCII.
-inline std::string shown(std::string_view bytes) {
-  constexpr std::size_t kMost = 60;
-  return '"' + escaped(bytes.substr(0, kMost), /*ascii=*/true) +
-         (bytes.size() > kMost ? "...\"" : "\"");
+/// Bytes of a file as they may be shown on a terminal: quoted, at most `most` of them, in ASCII.
+inline std::string shown(std::string_view bytes, std::size_t most = 60) {
+  return '"' + escaped(bytes.substr(0, most), /*ascii=*/true) +
+         (bytes.size() > most ? "...\"" : "\"");
 }
 
 /// A name, which is UTF-8, in quotes.

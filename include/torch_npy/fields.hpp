@@ -109,10 +109,8 @@ inline void plan_leaf(Leaf& leaf, const std::vector<std::int64_t>& sizes, bool f
 
 /// The elements of a leaf, as if they lay in a file one after the other, in the order of the
 /// records and within each of them in C order.
-class LeafSource {
+class LeafSource final : public Source {
  public:
-  static constexpr bool kConcurrent = true;
-
   /// `first` is the leaf in the first of the records.
   LeafSource(const char* first, const Leaf& leaf, std::int64_t record_size)
       : first_(first), block_(leaf.plan.item_size()) {
@@ -129,7 +127,7 @@ class LeafSource {
     }
   }
 
-  void read(void* out, std::size_t size, std::uint64_t offset) const {
+  void read(void* out, std::size_t size, std::uint64_t offset) const override {
     auto* to = static_cast<char*>(out);
     std::uint64_t index = offset / block_;
     auto skip = static_cast<std::size_t>(offset % block_);
@@ -203,8 +201,8 @@ torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const Loa
                                                       std::uint64_t available,
                                                       const LoadRecords& load_records) {
   if (!header.dtype.is_structured()) {
-    throw Error(ErrorCode::Mismatch,
-                "an array of " + descr_literal(header.dtype) + " has no fields: load() reads it");
+    throw Error(ErrorCode::Mismatch, "load_fields() is for structured dtypes, and the array has " +
+                                         descr_literal(header.dtype));
   }
   const DType dtype = std::exchange(header.dtype, *parse_type_string("|u1"));
   std::vector<Leaf> leaves = leaves_of(dtype, options);
@@ -217,6 +215,14 @@ torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const Loa
   if (options.rows()) of_field.rows(0, sizes[0]);  // all that there will be
   for (Leaf& leaf : leaves) {
     with_field(leaf.name, [&] { plan_leaf(leaf, sizes, fortran_order, of_field); });
+  }
+
+  std::uint64_t bytes = 0;  // no overflow: each field has at most 16 times the bytes of the file
+  for (const Leaf& leaf : leaves) bytes += leaf.plan.bytes;
+  if (bytes > options.max_bytes()) {
+    throw Error(ErrorCode::TooLarge, "the fields make tensors of " + counted(bytes, "byte") +
+                                         ", which is over the limit of " +
+                                         std::to_string(options.max_bytes()) + ", max_bytes()");
   }
 
   const at::Tensor records = load_records(plan, as_bytes);

@@ -329,7 +329,8 @@ inline void advise_huge_pages(void*, std::size_t) {}
 /// was.
 ///
 /// A symbolic link is followed, as open() would: the file it names is replaced. A new file has the
-/// mode that the umask leaves, one that is replaced keeps the old one's.
+/// mode that the umask leaves, one that is replaced the old one's: nobody can read it who could not
+/// read that.
 class AtomicFile {
  public:
   explicit AtomicFile(const std::filesystem::path& path) : target_(resolved(path)) {
@@ -338,8 +339,8 @@ class AtomicFile {
     const bool replaces = exists(target_, status);
     if (replaces)
       require_regular(status, "; what cannot be replaced is saved to as a std::ostream");
-    // Never a moment in which more people may read it than the old file.
-    const mode_t mode = replaces ? status.st_mode & 0777 : 0666;
+    // Never a moment in which somebody may read it who could not read the old one.
+    const mode_t mode = replaces ? 0600 : 0666;
     static std::atomic<unsigned> count{0};
     int error = EEXIST;
     while (fd_.get() == -1 && error == EEXIST) {
@@ -354,7 +355,7 @@ class AtomicFile {
       temporary_.clear();
       throw_errno("cannot create a file in this folder", error);
     }
-    if (replaces) ::fchmod(fd_.get(), mode);  // what the umask took
+    if (replaces) keep_permissions(status);
   }
 
   AtomicFile(const AtomicFile&) = delete;
@@ -392,6 +393,18 @@ class AtomicFile {
   }
 
  private:
+  /// Those of the file that is replaced, its owner and group where that is allowed. Under another
+  /// group, what the old one and everybody else could do both.
+  void keep_permissions(const struct stat& old) {
+    mode_t mode = old.st_mode & 0777;
+    if (::fchown(fd_.get(), old.st_uid, old.st_gid) == -1 &&
+        ::fchown(fd_.get(), static_cast<uid_t>(-1), old.st_gid) == -1) {
+      const mode_t all = mode & mode >> 3 & 7;
+      mode = (mode & 0700) | all << 3 | all;
+    }
+    ::fchmod(fd_.get(), mode);
+  }
+
   void finish(bool sync) {
     if (sync && uninterrupted([&] { return ::fsync(fd_.get()); }) == -1) {
       throw_errno("cannot flush to the disk", errno, written_);

@@ -199,7 +199,8 @@ class HeaderParser : private LiteralReader {
       fail("unknown dtype " + shown(text) +
                (text == "<f1" ? ": ml_dtypes writes float8_e5m2 so, which NumPy itself does not "
                                 "load; save array.view('V1') instead"
-                              : ": a type string of NumPy's has the form '<f4'"),
+                              : ": a type string of NumPy's has the form '<f4', and its items "
+                                "less than 2^31 bytes"),
            ErrorCode::UnsupportedDtype);
     }
     return std::move(*dtype);

@@ -58,25 +58,6 @@ inline bool append_utf8(std::string& out, std::uint32_t code) {
   return true;
 }
 
-constexpr std::uint32_t kNoCharacter = 0xffffffff;
-
-/// Takes the code point at the front of `text`; kNoCharacter where the bytes are not UTF-8.
-inline std::uint32_t take_utf8(std::string_view& text) {
-  const auto lead = static_cast<unsigned char>(text.front());
-  const std::size_t length = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-  if ((lead >= 0x80 && lead < 0xc2) || lead > 0xf4 || text.size() < length) return kNoCharacter;
-  std::uint32_t code = length == 1 ? lead : lead & (0x7fu >> length);
-  for (std::size_t i = 1; i < length; ++i) {
-    const auto byte = static_cast<unsigned char>(text[i]);
-    if ((byte & 0xc0) != 0x80) return kNoCharacter;
-    code = code << 6 | (byte & 0x3fu);
-  }
-  const bool overlong = (length == 3 && code < 0x800) || (length == 4 && code < 0x10000);
-  if (overlong || (code >= 0xd800 && code < 0xe000) || code > 0x10ffff) return kNoCharacter;
-  text.remove_prefix(length);
-  return code;
-}
-
 /// A string as Python's repr writes it, for what can stand in a header.
 inline std::string python_repr(const std::string& text) {
   constexpr char kHex[] = "0123456789abcdef";
@@ -133,9 +114,10 @@ class LiteralReader {
   }
 
   std::string rest() const {
-    return at_ == end_
-               ? "the end of the header"
-               : shown({at_, std::min<std::size_t>(24, static_cast<std::size_t>(end_ - at_))});
+    constexpr std::size_t kMost = 24;
+    const std::string_view all(at_, static_cast<std::size_t>(end_ - at_));
+    const std::size_t size = all.find_last_not_of(" \n") + 1;
+    return size == 0 ? "the end of the header" : shown(all.substr(0, size), kMost);
   }
 
   void skip_blanks() {

@@ -33,7 +33,9 @@ inline void require_data(const at::Tensor& tensor, const char* call) {
                         !tensor._is_zerotensor();
   if (is_dense && (tensor.numel() == 0 || tensor.storage().nbytes() != 0)) return;
   throw Error(ErrorCode::InvalidArgument,
-              std::string(call) + " takes dense tensors that have data");
+              std::string(call) + (tensor.defined() ? " takes dense tensors that have data; "
+                                                      "to_dense() makes one of a sparse one"
+                                                    : " of an undefined tensor"));
 }
 
 /// True when no two elements share memory: every axis steps past all that the axes of smaller

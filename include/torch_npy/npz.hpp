@@ -7,6 +7,7 @@
 #include <torch/ordered_dict.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -37,13 +38,13 @@ namespace torch_npy {
 namespace detail {
 
 /// A stored member, read in order from its first byte to its last, and its CRC on the way.
-class CheckedSource {
+class CheckedSource final : public Source {
  public:
-  static constexpr bool kConcurrent = false;
+  CheckedSource(const FilePart& part, const FileStart& start) : source_(part, start) {}
 
-  explicit CheckedSource(FileSource<FilePart> source) : source_(source) {}
+  bool is_concurrent() const override { return false; }
 
-  void read(void* out, std::size_t size, std::uint64_t offset) const {
+  void read(void* out, std::size_t size, std::uint64_t offset) const override {
     pass_over(offset);
     // Each piece is looked at while it is in the processor's cache.
     constexpr std::size_t kPiece = std::size_t{128} << 10;
@@ -85,7 +86,7 @@ inline at::Tensor load_stored(const FilePart& part, const FileStart& start, cons
   if (can_map(plan, options, part.begin()) || options.rows()) {
     return load_file(part, start, plan, options);
   }
-  const CheckedSource source(FileSource<FilePart>{part, start});
+  const CheckedSource source(part, start);
   at::Tensor out = read_tensor(source, plan, options);
   ZipArchive::require_crc(member, source.crc_up_to(part.size()));
   return out;
@@ -96,10 +97,10 @@ inline at::Tensor load_stored(const FilePart& part, const FileStart& start, cons
 inline at::Tensor load_deflated(const ZipArchive& archive, const ZipMember& member,
                                 std::string_view start, const LoadPlan& plan,
                                 const LoadOptions& options) {
-  if (member.size - plan.end > options.max_bytes()) {
-    throw Error(ErrorCode::TooLarge, counted(member.size - plan.end, "byte") +
-                                         " behind the array, which would be unpacked with it, are "
-                                         "over the limit of " +
+  if (member.size - start.size() > options.max_bytes()) {
+    throw Error(ErrorCode::TooLarge, "a deflated array is unpacked whole, and " +
+                                         counted(member.size - start.size(), "byte") +
+                                         " are over the limit of " +
                                          std::to_string(options.max_bytes()) + ", max_bytes()");
   }
   const auto size = static_cast<std::size_t>(member.size);
@@ -117,7 +118,7 @@ inline at::Tensor load_deflated(const ZipArchive& archive, const ZipMember& memb
     return tensor_over(std::move(bytes), data + plan.offset, plan.bytes, plan.type, plan.sizes,
                        plan.strides);
   }
-  return read_tensor(BytesSource{data}, plan, options);
+  return read_tensor(BytesSource(data), plan, options);
 }
 
 /// The header of a member, and its bytes as far as they had to be read for that.
@@ -154,6 +155,27 @@ auto with_member(const ZipArchive& archive, const ZipMember& member, const LoadO
   });
 }
 
+/// Bytes that several tensors may have together. Any thread may take some.
+class Budget {
+ public:
+  explicit Budget(std::uint64_t bytes) : left_(bytes) {}
+
+  /// Throws Error (TooLarge) where there are not so many left.
+  void take(std::uint64_t bytes) {
+    std::uint64_t left = left_;
+    do {
+      if (bytes > left) {
+        throw Error(ErrorCode::TooLarge, counted(bytes, "byte") +
+                                             ", and the arrays of the archive would be over the "
+                                             "limit of all together, max_bytes()");
+      }
+    } while (!left_.compare_exchange_weak(left, left - bytes));
+  }
+
+ private:
+  std::atomic<std::uint64_t> left_;
+};
+
 /// An array as a member of an archive.
 struct PackedArray {
   ZipMember member;
@@ -168,7 +190,7 @@ struct PackedArray {
 
 inline PackedArray pack(const std::string& name, const at::Tensor& tensor, bool compressed) {
   if (const std::string fault = fault_of_name(name); !fault.empty()) {
-    throw Error(ErrorCode::InvalidArgument, "no name for a member of an archive: " + fault);
+    throw Error(ErrorCode::InvalidArgument, "not a name for a member of an archive: " + fault);
   }
   const ZipCodec& codec = *zip_codec().load();
   Saved array(tensor);
@@ -250,11 +272,12 @@ class NpzFile {
   ///
   /// A deflated array is unpacked whole, also for some rows() of it: that takes the memory of its
   /// packed bytes on top of the tensor, and that of its unpacked bytes where the tensor cannot lie
-  /// over these. max_bytes() bounds the tensor, and apart from it what stands behind the array.
+  /// over these. max_bytes() bounds both.
   /// Throws Error: NotFound, BadZip, and what load() throws.
   [[nodiscard]] at::Tensor load(const std::string& name, const LoadOptions& options = {}) const {
     detail::require_device(options.device());
-    return detail::on_device(load_on_host(at(name), options), options);
+    detail::Budget budget(UINT64_MAX);
+    return detail::on_device(load_on_host(at(name), options, budget), options);
   }
 
   /// Loads a structured array: a tensor for each field, as load_fields() has it for a file.
@@ -288,11 +311,15 @@ class NpzFile {
     }
   }
 
-  at::Tensor load_on_host(const detail::ZipMember& member, const LoadOptions& options) const {
+  at::Tensor load_on_host(const detail::ZipMember& member, const LoadOptions& options,
+                          detail::Budget& budget) const {
     return about(member, [&] {
       return detail::with_member(
           archive_, member, options, [&](Header&& header, std::uint64_t size, const auto& load) {
-            return load(detail::make_plan(std::move(header), options, size), options);
+            const auto plan = detail::make_plan(std::move(header), options, size);
+            const bool is_deflated = member.method == detail::kDeflated;
+            budget.take(is_deflated ? std::max<std::uint64_t>(size, plan.bytes) : plan.bytes);
+            return load(plan, options);
           });
     });
   }
@@ -358,8 +385,9 @@ class NpzFile {
   LoadOptions one = options;
   one.threads((std::max)(threads / (std::max)(count, std::size_t{1}), std::size_t{1}));
   std::vector<at::Tensor> tensors(count);
+  detail::Budget budget(options.max_bytes());
   detail::for_each_index(count, threads, [&](std::size_t i) {
-    tensors[i] = file.load_on_host(*file.arrays_[i], one);
+    tensors[i] = file.load_on_host(*file.arrays_[i], one, budget);
   });
   torch::OrderedDict<std::string, at::Tensor> arrays("array");
   arrays.reserve(count);

@@ -60,7 +60,8 @@ struct LoadOptions {
   /// Characters a header may have, as in np.load.
   TORCH_ARG(std::uint64_t, max_header_size) = kMaxHeaderSize;
 
-  /// Bytes a tensor may have; more is an Error (TooLarge) before any memory is taken.
+  /// Bytes a tensor may have, those of load_fields() and of load_npz() all together; more is an
+  /// Error (TooLarge) before any memory is taken. What a deflated array unpacks to counts, too.
   TORCH_ARG(std::uint64_t, max_bytes) = UINT64_MAX;
 
  public:
@@ -146,12 +147,14 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
                         (dtype.kind == 'S' ? "bytes as uint8" : "code points as int32"));
     case 'V':
       if (!options.void_as()) {
+        const char* const example =
+            dtype.item_size == 1   ? ", for instance void_as(torch::kFloat8_e4m3fn) for the "
+                                     "float8_e4m3fn of ml_dtypes"
+            : dtype.item_size == 2 ? ", for instance void_as(torch::kBFloat16) for the bfloat16 of "
+                                     "ml_dtypes"
+                                   : "";
         throw unsupported("items of raw bytes (" + descr_literal(dtype) +
-                          ") do not say what they are; void_as() tells, for instance "
-                          "void_as(torch::" +
-                          (dtype.item_size == 1 ? "kFloat8_e4m3fn) for the float8_e4m3fn"
-                                                : "kBFloat16) for the bfloat16") +
-                          " of ml_dtypes");
+                          ") do not say what they are; void_as() tells" + example);
       }
       if (static_cast<std::int64_t>(c10::elementSize(*options.void_as())) != dtype.item_size) {
         throw Error(ErrorCode::Mismatch, "void_as() names a dtype of " +
@@ -246,7 +249,8 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
     if (begin < 0 || begin > end || end > length) {
       throw Error(ErrorCode::InvalidArgument,
                   "rows(" + std::to_string(begin) + ", " + std::to_string(end) +
-                      ") of an array of " + counted(static_cast<std::uint64_t>(length), "row"));
+                      ") asked for, the array has " +
+                      counted(static_cast<std::uint64_t>(length), "row"));
     }
     plan.sizes[0] = end - begin;
   }

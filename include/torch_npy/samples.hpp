@@ -189,7 +189,7 @@ class BatchReader {
         header_.resize(2 * data_offset);
       }
     }
-    const FileSource<File> source{file, start};
+    const FileSource<File> source(file, start);
     if (buffer_.defined() && plan.type == first_.type && plan.sizes == first_.sizes &&
         plan.strides == first_.strides) {
       fill(source, plan, next_row(), options_.threads());

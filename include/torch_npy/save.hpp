@@ -87,10 +87,11 @@ struct Saved {
 ///
 /// The file appears whole or not at all: whoever reads the path meanwhile, or after a crash, finds
 /// the old file or the new one. It is written beside the target, which takes a writable folder and
-/// the room for both files. A symbolic link is followed; an existing file's permissions are kept,
-/// its owner and other hard links are not. Throws Error (Io, NotFound, UnsupportedDtype,
-/// InvalidArgument); nothing else but std::bad_alloc and what LibTorch throws for want of memory.
-/// Safe from any thread.
+/// the room for both files. A symbolic link is followed. An existing file's mode is kept, its
+/// group and owner where the system allows that (where not, nobody can read the new one who could
+/// not read the old one), other hard links and access control lists are not. Throws Error (Io,
+/// NotFound, UnsupportedDtype, InvalidArgument); nothing else but std::bad_alloc and what LibTorch
+/// throws for want of memory. Safe from any thread.
 inline void save(const std::filesystem::path& path, const at::Tensor& tensor,
                  const SaveOptions& options = {}) {
   detail::with_path(path, [&] {

@@ -303,6 +303,9 @@ class ZipArchive {
     unsigned char start[4] = {};
     const auto got = static_cast<std::size_t>(std::min<std::uint64_t>(size, sizeof start));
     file_.read(start, got, 0);
+    if (got == 0) {
+      throw Error(ErrorCode::Truncated, "empty: an .npz archive starts with \"PK\\x03\\x04\"");
+    }
     const std::uint64_t signature = little_endian(start, sizeof start);
     if (got != sizeof start || (signature != kLocalHeader && signature != kDirectoryEnd)) {
       throw Error(ErrorCode::NotNpy, "not an .npz archive: it starts with " +

@@ -6,6 +6,7 @@
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,6 +40,9 @@ def check_append(path, before):
     rows = np.load(path)
     assert rows.shape[1:] == (3,) and (rows.ravel() == np.arange(rows.size)).all(), "not the rows that were appended"
     assert len(rows) >= (before or 0), f"{before} rows were there, {len(rows)} are left"
+    told = pathlib.Path(f"{path}.rows")
+    flushed = int.from_bytes(told.read_bytes(), "little") if told.exists() else 0
+    assert len(rows) >= flushed, f"{flushed} rows were flushed, {len(rows)} are left"
     return len(rows)
 
 
@@ -61,11 +65,15 @@ def main(saver, kills, seed):
                 while pathlib.Path(f"/proc/{child}").exists():
                     time.sleep(0.0001)
                 temporary = list(folder.glob(".torch_npy-*.tmp"))
-                assert len(temporary) <= 1 and {*folder.iterdir()} <= {*temporary, *folder.glob("[0-9]*.npy")}
+                assert len(temporary) <= 1 and {*folder.iterdir()} <= {*temporary, *folder.glob("[0-9]*.npy*")}
                 for file in temporary:
                     file.unlink()
                 assert path.exists() or before is None, "the old file is gone"
-                after = check(path, before) if path.exists() else None
+                try:
+                    after = check(path, before) if path.exists() else None
+                except Exception as error:
+                    kept = shutil.copy(path, tempfile.mkdtemp(prefix="torch_npy_torn_"))
+                    raise SystemExit(f"{how}, kill {tries} of seed {seed}: {error!r}; the file is kept as {kept}")
                 begun += after != before or len(temporary)
                 leftovers += len(temporary)
                 tries += 1

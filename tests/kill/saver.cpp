@@ -1,6 +1,7 @@
 // Saves to one path for ever, in processes that kill.py kills: reads "save PATH", "save_npz PATH"
 // or "append PATH" from standard input, forks a process that does it, and writes that one's number.
 
+#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -28,12 +29,17 @@ at::Tensor version(std::int64_t number) {
   std::mt19937 random(static_cast<unsigned>(::getpid()));
   const auto is_synced = [&] { return random() % 16 == 0; };
   if (how == "append") {
-    Appender appender(path, {3}, at::kLong, SaveOptions().sync(false));
+    // What is flushed is told in a file of its own, so that it can be held against what is left.
+    const int flushed = ::open((path + ".rows").c_str(), O_WRONLY | O_CREAT, 0600);
+    Appender appender(path, {3}, at::kLong, SaveOptions().sync(random() % 2 == 0));
     for (;;) {
       const auto count = static_cast<std::int64_t>(random() % 100 == 0 ? 20000 : random() % 50);
       const std::int64_t first = appender.rows();
       appender.append(at::arange(3 * first, 3 * (first + count)).view({count, 3}));
-      if (random() % 3 == 0) appender.flush();
+      if (random() % 3 != 0) continue;
+      appender.flush();
+      const std::int64_t rows = appender.rows();
+      if (::pwrite(flushed, &rows, sizeof rows, 0) != sizeof rows) ::_exit(1);
     }
   }
   for (std::int64_t number = static_cast<std::int64_t>(random() % 1000);; ++number) {
