@@ -954,6 +954,9 @@ class HeaderParser : private LiteralReader {
     expect(',');
     field.dtype = descr(depth);
     if (accept(',') && !next_is(')')) {
+      if (field.dtype.item_size == 0 && !field.dtype.is_structured()) {
+        fail("a sub-array of items that have no bytes");
+      }
       if (next_is('(')) {
         field.shape = tuple();
       } else {
@@ -969,7 +972,7 @@ class HeaderParser : private LiteralReader {
     std::vector<std::string_view> names;
     for (const Field& field : dtype.fields) {
       names.push_back(field.name);
-      if (!field.title.empty() && field.title != field.name) names.push_back(field.title);
+      if (!field.title.empty()) names.push_back(field.title);
     }
     std::sort(names.begin(), names.end());
     const auto twice = std::adjacent_find(names.begin(), names.end());
@@ -987,7 +990,8 @@ inline Error header_cut_short(const HeaderExtent& extent, std::uint64_t size) {
 inline Error data_cut_short(std::uint64_t offset, std::uint64_t promised, std::uint64_t size) {
   return Error(ErrorCode::Truncated,
                "data cut short: the header promises " + counted(promised, "byte") + " from byte " +
-                   std::to_string(offset) + " on, there are " + std::to_string(size - offset),
+                   std::to_string(offset) + " on, there are " +
+                   std::to_string(size - (std::min)(size, offset)),
                size);
 }
 
@@ -1103,6 +1107,9 @@ inline std::string format_header(const Header& header) {
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#ifdef __linux__
+#include <sys/xattr.h>
+#endif
 #include <unistd.h>
 
 #include <algorithm>
@@ -1190,11 +1197,22 @@ inline void require_regular(const struct stat& status, const char* way_out) {
               std::string("not a regular file but ") + kind_of_file(status.st_mode) + way_out);
 }
 
+inline bool same_file(const struct stat& a, const struct stat& b) {
+  return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 /// Whether there is a file of that name, whose status is then known.
 inline bool exists(const std::filesystem::path& path, struct stat& status) {
   if (::stat(path.c_str(), &status) == 0) return true;
   if (errno != ENOENT && errno != ENOTDIR) throw_errno("cannot stat", errno);
   return false;
+}
+
+/// The same place wherever the process goes; what is no path stays as it is.
+inline std::filesystem::path absolute_path(const std::filesystem::path& path) {
+  std::error_code error;
+  auto place = std::filesystem::absolute(path, error);
+  return error ? path : place;
 }
 
 /// A file, open for reading: a regular one, as shows when it is read or asked for its size. Reading
@@ -1266,6 +1284,12 @@ class File {
   // O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
   explicit File(const char* name, int folder = AT_FDCWD, int flags = O_RDONLY)
       : fd_(open_descriptor(name, flags | O_NONBLOCK, 0, folder)) {
+    // Somebody has a lease on the file, and gives it up while we wait; but wait for no FIFO.
+    struct stat status;
+    if (fd_.get() == -1 && errno == EWOULDBLOCK && ::fstatat(folder, name, &status, 0) == 0 &&
+        S_ISREG(status.st_mode)) {
+      fd_ = open_descriptor(name, flags, 0, folder);
+    }
     if (fd_.get() == -1) throw_errno("cannot open", errno);
   }
 
@@ -1343,7 +1367,7 @@ class LockedFile : public File {
     struct stat own;
     struct stat named;
     if (::fstat(fd_.get(), &own) == -1) throw_errno("cannot stat", errno);
-    return exists(path, named) && own.st_dev == named.st_dev && own.st_ino == named.st_ino;
+    return exists(path, named) && same_file(own, named);
   }
 
   void truncate(std::uint64_t size) {
@@ -1360,8 +1384,10 @@ class LockedFile : public File {
     if (sync_error_ != 0) throw_errno("cannot flush to the disk", sync_error_);
   }
 
-  /// Some file systems report a failed write only here.
+  /// Some file systems report a failed write only here. The lock is given up by itself: a process
+  /// that was forked meanwhile may have the file open for longer.
   void close() {
+    ::flock(fd_.get(), LOCK_UN);
     if (::close(fd_.release()) == -1 && errno != EINTR) throw_errno("cannot close", errno);
   }
 
@@ -1417,6 +1443,20 @@ inline void advise_huge_pages(void* data, std::size_t size) {
 inline void advise_huge_pages(void*, std::size_t) {}
 #endif
 
+#ifdef __linux__
+/// Whether an access control list says who may do what with a file; its mode then says something
+/// else.
+inline bool has_access_list(const std::filesystem::path& path) {
+  return ::getxattr(path.c_str(), "system.posix_acl_access", nullptr, 0) >= 0;
+}
+
+/// Takes away the list that a new file has from its folder.
+inline void drop_access_list(int fd) { ::fremovexattr(fd, "system.posix_acl_access"); }
+#else
+inline bool has_access_list(const std::filesystem::path&) { return false; }
+inline void drop_access_list(int) {}
+#endif
+
 /// Writes a file that appears under its name whole or not at all: into a temporary one beside it,
 /// which commit() flushes to the disk and renames. An object that goes without commit() removes the
 /// temporary file; a process that is killed leaves it (".torch_npy-*.tmp"), and the old file as it
@@ -1427,12 +1467,19 @@ inline void advise_huge_pages(void*, std::size_t) {}
 /// read that.
 class AtomicFile {
  public:
-  explicit AtomicFile(const std::filesystem::path& path) : target_(resolved(path)) {
+  explicit AtomicFile(const std::filesystem::path& path) {
     require_path(path);
+    // Of the path as it is: the system knows of links that must not be followed.
     struct stat status;
-    const bool replaces = exists(target_, status);
-    if (replaces)
+    const bool replaces = exists(path, status);
+    if (replaces) {
       require_regular(status, "; what cannot be replaced is saved to as a std::ostream");
+    }
+    target_ = absolute_path(resolved(path));
+    struct stat found;
+    if (exists(target_, found) != replaces || (replaces && !same_file(found, status))) {
+      throw Error(ErrorCode::Io, "the symbolic link leads to an open file that has no name");
+    }
     // Never a moment in which somebody may read it who could not read the old one.
     const mode_t mode = replaces ? 0600 : 0666;
     static std::atomic<unsigned> count{0};
@@ -1488,7 +1535,8 @@ class AtomicFile {
 
  private:
   /// Those of the file that is replaced, its owner and group where that is allowed. Under another
-  /// group, what the old one and everybody else could do both.
+  /// group, what the old one and everybody else could do both; where more than the mode says who
+  /// may do what, what its owner could.
   void keep_permissions(const struct stat& old) {
     mode_t mode = old.st_mode & 0777;
     if (::fchown(fd_.get(), old.st_uid, old.st_gid) == -1 &&
@@ -1496,6 +1544,8 @@ class AtomicFile {
       const mode_t all = mode & mode >> 3 & 7;
       mode = (mode & 0700) | all << 3 | all;
     }
+    if (has_access_list(target_)) mode &= 0700;
+    drop_access_list(fd_.get());
     ::fchmod(fd_.get(), mode);
   }
 
@@ -1527,8 +1577,8 @@ class AtomicFile {
     }
   }
 
-  /// A rename is on the disk once its folder is. Some file systems cannot flush a folder; the file
-  /// itself is in place by now, so there is nothing to report.
+  /// A rename is on the disk once its folder is. Some file systems cannot flush a folder, and some
+  /// folders cannot be opened; the file itself is in place by now, so there is nothing to report.
   void sync_folder() const {
     const auto parent = target_.parent_path();
     const Descriptor folder =
@@ -2095,7 +2145,6 @@ inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptio
 #include <optional>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -2350,14 +2399,14 @@ class Appender {
   /// would write it.
   Appender(const std::filesystem::path& path, at::IntArrayRef row_shape, c10::ScalarType dtype,
            const SaveOptions& options = {})
-      : Appender(State{path, place_of(path), options, dtype, std::nullopt}) {
+      : Appender(State{path, detail::absolute_path(path), options, dtype, std::nullopt}) {
     detail::with_path(path, [&] { open(row_shape, dtype); });
   }
 
   /// Rows as the file has them. Where there is none, the first tensor appended is (n, row
   /// shape...), and the file appears then.
   explicit Appender(const std::filesystem::path& path, const SaveOptions& options = {})
-      : Appender(State{path, place_of(path), options, std::nullopt, std::nullopt}) {
+      : Appender(State{path, detail::absolute_path(path), options, std::nullopt, std::nullopt}) {
     detail::with_path(path, [&] {
       auto file = open_existing();
       if (!file) return;
@@ -2438,13 +2487,6 @@ class Appender {
     std::optional<detail::GrowingArray> array;  // none where the first tensor makes the file
     bool is_open = true;
   };
-
-  /// What is no path stays as it is: opening tells.
-  static std::filesystem::path place_of(const std::filesystem::path& path) {
-    std::error_code error;
-    const auto place = std::filesystem::absolute(path, error);
-    return error ? path : place;
-  }
 
   explicit Appender(State state) : state_(std::make_unique<State>(std::move(state))) {}
 
@@ -5483,6 +5525,16 @@ inline void read_zip64(std::string_view extra, std::initializer_list<std::uint64
   });
 }
 
+/// Refuses a member that has another name in an extra field, which some programs go by.
+inline void require_one_name(std::string_view extra, const std::string& name) {
+  constexpr std::uint16_t kUnicodeName = 0x7075;
+  for_each_extra_field(extra, [&](std::uint16_t id, ZipFields fields) {
+    if (id != kUnicodeName || fields.left() < 5) return;
+    (void)fields.number(5);  // version, and CRC of the name
+    if (fields.text(fields.left()) != name) throw bad_zip("it has two names that differ");
+  });
+}
+
 /// An archive, open for reading. Its directory is read once and held against itself; reading
 /// members from several threads at once is fine.
 class ZipArchive {
@@ -5491,12 +5543,7 @@ class ZipArchive {
   explicit ZipArchive(const std::filesystem::path& path) : file_(path) {
     const std::uint64_t size = file_.size();
     const Directory directory = find_directory(size);
-    const auto bytes = memory_for(directory.size);
-    file_.read(bytes.get(), static_cast<std::size_t>(directory.size), directory.offset);
-    ZipFields fields(bytes.get(), static_cast<std::size_t>(directory.size));
-    while (fields.left() != 0) {
-      members_.push_back(read_entry(fields, directory.offset + (directory.size - fields.left())));
-    }
+    read_directory(directory);
     if (members_.size() != directory.count) {
       throw bad_archive("the directory has " + counted(members_.size(), "member") +
                         ", its end says " + std::to_string(directory.count));
@@ -5538,10 +5585,16 @@ class ZipArchive {
       throw refuse("its header and data reach past byte " + std::to_string(member.limit) +
                    ", where what follows begins");
     }
+    constexpr std::uint64_t kLargestDescriptor = 24;
+    if (member.limit - begin - member.packed > kLargestDescriptor) {
+      throw refuse(counted(member.limit - begin - member.packed, "byte") +
+                   " between it and what follows, which are part of nothing");
+    }
     std::string rest(std::size_t{name_size} + extra_size, '\0');
     file_.read(rest.data(), rest.size(), member.offset + kLocalHeaderSize);
     const std::string_view extra = std::string_view(rest).substr(name_size);
     read_zip64(extra, {&size, &packed});
+    require_one_name(extra, member.name);
     const bool named_alike = zip_name({rest.data(), name_size}, flags) == member.name;
     // What is written before the sizes are known has zeros here, and the numbers behind the data.
     const bool later = (flags & kDescriptorFlag) != 0;
@@ -5562,6 +5615,13 @@ class ZipArchive {
     if (member.size / kMostRatio > member.packed) {
       throw refuse("it is said to unpack from " + std::to_string(member.packed) + " to " +
                    counted(member.size, "byte") + ", which deflate cannot do");
+    }
+    // What cannot be packed takes 5 bytes more for a block, which no writer makes as small as that.
+    // Packed bytes are memory, too.
+    constexpr std::uint64_t kMostSlack = 1024;
+    if (member.packed > kMostSlack && (member.packed - kMostSlack) / 2 > member.size) {
+      throw refuse("it is said to unpack from " + std::to_string(member.packed) + " to only " +
+                   counted(member.size, "byte"));
     }
     return FilePart(file_, begin, member.packed);
   }
@@ -5605,10 +5665,10 @@ class ZipArchive {
       inflate(member, some.data());
       return some.substr(0, size);
     }
-    std::uint64_t input = std::min<std::uint64_t>(member.packed, 2 * some.size());
-    while (inflate_part(part, input, some.data(), some.size()) != Inflated::TooMuch) {
-      if (input == member.packed) throw bad_deflate_stream(member, part);
-      input = member.packed;
+    // packed() has seen to it that a stream takes no more than that.
+    const auto input = std::min<std::uint64_t>(member.packed, 2 * some.size());
+    if (inflate_part(part, input, some.data(), some.size()) != Inflated::TooMuch) {
+      throw bad_deflate_stream(member, part);
     }
     return some.substr(0, size);
   }
@@ -5619,6 +5679,27 @@ class ZipArchive {
     std::uint64_t size = 0;
     std::uint64_t count = 0;
   };
+
+  /// Piece by piece: there is memory for what turns out to be members, not for what the end record
+  /// says.
+  void read_directory(const Directory& directory) {
+    constexpr std::size_t kPiece = std::size_t{1} << 20;
+    constexpr std::size_t kLargestEntry = kDirectoryEntrySize + 3 * UINT16_MAX;
+    const std::uint64_t end = directory.offset + directory.size;
+    std::vector<unsigned char> bytes(
+        static_cast<std::size_t>(std::min<std::uint64_t>(directory.size, kPiece)));
+    for (std::uint64_t offset = directory.offset; offset != end;) {
+      const auto size =
+          static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), end - offset));
+      file_.read(bytes.data(), size, offset);
+      ZipFields fields(bytes.data(), size);
+      const std::size_t rest = offset + size == end ? 1 : kLargestEntry;
+      while (fields.left() >= rest) {
+        members_.push_back(read_entry(fields, offset + (size - fields.left())));
+      }
+      offset += size - fields.left();
+    }
+  }
 
   Directory find_directory(std::uint64_t size) const {
     unsigned char start[4] = {};
@@ -5643,6 +5724,7 @@ class ZipArchive {
     if (found == tail.npos) {
       throw bad_archive("the record at its end is missing: the file is cut short", size);
     }
+    if (has_two_ends(tail, found)) throw bad_archive("it has two records at its end", size);
     const std::uint64_t end_offset = tail_begin + found;
 
     ZipFields end(tail.data() + found, tail.size() - found);
@@ -5683,6 +5765,18 @@ class ZipArchive {
     }
     const std::size_t found = tail.rfind(kSignature);
     return found > last ? tail.npos : found;
+  }
+
+  /// Whether another record stands before the one found whose comment reaches to the end, too.
+  static bool has_two_ends(const std::string& tail, std::size_t found) {
+    for (std::size_t at = found; at != 0;) {
+      at = tail.rfind("PK\x05\x06", at - 1);
+      if (at == tail.npos) return false;
+      const std::size_t comment = little_endian(
+          reinterpret_cast<const unsigned char*>(tail.data()) + at + kDirectoryEndSize - 2, 2);
+      if (at + kDirectoryEndSize + comment == tail.size()) return true;
+    }
+    return false;
   }
 
   /// The end record of zip64, where there is one, has the numbers that the other has no room for.
@@ -5750,7 +5844,9 @@ class ZipArchive {
       throw bad_archive("the name of a member: " + fault, offset);
     }
     try {
-      read_zip64(fields.text(extra_size), {&member.size, &member.packed, &member.offset});
+      const std::string_view extra = fields.text(extra_size);
+      read_zip64(extra, {&member.size, &member.packed, &member.offset});
+      require_one_name(extra, member.name);
       (void)fields.text(comment_size);
       if (version > kNewestVersion) {
         throw bad_zip("it takes version " + std::to_string(version / 10) + "." +
@@ -5784,6 +5880,9 @@ class ZipArchive {
             .within(member->label());
       }
       limit = member->offset;
+    }
+    if (limit != 0) {
+      throw bad_archive(counted(limit, "byte") + " in front of its first member");
     }
   }
 
@@ -6313,8 +6412,10 @@ class NpzFile {
       return detail::with_member(
           archive_, member, options, [&](Header&& header, std::uint64_t size, const auto& load) {
             const auto plan = detail::make_plan(std::move(header), options, size);
-            const bool is_deflated = member.method == detail::kDeflated;
-            budget.take(is_deflated ? std::max<std::uint64_t>(size, plan.bytes) : plan.bytes);
+            budget.take(plan.bytes);
+            if (member.method == detail::kDeflated && !detail::can_be_viewed(plan, 0)) {
+              budget.take(size);  // what it unpacks to is there besides
+            }
             return load(plan, options);
           });
     });

@@ -104,6 +104,19 @@ TEST_CASE("fields have names, titles, offsets and shapes", "[dtype]") {
   CHECK(dtype_of("[('a', '<f4', 3)]").fields[0].shape == Shape{3});
 }
 
+TEST_CASE("fields that NumPy refuses are refused", "[dtype]") {
+  for (const char* descr :
+       {"[(('a', 'a'), '<f4')]", "[('a', '|S0', (3,))]", "[('a', '<U0', ())]"}) {
+    CHECK_THROWS_AS(dtype_of(descr), Error);
+  }
+  // A count of 1 goes without saying.
+  CHECK(dtype_of("'<M8[1ns]'").descr() == "<M8[ns]");
+  CHECK(dtype_of("'<M8[010ns]'").descr() == "<M8[10ns]");
+  CHECK_THROWS_AS(dtype_of("'<M08[s]'"), Error);
+  // Without a name it is padding, whatever it is of.
+  CHECK(dtype_of("[('', '<f4', (2,)), ('b', '<i2')]").fields.size() == 1);
+}
+
 TEST_CASE("names are UTF-8, whatever the version", "[dtype]") {
   const std::string utf8 = "\xc3\xa9";  // e with an acute accent
   CHECK(dtype_of("[('\xe9', '<f4')]", 1).fields[0].name == utf8);

@@ -71,6 +71,30 @@ void deallocate(void* memory) {
 
 }  // namespace
 
+namespace {
+unsigned recorded_kinds = 0;
+std::vector<MadeCall> record;
+
+void note(MadeCall call) {
+  if ((recorded_kinds & call.call) != 0) record.push_back(call);
+}
+
+bool is_folder(int fd) {
+  const int flags = ::fcntl(fd, F_GETFL);
+  return flags != -1 && (flags & O_DIRECTORY) != 0;
+}
+}  // namespace
+
+void record_calls(unsigned calls) {
+  record.clear();
+  recorded_kinds = calls;
+}
+
+std::vector<MadeCall> recorded_calls() {
+  recorded_kinds = 0;
+  return record;
+}
+
 FaultInjection::FaultInjection(unsigned calls, Fault injected, std::size_t index) {
   fault = injected;
   failing = index;
@@ -97,6 +121,7 @@ int openat(int folder, const char* path, int flags, ...) {
   const auto mode = (flags & O_CREAT) != 0 ? va_arg(arguments, mode_t) : mode_t{0};
   va_end(arguments);
   NEXT(openat);
+  note({kOpen, mode, (flags & O_CLOEXEC) != 0, (flags & O_DIRECTORY) != 0});
   return call(kOpen, -1, [&] { return real(folder, path, flags, mode); });
 }
 
@@ -152,11 +177,13 @@ ssize_t preadv(int fd, const iovec* parts, int count_of_parts, off_t offset) {
 
 ssize_t write(int fd, const void* data, std::size_t size) {
   NEXT(write);
+  note({kWrite});
   return transfer(kWrite, size, [&](std::size_t most) { return real(fd, data, most); });
 }
 
 ssize_t pwrite(int fd, const void* data, std::size_t size, off_t offset) {
   NEXT(pwrite);
+  note({kWrite});
   return transfer(kWrite, size, [&](std::size_t most) { return real(fd, data, most, offset); });
 }
 
@@ -187,16 +214,19 @@ int fchown(int fd, uid_t user, gid_t group) noexcept {
 
 int fsync(int fd) {
   NEXT(fsync);
+  note({kSync, 0, true, is_folder(fd)});
   return call(kSync, -1, [&] { return real(fd); });
 }
 
 int fdatasync(int fd) {
   NEXT(fdatasync);
+  note({kSync});
   return call(kSync, -1, [&] { return real(fd); });
 }
 
 int rename(const char* from, const char* to) noexcept {
   NEXT(rename);
+  note({kRename});
   return call(kRename, -1, [&] { return real(from, to); });
 }
 

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <vector>
 
 // System calls and allocations that fail when a test says so: faults.cpp defines the functions
 // before the C library.
@@ -44,6 +45,19 @@ class FaultInjection {
   /// Whether there were so many calls that one failed.
   bool happened() const;
 };
+
+/// A call that was made, and what matters about it: the mode of a file that is made, whether it is
+/// closed in programs that are started, whether what is flushed is a folder.
+struct MadeCall {
+  Call call;
+  unsigned mode = 0;
+  bool is_private = true;
+  bool is_folder = false;
+};
+
+/// The calls of these kinds since then, in order.
+void record_calls(unsigned calls);
+std::vector<MadeCall> recorded_calls();
 
 /// What new gave and delete did not get back yet.
 extern std::atomic<std::ptrdiff_t> live_allocations;

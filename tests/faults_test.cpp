@@ -9,6 +9,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <torch/data.h>
@@ -137,6 +138,48 @@ at::Tensor floats(at::IntArrayRef sizes) {
   std::int64_t count = 1;
   for (const std::int64_t size : sizes) count *= size;
   return at::arange(count, at::kFloat).view(sizes);
+}
+
+}  // namespace
+
+namespace {
+
+/// Runs `work` in a process of its own, which may give up rights and mount what goes with it, and
+/// gives what that wrote; "skipped" where it has no right to.
+std::string in_child(const std::function<void(std::ostream&)>& work) {
+  int ends[2];
+  if (::pipe(ends) != 0) throw std::runtime_error("pipe");
+  const pid_t child = ::fork();
+  if (child == 0) {
+    std::ostringstream out;
+    try {
+      work(out);
+    } catch (const std::exception& error) {
+      out << "thrown: " << error.what();
+    }
+    const std::string text = out.str();
+    ::_exit(::write(ends[1], text.data(), text.size()) == static_cast<ssize_t>(text.size()) ? 0
+                                                                                            : 1);
+  }
+  ::close(ends[1]);
+  std::string text;
+  char some[256];
+  for (ssize_t got; (got = ::read(ends[0], some, sizeof some)) > 0;)
+    text.append(some, static_cast<std::size_t>(got));
+  ::close(ends[0]);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return status == 0 ? text : "the process died";
+}
+
+template <class Work>
+std::string words_of(const Work& work) {
+  try {
+    work();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "nothing thrown";
 }
 
 }  // namespace
@@ -345,6 +388,107 @@ TEST_CASE("appending, with every system call failing in turn", "[faults]") {
   }
 }
 
+TEST_CASE("what is to survive a power cut is flushed before it counts", "[faults]") {
+  const Folder folder;
+  const auto path = folder / "a.npy";
+  const auto calls_of = [](const auto& work) {
+    record_calls(kWrite | kSync | kRename);
+    work();
+    std::string order;
+    for (const MadeCall& made : recorded_calls()) {
+      order += made.call == kWrite ? 'w' : made.call == kRename ? 'r' : made.is_folder ? 'f' : 's';
+    }
+    return order;
+  };
+  // Written, flushed, renamed, and then the folder is flushed.
+  const at::Tensor rows = floats({20, 10});
+  CHECK(calls_of([&] { save(path, rows); }) == "wwsrf");
+  CHECK(calls_of([&] { save(path, rows, kQuick); }) == "wwr");
+  const std::string npz = calls_of([&] { save_npz(folder / "a.npz", {{"a", rows}}); });
+  CHECK(npz.substr(npz.find_last_of('w')) == "wsrf");
+  // Rows, flushed, and then the header that counts them, flushed.
+  Appender appender(path);
+  appender.append(rows);
+  CHECK(calls_of([&] { appender.flush(); }) == "wsws");
+  // A failure to flush is told once by the system, and for ever by the Appender.
+  appender.append(rows);
+  {
+    const FaultInjection injection(kSync, {Fault::Fails, EIO}, 0);
+    CHECK_THROWS_AS(appender.flush(), Error);
+  }
+  CHECK_THROWS_AS(appender.flush(), Error);
+  CHECK(load(path).size(0) == 40);
+
+  // No moment in which others may read what replaces a file, and no program that is started has it
+  // open.
+  std::filesystem::permissions(path, std::filesystem::perms(0600));
+  record_calls(kOpen);
+  save(path, rows);
+  for (const MadeCall& made : recorded_calls()) {
+    CHECK(made.is_private);
+    CHECK((made.mode & 077) == 0);
+  }
+  record_calls(kOpen);
+  (void)load(path);
+  Appender(path, kQuick).append(rows);
+  (void)FolderDataset(folder.path());
+  for (const MadeCall& made : recorded_calls()) CHECK(made.is_private);
+}
+
+TEST_CASE("links that lead nowhere by name, and access control lists", "[faults]") {
+  const Folder folder;
+  const auto path = folder / "a.npy";
+  // A file that has no name any more, through the link that /proc has to it.
+  save(path, floats({3}), kQuick);
+  const int fd = ::open(path.c_str(), O_RDWR);
+  std::filesystem::remove(path);
+  const auto link = "/proc/self/fd/" + std::to_string(fd);
+  CHECK_THAT(words_of([&] { save(link, floats({4})); }), says("an open file that has no name"));
+  ::close(fd);
+  CHECK(folder.count() == 0);
+
+  // A list that lets user 1001 read, and not the group, though the mode says 0640: a set of entries
+  // in the form of Linux's posix_acl_xattr, (tag, permissions, id).
+  save(path, floats({3}), kQuick);
+  const std::string list = little(2, 4) + little(1, 2) + little(6, 2) + little(0xffffffff, 4) +
+                           little(2, 2) + little(4, 2) + little(1001, 4) + little(4, 2) +
+                           little(0, 2) + little(0xffffffff, 4) + little(16, 2) + little(4, 2) +
+                           little(0xffffffff, 4) + little(32, 2) + little(0, 2) +
+                           little(0xffffffff, 4);
+  if (::setxattr(path.c_str(), "system.posix_acl_access", list.data(), list.size(), 0) != 0) {
+    WARN("skipped: a file system without access control lists");
+    return;
+  }
+  struct stat status;
+  REQUIRE(::stat(path.c_str(), &status) == 0);
+  REQUIRE((status.st_mode & 0777) == 0640);
+  save(path, floats({4}), kQuick);
+  REQUIRE(::stat(path.c_str(), &status) == 0);
+  CHECK((status.st_mode & 0777) == 0600);
+  // One that new files have from their folder.
+  REQUIRE(::setxattr(folder.path().c_str(), "system.posix_acl_default", list.data(), list.size(),
+                     0) == 0);
+  std::filesystem::permissions(path, std::filesystem::perms(0640));
+  save(path, floats({5}), kQuick);
+  CHECK(::getxattr(path.c_str(), "system.posix_acl_access", nullptr, 0) == -1);
+  REQUIRE(::stat(path.c_str(), &status) == 0);
+  CHECK((status.st_mode & 0777) == 0640);
+}
+
+TEST_CASE("a fork does not keep a file locked that was closed", "[faults]") {
+  const Folder folder;
+  const auto path = folder / "a.npy";
+  Appender appender(path, {2}, at::kFloat, kQuick);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    for (;;) ::pause();
+  }
+  appender.close();
+  CHECK(words_of([&] { Appender again(path, kQuick); }) == "nothing thrown");
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+}
+
 TEST_CASE("a stream that fails is an Error", "[faults]") {
   const Folder folder;
   const auto path = folder / "a.npy";
@@ -495,48 +639,6 @@ TEST_CASE("every allocation fails in turn", "[faults]") {
   }
   std::cout << failures << " allocations failed\n";
 }
-
-namespace {
-
-/// Runs `work` in a process of its own, which may give up rights and mount what goes with it, and
-/// gives what that wrote; "skipped" where it has no right to.
-std::string in_child(const std::function<void(std::ostream&)>& work) {
-  int ends[2];
-  if (::pipe(ends) != 0) throw std::runtime_error("pipe");
-  const pid_t child = ::fork();
-  if (child == 0) {
-    std::ostringstream out;
-    try {
-      work(out);
-    } catch (const std::exception& error) {
-      out << "thrown: " << error.what();
-    }
-    const std::string text = out.str();
-    ::_exit(::write(ends[1], text.data(), text.size()) == static_cast<ssize_t>(text.size()) ? 0
-                                                                                            : 1);
-  }
-  ::close(ends[1]);
-  std::string text;
-  char some[256];
-  for (ssize_t got; (got = ::read(ends[0], some, sizeof some)) > 0;)
-    text.append(some, static_cast<std::size_t>(got));
-  ::close(ends[0]);
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  return status == 0 ? text : "the process died";
-}
-
-template <class Work>
-std::string words_of(const Work& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "nothing thrown";
-}
-
-}  // namespace
 
 TEST_CASE("a disk that is full", "[faults]") {
   const Folder folder;

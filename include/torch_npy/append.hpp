@@ -15,7 +15,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -278,14 +277,14 @@ class Appender {
   /// would write it.
   Appender(const std::filesystem::path& path, at::IntArrayRef row_shape, c10::ScalarType dtype,
            const SaveOptions& options = {})
-      : Appender(State{path, place_of(path), options, dtype, std::nullopt}) {
+      : Appender(State{path, detail::absolute_path(path), options, dtype, std::nullopt}) {
     detail::with_path(path, [&] { open(row_shape, dtype); });
   }
 
   /// Rows as the file has them. Where there is none, the first tensor appended is (n, row
   /// shape...), and the file appears then.
   explicit Appender(const std::filesystem::path& path, const SaveOptions& options = {})
-      : Appender(State{path, place_of(path), options, std::nullopt, std::nullopt}) {
+      : Appender(State{path, detail::absolute_path(path), options, std::nullopt, std::nullopt}) {
     detail::with_path(path, [&] {
       auto file = open_existing();
       if (!file) return;
@@ -366,13 +365,6 @@ class Appender {
     std::optional<detail::GrowingArray> array;  // none where the first tensor makes the file
     bool is_open = true;
   };
-
-  /// What is no path stays as it is: opening tells.
-  static std::filesystem::path place_of(const std::filesystem::path& path) {
-    std::error_code error;
-    const auto place = std::filesystem::absolute(path, error);
-    return error ? path : place;
-  }
 
   explicit Appender(State state) : state_(std::make_unique<State>(std::move(state))) {}
 

@@ -6,6 +6,9 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#ifdef __linux__
+#include <sys/xattr.h>
+#endif
 #include <unistd.h>
 
 #include <algorithm>
@@ -96,11 +99,22 @@ inline void require_regular(const struct stat& status, const char* way_out) {
               std::string("not a regular file but ") + kind_of_file(status.st_mode) + way_out);
 }
 
+inline bool same_file(const struct stat& a, const struct stat& b) {
+  return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 /// Whether there is a file of that name, whose status is then known.
 inline bool exists(const std::filesystem::path& path, struct stat& status) {
   if (::stat(path.c_str(), &status) == 0) return true;
   if (errno != ENOENT && errno != ENOTDIR) throw_errno("cannot stat", errno);
   return false;
+}
+
+/// The same place wherever the process goes; what is no path stays as it is.
+inline std::filesystem::path absolute_path(const std::filesystem::path& path) {
+  std::error_code error;
+  auto place = std::filesystem::absolute(path, error);
+  return error ? path : place;
 }
 
 /// A file, open for reading: a regular one, as shows when it is read or asked for its size. Reading
@@ -172,6 +186,12 @@ class File {
   // O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
   explicit File(const char* name, int folder = AT_FDCWD, int flags = O_RDONLY)
       : fd_(open_descriptor(name, flags | O_NONBLOCK, 0, folder)) {
+    // Somebody has a lease on the file, and gives it up while we wait; but wait for no FIFO.
+    struct stat status;
+    if (fd_.get() == -1 && errno == EWOULDBLOCK && ::fstatat(folder, name, &status, 0) == 0 &&
+        S_ISREG(status.st_mode)) {
+      fd_ = open_descriptor(name, flags, 0, folder);
+    }
     if (fd_.get() == -1) throw_errno("cannot open", errno);
   }
 
@@ -249,7 +269,7 @@ class LockedFile : public File {
     struct stat own;
     struct stat named;
     if (::fstat(fd_.get(), &own) == -1) throw_errno("cannot stat", errno);
-    return exists(path, named) && own.st_dev == named.st_dev && own.st_ino == named.st_ino;
+    return exists(path, named) && same_file(own, named);
   }
 
   void truncate(std::uint64_t size) {
@@ -266,8 +286,10 @@ class LockedFile : public File {
     if (sync_error_ != 0) throw_errno("cannot flush to the disk", sync_error_);
   }
 
-  /// Some file systems report a failed write only here.
+  /// Some file systems report a failed write only here. The lock is given up by itself: a process
+  /// that was forked meanwhile may have the file open for longer.
   void close() {
+    ::flock(fd_.get(), LOCK_UN);
     if (::close(fd_.release()) == -1 && errno != EINTR) throw_errno("cannot close", errno);
   }
 
@@ -323,6 +345,20 @@ inline void advise_huge_pages(void* data, std::size_t size) {
 inline void advise_huge_pages(void*, std::size_t) {}
 #endif
 
+#ifdef __linux__
+/// Whether an access control list says who may do what with a file; its mode then says something
+/// else.
+inline bool has_access_list(const std::filesystem::path& path) {
+  return ::getxattr(path.c_str(), "system.posix_acl_access", nullptr, 0) >= 0;
+}
+
+/// Takes away the list that a new file has from its folder.
+inline void drop_access_list(int fd) { ::fremovexattr(fd, "system.posix_acl_access"); }
+#else
+inline bool has_access_list(const std::filesystem::path&) { return false; }
+inline void drop_access_list(int) {}
+#endif
+
 /// Writes a file that appears under its name whole or not at all: into a temporary one beside it,
 /// which commit() flushes to the disk and renames. An object that goes without commit() removes the
 /// temporary file; a process that is killed leaves it (".torch_npy-*.tmp"), and the old file as it
@@ -333,12 +369,19 @@ inline void advise_huge_pages(void*, std::size_t) {}
 /// read that.
 class AtomicFile {
  public:
-  explicit AtomicFile(const std::filesystem::path& path) : target_(resolved(path)) {
+  explicit AtomicFile(const std::filesystem::path& path) {
     require_path(path);
+    // Of the path as it is: the system knows of links that must not be followed.
     struct stat status;
-    const bool replaces = exists(target_, status);
-    if (replaces)
+    const bool replaces = exists(path, status);
+    if (replaces) {
       require_regular(status, "; what cannot be replaced is saved to as a std::ostream");
+    }
+    target_ = absolute_path(resolved(path));
+    struct stat found;
+    if (exists(target_, found) != replaces || (replaces && !same_file(found, status))) {
+      throw Error(ErrorCode::Io, "the symbolic link leads to an open file that has no name");
+    }
     // Never a moment in which somebody may read it who could not read the old one.
     const mode_t mode = replaces ? 0600 : 0666;
     static std::atomic<unsigned> count{0};
@@ -394,7 +437,8 @@ class AtomicFile {
 
  private:
   /// Those of the file that is replaced, its owner and group where that is allowed. Under another
-  /// group, what the old one and everybody else could do both.
+  /// group, what the old one and everybody else could do both; where more than the mode says who
+  /// may do what, what its owner could.
   void keep_permissions(const struct stat& old) {
     mode_t mode = old.st_mode & 0777;
     if (::fchown(fd_.get(), old.st_uid, old.st_gid) == -1 &&
@@ -402,6 +446,8 @@ class AtomicFile {
       const mode_t all = mode & mode >> 3 & 7;
       mode = (mode & 0700) | all << 3 | all;
     }
+    if (has_access_list(target_)) mode &= 0700;
+    drop_access_list(fd_.get());
     ::fchmod(fd_.get(), mode);
   }
 
@@ -433,8 +479,8 @@ class AtomicFile {
     }
   }
 
-  /// A rename is on the disk once its folder is. Some file systems cannot flush a folder; the file
-  /// itself is in place by now, so there is nothing to report.
+  /// A rename is on the disk once its folder is. Some file systems cannot flush a folder, and some
+  /// folders cannot be opened; the file itself is in place by now, so there is nothing to report.
   void sync_folder() const {
     const auto parent = target_.parent_path();
     const Descriptor folder =

@@ -250,6 +250,9 @@ class HeaderParser : private LiteralReader {
     expect(',');
     field.dtype = descr(depth);
     if (accept(',') && !next_is(')')) {
+      if (field.dtype.item_size == 0 && !field.dtype.is_structured()) {
+        fail("a sub-array of items that have no bytes");
+      }
       if (next_is('(')) {
         field.shape = tuple();
       } else {
@@ -265,7 +268,7 @@ class HeaderParser : private LiteralReader {
     std::vector<std::string_view> names;
     for (const Field& field : dtype.fields) {
       names.push_back(field.name);
-      if (!field.title.empty() && field.title != field.name) names.push_back(field.title);
+      if (!field.title.empty()) names.push_back(field.title);
     }
     std::sort(names.begin(), names.end());
     const auto twice = std::adjacent_find(names.begin(), names.end());
@@ -283,7 +286,8 @@ inline Error header_cut_short(const HeaderExtent& extent, std::uint64_t size) {
 inline Error data_cut_short(std::uint64_t offset, std::uint64_t promised, std::uint64_t size) {
   return Error(ErrorCode::Truncated,
                "data cut short: the header promises " + counted(promised, "byte") + " from byte " +
-                   std::to_string(offset) + " on, there are " + std::to_string(size - offset),
+                   std::to_string(offset) + " on, there are " +
+                   std::to_string(size - (std::min)(size, offset)),
                size);
 }
 

@@ -317,8 +317,10 @@ class NpzFile {
       return detail::with_member(
           archive_, member, options, [&](Header&& header, std::uint64_t size, const auto& load) {
             const auto plan = detail::make_plan(std::move(header), options, size);
-            const bool is_deflated = member.method == detail::kDeflated;
-            budget.take(is_deflated ? std::max<std::uint64_t>(size, plan.bytes) : plan.bytes);
+            budget.take(plan.bytes);
+            if (member.method == detail::kDeflated && !detail::can_be_viewed(plan, 0)) {
+              budget.take(size);  // what it unpacks to is there besides
+            }
             return load(plan, options);
           });
     });

@@ -162,6 +162,16 @@ inline void read_zip64(std::string_view extra, std::initializer_list<std::uint64
   });
 }
 
+/// Refuses a member that has another name in an extra field, which some programs go by.
+inline void require_one_name(std::string_view extra, const std::string& name) {
+  constexpr std::uint16_t kUnicodeName = 0x7075;
+  for_each_extra_field(extra, [&](std::uint16_t id, ZipFields fields) {
+    if (id != kUnicodeName || fields.left() < 5) return;
+    (void)fields.number(5);  // version, and CRC of the name
+    if (fields.text(fields.left()) != name) throw bad_zip("it has two names that differ");
+  });
+}
+
 /// An archive, open for reading. Its directory is read once and held against itself; reading
 /// members from several threads at once is fine.
 class ZipArchive {
@@ -170,12 +180,7 @@ class ZipArchive {
   explicit ZipArchive(const std::filesystem::path& path) : file_(path) {
     const std::uint64_t size = file_.size();
     const Directory directory = find_directory(size);
-    const auto bytes = memory_for(directory.size);
-    file_.read(bytes.get(), static_cast<std::size_t>(directory.size), directory.offset);
-    ZipFields fields(bytes.get(), static_cast<std::size_t>(directory.size));
-    while (fields.left() != 0) {
-      members_.push_back(read_entry(fields, directory.offset + (directory.size - fields.left())));
-    }
+    read_directory(directory);
     if (members_.size() != directory.count) {
       throw bad_archive("the directory has " + counted(members_.size(), "member") +
                         ", its end says " + std::to_string(directory.count));
@@ -217,10 +222,16 @@ class ZipArchive {
       throw refuse("its header and data reach past byte " + std::to_string(member.limit) +
                    ", where what follows begins");
     }
+    constexpr std::uint64_t kLargestDescriptor = 24;
+    if (member.limit - begin - member.packed > kLargestDescriptor) {
+      throw refuse(counted(member.limit - begin - member.packed, "byte") +
+                   " between it and what follows, which are part of nothing");
+    }
     std::string rest(std::size_t{name_size} + extra_size, '\0');
     file_.read(rest.data(), rest.size(), member.offset + kLocalHeaderSize);
     const std::string_view extra = std::string_view(rest).substr(name_size);
     read_zip64(extra, {&size, &packed});
+    require_one_name(extra, member.name);
     const bool named_alike = zip_name({rest.data(), name_size}, flags) == member.name;
     // What is written before the sizes are known has zeros here, and the numbers behind the data.
     const bool later = (flags & kDescriptorFlag) != 0;
@@ -241,6 +252,13 @@ class ZipArchive {
     if (member.size / kMostRatio > member.packed) {
       throw refuse("it is said to unpack from " + std::to_string(member.packed) + " to " +
                    counted(member.size, "byte") + ", which deflate cannot do");
+    }
+    // What cannot be packed takes 5 bytes more for a block, which no writer makes as small as that.
+    // Packed bytes are memory, too.
+    constexpr std::uint64_t kMostSlack = 1024;
+    if (member.packed > kMostSlack && (member.packed - kMostSlack) / 2 > member.size) {
+      throw refuse("it is said to unpack from " + std::to_string(member.packed) + " to only " +
+                   counted(member.size, "byte"));
     }
     return FilePart(file_, begin, member.packed);
   }
@@ -284,10 +302,10 @@ class ZipArchive {
       inflate(member, some.data());
       return some.substr(0, size);
     }
-    std::uint64_t input = std::min<std::uint64_t>(member.packed, 2 * some.size());
-    while (inflate_part(part, input, some.data(), some.size()) != Inflated::TooMuch) {
-      if (input == member.packed) throw bad_deflate_stream(member, part);
-      input = member.packed;
+    // packed() has seen to it that a stream takes no more than that.
+    const auto input = std::min<std::uint64_t>(member.packed, 2 * some.size());
+    if (inflate_part(part, input, some.data(), some.size()) != Inflated::TooMuch) {
+      throw bad_deflate_stream(member, part);
     }
     return some.substr(0, size);
   }
@@ -298,6 +316,27 @@ class ZipArchive {
     std::uint64_t size = 0;
     std::uint64_t count = 0;
   };
+
+  /// Piece by piece: there is memory for what turns out to be members, not for what the end record
+  /// says.
+  void read_directory(const Directory& directory) {
+    constexpr std::size_t kPiece = std::size_t{1} << 20;
+    constexpr std::size_t kLargestEntry = kDirectoryEntrySize + 3 * UINT16_MAX;
+    const std::uint64_t end = directory.offset + directory.size;
+    std::vector<unsigned char> bytes(
+        static_cast<std::size_t>(std::min<std::uint64_t>(directory.size, kPiece)));
+    for (std::uint64_t offset = directory.offset; offset != end;) {
+      const auto size =
+          static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), end - offset));
+      file_.read(bytes.data(), size, offset);
+      ZipFields fields(bytes.data(), size);
+      const std::size_t rest = offset + size == end ? 1 : kLargestEntry;
+      while (fields.left() >= rest) {
+        members_.push_back(read_entry(fields, offset + (size - fields.left())));
+      }
+      offset += size - fields.left();
+    }
+  }
 
   Directory find_directory(std::uint64_t size) const {
     unsigned char start[4] = {};
@@ -322,6 +361,7 @@ class ZipArchive {
     if (found == tail.npos) {
       throw bad_archive("the record at its end is missing: the file is cut short", size);
     }
+    if (has_two_ends(tail, found)) throw bad_archive("it has two records at its end", size);
     const std::uint64_t end_offset = tail_begin + found;
 
     ZipFields end(tail.data() + found, tail.size() - found);
@@ -362,6 +402,18 @@ class ZipArchive {
     }
     const std::size_t found = tail.rfind(kSignature);
     return found > last ? tail.npos : found;
+  }
+
+  /// Whether another record stands before the one found whose comment reaches to the end, too.
+  static bool has_two_ends(const std::string& tail, std::size_t found) {
+    for (std::size_t at = found; at != 0;) {
+      at = tail.rfind("PK\x05\x06", at - 1);
+      if (at == tail.npos) return false;
+      const std::size_t comment = little_endian(
+          reinterpret_cast<const unsigned char*>(tail.data()) + at + kDirectoryEndSize - 2, 2);
+      if (at + kDirectoryEndSize + comment == tail.size()) return true;
+    }
+    return false;
   }
 
   /// The end record of zip64, where there is one, has the numbers that the other has no room for.
@@ -429,7 +481,9 @@ class ZipArchive {
       throw bad_archive("the name of a member: " + fault, offset);
     }
     try {
-      read_zip64(fields.text(extra_size), {&member.size, &member.packed, &member.offset});
+      const std::string_view extra = fields.text(extra_size);
+      read_zip64(extra, {&member.size, &member.packed, &member.offset});
+      require_one_name(extra, member.name);
       (void)fields.text(comment_size);
       if (version > kNewestVersion) {
         throw bad_zip("it takes version " + std::to_string(version / 10) + "." +
@@ -463,6 +517,9 @@ class ZipArchive {
             .within(member->label());
       }
       limit = member->offset;
+    }
+    if (limit != 0) {
+      throw bad_archive(counted(limit, "byte") + " in front of its first member");
     }
   }
 

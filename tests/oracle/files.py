@@ -162,12 +162,12 @@ def archive(rng):
     out = Pipe() if rng.random() < 0.2 else io.BytesIO()
     with zipfile.ZipFile(out, "w") as zipped:
         if rng.random() < 0.1:
-            zipped.comment = rng.choice([b"hello", b"PK\x05\x06" + bytes(18), rng.randbytes(30)])
+            zipped.comment = rng.choice([b"hello", b"PK\x05\x06", rng.randbytes(30)])
         for name in rng.sample(["a", "b", "weights/1", "é", "日本", "x.npy", "list.txt", "a b"], rng.randint(0, 3)):
             info = zipfile.ZipInfo(name if rng.random() < 0.1 else f"{name}.npy", (1980, 1, 1, 0, 0, 0))
             info.compress_type = rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
             if rng.random() < 0.2:
-                info.extra = struct.pack("<HH", rng.choice([0x5455, 0xD935, 0x7075]), 4) + rng.randbytes(4)
+                info.extra = struct.pack("<HH", rng.choice([0x5455, 0xD935, 0xCAFE]), 4) + rng.randbytes(4)
             if rng.random() < 0.1:
                 info.comment = b"a remark"
             content = by_numpy(rng) if rng.random() < 0.9 else by_another_writer(rng) if rng.random() < 0.5 else b"text"
@@ -188,7 +188,7 @@ def records_of(data):
 
 
 def files(seed):
-    """Endlessly: ('n' or 'z', bytes)."""
+    """Endlessly: ('n' for .npy, 'z' for .npz and 'y' for a damaged one, bytes)."""
     rng = random.Random(seed)
     npy, npz = by_numpy(rng), archive(rng)
     while True:
@@ -197,7 +197,7 @@ def files(seed):
             npz = archive(rng)
             yield "z", npz
             for _ in range(3):
-                yield "z", mutated(rng, npz, last_npz, records_of)
+                yield "y", mutated(rng, npz, last_npz, records_of)
             continue
         npy = by_numpy(rng) if rng.random() < 0.6 else by_another_writer(rng)
         yield "n", npy

@@ -215,8 +215,8 @@ def depth(descr):
     return 1 + max((depth(field[1]) for field in descr), default=0) if isinstance(descr, list) else 0
 
 
-def refusal(ours, numpys, data):
-    """Why this library refuses an array that NumPy loads, by the README's list; None for no reason of these."""
+def refusal_of_dtype(ours, numpys):
+    """Why this library refuses an array for its dtype, by the README; None for no reason of these."""
     _, code, message = ours
     dtype = numpys[1]
     if code == "UnsupportedDtype" and dtype.names is None and dtype.kind in "fc" and dtype.itemsize > 16 - 8 * (dtype.kind == "f"):
@@ -232,7 +232,17 @@ def refusal(ours, numpys, data):
             return "a field of unsigned integers that this LibTorch lacks"
         if code == "UnsupportedDtype" and "two" in message:
             return "two fields have one name with dots"
+    return None
+
+
+def refusal(ours, numpys, data):
+    """Why this library refuses an array that NumPy loads, by the README's list; None for no reason of these."""
+    if reason := refusal_of_dtype(ours, numpys):
+        return reason
+    _, code, message = ours
     text = header_text(data)
+    if "\\\n" in text or "\\\r" in text:
+        return "joined lines"
     dictionary = dictionary_of(text)
     keys = [ast.literal_eval(key) for key in dictionary.keys]
     if len(keys) != len(set(keys)):
@@ -249,8 +259,8 @@ def refusal(ours, numpys, data):
         return "a dtype spelled as no writer does"
     if code == "BadHeader" and depth(descr) > 64:
         return "fields nested more than 64 deep"
-    if code == "BadHeader" and "expected '('" in message and re.search(r"\[\s*\[", text):
-        return "a field as a list"
+    if code == "BadHeader" and "that names no character" in message and re.search(r"\\[uU][0dD]", text):
+        return "half of a surrogate pair"
     return None
 
 
@@ -270,9 +280,27 @@ def leniency(ours, data, ask):
     return None
 
 
-# Of archives whose records were damaged: what is refused because it contradicts itself.
-CONTRADICTIONS = re.compile(
-    "contradict|two members have the name|two arrays have the name|leads out|comment is cut short|several parts|encrypted|"
-    "packed by method|what follows|directory|no member where|zero byte|is not UTF-8|it is empty|"
-    "no header at byte|extra field|is stored, and still has|deflate|record of the archive|zip64 end record|two end records|"
-    "record at its end is missing|version|not those that were stored|not an .npz archive")
+# Of archives that were damaged: whole reasons for which they are refused, or a member of them.
+CONTRADICTIONS = [re.compile(reason) for reason in (
+    r"bad archive: two members have the name .*", r"two arrays have the name .*",
+    r"bad archive: the name of a member: .*( leads out of its folder| holds a zero byte| is not UTF-8|it is empty)",
+    r"bad archive: its comment is cut short", r"bad archive: it is one of several parts, which are not read",
+    r"bad archive: its end says that the directory has .*", r"bad archive: the directory has \d+ members?, its end says \d+",
+    r"bad archive: no member where the directory has the next one, at byte \d+", r"bad archive: its two end records .*",
+    r"bad archive: there is no zip64 end record where it is said to be", r"bad archive: it has two records at its end",
+    r"bad archive: the zip64 end record is said to be at byte \d+", r"bad archive: \d+ bytes? in front of its first member",
+    r"bad archive: the record at its end is missing: the file is cut short",
+    r"(bad archive: )?a record of the archive is cut short", r"an extra field is longer than all of them",
+    r"it is encrypted, which is not read", r"it is packed by method \d+: 0 \(stored\) and 8 \(deflated\) are read",
+    r"there is no header at byte \d+", r"its header at byte \d+ and the directory contradict each other in .*",
+    r"its header and data reach past byte \d+, where what follows begins", r"it has two names that differ",
+    r"\d+ bytes? between it and what follows, which are part of nothing",
+    r"\d+ bytes? from byte \d+ on, but what follows is at byte \d+", r"it is stored, and still has \d+ and \d+ bytes?",
+    r"it takes version \d+\.\d+ of the zip format to unpack", r"it is said to unpack from \d+ to .*",
+    r"the deflate stream is damaged, or does not unpack to the \d+ bytes? that are promised")]
+
+
+def is_contradiction(message):
+    reason = re.sub(r"^/proc/self/fd/\d+: ", "", message)
+    reason = re.sub(r'^member "(\\.|[^"])*(\.\.\.)?": ', "", reason)
+    return any(pattern.fullmatch(reason) for pattern in CONTRADICTIONS)
