@@ -1103,29 +1103,23 @@ inline std::string format_header(const Header& header) {
 #define TORCH_NPY_FILE_HPP_
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
-#ifdef __linux__
-#include <sys/xattr.h>
-#endif
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <string>
-#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
 
-// Everything the library asks of the operating system. What fails here throws an Error without a
-// path; the callers, who know the path, add it.
+// What the library asks of the operating system to read and to map files. What fails here throws an
+// Error without a path; the callers, who know the path, add it.
 
 namespace torch_npy {
 namespace detail {
@@ -1195,24 +1189,6 @@ inline void require_regular(const struct stat& status, const char* way_out) {
   if (S_ISREG(status.st_mode)) return;
   throw Error(ErrorCode::Io,
               std::string("not a regular file but ") + kind_of_file(status.st_mode) + way_out);
-}
-
-inline bool same_file(const struct stat& a, const struct stat& b) {
-  return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
-}
-
-/// Whether there is a file of that name, whose status is then known.
-inline bool exists(const std::filesystem::path& path, struct stat& status) {
-  if (::stat(path.c_str(), &status) == 0) return true;
-  if (errno != ENOENT && errno != ENOTDIR) throw_errno("cannot stat", errno);
-  return false;
-}
-
-/// The same place wherever the process goes; what is no path stays as it is.
-inline std::filesystem::path absolute_path(const std::filesystem::path& path) {
-  std::error_code error;
-  auto place = std::filesystem::absolute(path, error);
-  return error ? path : place;
 }
 
 /// A file, open for reading: a regular one, as shows when it is read or asked for its size. Reading
@@ -1324,6 +1300,157 @@ class FilePart {
   std::uint64_t size_;
 };
 
+/// Owns a range of mapped memory.
+class Mapping {
+ public:
+  /// `lead` bytes before what was asked for are mapped too: a mapping starts at a page.
+  Mapping(void* base, std::size_t size, std::size_t lead = 0) noexcept
+      : base_(base), size_(size), lead_(lead) {}
+  Mapping(Mapping&& other) noexcept
+      : base_(other.base_), size_(std::exchange(other.size_, 0)), lead_(other.lead_) {}
+  Mapping& operator=(Mapping&&) = delete;
+  ~Mapping() {
+    if (size_ != 0) ::munmap(base_, size_);
+  }
+
+  /// Maps bytes [offset, offset + size) of `file`, or of a part of one, copy-on-write: what is
+  /// written to the memory never reaches the file. Takes no swap space ahead and reads nothing yet.
+  /// (MAP_POPULATE made mapping and then summing 1 GiB ten times slower.) `size` is not 0.
+  template <class Source>
+  static Mapping of(const Source& file, std::uint64_t offset, std::size_t size) {
+    offset += file.begin();
+    const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+    const auto lead = static_cast<std::size_t>(offset % page);
+    void* base = ::mmap(nullptr, size + lead, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
+                        file.descriptor(), static_cast<off_t>(offset - lead));
+    if (base == MAP_FAILED) throw_errno("cannot map " + counted(size, "byte"), errno, offset);
+    return Mapping(base, size + lead, lead);
+  }
+
+  void* data() const noexcept { return static_cast<char*>(base_) + lead_; }
+
+ private:
+  void* base_;
+  std::size_t size_;
+  std::size_t lead_;
+};
+
+#ifdef MADV_HUGEPAGE
+/// Asks for huge pages behind the whole pages of a range. It is advice: nothing is lost where it is
+/// not taken.
+inline void advise_huge_pages(void* data, std::size_t size) {
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const std::size_t lead = (page - reinterpret_cast<std::uintptr_t>(data) % page) % page;
+  if (size < lead + page) return;
+  ::madvise(static_cast<char*>(data) + lead, (size - lead) / page * page, MADV_HUGEPAGE);
+}
+#else
+inline void advise_huge_pages(void*, std::size_t) {}
+#endif
+
+/// Bytes read ahead of knowing anything: a small file whole, the header of any other.
+constexpr std::size_t kFirstRead = 16384;
+
+/// The header of an open file, and the bytes of it that were read on the way.
+struct FileStart {
+  Header header;
+  std::size_t size = 0;             ///< bytes in `bytes`, from the start of the file
+  unsigned char bytes[kFirstRead];  // left as it is: clearing it would cost more than parsing
+  FileStart() {}                    // NOLINT(modernize-use-equals-default)
+
+  /// Bytes of the file, as far as they matter: it is not asked when all of the array is here. That
+  /// call would cost a tenth of loading a small file.
+  template <class Source>
+  std::uint64_t available(const Source& file) const {
+    const std::uint64_t promised = header.end();
+    return promised <= size ? promised : file.size();
+  }
+};
+
+/// Reads the header of a File or a FilePart, with one system call for any but a giant one.
+template <class Source>
+void read_start(const Source& file, std::uint64_t max_header_size, FileStart& start) {
+  start.size = file.read_some(start.bytes, kFirstRead, 0);
+  if (start.size < kMaxPrefixSize) {
+    // Nearly nothing: a device, or a file system that gives little at a time.
+    start.size = static_cast<std::size_t>(std::min<std::uint64_t>(file.size(), kFirstRead));
+    file.read(start.bytes, start.size, 0);
+  }
+  const HeaderExtent extent = parse_prefix(start.bytes, start.size, max_header_size);
+  if (extent.end() <= start.size) {
+    start.header = parse_text(start.bytes, extent, max_header_size);
+    return;
+  }
+  const std::uint64_t size = file.size();
+  if (extent.end() > size) throw header_cut_short(extent, size);
+  std::vector<unsigned char> bytes(static_cast<std::size_t>(extent.end()));
+  file.read(bytes.data(), bytes.size(), 0);
+  start.header = parse_text(bytes.data(), extent, max_header_size);
+}
+
+}  // namespace detail
+
+/// Reads the header of an .npy file, and nothing else. Safe from any thread.
+/// Throws Error: NotFound, Io, and what parse_header() throws.
+inline Header read_header(const std::filesystem::path& path,
+                          std::uint64_t max_header_size = kMaxHeaderSize) {
+  return detail::with_path(path, [&] {
+    const detail::File file(path);
+    detail::FileStart start;
+    detail::read_start(file, max_header_size, start);
+    return std::move(start.header);
+  });
+}
+
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_FILE_HPP_
+
+// ---- torch_npy/file_writer.hpp
+
+#ifndef TORCH_NPY_FILE_WRITER_HPP_
+#define TORCH_NPY_FILE_WRITER_HPP_
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#ifdef __linux__
+#include <sys/xattr.h>
+#endif
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <system_error>
+
+// What the library asks of the operating system to write files: in place, and whole or not at all.
+// As in file.hpp, an Error has no path yet.
+
+namespace torch_npy::detail {
+
+inline bool same_file(const struct stat& a, const struct stat& b) {
+  return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/// Whether there is a file of that name, whose status is then known.
+inline bool exists(const std::filesystem::path& path, struct stat& status) {
+  if (::stat(path.c_str(), &status) == 0) return true;
+  if (errno != ENOENT && errno != ENOTDIR) throw_errno("cannot stat", errno);
+  return false;
+}
+
+/// The same place wherever the process goes; what is no path stays as it is.
+inline std::filesystem::path absolute_path(const std::filesystem::path& path) {
+  std::error_code error;
+  auto place = std::filesystem::absolute(path, error);
+  return error ? path : place;
+}
+
 /// Writes all of `size` bytes by `put(data, size, done)`, a call that writes some of them, `done`
 /// bytes after the first. `offset` is where they go, for the Error.
 template <class Put>
@@ -1394,54 +1521,6 @@ class LockedFile : public File {
  private:
   int sync_error_ = 0;
 };
-
-/// Owns a range of mapped memory.
-class Mapping {
- public:
-  /// `lead` bytes before what was asked for are mapped too: a mapping starts at a page.
-  Mapping(void* base, std::size_t size, std::size_t lead = 0) noexcept
-      : base_(base), size_(size), lead_(lead) {}
-  Mapping(Mapping&& other) noexcept
-      : base_(other.base_), size_(std::exchange(other.size_, 0)), lead_(other.lead_) {}
-  Mapping& operator=(Mapping&&) = delete;
-  ~Mapping() {
-    if (size_ != 0) ::munmap(base_, size_);
-  }
-
-  /// Maps bytes [offset, offset + size) of `file`, or of a part of one, copy-on-write: what is
-  /// written to the memory never reaches the file. Takes no swap space ahead and reads nothing yet.
-  /// (MAP_POPULATE made mapping and then summing 1 GiB ten times slower.) `size` is not 0.
-  template <class Source>
-  static Mapping of(const Source& file, std::uint64_t offset, std::size_t size) {
-    offset += file.begin();
-    const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-    const auto lead = static_cast<std::size_t>(offset % page);
-    void* base = ::mmap(nullptr, size + lead, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
-                        file.descriptor(), static_cast<off_t>(offset - lead));
-    if (base == MAP_FAILED) throw_errno("cannot map " + counted(size, "byte"), errno, offset);
-    return Mapping(base, size + lead, lead);
-  }
-
-  void* data() const noexcept { return static_cast<char*>(base_) + lead_; }
-
- private:
-  void* base_;
-  std::size_t size_;
-  std::size_t lead_;
-};
-
-#ifdef MADV_HUGEPAGE
-/// Asks for huge pages behind the whole pages of a range. It is advice: nothing is lost where it is
-/// not taken.
-inline void advise_huge_pages(void* data, std::size_t size) {
-  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-  const std::size_t lead = (page - reinterpret_cast<std::uintptr_t>(data) % page) % page;
-  if (size < lead + page) return;
-  ::madvise(static_cast<char*>(data) + lead, (size - lead) / page * page, MADV_HUGEPAGE);
-}
-#else
-inline void advise_huge_pages(void*, std::size_t) {}
-#endif
 
 #ifdef __linux__
 /// Whether an access control list says who may do what with a file; its mode then says something
@@ -1592,63 +1671,9 @@ class AtomicFile {
   std::uint64_t written_ = 0;
 };
 
-/// Bytes read ahead of knowing anything: a small file whole, the header of any other.
-constexpr std::size_t kFirstRead = 16384;
+}  // namespace torch_npy::detail
 
-/// The header of an open file, and the bytes of it that were read on the way.
-struct FileStart {
-  Header header;
-  std::size_t size = 0;             ///< bytes in `bytes`, from the start of the file
-  unsigned char bytes[kFirstRead];  // left as it is: clearing it would cost more than parsing
-  FileStart() {}                    // NOLINT(modernize-use-equals-default)
-
-  /// Bytes of the file, as far as they matter: it is not asked when all of the array is here. That
-  /// call would cost a tenth of loading a small file.
-  template <class Source>
-  std::uint64_t available(const Source& file) const {
-    const std::uint64_t promised = header.end();
-    return promised <= size ? promised : file.size();
-  }
-};
-
-/// Reads the header of a File or a FilePart, with one system call for any but a giant one.
-template <class Source>
-void read_start(const Source& file, std::uint64_t max_header_size, FileStart& start) {
-  start.size = file.read_some(start.bytes, kFirstRead, 0);
-  if (start.size < kMaxPrefixSize) {
-    // Nearly nothing: a device, or a file system that gives little at a time.
-    start.size = static_cast<std::size_t>(std::min<std::uint64_t>(file.size(), kFirstRead));
-    file.read(start.bytes, start.size, 0);
-  }
-  const HeaderExtent extent = parse_prefix(start.bytes, start.size, max_header_size);
-  if (extent.end() <= start.size) {
-    start.header = parse_text(start.bytes, extent, max_header_size);
-    return;
-  }
-  const std::uint64_t size = file.size();
-  if (extent.end() > size) throw header_cut_short(extent, size);
-  std::vector<unsigned char> bytes(static_cast<std::size_t>(extent.end()));
-  file.read(bytes.data(), bytes.size(), 0);
-  start.header = parse_text(bytes.data(), extent, max_header_size);
-}
-
-}  // namespace detail
-
-/// Reads the header of an .npy file, and nothing else. Safe from any thread.
-/// Throws Error: NotFound, Io, and what parse_header() throws.
-inline Header read_header(const std::filesystem::path& path,
-                          std::uint64_t max_header_size = kMaxHeaderSize) {
-  return detail::with_path(path, [&] {
-    const detail::File file(path);
-    detail::FileStart start;
-    detail::read_start(file, max_header_size, start);
-    return std::move(start.header);
-  });
-}
-
-}  // namespace torch_npy
-
-#endif  // TORCH_NPY_FILE_HPP_
+#endif  // TORCH_NPY_FILE_WRITER_HPP_
 
 // ---- torch_npy/memory.hpp
 
@@ -5365,29 +5390,21 @@ torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const Loa
 
 #endif  // TORCH_NPY_FIELDS_HPP_
 
-// ---- torch_npy/zip.hpp
+// ---- torch_npy/zip_format.hpp
 
-#ifndef TORCH_NPY_ZIP_HPP_
-#define TORCH_NPY_ZIP_HPP_
+#ifndef TORCH_NPY_ZIP_FORMAT_HPP_
+#define TORCH_NPY_ZIP_FORMAT_HPP_
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
-#include <filesystem>
 #include <initializer_list>
-#include <memory>
-#include <new>
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
-// The zip container of .npz files, as PKWARE's APPNOTE.TXT 6.3 describes it, read and written as
-// far as NumPy and Python's zipfile do: members stored or deflated, zip64, data descriptors. The
-// directory at the end of an archive is held against the file, and what stands before a member
-// against the directory: an archive that contradicts itself is refused, for two readers would find
-// two different things in it.
+// The records of zip archives, as PKWARE's APPNOTE.TXT 6.3 describes them, as far as NumPy and
+// Python's zipfile write them: members stored or deflated, zip64, data descriptors.
 
 namespace torch_npy::detail {
 
@@ -5534,6 +5551,33 @@ inline void require_one_name(std::string_view extra, const std::string& name) {
     if (fields.text(fields.left()) != name) throw bad_zip("it has two names that differ");
   });
 }
+
+}  // namespace torch_npy::detail
+
+#endif  // TORCH_NPY_ZIP_FORMAT_HPP_
+
+// ---- torch_npy/zip.hpp
+
+#ifndef TORCH_NPY_ZIP_HPP_
+#define TORCH_NPY_ZIP_HPP_
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <new>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+// The zip container of .npz files, read. The directory at the end of an archive is held against the
+// file, and what stands before a member against the directory: an archive that contradicts itself
+// is refused, for two readers would find two different things in it.
+
+namespace torch_npy::detail {
 
 /// An archive, open for reading. Its directory is read once and held against itself; reading
 /// members from several threads at once is fine.

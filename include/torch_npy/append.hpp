@@ -21,6 +21,7 @@
 #include <torch_npy/dtype.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/file.hpp>
+#include <torch_npy/file_writer.hpp>
 #include <torch_npy/header.hpp>
 #include <torch_npy/memory.hpp>
 #include <torch_npy/save.hpp>

@@ -25,6 +25,7 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/fields.hpp>
 #include <torch_npy/file.hpp>
+#include <torch_npy/file_writer.hpp>
 #include <torch_npy/header.hpp>
 #include <torch_npy/load.hpp>
 #include <torch_npy/memory.hpp>
@@ -32,6 +33,7 @@
 #include <torch_npy/plan.hpp>
 #include <torch_npy/save.hpp>
 #include <torch_npy/zip.hpp>
+#include <torch_npy/zip_format.hpp>
 #include <torch_npy/zip_writer.hpp>
 
 namespace torch_npy {

@@ -13,7 +13,7 @@
 #include <string>
 
 #include <torch_npy/error.hpp>
-#include <torch_npy/file.hpp>
+#include <torch_npy/file_writer.hpp>
 #include <torch_npy/header.hpp>
 #include <torch_npy/memory.hpp>
 #include <torch_npy/scalar_type.hpp>

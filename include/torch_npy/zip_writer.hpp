@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include <torch_npy/file.hpp>
-#include <torch_npy/zip.hpp>
+#include <torch_npy/file_writer.hpp>
+#include <torch_npy/zip_format.hpp>
 
 namespace torch_npy::detail {
 
