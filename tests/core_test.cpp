@@ -6,6 +6,7 @@
 
 #include <torch_npy/error.hpp>
 #include <torch_npy/file.hpp>
+#include <torch_npy/file_writer.hpp>
 #include <torch_npy/folder.hpp>
 #include <torch_npy/header.hpp>
 #include <torch_npy/parallel.hpp>
