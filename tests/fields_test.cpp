@@ -250,7 +250,9 @@ TEST_CASE("what strides cannot express is a copy", "[memory]") {
   CHECK_FALSE(
       is_view("[('at', '|u1', (4,)), ('x', '<f4'), ('', '|V1')]", 9, "x"));  // records' stride
   CHECK(is_view("[('at', '<f4'), ('', '|V4'), ('x', '<c8')]", 16, "x"));
-  CHECK(is_view("[('at', '<f4'), ('x', '<c8'), ('', '|V4')]", 16, "x"));  // aligned for a half
+  // Aligned for a half of it alone, which NumPy takes and LibTorch's own copying crashes at.
+  CHECK_FALSE(is_view("[('at', '<f4'), ('x', '<c8'), ('', '|V4')]", 16, "x"));
+  CHECK_FALSE(is_view("[('at', '<f8'), ('x', '<c16'), ('', '|V8')]", 32, "x"));
   CHECK_FALSE(is_view("[('at', '<f4'), ('x', '<c8')]", 12, "x"));
   CHECK(is_view("[('at', '|u1', (4,)), ('x', '<U3')]", 16, "x"));
   CHECK_FALSE(is_view("[('at', '|u1', (3,)), ('x', '<U3'), ('', '|V1')]", 16, "x"));
@@ -262,7 +264,7 @@ TEST_CASE("what strides cannot express is a copy", "[memory]") {
 TEST_CASE("records in odd places are read all the same", "[memory]") {
   const Folder folder;
   // Mapped where it lies, no field would be aligned.
-  const std::string text = header_text("[('a', '<f4'), ('b', '<c8'), ('', '|V4')]", "(4,)");
+  const std::string text = header_text("[('a', '<f4'), ('b', '<f4'), ('', '|V8')]", "(4,)");
   const std::string data = counting(64);
   for (std::size_t pad = 0; pad < 8; ++pad) {
     const auto path = write_bytes(folder / "a.npy", npy(text + std::string(pad, ' '), data));

@@ -103,8 +103,9 @@ struct LoadPlan {
   std::size_t inner_axes = 0;         ///< axes that these have in the tensor
 
   std::size_t item_size() const { return static_cast<std::size_t>(dtype.item_size); }
-  /// What the address of an element in native byte order has to be a multiple of.
-  std::size_t alignment() const { return item_size() / (dtype.kind == 'c' ? 2 : 1); }
+  /// What the address of an element in native byte order has to be a multiple of. Of a complex
+  /// number, too, all of its size: c10::complex is aligned so, and copying one that is not crashes.
+  std::size_t alignment() const { return item_size(); }
   bool converts() const { return stored != type || !is_native(); }
   bool in_one_run() const { return run == count; }
   /// Whether this LibTorch has a dtype for the items at all.

@@ -1,10 +1,15 @@
 #!/usr/bin/env bash
-# Builds and runs the benchmarks:
+# Measures torch_npy beside the bare limit, NumPy with PyTorch, and xtensor, all in one run:
 #
-#   bash tests/bench/run.sh [folder for the files, on a disk with 5 GB free]
+#   bash tests/bench/run.sh [--quick] [--only WORDS] [--results FOLDER] [FOLDER]
 #
-# Works from any folder; installs what is missing from Debian's packages, as tests/run.sh does. A
-# quiet machine is needed for figures that mean something. Takes about five minutes.
+# FOLDER is where the files go that are read, on a disk with 12 GB free (the build folder otherwise);
+# they are removed at the end. The results, a table in Markdown, a JSON file and plots, go to
+# build/bench/results. The run takes some 20 minutes and figures only mean something on a quiet
+# machine; --quick takes 3 minutes, to see that it works, and --only the rows whose title has these
+# words. Cold rows need to be root, to drop the page cache.
+#
+# Works from any folder. What is missing is installed from Debian's packages (as root or with sudo).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." >/dev/null && pwd)
@@ -14,9 +19,11 @@ build=$root/build/bench
 
 setup_build_tools
 setup_libtorch
+setup_libdeflate
+setup_xtensor
+setup_pytorch
 output=$(configure "$root" "$build" -DCMAKE_BUILD_TYPE=Release -DTORCH_NPY_BUILD_BENCH=ON \
-  -DTORCH_NPY_BUILD_TESTS=OFF -DTORCH_NPY_BUILD_EXAMPLES=OFF 2>&1) ||
-  die "$output" "CMake could not configure $build"
-cmake --build "$build" --target bench_append bench_datasets
-"$build/tests/bench/bench_append" "$@"
-"$build/tests/bench/bench_datasets" "$@"
+  -DTORCH_NPY_BUILD_TESTS=OFF -DTORCH_NPY_BUILD_EXAMPLES=OFF \
+  -DCMAKE_EXPORT_COMPILE_COMMANDS=ON 2>&1) || die "$output" "CMake could not configure $build"
+cmake --build "$build"
+exec "$TORCH_NPY_PYTHON" -B "$root/tests/bench/bench.py" --build "$build" "$@"

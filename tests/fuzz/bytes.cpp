@@ -106,7 +106,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
       // Unsigned integers are checked, and floating point numbers outside of an integer's range are
       // anything.
       const bool is_defined =
-          !detail::is_wide_unsigned(header.dtype) &&
+          !torch_npy::detail::is_wide_unsigned(header.dtype) &&
           (to == at::kFloat || !(tensor.is_floating_point() || tensor.is_complex()));
       require(!is_defined || bytes_of(converted) == bytes_of(tensor.to(to)),
               "a conversion is that of Tensor::to()");

@@ -35,8 +35,8 @@ bool same(const at::Tensor& a, const at::Tensor& b) {
          a.scalar_type() == b.scalar_type() && bytes_of(a) == bytes_of(b);
 }
 
-std::string unpacked(const detail::ZipArchive& archive, const std::string& array) {
-  for (const detail::ZipMember& member : archive.members()) {
+std::string unpacked(const torch_npy::detail::ZipArchive& archive, const std::string& array) {
+  for (const torch_npy::detail::ZipMember& member : archive.members()) {
     if (member.name == array || member.name == array + ".npy") {
       return archive.start(member, static_cast<std::size_t>(member.size));
     }
@@ -54,7 +54,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   try {
     const AllocationLimit limit(1032 * size + 256 * 1024);
     const NpzFile file(path);
-    const detail::ZipArchive archive(path);
+    const torch_npy::detail::ZipArchive archive(path);
     for (const std::string& name : file.names()) {
       require(file.contains(name), "a name that is given is contained");
       try {

@@ -10,8 +10,8 @@
 #include "fuzz.hpp"
 
 using namespace torch_npy;
-using detail::ZipArchive;
-using detail::ZipMember;
+using torch_npy::detail::ZipArchive;
+using torch_npy::detail::ZipMember;
 
 namespace {
 
@@ -31,12 +31,12 @@ std::vector<Content> contents_of(const std::filesystem::path& path, std::size_t 
       const std::string start = archive.start(member, 64);
       require(start.size() == std::min<std::uint64_t>(64, member.size), "a start has its length");
       std::string data(static_cast<std::size_t>(member.size), '\0');
-      if (member.method == detail::kDeflated) {
+      if (member.method == torch_npy::detail::kDeflated) {
         archive.inflate(member, data.data());
       } else {
         archive.packed(member).read(data.data(), data.size(), 0);
-        ZipArchive::require_crc(member,
-                                detail::zip_codec().load()->crc32(0, data.data(), data.size()));
+        ZipArchive::require_crc(
+            member, torch_npy::detail::zip_codec().load()->crc32(0, data.data(), data.size()));
       }
       require(data.compare(0, start.size(), start) == 0, "a start is the start of the whole");
       contents.push_back({member, std::move(data)});
@@ -48,11 +48,11 @@ std::vector<Content> contents_of(const std::filesystem::path& path, std::size_t 
 }
 
 void write(const std::filesystem::path& path, const std::vector<Content>& contents, bool zip64) {
-  detail::AtomicFile file(path);
-  detail::ZipWriter zip(file, zip64 ? 0 : UINT32_MAX);
+  torch_npy::detail::AtomicFile file(path);
+  torch_npy::detail::ZipWriter zip(file, zip64 ? 0 : UINT32_MAX);
   for (const Content& content : contents) {
     ZipMember member = content.member;
-    member.method = detail::kStored;
+    member.method = torch_npy::detail::kStored;
     member.packed = member.size;
     zip.add(member, {content.data});
   }

@@ -40,7 +40,7 @@ std::string joined(const std::vector<std::int64_t>& numbers) {
 
 /// Of the elements as they lie in memory.
 std::string crc_of(const at::Tensor& tensor) {
-  return std::to_string(detail::crc32_by_tables(0, tensor.data_ptr(), tensor.nbytes()));
+  return std::to_string(torch_npy::detail::crc32_by_tables(0, tensor.data_ptr(), tensor.nbytes()));
 }
 
 const char* name_of(ErrorCode code) {
@@ -70,7 +70,8 @@ std::string line_of(const Error& error) {
 LoadOptions options_for(const DType& dtype) {
   LoadOptions options;
   options.strings(true);
-  if (detail::is_wide_unsigned(dtype) && !detail::scalar_type_of(dtype)) options.dtype(at::kDouble);
+  if (torch_npy::detail::is_wide_unsigned(dtype) && !torch_npy::detail::scalar_type_of(dtype))
+    options.dtype(at::kDouble);
   switch (dtype.kind == 'V' ? dtype.item_size : 0) {
     case 1: return options.void_as(at::kByte);
     case 2: return options.void_as(at::kShort);

@@ -27,14 +27,16 @@ def native(array):
 
 
 def bits(array):
-    """NumPy makes 1 of any true bool that it copies."""
-    return array.view("u1") if array.dtype.kind == "b" else array
+    """The bytes of an array in C order. NumPy makes 1 of any true bool that it copies, and of empty strings long ones."""
+    if array.size == 0 or array.dtype.itemsize == 0:
+        return b""
+    return (array.view("u1") if array.dtype.kind == "b" else native(array)).tobytes()
 
 
 def memory(array):
     """The bytes of an array as they lie in memory."""
     in_c_order = array.flags.c_contiguous or not array.flags.f_contiguous
-    return native(array if in_c_order else array.T).tobytes()
+    return bits(array if in_c_order else array.T)
 
 
 def leaves(array, prefix=""):
@@ -61,7 +63,7 @@ def verdict_of(array, wide_unsigned):
     if array.dtype.names == ():  # nothing but padding
         array = array.view(f"V{array.dtype.itemsize}")
     if array.dtype.names is not None:
-        fields = [(name, visible_shape(leaf), zlib.crc32(bits(native(leaf)).tobytes())) for name, leaf in leaves(array)]
+        fields = [(name, visible_shape(leaf), zlib.crc32(bits(leaf))) for name, leaf in leaves(array)]
         return ("fields", array.dtype, array.shape, fields)
     known_array = known(array)
     return ("array", array.dtype, array.shape, known_array.strides, zlib.crc32(memory(known_array)))
@@ -211,6 +213,17 @@ def dtype_strings(descr):
             yield from dtype_strings(field[1])
 
 
+def third_items(descr):
+    if isinstance(descr, list):
+        for field in descr:
+            yield from field[2:]
+            yield from third_items(field[1])
+
+
+def is_shape(item):
+    return isinstance(item, int) or (isinstance(item, tuple) and all(isinstance(length, int) for length in item))
+
+
 def depth(descr):
     return 1 + max((depth(field[1]) for field in descr), default=0) if isinstance(descr, list) else 0
 
@@ -257,6 +270,8 @@ def refusal(ours, numpys, data):
         return "a sub-array dtype"
     if code == "UnsupportedDtype" and not all(map(WRITTEN_DTYPE.match, dtype_strings(descr))):
         return "a dtype spelled as no writer does"
+    if code == "BadHeader" and not all(map(is_shape, third_items(descr))):
+        return "a field with something else for a shape"
     if code == "BadHeader" and depth(descr) > 64:
         return "fields nested more than 64 deep"
     if code == "BadHeader" and "that names no character" in message and re.search(r"\\[uU][0dD]", text):

@@ -1,0 +1,95 @@
+"""The files that are read, with random numbers in them: zeros would be kinder to memory and to compression."""
+
+import os
+import shutil
+
+import numpy as np
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+RANDOM = np.random.default_rng(0)
+
+
+def numbers(count, random=RANDOM):
+    return random.standard_normal(count, dtype=np.float32)
+
+
+class Files:
+    """Makes each file or folder once, when it is asked for."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def _make(self, name, make):
+        path = self.folder / name
+        if not path.exists():
+            make(path)
+            os.sync()  # what is left to be written would be written while others are measured
+        return path
+
+    def remove(self, path):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def array(self, size, order="C", descr="<f4"):
+        """A file of `size` bytes of float32, in rows of 4 KiB where they are that many: the same numbers one behind
+        another in whatever order and form."""
+
+        def make(path):
+            shape = (size // 4096, 1024) if size >= 4096 else (size // 4,)
+            random = np.random.default_rng(size)
+            header = {"descr": descr, "fortran_order": order == "F", "shape": shape}
+            with open(path, "wb") as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                for begin in range(0, size, 64 * MIB):
+                    numbers(min(size - begin, 64 * MIB) // 4, random).astype(descr, copy=False).tofile(file)
+
+        return self._make(f"{size}_{order}_{descr[1:]}{'_swapped' if descr[0] == '>' else ''}.npy", make)
+
+    def sample(self, shape):
+        return self._make(f"sample_{'x'.join(map(str, shape))}.npy", lambda path: np.save(path, sample(shape)))
+
+    def samples(self, count, shape):
+        """A folder of samples."""
+
+        def make(folder):
+            folder.mkdir()
+            for i in range(count):
+                np.save(folder / f"sample_{i:06}.npy", sample(shape))
+
+        return self._make(f"{count}_{'x'.join(map(str, shape))}", make)
+
+    def first_of(self, folder, count):
+        """A folder of the first files of another."""
+
+        def make(path):
+            path.mkdir()
+            for name in sorted(os.listdir(folder))[:count]:
+                os.link(folder / name, path / name)
+
+        return self._make(f"{folder.name}_first_{count}", make)
+
+    def empty(self, count):
+        """A folder of empty files."""
+
+        def make(folder):
+            folder.mkdir()
+            for i in range(count):
+                os.close(os.open(folder / f"sample_{i:07}.npy", os.O_CREAT | os.O_WRONLY))
+
+        return self._make(f"{count}_empty", make)
+
+    def archive(self, count, size, compressed):
+        """An archive of arrays of `size` bytes: as they are, or deflated and made for that, to about a third."""
+
+        def make(path):
+            if compressed:
+                arrays = (np.rint(100 * numbers(size // 4)).astype(np.int32) for _ in range(count))
+            else:
+                arrays = (numbers(size // 4) for _ in range(count))
+            save = np.savez_compressed if compressed else np.savez
+            save(path, **{f"layer_{i}": array for i, array in enumerate(arrays)})
+
+        return self._make("deflated.npz" if compressed else "stored.npz", make)
+
+
+def sample(shape):
+    return numbers(int(np.prod(shape))).reshape(shape)

@@ -1,0 +1,254 @@
+// torch_npy, called as its users call it.
+
+#include <malloc.h>
+#include <torch/cuda.h>
+#include <torch/data.h>
+#include <torch/utils.h>
+#include <torch/version.h>
+#include <torch_npy/append.hpp>
+#include <torch_npy/dataset.hpp>
+#include <torch_npy/load.hpp>
+#include <torch_npy/npz.hpp>
+#include <torch_npy/prefetch.hpp>
+#include <torch_npy/save.hpp>
+#include <torch_npy/transforms.hpp>
+#include <torch_npy/version.hpp>
+
+#include <ATen/ops/randn.h>
+
+#include <random>
+
+#include "worker.hpp"
+
+namespace {
+
+namespace data = torch::data;
+using namespace torch_npy;
+using bench::Answer;
+using bench::has;
+using bench::number;
+using bench::seconds;
+using bench::Words;
+
+std::uint64_t total(const at::Tensor& tensor) {
+  return bench::total(tensor.data_ptr(), tensor.nbytes());
+}
+
+Answer version(const Words&) { return {0, 0, "LibTorch " TORCH_VERSION}; }
+
+/// load FILE COUNT [float64]
+Answer load_file(const Words& words) {
+  LoadOptions options;
+  if (has(words, 3, "float64")) options.dtype(at::kDouble);
+  const std::filesystem::path path = words.at(1);
+  at::Tensor tensor;
+  const double time = seconds(number(words.at(2)), [&] {
+    tensor.reset();
+    tensor = load(path, options);
+  });
+  return {time, total(tensor)};
+}
+
+/// map FILE COUNT: the mapping alone.
+Answer map(const Words& words) {
+  const std::filesystem::path path = words.at(1);
+  const auto options = LoadOptions().mmap(true);
+  at::Tensor tensor;
+  const double time = seconds(number(words.at(2)), [&] {
+    tensor.reset();
+    tensor = load(path, options);
+  });
+  return {time, tensor.nbytes()};
+}
+
+/// read_map FILE: the mapping, and then every element.
+Answer read_map(const Words& words) {
+  at::Tensor tensor;
+  std::uint64_t sum = 0;
+  const double time = seconds(1, [&] {
+    tensor = load(words.at(1), LoadOptions().mmap(true));
+    sum = total(tensor);
+  });
+  return {time, sum};
+}
+
+/// npz FILE
+Answer load_archive(const Words& words) {
+  torch::OrderedDict<std::string, at::Tensor> arrays;
+  const double time = seconds(1, [&] { arrays = load_npz(words.at(1)); });
+  std::uint64_t sum = 0;
+  for (const auto& array : arrays) sum += total(array.value());
+  return {time, sum};
+}
+
+/// member FILE NAME
+Answer load_member(const Words& words) {
+  at::Tensor tensor;
+  const double time = seconds(1, [&] { tensor = NpzFile(words.at(1)).load(words.at(2)); });
+  return {time, total(tensor)};
+}
+
+/// save FROM TO
+Answer save_file(const Words& words) {
+  static std::map<std::string, at::Tensor> tensors;
+  at::Tensor& tensor = tensors[words.at(1)];
+  if (!tensor.defined()) tensor = load(words.at(1));
+  bench::remove_file(words.at(2));
+  const double time = seconds(1, [&] { save(words.at(2), tensor); });
+  return {time, std::filesystem::file_size(words.at(2))};
+}
+
+/// append FROM TO COUNT: the rows of one file again and again, each a tensor.
+Answer append(const Words& words) {
+  const at::Tensor source = load(words.at(1));
+  const std::vector<at::Tensor> rows = source.unbind();
+  const std::size_t count = number(words.at(3));
+  bench::remove_file(words.at(2));
+  const double time = seconds(1, [&] {
+    Appender appender(words.at(2), rows[0].sizes(), at::kFloat, SaveOptions().sync(false));
+    for (std::size_t i = 0; i < count; ++i) appender.append(rows[i % rows.size()]);
+    appender.close();
+  });
+  return {time, std::filesystem::file_size(words.at(2))};
+}
+
+/// list FOLDER; more: bytes that the dataset takes.
+Answer list(const Words& words) {
+  // Large blocks are mapped, and counted apart.
+  const auto in_use = [] { return ::mallinfo2().uordblks + ::mallinfo2().hblkhd; };
+  std::optional<FolderDataset> dataset;
+  const std::size_t before = in_use();
+  const double time = seconds(1, [&] { dataset.emplace(words.at(1)); });
+  return {time, *dataset->size(), std::to_string(in_use() - before)};
+}
+
+template <class Loader>
+Answer run_epoch(Loader& loader, bool sums) {
+  std::uint64_t sum = 0;
+  const double time = seconds(1, [&] {
+    for (auto& batch : loader) {
+      sum += sums ? total(batch.data) : static_cast<std::uint64_t>(batch.data.size(0));
+    }
+  });
+  return {time, sum};
+}
+
+template <class Dataset>
+using LoaderOf = data::StatelessDataLoader<Stacked<Dataset>, data::samplers::RandomSampler>;
+
+/// The loader of some file or folder, batch size and number of workers, made once.
+template <class Dataset>
+LoaderOf<Dataset>& loader_of(const Words& words) {
+  static std::map<Words, std::unique_ptr<LoaderOf<Dataset>>> loaders;
+  auto& loader = loaders[{words.at(1), words.at(2), words.at(3)}];
+  if (loader == nullptr) {
+    const auto options = data::DataLoaderOptions(number(words.at(2))).workers(number(words.at(3)));
+    loader = data::make_data_loader(Dataset(words.at(1)).stacked(), options);
+  }
+  return *loader;
+}
+
+/// epoch FOLDER BATCH WORKERS [sum]
+Answer epoch(const Words& words) {
+  return run_epoch(loader_of<FolderDataset>(words), has(words, 4, "sum"));
+}
+
+/// rows FILE BATCH WORKERS [sum]
+Answer rows(const Words& words) {
+  return run_epoch(loader_of<ArrayDataset<TensorExample>>(words), has(words, 4, "sum"));
+}
+
+constexpr double kMean[] = {0.485, 0.456, 0.406}, kStd[] = {0.229, 0.224, 0.225};
+
+/// The same ones in every process.
+at::Tensor pictures(const Words& words) {
+  static const at::Tensor kept = [&] {
+    torch::manual_seed(0);
+    return at::randn({static_cast<std::int64_t>(number(words.at(1))), 3, 224, 224});
+  }();
+  return kept.clone();
+}
+
+/// flip BATCH: RandomHorizontalFlip and Normalize on a batch. What is flipped has the same words.
+Answer flip_batch(const Words& words) {
+  transforms::RandomHorizontalFlip<TensorExample> flip(0.5);
+  transforms::Normalize<TensorExample> normalize(kMean, kStd);
+  Batch<TensorExample> batch(pictures(words));
+  const double time =
+      seconds(1, [&] { batch = normalize.apply_batch(flip.apply_batch(std::move(batch))); });
+  return {time, total(batch.data)};
+}
+
+/// flip_samples BATCH: the same by LibTorch's transforms, sample by sample, and its Stack.
+Answer flip_samples(const Words& words) {
+  std::mt19937 random(0);
+  data::transforms::TensorLambda<void> flip([&](const at::Tensor& picture) {
+    return std::bernoulli_distribution(0.5)(random) ? picture.flip(-1) : picture;
+  });
+  data::transforms::Normalize<void> normalize(kMean, kStd);
+  data::transforms::Stack<TensorExample> stack;
+  std::vector<TensorExample> samples;
+  for (const at::Tensor& picture : pictures(words).unbind()) samples.emplace_back(picture.clone());
+  TensorExample batch;
+  const double time = seconds(1, [&] {
+    batch = stack.apply_batch(normalize.apply_batch(flip.apply_batch(std::move(samples))));
+  });
+  return {time, total(batch.data)};
+}
+
+/// device; more: "cuda" or "cpu".
+Answer device(const Words&) { return {0, 0, default_device().is_cuda() ? "cuda" : "cpu"}; }
+
+/// to_gpu FILE COUNT [pinned]: a file to the GPU, through pinned memory or plain.
+Answer to_gpu(const Words& words) {
+  const auto options = LoadOptions().pinned_memory(true).device(at::kCUDA);
+  at::Tensor tensor;
+  const double time = seconds(number(words.at(2)), [&] {
+    tensor.reset();
+    tensor = has(words, 3, "pinned") ? load(words.at(1), options) : load(words.at(1)).to(at::kCUDA);
+    torch::cuda::synchronize();
+  });
+  return {time, total(tensor.cpu())};
+}
+
+/// epoch_on_gpu FOLDER BATCH WORKERS [prefetch]: batches to the GPU, and some work with each there.
+Answer epoch_on_gpu(const Words& words) {
+  auto& loader = loader_of<FolderDataset>(words);
+  std::uint64_t count = 0;
+  const auto use = [&](const at::Tensor& batch) {
+    at::Tensor result = batch;
+    for (int i = 0; i < 20; ++i) result = result.sin();
+    count += static_cast<std::uint64_t>(result.size(0));
+  };
+  const double time = seconds(1, [&] {
+    if (has(words, 4, "prefetch")) {
+      for (auto& batch : prefetch(loader, at::kCUDA)) use(batch.data);
+    } else {
+      for (auto& batch : loader) use(batch.data.to(at::kCUDA));
+    }
+    torch::cuda::synchronize();
+  });
+  return {time, count};
+}
+
+}  // namespace
+
+int main() {
+  return bench::serve({{"version", version},
+                       {"peak", bench::peak},
+                       {"load", load_file},
+                       {"map", map},
+                       {"read_map", read_map},
+                       {"npz", load_archive},
+                       {"member", load_member},
+                       {"save", save_file},
+                       {"append", append},
+                       {"list", list},
+                       {"epoch", epoch},
+                       {"rows", rows},
+                       {"flip", flip_batch},
+                       {"flip_samples", flip_samples},
+                       {"device", device},
+                       {"to_gpu", to_gpu},
+                       {"epoch_on_gpu", epoch_on_gpu}});
+}

@@ -1,0 +1,204 @@
+"""NumPy and PyTorch: a contender like those in C++, see worker.hpp."""
+
+import io
+import os
+import sys
+import time
+import warnings
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+
+def seconds(count, call):
+    start = time.perf_counter()
+    for _ in range(count):
+        call()
+    return (time.perf_counter() - start) / count
+
+
+def total(array):
+    """The sum of all words of 32 bits, as in worker.hpp."""
+    return int(np.ravel(array, order="K").view(np.uint32).sum(dtype=np.uint64))
+
+
+class Kept:
+    """What the last of several calls gave. One is let go before the next, as a variable would not do by itself."""
+
+    def __init__(self, make):
+        self.make = make
+        self.value = None
+
+    def __call__(self):
+        self.value = None
+        self.value = self.make()
+
+
+def load_swapped(path):
+    array = np.load(path)  # torch.from_numpy() takes the machine's own byte order alone
+    return array.byteswap(inplace=True).view(array.dtype.newbyteorder())
+
+
+HOW = {
+    "": np.load,
+    "swapped": load_swapped,
+    "float64": lambda path: np.load(path).astype(np.float64),
+    "mapped": lambda path: np.load(path, mmap_mode="c"),
+}
+
+
+def load(path, count, how=""):
+    to_array = HOW[how]
+    tensor = Kept(lambda: torch.from_numpy(to_array(path)))
+    spent = seconds(int(count), tensor)
+    array = tensor.value.numpy()
+    return spent, array.nbytes if how == "mapped" else total(array)
+
+
+def load_npz(path):
+    def all_of_it():
+        with np.load(path) as archive:
+            return {name: torch.from_numpy(archive[name]) for name in archive.files}
+
+    tensors = Kept(all_of_it)
+    spent = seconds(1, tensors)
+    return spent, sum(total(tensor.numpy()) for tensor in tensors.value.values()) % 2**64
+
+
+def load_member(path, name):
+    def one():
+        with np.load(path) as archive:
+            return torch.from_numpy(archive[name])
+
+    tensor = Kept(one)
+    return seconds(1, tensor), total(tensor.value.numpy())
+
+
+def parse(path, count):
+    with open(path, "rb") as file:
+        stream = io.BytesIO(file.read(1024))
+
+    def header():
+        stream.seek(0)
+        np.lib.format.read_magic(stream)
+        return np.lib.format.read_array_header_1_0(stream)
+
+    shape = Kept(header)
+    spent = seconds(int(count), shape)
+    return spent, int(count) * int(np.prod(shape.value[0]))
+
+
+arrays = {}
+
+
+def save(source, path):
+    if source not in arrays:
+        arrays[source] = np.load(source)
+
+    def to_disk():
+        with open(path, "wb") as file:
+            np.save(file, arrays[source])
+            file.flush()
+            os.fsync(file.fileno())
+
+    if os.path.exists(path):
+        os.unlink(path)
+    os.sync()
+    return seconds(1, to_disk), os.path.getsize(path)
+
+
+def list_folder(folder):
+    names = Kept(lambda: sorted(os.listdir(folder)))
+    return seconds(1, names), len(names.value)
+
+
+class Files(Dataset):
+    def __init__(self, folder):
+        self.paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, index):
+        return torch.from_numpy(np.load(self.paths[index]))
+
+
+class Rows(Dataset):
+    def __init__(self, path):
+        self.rows = np.load(path, mmap_mode="c")  # which torch.from_numpy() takes without a warning
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return torch.from_numpy(self.rows[index])  # copied when it becomes part of a batch
+
+
+loaders = {}
+
+
+def epoch(make_dataset, path, batch_size, workers, sums=""):
+    key = make_dataset, path, batch_size, workers
+    if key not in loaders:
+        # Workers that stay are PyTorch's best: otherwise each epoch would start them anew.
+        loaders[key] = DataLoader(make_dataset(path), batch_size=int(batch_size), shuffle=True,
+                                  num_workers=int(workers), persistent_workers=int(workers) > 0)
+    check = 0
+
+    def run():
+        nonlocal check
+        for batch in loaders[key]:
+            check += total(batch.numpy()) if sums else len(batch)
+
+    return seconds(1, run), check % 2**64
+
+
+def to_gpu(path, count):
+    def once():
+        tensor = torch.from_numpy(np.load(path)).to("cuda")
+        torch.cuda.synchronize()
+        return tensor
+
+    tensor = Kept(once)
+    return seconds(int(count), tensor), total(tensor.value.cpu().numpy())
+
+
+def peak():
+    with open("/proc/self/status") as status:
+        line = next(line for line in status if line.startswith("VmHWM:"))
+    return 0, 0, int(line.split()[1]) << 10
+
+
+def version():
+    return 0, 0, f"NumPy {np.__version__}, PyTorch {torch.__version__}, Python {sys.version.split()[0]}"
+
+
+WORKS = {
+    "version": version,
+    "peak": peak,
+    "load": load,
+    "npz": load_npz,
+    "member": load_member,
+    "parse": parse,
+    "save": save,
+    "list": list_folder,
+    "epoch": lambda *words: epoch(Files, *words),
+    "rows": lambda *words: epoch(Rows, *words),
+    "to_gpu": to_gpu,
+}
+
+
+def main():
+    warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than processors: so it is meant
+    for line in sys.stdin:
+        work, *words = line.rstrip("\n").split("\t")
+        try:
+            spent, check, *more = WORKS[work](*words)
+            print(f"{spent:.9g}\t{check}\t{''.join(map(str, more))}", flush=True)
+        except Exception as error:
+            print(f"error\t{type(error).__name__}: {error}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
