@@ -75,6 +75,8 @@ def of_array(data, wide_unsigned):
         array = np.load(io.BytesIO(data), allow_pickle=False)
         if not isinstance(array, np.ndarray):
             return ValueError("an archive")
+        if any(dtype.itemsize < 0 for dtype in leaf_dtypes(array.dtype)):
+            return ValueError("NumPy 1 itself went wrong over a size")
         return verdict_of(array, wide_unsigned)
     except REFUSED as error:
         return error
