@@ -71,12 +71,12 @@ def verdict_of(array, wide_unsigned):
 
 def of_array(data, wide_unsigned):
     """What np.load makes of a file, or the exception."""
+    if re.search(rb"[SUV]\d{10}", data[:10012]):  # NumPy 1 overflows, and then writes where it should not
+        return ValueError("an item of more than 2^31 bytes")
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
         if not isinstance(array, np.ndarray):
             return ValueError("an archive")
-        if any(dtype.itemsize < 0 for dtype in leaf_dtypes(array.dtype)):
-            return ValueError("NumPy 1 itself went wrong over a size")
         return verdict_of(array, wide_unsigned)
     except REFUSED as error:
         return error
