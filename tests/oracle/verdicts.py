@@ -10,6 +10,11 @@ import zlib
 
 import numpy as np
 
+try:  # NumPy's own way with Python 2's 10L
+    from numpy.lib._format_impl import _filter_header as without_longs
+except ImportError:
+    from numpy.lib.format import _filter_header as without_longs
+
 warnings.simplefilter("ignore")
 NUMPY_RANK = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
 REFUSED = (ValueError, TypeError, EOFError, OSError, KeyError, SyntaxError, MemoryError, OverflowError, RecursionError,
@@ -158,7 +163,7 @@ def dictionary_of(text):
     try:
         return ast.parse(text.strip(), mode="eval").body
     except SyntaxError:  # Python 2's 10L
-        return ast.parse(re.sub(r"(\d)\s*L\b", r"\1", text).strip(), mode="eval").body
+        return ast.parse(without_longs(text).strip(), mode="eval").body
 
 
 def parentheses(text):
