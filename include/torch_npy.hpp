@@ -920,9 +920,12 @@ class HeaderParser : private LiteralReader {
       Field field = this->field(depth);
       const auto bytes =
           checked_bytes(field.shape, std::max<std::int64_t>(field.dtype.item_size, 1));
-      if (!bytes || *bytes > INT32_MAX - dtype.item_size) {
+      const bool is_long = std::any_of(field.shape.begin(), field.shape.end(),
+                                       [](std::int64_t length) { return length > INT32_MAX; });
+      if (is_long || !bytes || *bytes > INT32_MAX - dtype.item_size) {
         at_ = begin;
-        fail("an item is larger than NumPy allows (2^31 - 1 bytes)", ErrorCode::TooLarge);
+        fail("an item, or an axis of it, is larger than NumPy allows (2^31 - 1)",
+             ErrorCode::TooLarge);
       }
       field.offset = dtype.item_size;
       dtype.item_size += field.dtype.item_size == 0 ? 0 : *bytes;
