@@ -186,6 +186,25 @@ setup_numpy() {
   "$found" -c 'import numpy, sys; print("NumPy", numpy.__version__, "of", sys.executable)'
 }
 
+# What the benchmarks are held against: xtensor, and a Python that has PyTorch and what draws the plots.
+setup_xtensor() {
+  cmake_finds xtensor || install_packages libxtensor-dev
+}
+
+setup_pytorch() {
+  local python found='' modules=(numpy torch matplotlib)
+  for python in python3 /usr/bin/python3; do
+    [ -n "$found" ] || ! "$python" -c 'import numpy, torch, matplotlib' 2>/dev/null || found=$python
+  done
+  if [ -z "$found" ]; then
+    install_packages "${modules[@]/#/python3-}"
+    found=/usr/bin/python3
+  fi
+  TORCH_NPY_PYTHON=$(command -v "$found")
+  export TORCH_NPY_PYTHON
+  "$found" -c 'import torch, sys; print("PyTorch", torch.__version__, "of", sys.executable)'
+}
+
 # configure SOURCE BUILD OPTION...: starts anew when BUILD was configured with another LibTorch,
 # because CMake's cache keeps the paths of the first one.
 configure() {

@@ -353,7 +353,6 @@ def growth_with_files(bench):
             bench.turns(works, seconds=1)
             series.add(count, works)
             bench.say(f"    {count:,}: " + ", ".join(f"{work.name} {duration(work.median)}" for work in works))
-            bench.files.remove(folder)
         bench.stop()
         bench.growths.append(series)
     title = "read a folder, by the number of files"
