@@ -1557,11 +1557,9 @@ class AtomicFile {
     if (replaces) {
       require_regular(status, "; what cannot be replaced is saved to as a std::ostream");
     }
-    target_ = absolute_path(resolved(path));
-    struct stat found;
-    if (exists(target_, found) != replaces || (replaces && !same_file(found, status))) {
-      throw Error(ErrorCode::Io, "the symbolic link leads to an open file that has no name");
-    }
+    target_ = resolved(path);
+    if (target_ != path) require_name(path);
+    target_ = absolute_path(target_);
     // Never a moment in which somebody may read it who could not read the old one.
     const mode_t mode = replaces ? 0600 : 0666;
     static std::atomic<unsigned> count{0};
@@ -1616,6 +1614,19 @@ class AtomicFile {
   }
 
  private:
+  /// Refuses a link of /proc's to an open file: what it says is no name by which that is found. The
+  /// two can differ for a moment when somebody else saves there, so it looks again.
+  void require_name(const std::filesystem::path& link) const {
+    constexpr int kLooks = 50;
+    for (int look = 0; look < kLooks; ++look) {
+      struct stat by_link;
+      struct stat by_name;
+      const bool leads = exists(link, by_link);
+      if (exists(target_, by_name) == leads && (!leads || same_file(by_link, by_name))) return;
+    }
+    throw Error(ErrorCode::Io, "the symbolic link leads to an open file that has no name");
+  }
+
   /// Those of the file that is replaced, its owner and group where that is allowed. Under another
   /// group, what the old one and everybody else could do both; where more than the mode says who
   /// may do what, what its owner could.

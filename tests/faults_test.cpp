@@ -774,9 +774,11 @@ TEST_CASE("two processes save to one path, and nobody ever reads half a file", "
     return at::full({number % 40 + 1, 500}, number, at::kLong);
   };
   save(path, version(0), kQuick);
+  std::filesystem::create_symlink("a.npy", folder / "link.npy");
   struct Saver {
     pid_t id = ::fork();
     ~Saver() {
+      if (id <= 0) return;
       ::kill(id, SIGKILL);
       ::waitpid(id, nullptr, 0);
     }
@@ -784,7 +786,14 @@ TEST_CASE("two processes save to one path, and nobody ever reads half a file", "
   std::optional<Saver> savers[2];
   for (std::int64_t parity = 0; parity < 2; ++parity) {
     if (savers[parity].emplace().id != 0) continue;
-    for (std::int64_t number = parity;; number += 2) save(path, version(number), kQuick);
+    try {
+      // Every other one through a link.
+      const auto to = parity == 0 ? path : folder / "link.npy";
+      for (std::int64_t number = parity;; number += 2) save(to, version(number), kQuick);
+    } catch (const std::exception& error) {
+      std::fprintf(stderr, "%s\n", error.what());
+      ::_exit(1);
+    }
   }
   std::set<std::int64_t> seen;
   // As long as it takes to see both of them at work, and many versions.
@@ -797,5 +806,6 @@ TEST_CASE("two processes save to one path, and nobody ever reads half a file", "
     const auto number = got[0][0].item<std::int64_t>();
     REQUIRE(at::equal(got, version(number)));
     seen.insert(number);
+    for (const auto& saver : savers) REQUIRE(::waitpid(saver->id, nullptr, WNOHANG) == 0);
   }
 }
