@@ -258,25 +258,31 @@ Answer epoch(const Words& words) {
   return {time, sum};
 }
 
-/// rows FILE BATCH ROW_BYTES [sum]: every row of a mapped array once, shuffled, copied into
+/// rows FILE BATCH THREADS [sum]: every row of 4 KiB of a mapped array once, shuffled, copied into
 /// batches.
 Answer rows(const Words& words) {
+  constexpr std::size_t kRow = 4096;
   static std::map<std::string, Mapping> mappings;
-  const std::size_t batch = number(words.at(2)), row = number(words.at(3));
+  const std::size_t batch = number(words.at(2)), threads = number(words.at(3));
   const bool sums = has(words, 4, "sum");
   Mapping& mapping = mappings[words.at(1)];
   if (mapping.size == 0) mapping.open(words.at(1));
-  const std::vector<std::size_t> order = shuffled(mapping.bytes() / row);
-  std::vector<char> buffer(batch * row);
-  std::uint64_t sum = 0;
+  const std::vector<std::size_t> order = shuffled(mapping.bytes() / kRow);
+  std::vector<std::vector<char>> buffers(threads, std::vector<char>(batch * kRow));
+
+  std::atomic<std::size_t> next{0};
+  std::atomic<std::uint64_t> sum{0};
   const double time = bench::seconds(1, [&] {
-    for (std::size_t first = 0; first < order.size(); first += batch) {
-      const std::size_t count = std::min(batch, order.size() - first);
-      for (std::size_t i = 0; i < count; ++i) {
-        std::memcpy(buffer.data() + i * row, mapping.data() + order[first + i] * row, row);
+    in_threads(threads, [&](std::size_t thread) {
+      char* const buffer = buffers[thread].data();
+      for (std::size_t first; (first = next.fetch_add(batch)) < order.size();) {
+        const std::size_t count = std::min(batch, order.size() - first);
+        for (std::size_t i = 0; i < count; ++i) {
+          std::memcpy(buffer + i * kRow, mapping.data() + order[first + i] * kRow, kRow);
+        }
+        sum += sums ? bench::total(buffer, count * kRow) : count;
       }
-      sum += sums ? bench::total(buffer.data(), count * row) : count;
-    }
+    });
   });
   return {time, sum};
 }
@@ -296,9 +302,13 @@ Answer save(const Words& words) {
   bench::remove_file(words.at(2));
   const double time = bench::seconds(1, [&] {
     const int fd = check(::open(words.at(2).c_str(), O_WRONLY | O_CREAT, 0666), "open");
+    ::fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(size));
     for (std::size_t done = 0; done < size;) {
-      done += static_cast<std::size_t>(
-          check(::write(fd, content.data() + done, std::min(size - done, 1024 * kMiB)), "write"));
+      const ssize_t put =
+          check(::write(fd, content.data() + done, std::min(size - done, 16 * kMiB)), "write");
+      // The disk has something to do from here on, and not only when all is written.
+      ::sync_file_range(fd, static_cast<off_t>(done), put, SYNC_FILE_RANGE_WRITE);
+      done += static_cast<std::size_t>(put);
     }
     check(::fsync(fd), "fsync");
     check(::close(fd), "close");

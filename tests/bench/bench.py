@@ -1,8 +1,9 @@
 """Measures torch_npy beside the bare limit, NumPy with PyTorch, and xtensor: each row of the table is measured by
-all of them in turns. bash run.sh builds what this runs, and says more.
+all of them in turns. `bash run.sh` builds what this runs, and says more.
 
-The limit is a program of the system calls and the memcpy that the work takes. Times are of warm files unless a row
-says cold. What the first load of a process gets, and letting go of what a single load gave, is not timed.
+The limit is a program of the system calls and the memcpy that the work takes. Files are in the page cache unless a row
+says cold; each work is done twice in its turn, and the second time counts. Making what is worked on, and letting go of
+the last result, is not timed.
 """
 
 import argparse
@@ -29,17 +30,22 @@ LIMIT, NUMPY, PYTORCH, XTENSOR = "the limit", "NumPy", "PyTorch", "xtensor"
 
 def at_least(factor, name):
     """So many times the speed of another."""
-    return lambda row: Goal(f">= {factor} of {name}" if factor <= 1 else f">= {factor}x {name}", row.speed_against(name),
-                            factor, name)
+    text = f">= {factor}x {name}" if factor > 1 else f">= {factor} of {name}" if factor < 1 else f"as fast as {name}"
+    return lambda row: Goal(text, row.speed_against(name), factor, f" of {name}", shown=name in report.IN_COLUMNS)
 
 
 def at_most(factor, name):
     """So many times the time of another."""
-    return lambda row: Goal(f"<= {factor}x the time of {name}", 1 / row.speed_against(name), factor, name, most=True)
+    of = f" the time of {name}"
+    return lambda row: Goal(f"<= {factor}x{of}", 1 / row.speed_against(name), factor, of, most=True)
 
 
 def under(seconds):
-    return lambda row: Goal(f"<= {duration(seconds)}", row.ours.median, seconds, "", most=True, show=duration)
+    return lambda row: Goal(f"<= {duration(seconds)}", row.ours.median, seconds, most=True, show=duration, shown=True)
+
+
+def counted(number, noun):
+    return f"{number} {noun}" + "s" * (str(number) != "1")
 
 
 class Bench:
@@ -65,8 +71,11 @@ class Bench:
     def scaled(self, number, quick=16):
         return number // quick if self.quick else number
 
-    def say(self, text, end="\n"):
-        print(text, end=end, flush=True)
+    def say(self, text):
+        print(text, flush=True)
+
+    def say_medians(self, what, works):
+        self.say(f"  {what}: " + ", ".join(f"{work.variant or work.name} {duration(work.median)}" for work in works))
 
     def wants(self, title):
         return self.only in title
@@ -81,7 +90,7 @@ class Bench:
             contender.stop()
 
     def row(self, title, works, goals=(), per=1, unit="", do=do_twice, extra=lambda row: ()):
-        """The first work is ours. `extra` gives further goals, of what ours has answered besides the time."""
+        """`extra` gives further goals, of what ours has answered besides the time."""
         row = Row(title, works, per, unit)
         self.turns(works, do=do)
         self.stop()
@@ -134,7 +143,7 @@ def parse(bench):
 
     def allocations(row):
         count = float(row.ours.answers[0].more)
-        return [Goal("1 allocation, for the shape", count, 1, "", most=True, show=lambda n: f"{n:g} allocations")]
+        return [Goal("1 allocation, for the shape", count, 1, most=True, show=lambda n: counted(f"{n:g}", "allocation"))]
 
     bench.row(title, [bench.header("parse", path, 20000), bench.numpy("parse", path, 20000)], [under(250e-9)],
               extra=allocations)
@@ -167,8 +176,9 @@ def loaders(bench):
             folder = bench.files.samples(count, shape)
 
             def epoch(contender, workers, name=None):
-                noun = "threads" if contender is bench.bare else "workers"
-                return contender("epoch", folder, 32, workers, name=name, variant=f"{workers} {noun}", checks=("sum",))
+                noun = "thread" if contender is bench.bare else "worker"
+                return contender("epoch", folder, 32, workers, name=name, variant=counted(workers, noun),
+                                 checks=("sum",))
 
             if not cold:
                 works = [epoch(bench.ours, 2), epoch(bench.bare, 2), epoch(bench.numpy, 0, PYTORCH),
@@ -196,7 +206,7 @@ def best(bench, works):
     take_turns(works, 1 if bench.quick else 2, do=do_cold)
     bench.stop()
     chosen = min(works, key=lambda work: work.median)
-    bench.say("  " + ", ".join(f"{work.variant} {duration(work.median)}" for work in works) + f": {chosen.variant}")
+    bench.say_medians(f"{chosen.variant} for {chosen.name}", works)
     chosen.answers.clear()
     return chosen
 
@@ -206,10 +216,11 @@ def rows_of_array(bench):
     title = f"`ArrayDataset`, shuffled rows of 4 KiB of {amount(size)}, batches of 256"
     if bench.wants(title):
         path = bench.files.array(size)
-        works = [bench.ours("rows", path, 256, 0, checks=("sum",)),
-                 bench.bare("rows", path, 256, 4096, checks=("sum",))]
-        works += [bench.numpy("rows", path, 256, n, name=PYTORCH, variant=f"{n} workers", checks=("sum",))
-                  for n in (0, 2)]
+        works = [contender("rows", path, 256, count, name=name, variant=counted(count, noun), checks=("sum",))
+                 for contender, name, noun, counts in [(bench.ours, "ours", "worker", (0, 2)),
+                                                       (bench.bare, LIMIT, "thread", (1, 2)),
+                                                       (bench.numpy, PYTORCH, "worker", (0, 2))]
+                 for count in counts]
         bench.row(title, works, [at_least(10, PYTORCH), at_least(0.8, LIMIT)], size // 4096, "a row", do=Work.do)
 
 
@@ -286,7 +297,7 @@ def peak_memory(bench):
             beyond[contender.name] = statistics.median(peaks) - statistics.median(empty[contender]) - payload
         row = Row(f"{title}, {name}, beyond the tensor", [], cells={"ours": amount(beyond["ours"]),
                                                                    NUMPY: amount(beyond[NUMPY])}, numbers=beyond)
-        bench.add(row, [Goal("<= 2 MiB", beyond["ours"], 2 * MIB, "", most=True, show=amount)])
+        bench.add(row, [Goal("<= 2 MiB", beyond["ours"], 2 * MIB, most=True, show=amount, shown=True)])
 
 
 def listing(bench):
@@ -300,7 +311,7 @@ def listing(bench):
 
     def memory(row):
         each = (statistics.median(int(answer.more) for answer in row.ours.answers) - names) / count
-        return [Goal("<= 40 bytes a file and its name", each, 40, "", most=True, show=lambda n: f"{n:.1f} bytes")]
+        return [Goal("<= 40 bytes a file and its name", each, 40, most=True, show=lambda n: f"{n:.1f} bytes")]
 
     works = [bench.ours("list", folder), bench.bare("list", folder),
              bench.numpy("list", folder, name="sorted(os.listdir())")]
@@ -308,10 +319,9 @@ def listing(bench):
 
 
 def compile_time(bench):
-    for header, against, name, factor in [
-        ("torch_npy/load.hpp", libtorch_headers(bench.include_folder, "torch_npy/load.hpp"), "its LibTorch headers", 1.25),
-        ("torch_npy.hpp", ["torch/data.h"], "torch/data.h", 1.2),
-    ]:
+    of_load = libtorch_headers(bench.include_folder, "torch_npy/load.hpp")
+    for header, against, name, factor in [("torch_npy/load.hpp", of_load, "its LibTorch headers", 1.25),
+                                          ("torch_npy.hpp", ["torch/data.h"], "torch/data.h", 1.2)]:
         title = f"compile a file that includes `{header}`"
         if bench.wants(title):
             works = [bench.compiler(header, name="ours"), bench.compiler(*against, name=name)]
@@ -324,7 +334,7 @@ def growth_with_size(bench):
     title = "load, by the size of the file"
     if not bench.wants(title):
         return
-    bench.say(f"  {title}")
+    bench.say(title)
     series = report.Growth("load_by_size", "load", "size of the file", "bytes")
     for exponent in range(10, 33 - (6 if bench.quick else 0), 2):
         size = 2**exponent
@@ -335,7 +345,7 @@ def growth_with_size(bench):
         series.add(size, works)
         if size != bench.scaled(GIB):
             bench.files.remove(path)
-        bench.say(f"    {amount(size)}: " + ", ".join(f"{work.name} {duration(work.median)}" for work in works))
+        bench.say_medians(amount(size), works)
     bench.stop()
     bench.growths.append(series)
 
@@ -343,21 +353,21 @@ def growth_with_size(bench):
 def growth_with_files(bench):
     title = "list a folder, by the number of files"
     if bench.wants(title):
-        bench.say(f"  {title}")
+        bench.say(title)
         series = report.Growth("list_by_files", "list a folder", "files", "")
         for count in (1000, 10_000, 100_000, 1_000_000):
             count = bench.scaled(count, quick=64)
-            folder = bench.files.empty(count)
+            folder = bench.files.empty(count)  # which stays: ext4 would look for new inodes among those just freed
             works = [bench.ours("list", folder), bench.bare("list", folder, name="readdir alone"),
                      bench.numpy("list", folder, name="sorted(os.listdir())")]
             bench.turns(works, seconds=1)
             series.add(count, works)
-            bench.say(f"    {count:,}: " + ", ".join(f"{work.name} {duration(work.median)}" for work in works))
+            bench.say_medians(f"{count:,} files", works)
         bench.stop()
         bench.growths.append(series)
     title = "read a folder, by the number of files"
     if bench.wants(title):
-        bench.say(f"  {title}")
+        bench.say(title)
         series = report.Growth("read_by_files", "read files of 12 KiB", "files", "")
         for count in map(bench.scaled, (1000, 2000, 5000, 10_000, 20_000)):
             folder = bench.files.first_of(bench.files.samples(bench.scaled(20_000), (3, 32, 32)), count)
@@ -365,7 +375,7 @@ def growth_with_files(bench):
                      [(bench.ours, "ours"), (bench.bare, LIMIT), (bench.numpy, PYTORCH)]]
             bench.turns(works, seconds=1)
             series.add(count, works)
-            bench.say(f"    {count:,}: " + ", ".join(f"{work.name} {duration(work.median)}" for work in works))
+            bench.say_medians(f"{count:,} files", works)
         bench.stop()
         bench.growths.append(series)
 
@@ -399,7 +409,7 @@ ROWS = [load, mapping, parse, other_orders, rows_of_array, transforms, archives,
 def main():
     parser = argparse.ArgumentParser(prog="run.sh")
     parser.add_argument("--build", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
-    parser.add_argument("--quick", action="store_true", help="16 to 64 times smaller and 3 rounds: to see that it works")
+    parser.add_argument("--quick", action="store_true", help="16 to 64 times smaller, 3 rounds: to see that it works")
     parser.add_argument("--only", default="", metavar="WORDS", help="only the rows whose title has these words")
     parser.add_argument("--results", type=pathlib.Path, metavar="FOLDER", help="where the results go")
     parser.add_argument("folder", type=pathlib.Path, nargs="?", metavar="FOLDER", help="where the files go, 12 GB")

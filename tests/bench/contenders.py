@@ -1,5 +1,6 @@
 """The programs that are measured, and the rounds in which they take turns."""
 
+import contextlib
 import os
 import random
 import re
@@ -64,7 +65,8 @@ class Contender:
 
     def stop(self):
         if self.process is not None:
-            self.process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # it died
+                self.process.stdin.close()
             self.process.wait()
         self.process = None
 
@@ -93,9 +95,8 @@ def libtorch_headers(include_folder, header):
     """The headers of LibTorch that a header of the library includes, itself or through others of the library."""
     found, seen, left = [], set(), [header]
     while left:
-        name = left.pop()
-        for included in re.findall(r"^#include <((?:ATen|c10|torch|torch_npy)/.*)>", (include_folder / name).read_text(),
-                                   re.MULTILINE):
+        text = (include_folder / left.pop()).read_text()
+        for included in re.findall(r"^#include <((?:ATen|c10|torch|torch_npy)/.*)>", text, re.MULTILINE):
             if included not in seen:
                 seen.add(included)
                 (left if included.startswith("torch_npy/") else found).append(included)

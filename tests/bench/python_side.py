@@ -126,13 +126,13 @@ class Files(Dataset):
 
 class Rows(Dataset):
     def __init__(self, path):
-        self.rows = np.load(path, mmap_mode="c")  # which torch.from_numpy() takes without a warning
+        self.rows = np.load(path, mmap_mode="r")
 
     def __len__(self):
         return len(self.rows)
 
     def __getitem__(self, index):
-        return torch.from_numpy(self.rows[index])  # copied when it becomes part of a batch
+        return torch.from_numpy(self.rows[index].copy())  # of read-only memory it warns
 
 
 loaders = {}

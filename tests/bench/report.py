@@ -19,6 +19,7 @@ COLUMNS = {
     "NumPy/PyTorch": ("NumPy", "PyTorch", "LibTorch", "sorted(os.listdir())"),
     "xtensor": ("xtensor",),
 }
+IN_COLUMNS = {name for names in COLUMNS.values() for name in names}
 
 
 def three(number):
@@ -52,9 +53,10 @@ class Goal:
     text: str
     value: float
     bound: float
-    name: str  # the contender it is about, if it is about one
+    of: str = ""  # of what the value is
     most: bool = False
     show: object = ratio
+    shown: bool = False  # whether another column of the table has the value
 
     @property
     def met(self):
@@ -62,31 +64,30 @@ class Goal:
 
     @property
     def verdict(self):
-        value = self.show(self.value) + (f" of {self.name}" if self.name else "")
+        value = self.show(self.value) + self.of
         if self.met:
             return value
-        missing = abs(self.value / self.bound - 1)
-        return f"{value}, {100 * missing:.0f} % {'too much' if self.most else 'short'}"
+        return f"{value}, {100 * abs(self.value / self.bound - 1):.0f} % {'too much' if self.most else 'short'}"
 
 
 class Row:
-    """A line of the table. The first of its works is ours; or else `cells` has what its columns say."""
+    """A line of the table: of works, some of them ours; or else `cells` has what its columns say."""
 
     def __init__(self, title, works, per=1, unit="", cells=None, numbers=None):
         self.title, self.works, self.per, self.unit = title, works, per, unit
         self.cells, self.numbers = cells or {}, numbers or {}
         self.goals = []
 
+    def fastest(self, *names):
+        """The works that have one of the names, the fastest first."""
+        return sorted((work for work in self.works if work.name in names), key=lambda work: work.median)
+
     @property
     def ours(self):
-        return self.works[0]
-
-    def rivals(self, names):
-        """The works that have one of the names, the fastest first."""
-        return sorted((work for work in self.works[1:] if work.name in names), key=lambda work: work.median)
+        return self.fastest("ours")[0]
 
     def speed_against(self, name):
-        return self.rivals([name])[0].median / self.ours.median
+        return self.fastest(name)[0].median / self.ours.median
 
     def time(self):
         if not self.works:
@@ -95,6 +96,7 @@ class Row:
         median, low, high = (three(seconds / self.per * scale)
                              for seconds in (self.ours.median, min(self.ours.times), max(self.ours.times)))
         details = [self.ours.variant] if self.ours.variant else []
+        details += [f"{work.variant}: {three(work.median / self.per * scale)}" for work in self.fastest("ours")[1:]]
         return " ".join([median, unit, *([self.unit] if self.unit else []),
                          f"({'; '.join([f'{low} - {high}', *details])})"])
 
@@ -102,7 +104,7 @@ class Row:
         names = COLUMNS[column]
         if not self.works:
             return next((self.cells[name] for name in names if name in self.cells), "")
-        rivals = self.rivals(names)
+        rivals = self.fastest(*names)
         if not rivals:
             return ""
         texts = [" ".join(filter(None, [ratio(work.median / self.ours.median), work.variant])) for work in rivals]
@@ -111,13 +113,11 @@ class Row:
     def met(self):
         if not self.goals:
             return ""
-        in_columns = {name for names in COLUMNS.values() for name in names}
         missed = [goal.verdict for goal in self.goals if not goal.met]
         if missed:
             return "no: " + "; ".join(missed)
-        others = [goal.verdict for goal in self.goals if goal.name not in in_columns and goal.name]
-        others += [goal.verdict for goal in self.goals if not goal.name and goal.show is not duration and self.works]
-        return f"yes ({'; '.join(others)})" if others else "yes"
+        values = [goal.verdict for goal in self.goals if not goal.shown]
+        return f"yes ({'; '.join(values)})" if values else "yes"
 
     def columns(self):
         return [self.title, self.time(), *map(self.against, COLUMNS), ", ".join(goal.text for goal in self.goals),
@@ -235,7 +235,7 @@ def plot_growth(growth, path):
 def plot_speeds(rows, path):
     """How many times as fast as what people use today."""
     names = COLUMNS["NumPy/PyTorch"]
-    speeds = [(row, row.rivals(names)[0]) for row in rows if row.works and row.rivals(names)]
+    speeds = [(row, row.fastest(*names)[0]) for row in rows if row.works and row.fastest(*names)]
     if not speeds:
         return
     figure, axes = plt.subplots(figsize=(7, 0.36 * len(speeds) + 1))
