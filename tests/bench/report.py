@@ -179,7 +179,7 @@ def machine(folder, compiler, versions):
     }
 
 
-def table(bench, about, command):
+def page(bench, about, command, plots):
     lines = ["# Benchmarks", "", "; ".join(f"{key}: {value}" for key, value in about.items()) + ".", "",
              f"`{command}`"]
     if bench.quick:
@@ -191,6 +191,8 @@ def table(bench, about, command):
               [header, ["---"] * len(header), *(row.columns() for row in bench.rows)]]
     for note in bench.notes:
         lines += ["", note]
+    for title, file in plots:
+        lines += ["", f"![{title}]({file})"]
     return "\n".join(lines) + "\n"
 
 
@@ -233,11 +235,11 @@ def plot_growth(growth, path):
 
 
 def plot_speeds(rows, path):
-    """How many times as fast as what people use today."""
+    """How many times as fast as what people use today; false where no row says so."""
     names = COLUMNS["NumPy/PyTorch"]
     speeds = [(row, row.fastest(*names)[0]) for row in rows if row.works and row.fastest(*names)]
     if not speeds:
-        return
+        return False
     figure, axes = plt.subplots(figsize=(7, 0.36 * len(speeds) + 1))
     values = [rival.median / row.ours.median for row, rival in speeds]
     labels = [f"{row.title.replace('`', '')}, {rival.name}" for row, rival in speeds]
@@ -251,15 +253,19 @@ def plot_speeds(rows, path):
     axes.tick_params(axis="y", labelsize=9, length=0)
     axes.invert_yaxis()
     save_plot(figure, path)
+    return True
 
 
 def write(folder, bench, about, command):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "README.md").write_text(table(bench, about, command))
+    style()
+    plots = []
+    if plot_speeds(bench.rows, folder / "speeds.svg"):
+        plots.append(("how many times as fast", "speeds.svg"))
+    for growth in bench.growths:
+        plot_growth(growth, folder / f"{growth.name}.svg")
+        plots.append((f"time to {growth.title}, by {growth.x_label}", f"{growth.name}.svg"))
+    (folder / "README.md").write_text(page(bench, about, command, plots))
     everything = {"machine": about, "command": command, "rows": [row.as_json() for row in bench.rows],
                   "growth": {growth.name: growth.as_json() for growth in bench.growths}, "notes": bench.notes}
     (folder / "results.json").write_text(json.dumps(everything, indent=1) + "\n")
-    style()
-    plot_speeds(bench.rows, folder / "speeds.svg")
-    for growth in bench.growths:
-        plot_growth(growth, folder / f"{growth.name}.svg")
