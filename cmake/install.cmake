@@ -23,4 +23,17 @@ install(FILES
   cmake/torch_standard.cmake
   cmake/npz.cmake
   DESTINATION "${package_dir}")
+
+# For pkg-config. They name no folder of this machine.
+set(pkgconfig_dir "${CMAKE_INSTALL_DATADIR}/pkgconfig")
+file(RELATIVE_PATH include_from_pc "${CMAKE_INSTALL_FULL_DATADIR}/pkgconfig" "${CMAKE_INSTALL_FULL_INCLUDEDIR}")
+set(packages torch_npy-core)
+if(TORCH_NPY_WITH_TORCH)
+  list(APPEND packages torch_npy)
+endif()
+foreach(package IN LISTS packages)
+  configure_file(cmake/packaging/${package}.pc.in "${PROJECT_BINARY_DIR}/${package}.pc" @ONLY)
+  install(FILES "${PROJECT_BINARY_DIR}/${package}.pc" DESTINATION "${pkgconfig_dir}")
+endforeach()
+
 install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}")

@@ -11,6 +11,15 @@
 #define TORCH_NPY_VERSION_MINOR 1
 #define TORCH_NPY_VERSION_PATCH 0
 
+// Everything is in the inline namespace torch_npy::v0_1_0, which nobody has to write: two libraries
+// of one program may each have been built with another version, and their functions differ in name.
+#define TORCH_NPY_VERSION_NAMESPACE_OF_(major, minor, patch) v##major##_##minor##_##patch
+#define TORCH_NPY_VERSION_NAMESPACE_OF(major, minor, patch) \
+  TORCH_NPY_VERSION_NAMESPACE_OF_(major, minor, patch)
+#define TORCH_NPY_VERSION_NAMESPACE                                                \
+  TORCH_NPY_VERSION_NAMESPACE_OF(TORCH_NPY_VERSION_MAJOR, TORCH_NPY_VERSION_MINOR, \
+                                 TORCH_NPY_VERSION_PATCH)
+
 #endif  // TORCH_NPY_VERSION_HPP_
 
 // ---- torch_npy/error.hpp
@@ -27,6 +36,7 @@
 #include <utility>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
 /// What went wrong, for code that wants to act on it; `Error::what()` tells a person.
 enum class ErrorCode {
@@ -185,6 +195,7 @@ inline std::string counted(std::uint64_t count, const char* noun) {
 }
 
 }  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_ERROR_HPP_
@@ -205,7 +216,9 @@ inline std::string counted(std::uint64_t count, const char* noun) {
 // The Python literals of which a header is made, read and written: strings, integers, tuples,
 // bools.
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 /// NumPy 2's limit on dimensions; NumPy 1 has 32.
 constexpr std::size_t kMaxRank = 64;
@@ -483,7 +496,9 @@ class LiteralReader {
   int version_;
 };
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_LITERAL_HPP_
 
@@ -500,6 +515,7 @@ class LiteralReader {
 #include <vector>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
 struct Field;
 
@@ -700,6 +716,7 @@ inline bool operator==(const Field& a, const Field& b) {
          a.offset == b.offset;
 }
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_DTYPE_HPP_
@@ -731,6 +748,7 @@ inline bool operator==(const Field& a, const Field& b) {
 // (0x10, 1_000, +3, 'a' 'b', nested parentheses) is refused, and so is a doubled key.
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
 /// What stands before the data of an .npy file.
 struct Header {
@@ -1096,6 +1114,7 @@ inline std::string format_header(const Header& header) {
   return detail::assemble_header(version, padded(version), text);
 }
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_HEADER_HPP_
@@ -1125,6 +1144,7 @@ inline std::string format_header(const Header& header) {
 // Error without a path; the callers, who know the path, add it.
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 namespace detail {
 
 [[noreturn]] inline void throw_errno(const std::string& what, int number,
@@ -1405,6 +1425,7 @@ inline Header read_header(const std::filesystem::path& path,
   });
 }
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_FILE_HPP_
@@ -1434,7 +1455,9 @@ inline Header read_header(const std::filesystem::path& path,
 // What the library asks of the operating system to write files: in place, and whole or not at all.
 // As in file.hpp, an Error has no path yet.
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 inline bool same_file(const struct stat& a, const struct stat& b) {
   return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
@@ -1685,7 +1708,9 @@ class AtomicFile {
   std::uint64_t written_ = 0;
 };
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_FILE_WRITER_HPP_
 
@@ -1715,7 +1740,9 @@ class AtomicFile {
 #include <utility>
 #include <vector>
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 /// Refuses a tensor whose elements do not lie in memory one by one; `call` names who needs them.
 inline void require_data(const at::Tensor& tensor, const char* call) {
@@ -1930,7 +1957,9 @@ inline at::Tensor empty_from(BufferPool& pool, std::size_t bytes, c10::ScalarTyp
   return tensor_over(pool.take(bytes), bytes, type, sizes, strides);
 }
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_MEMORY_HPP_
 
@@ -1960,7 +1989,9 @@ inline at::Tensor empty_from(BufferPool& pool, std::size_t bytes, c10::ScalarTyp
   (TORCH_VERSION_MAJOR > (major) ||            \
    (TORCH_VERSION_MAJOR == (major) && TORCH_VERSION_MINOR >= (minor)))
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 /// The dtype of a tensor that holds items of `dtype` (in native byte order) bit for bit; none where
 /// this LibTorch has no such dtype.
@@ -2037,7 +2068,9 @@ inline std::optional<DType> dtype_of(c10::ScalarType type) {
   }
 }
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_SCALAR_TYPE_HPP_
 
@@ -2058,6 +2091,7 @@ inline std::optional<DType> dtype_of(c10::ScalarType type) {
 #include <string>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
 /// How to save.
 struct SaveOptions {
@@ -2161,6 +2195,7 @@ inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptio
   }
 }
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_SAVE_HPP_
@@ -2188,6 +2223,7 @@ inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptio
 #include <vector>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 namespace detail {
 
 /// True for items without a meaning, as which bfloat16 and float8 are stored.
@@ -2622,6 +2658,7 @@ class Appender {
   std::unique_ptr<State> state_;
 };
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_APPEND_HPP_
@@ -2642,7 +2679,9 @@ class Appender {
 #include <memory>
 #include <string>
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 /// Bytes that change places together: of a complex number each half on its own.
 inline std::size_t swap_unit(const DType& dtype) {
@@ -2765,7 +2804,9 @@ inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, 
   by_way_of(std::int64_t{}, c10::ScalarType::Long);
 }
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_CONVERT_HPP_
 
@@ -2782,6 +2823,7 @@ inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, 
 #include <string>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 namespace detail {
 
 /// Devices of a type that this LibTorch can reach now. A CUDA build without a driver has none.
@@ -2821,6 +2863,7 @@ inline c10::Device default_device() {
   return tensor.to(device, non_blocking);
 }
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_DEVICE_HPP_
@@ -2838,7 +2881,9 @@ inline c10::Device default_device() {
 #include <thread>
 #include <vector>
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 /// Processors this process may use; at least 1. Asked once: it opens a file, which takes longer
 /// than loading a small array.
@@ -2899,7 +2944,9 @@ void for_each_index(std::size_t count, std::size_t threads, const Job& job) {
   for (std::size_t i = 0; i < count; ++i) job(i);
 }
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_PARALLEL_HPP_
 
@@ -2922,6 +2969,7 @@ void for_each_index(std::size_t count, std::size_t threads, const Job& job) {
 #include <vector>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
 /// How to load. Options chain: `LoadOptions().device(torch::kCUDA).dtype(torch::kFloat32)`.
 struct LoadOptions {
@@ -3184,6 +3232,7 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
 }
 
 }  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_PLAN_HPP_
@@ -3212,6 +3261,7 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
 #include <vector>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 namespace detail {
 
 /// Where the bytes of an array come from. (As a template parameter of what reads them it made a
@@ -3587,6 +3637,7 @@ inline void load_into(const at::Tensor& out, const std::filesystem::path& path,
   return tensors;
 }
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_LOAD_HPP_
@@ -3608,7 +3659,9 @@ inline void load_into(const at::Tensor& out, const std::filesystem::path& path,
 #include <utility>
 #include <vector>
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 /// The rows of one mapped file, in any order: index i is row i of axis 0. Read-only, safe from any
 /// thread.
@@ -3704,7 +3757,9 @@ class ArrayRows {
   std::optional<Mapping> mapping_;
 };
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_ARRAY_HPP_
 
@@ -3716,6 +3771,7 @@ class ArrayRows {
 #include <torch/data.h>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
 using torch::data::Example;
 using torch::data::TensorExample;
@@ -3732,6 +3788,7 @@ struct Batch : E {
   Batch() = default;
 };
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_BATCH_HPP_
@@ -3750,7 +3807,9 @@ struct Batch : E {
 
 // The algorithms that zip archives take: CRC-32, and deflate where there is libdeflate.
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 /// CRC-32 by tables, 16 bytes at a time. LibTorch exports none, and stored archives are to work
 /// with LibTorch alone. On one processor 4 GB/s (with 8 tables 2.4); libdeflate does 14.
@@ -3821,7 +3880,9 @@ inline std::atomic<const ZipCodec*>& zip_codec() {
               "TORCH_NPY_WITH_LIBDEFLATE and link libdeflate");
 }
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_CODEC_HPP_
 
@@ -3849,6 +3910,7 @@ inline std::atomic<const ZipCodec*>& zip_codec() {
 #include <vector>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 namespace detail {
 
 /// Which files of a folder are taken, and in which order.
@@ -4095,6 +4157,7 @@ class FileList {
   std::vector<std::uint64_t> starts_;  // in names_
 };
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_FOLDER_HPP_
@@ -4120,7 +4183,9 @@ class FileList {
 // gives batches to whichever worker is free, each with a copy of the dataset and of its transforms.
 // So a dataset names each batch it reads, and a transform draws from its own seed and that name.
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 /// The batch that this thread is at.
 struct BatchName {
@@ -4188,7 +4253,9 @@ class BatchRandom {
       std::make_shared<std::atomic<std::uint64_t>>(0);
 };
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_RANDOM_HPP_
 
@@ -4210,7 +4277,9 @@ class BatchRandom {
 
 // The samples of a batch: read, and then handed out as one tensor or as one tensor each.
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 /// The rows of `whole` along axis 0.
 inline std::vector<at::Tensor> rows_of(const at::Tensor& whole) {
@@ -4446,7 +4515,9 @@ class BatchReader {
   std::vector<std::pair<std::size_t, at::Tensor>> own_samples_;  // with their places in the batch
 };
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_SAMPLES_HPP_
 
@@ -4467,6 +4538,7 @@ class BatchReader {
 #include <vector>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
 template <class Dataset>
 class Stacked;
@@ -4573,6 +4645,7 @@ class Stacked : public torch::data::datasets::BatchDataset<Stacked<Dataset>,
   Dataset dataset_;
 };
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_SAMPLE_DATASET_HPP_
@@ -4599,6 +4672,7 @@ class Stacked : public torch::data::datasets::BatchDataset<Stacked<Dataset>,
 #include <vector>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
 /// What a dataset does about a file that cannot be read in the middle of an epoch.
 enum class OnBadFile {
@@ -4809,6 +4883,7 @@ inline std::shared_ptr<const SampleFiles> sample_files(FileList list, const Load
 }
 
 }  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_FILE_DATASET_HPP_
@@ -4832,6 +4907,7 @@ inline std::shared_ptr<const SampleFiles> sample_files(FileList list, const Load
 #include <vector>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
 /// The .npy files of a folder, a sample each: Examples of a tensor and no target.
 ///
@@ -5066,6 +5142,7 @@ ArrayDataset(const std::filesystem::path&, const std::filesystem::path&, const L
              const LoadOptions&)
     ->ArrayDataset<Example<>>;
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_DATASET_HPP_
@@ -5087,7 +5164,9 @@ ArrayDataset(const std::filesystem::path&, const std::filesystem::path&, const L
 #include <new>
 #include <string>
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 inline std::uint32_t libdeflate_crc(std::uint32_t crc, const void* data, std::size_t size) {
   return size == 0 ? crc : ::libdeflate_crc32(crc, data, size);  // for no data it would begin anew
@@ -5127,7 +5206,9 @@ namespace {
 [[maybe_unused]] const bool uses_libdeflate = use_libdeflate();
 }
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 #endif  // TORCH_NPY_WITH_LIBDEFLATE
 
 #endif  // TORCH_NPY_DEFLATE_HPP_
@@ -5158,6 +5239,7 @@ namespace {
 // or is gathered from them as from a file of its own.
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 namespace detail {
 
 /// A field that has no fields itself.
@@ -5401,6 +5483,7 @@ torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const Loa
   });
 }
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_FIELDS_HPP_
@@ -5421,7 +5504,9 @@ torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const Loa
 // The records of zip archives, as PKWARE's APPNOTE.TXT 6.3 describes them, as far as NumPy and
 // Python's zipfile write them: members stored or deflated, zip64, data descriptors.
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 /// An unsigned number of `size` bytes, little endian.
 inline std::uint64_t little_endian(const unsigned char* bytes, std::size_t size) {
@@ -5567,7 +5652,9 @@ inline void require_one_name(std::string_view extra, const std::string& name) {
   });
 }
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_ZIP_FORMAT_HPP_
 
@@ -5592,7 +5679,9 @@ inline void require_one_name(std::string_view extra, const std::string& name) {
 // file, and what stands before a member against the directory: an archive that contradicts itself
 // is refused, for two readers would find two different things in it.
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 /// An archive, open for reading. Its directory is read once and held against itself; reading
 /// members from several threads at once is fine.
@@ -5989,7 +6078,9 @@ class ZipArchive {
   std::vector<ZipMember> members_;
 };
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_ZIP_HPP_
 
@@ -6007,7 +6098,9 @@ class ZipArchive {
 #include <utility>
 #include <vector>
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 inline void put_little_endian(std::string& out, std::uint64_t value, std::size_t size) {
   for (; size-- > 0; value >>= 8) out += static_cast<char>(value & 0xff);
@@ -6160,7 +6253,9 @@ class ZipWriter {
   std::vector<ZipMember> members_;
 };
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_ZIP_WRITER_HPP_
 
@@ -6189,6 +6284,7 @@ class ZipWriter {
 #include <vector>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 namespace detail {
 
 /// A stored member, read in order from its first byte to its last, and its CRC on the way.
@@ -6621,6 +6717,7 @@ inline void save_npz(const std::filesystem::path& path,
   });
 }
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_NPZ_HPP_
@@ -6654,6 +6751,7 @@ inline void save_npz(const std::filesystem::path& path,
 #include <vector>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 namespace detail {
 
 // The tensors in a batch: BatchTensors<Batch>::each(batch, call) calls call(at::Tensor&) with each
@@ -7024,6 +7122,7 @@ template <class Loader>
   return Prefetcher<Loader>(loader, device);
 }
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_PREFETCH_HPP_
@@ -7050,6 +7149,7 @@ template <class Loader>
 #include <vector>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
 /// How to share out. Options chain: `DistributedSamplerOptions().seed(7).drop_last(true)`.
 struct DistributedSamplerOptions {
@@ -7282,6 +7382,7 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
   std::shared_ptr<State> state_;
 };
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_SAMPLER_HPP_
@@ -7336,6 +7437,7 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
 // thread, each copy from one at a time.
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 namespace detail {
 
 /// The tensor of which `samples` are the rows, all of them and in order, when nobody else holds it:
@@ -7734,6 +7836,7 @@ class ToDtype : public detail::BatchWise<ToDtype<Samples>, Samples> {
 };
 
 }  // namespace transforms
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_TRANSFORMS_HPP_

@@ -28,6 +28,7 @@
 #include <torch_npy/scalar_type.hpp>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 namespace detail {
 
 /// True for items without a meaning, as which bfloat16 and float8 are stored.
@@ -462,6 +463,7 @@ class Appender {
   std::unique_ptr<State> state_;
 };
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_APPEND_HPP_

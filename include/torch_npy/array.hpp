@@ -21,7 +21,9 @@
 #include <torch_npy/memory.hpp>
 #include <torch_npy/plan.hpp>
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 /// The rows of one mapped file, in any order: index i is row i of axis 0. Read-only, safe from any
 /// thread.
@@ -117,6 +119,8 @@ class ArrayRows {
   std::optional<Mapping> mapping_;
 };
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_ARRAY_HPP_

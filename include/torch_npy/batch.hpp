@@ -3,7 +3,10 @@
 
 #include <torch/data.h>
 
+#include <torch_npy/version.hpp>
+
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
 using torch::data::Example;
 using torch::data::TensorExample;
@@ -20,6 +23,7 @@ struct Batch : E {
   Batch() = default;
 };
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_BATCH_HPP_

@@ -12,7 +12,9 @@
 
 // The algorithms that zip archives take: CRC-32, and deflate where there is libdeflate.
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 /// CRC-32 by tables, 16 bytes at a time. LibTorch exports none, and stored archives are to work
 /// with LibTorch alone. On one processor 4 GB/s (with 8 tables 2.4); libdeflate does 14.
@@ -83,6 +85,8 @@ inline std::atomic<const ZipCodec*>& zip_codec() {
               "TORCH_NPY_WITH_LIBDEFLATE and link libdeflate");
 }
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_CODEC_HPP_

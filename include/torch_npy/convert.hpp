@@ -16,7 +16,9 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/scalar_type.hpp>
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 /// Bytes that change places together: of a complex number each half on its own.
 inline std::size_t swap_unit(const DType& dtype) {
@@ -139,6 +141,8 @@ inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, 
   by_way_of(std::int64_t{}, c10::ScalarType::Long);
 }
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_CONVERT_HPP_

@@ -26,6 +26,7 @@
 #include <torch_npy/samples.hpp>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
 /// The .npy files of a folder, a sample each: Examples of a tensor and no target.
 ///
@@ -260,6 +261,7 @@ ArrayDataset(const std::filesystem::path&, const std::filesystem::path&, const L
              const LoadOptions&)
     ->ArrayDataset<Example<>>;
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_DATASET_HPP_

@@ -15,7 +15,9 @@
 
 #include <torch_npy/codec.hpp>
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 inline std::uint32_t libdeflate_crc(std::uint32_t crc, const void* data, std::size_t size) {
   return size == 0 ? crc : ::libdeflate_crc32(crc, data, size);  // for no data it would begin anew
@@ -55,7 +57,9 @@ namespace {
 [[maybe_unused]] const bool uses_libdeflate = use_libdeflate();
 }
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 #endif  // TORCH_NPY_WITH_LIBDEFLATE
 
 #endif  // TORCH_NPY_DEFLATE_HPP_

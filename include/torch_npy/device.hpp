@@ -11,6 +11,7 @@
 #include <torch_npy/error.hpp>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 namespace detail {
 
 /// Devices of a type that this LibTorch can reach now. A CUDA build without a driver has none.
@@ -50,6 +51,7 @@ inline c10::Device default_device() {
   return tensor.to(device, non_blocking);
 }
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_DEVICE_HPP_

@@ -11,6 +11,7 @@
 #include <torch_npy/literal.hpp>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
 struct Field;
 
@@ -211,6 +212,7 @@ inline bool operator==(const Field& a, const Field& b) {
          a.offset == b.offset;
 }
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_DTYPE_HPP_

@@ -9,7 +9,10 @@
 #include <string_view>
 #include <utility>
 
+#include <torch_npy/version.hpp>
+
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
 /// What went wrong, for code that wants to act on it; `Error::what()` tells a person.
 enum class ErrorCode {
@@ -168,6 +171,7 @@ inline std::string counted(std::uint64_t count, const char* noun) {
 }
 
 }  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_ERROR_HPP_

@@ -31,6 +31,7 @@
 // or is gathered from them as from a file of its own.
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 namespace detail {
 
 /// A field that has no fields itself.
@@ -274,6 +275,7 @@ torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const Loa
   });
 }
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_FIELDS_HPP_

@@ -24,6 +24,7 @@
 // Error without a path; the callers, who know the path, add it.
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 namespace detail {
 
 [[noreturn]] inline void throw_errno(const std::string& what, int number,
@@ -304,6 +305,7 @@ inline Header read_header(const std::filesystem::path& path,
   });
 }
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_FILE_HPP_

@@ -26,6 +26,7 @@
 #include <torch_npy/samples.hpp>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
 /// What a dataset does about a file that cannot be read in the middle of an epoch.
 enum class OnBadFile {
@@ -236,6 +237,7 @@ inline std::shared_ptr<const SampleFiles> sample_files(FileList list, const Load
 }
 
 }  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_FILE_DATASET_HPP_

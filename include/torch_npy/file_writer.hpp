@@ -24,7 +24,9 @@
 // What the library asks of the operating system to write files: in place, and whole or not at all.
 // As in file.hpp, an Error has no path yet.
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 inline bool same_file(const struct stat& a, const struct stat& b) {
   return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
@@ -275,6 +277,8 @@ class AtomicFile {
   std::uint64_t written_ = 0;
 };
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_FILE_WRITER_HPP_

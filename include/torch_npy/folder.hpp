@@ -23,6 +23,7 @@
 #include <torch_npy/file.hpp>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 namespace detail {
 
 /// Which files of a folder are taken, and in which order.
@@ -269,6 +270,7 @@ class FileList {
   std::vector<std::uint64_t> starts_;  // in names_
 };
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_FOLDER_HPP_

@@ -27,6 +27,7 @@
 // (0x10, 1_000, +3, 'a' 'b', nested parentheses) is refused, and so is a doubled key.
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
 /// What stands before the data of an .npy file.
 struct Header {
@@ -392,6 +393,7 @@ inline std::string format_header(const Header& header) {
   return detail::assemble_header(version, padded(version), text);
 }
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_HEADER_HPP_

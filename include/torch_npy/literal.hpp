@@ -14,7 +14,9 @@
 // The Python literals of which a header is made, read and written: strings, integers, tuples,
 // bools.
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 /// NumPy 2's limit on dimensions; NumPy 1 has 32.
 constexpr std::size_t kMaxRank = 64;
@@ -292,6 +294,8 @@ class LiteralReader {
   int version_;
 };
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_LITERAL_HPP_

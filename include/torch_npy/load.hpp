@@ -29,6 +29,7 @@
 #include <torch_npy/plan.hpp>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 namespace detail {
 
 /// Where the bytes of an array come from. (As a template parameter of what reads them it made a
@@ -404,6 +405,7 @@ inline void load_into(const at::Tensor& out, const std::filesystem::path& path,
   return tensors;
 }
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_LOAD_HPP_

@@ -24,7 +24,9 @@
 
 #include <torch_npy/file.hpp>
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 /// Refuses a tensor whose elements do not lie in memory one by one; `call` names who needs them.
 inline void require_data(const at::Tensor& tensor, const char* call) {
@@ -239,6 +241,8 @@ inline at::Tensor empty_from(BufferPool& pool, std::size_t bytes, c10::ScalarTyp
   return tensor_over(pool.take(bytes), bytes, type, sizes, strides);
 }
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_MEMORY_HPP_

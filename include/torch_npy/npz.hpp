@@ -37,6 +37,7 @@
 #include <torch_npy/zip_writer.hpp>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 namespace detail {
 
 /// A stored member, read in order from its first byte to its last, and its CRC on the way.
@@ -469,6 +470,7 @@ inline void save_npz(const std::filesystem::path& path,
   });
 }
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_NPZ_HPP_

@@ -9,7 +9,11 @@
 #include <thread>
 #include <vector>
 
-namespace torch_npy::detail {
+#include <torch_npy/version.hpp>
+
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 /// Processors this process may use; at least 1. Asked once: it opens a file, which takes longer
 /// than loading a small array.
@@ -70,6 +74,8 @@ void for_each_index(std::size_t count, std::size_t threads, const Job& job) {
   for (std::size_t i = 0; i < count; ++i) job(i);
 }
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_PARALLEL_HPP_

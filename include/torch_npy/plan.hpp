@@ -19,6 +19,7 @@
 #include <torch_npy/scalar_type.hpp>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
 /// How to load. Options chain: `LoadOptions().device(torch::kCUDA).dtype(torch::kFloat32)`.
 struct LoadOptions {
@@ -281,6 +282,7 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
 }
 
 }  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_PLAN_HPP_

@@ -28,6 +28,7 @@
 #include <torch_npy/device.hpp>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 namespace detail {
 
 // The tensors in a batch: BatchTensors<Batch>::each(batch, call) calls call(at::Tensor&) with each
@@ -398,6 +399,7 @@ template <class Loader>
   return Prefetcher<Loader>(loader, device);
 }
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_PREFETCH_HPP_

@@ -13,11 +13,15 @@
 #include <optional>
 #include <random>
 
+#include <torch_npy/version.hpp>
+
 // Random numbers that belong to a batch and not to the thread that makes it: LibTorch's loader
 // gives batches to whichever worker is free, each with a copy of the dataset and of its transforms.
 // So a dataset names each batch it reads, and a transform draws from its own seed and that name.
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 /// The batch that this thread is at.
 struct BatchName {
@@ -85,6 +89,8 @@ class BatchRandom {
       std::make_shared<std::atomic<std::uint64_t>>(0);
 };
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_RANDOM_HPP_

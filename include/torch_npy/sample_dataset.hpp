@@ -19,6 +19,7 @@
 #include <torch_npy/samples.hpp>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
 template <class Dataset>
 class Stacked;
@@ -125,6 +126,7 @@ class Stacked : public torch::data::datasets::BatchDataset<Stacked<Dataset>,
   Dataset dataset_;
 };
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_SAMPLE_DATASET_HPP_

@@ -20,6 +20,7 @@
 #include <torch_npy/error.hpp>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
 /// How to share out. Options chain: `DistributedSamplerOptions().seed(7).drop_last(true)`.
 struct DistributedSamplerOptions {
@@ -252,6 +253,7 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
   std::shared_ptr<State> state_;
 };
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_SAMPLER_HPP_

@@ -23,7 +23,9 @@
 
 // The samples of a batch: read, and then handed out as one tensor or as one tensor each.
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 /// The rows of `whole` along axis 0.
 inline std::vector<at::Tensor> rows_of(const at::Tensor& whole) {
@@ -259,6 +261,8 @@ class BatchReader {
   std::vector<std::pair<std::size_t, at::Tensor>> own_samples_;  // with their places in the batch
 };
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_SAMPLES_HPP_

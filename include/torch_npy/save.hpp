@@ -19,6 +19,7 @@
 #include <torch_npy/scalar_type.hpp>
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
 /// How to save.
 struct SaveOptions {
@@ -122,6 +123,7 @@ inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptio
   }
 }
 
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_SAVE_HPP_

@@ -24,7 +24,9 @@
   (TORCH_VERSION_MAJOR > (major) ||            \
    (TORCH_VERSION_MAJOR == (major) && TORCH_VERSION_MINOR >= (minor)))
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 /// The dtype of a tensor that holds items of `dtype` (in native byte order) bit for bit; none where
 /// this LibTorch has no such dtype.
@@ -101,6 +103,8 @@ inline std::optional<DType> dtype_of(c10::ScalarType type) {
   }
 }
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_SCALAR_TYPE_HPP_

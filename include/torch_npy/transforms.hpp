@@ -52,6 +52,7 @@
 // thread, each copy from one at a time.
 
 namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
 namespace detail {
 
 /// The tensor of which `samples` are the rows, all of them and in order, when nobody else holds it:
@@ -450,6 +451,7 @@ class ToDtype : public detail::BatchWise<ToDtype<Samples>, Samples> {
 };
 
 }  // namespace transforms
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 
 #endif  // TORCH_NPY_TRANSFORMS_HPP_

@@ -23,7 +23,9 @@
 // file, and what stands before a member against the directory: an archive that contradicts itself
 // is refused, for two readers would find two different things in it.
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 /// An archive, open for reading. Its directory is read once and held against itself; reading
 /// members from several threads at once is fine.
@@ -420,6 +422,8 @@ class ZipArchive {
   std::vector<ZipMember> members_;
 };
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_ZIP_HPP_

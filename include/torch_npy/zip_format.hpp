@@ -15,7 +15,9 @@
 // The records of zip archives, as PKWARE's APPNOTE.TXT 6.3 describes them, as far as NumPy and
 // Python's zipfile write them: members stored or deflated, zip64, data descriptors.
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 /// An unsigned number of `size` bytes, little endian.
 inline std::uint64_t little_endian(const unsigned char* bytes, std::size_t size) {
@@ -161,6 +163,8 @@ inline void require_one_name(std::string_view extra, const std::string& name) {
   });
 }
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_ZIP_FORMAT_HPP_

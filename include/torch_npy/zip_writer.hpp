@@ -13,7 +13,9 @@
 #include <torch_npy/file_writer.hpp>
 #include <torch_npy/zip_format.hpp>
 
-namespace torch_npy::detail {
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
 
 inline void put_little_endian(std::string& out, std::uint64_t value, std::size_t size) {
   for (; size-- > 0; value >>= 8) out += static_cast<char>(value & 0xff);
@@ -166,6 +168,8 @@ class ZipWriter {
   std::vector<ZipMember> members_;
 };
 
-}  // namespace torch_npy::detail
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
 
 #endif  // TORCH_NPY_ZIP_WRITER_HPP_
