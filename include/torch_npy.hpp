@@ -1377,9 +1377,11 @@ constexpr std::size_t kFirstRead = 16384;
 /// The header of an open file, and the bytes of it that were read on the way.
 struct FileStart {
   Header header;
-  std::size_t size = 0;             ///< bytes in `bytes`, from the start of the file
-  unsigned char bytes[kFirstRead];  // left as it is: clearing it would cost more than parsing
-  FileStart() {}                    // NOLINT(modernize-use-equals-default)
+  std::size_t size = 0;  ///< bytes in `bytes`, from the start of the file
+  // Left as it is: clearing it would cost more than parsing. Out of line with the cache, reading 12
+  // KiB into it took 0.1 us of 2.4 longer.
+  alignas(64) unsigned char bytes[kFirstRead];
+  FileStart() {}  // NOLINT(modernize-use-equals-default)
 
   /// Bytes of the file, as far as they matter: it is not asked when all of the array is here. That
   /// call would cost a tenth of loading a small file.
@@ -1557,9 +1559,21 @@ inline bool has_access_list(const std::filesystem::path& path) {
 
 /// Takes away the list that a new file has from its folder.
 inline void drop_access_list(int fd) { ::fremovexattr(fd, "system.posix_acl_access"); }
+
+/// Says how far a file will grow, and that a part of it may go to the disk. It is advice: what
+/// comes of it shows in the calls that write and flush.
+inline void expect_size(int fd, std::uint64_t size) {
+  ::fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(size));
+}
+inline void begin_to_flush(int fd, std::uint64_t offset, std::size_t size) {
+  ::sync_file_range(fd, static_cast<off_t>(offset), static_cast<off_t>(size),
+                    SYNC_FILE_RANGE_WRITE);
+}
 #else
 inline bool has_access_list(const std::filesystem::path&) { return false; }
 inline void drop_access_list(int) {}
+inline void expect_size(int, std::uint64_t) {}
+inline void begin_to_flush(int, std::uint64_t, std::size_t) {}
 #endif
 
 /// Writes a file that appears under its name whole or not at all: into a temporary one beside it,
@@ -1572,7 +1586,9 @@ inline void drop_access_list(int) {}
 /// read that.
 class AtomicFile {
  public:
-  explicit AtomicFile(const std::filesystem::path& path) {
+  /// With `sync` it survives a power cut from commit() on; without, the system writes it when it
+  /// likes.
+  AtomicFile(const std::filesystem::path& path, bool sync) : sync_(sync) {
     require_path(path);
     // Of the path as it is: the system knows of links that must not be followed.
     struct stat status;
@@ -1609,30 +1625,41 @@ class AtomicFile {
     if (!temporary_.empty()) ::unlink(temporary_.c_str());
   }
 
+  /// What is large goes to the disk while the rest is written: 1 GiB, flushed, took 262 ms, and 441
+  /// ms where commit() flushed it all; without expect_size() 302, in pieces of 64 MiB 320.
   void write(const void* data, std::size_t size) {
-    write_all(data, size, written_, [&](const char* at, std::size_t length, std::size_t) {
-      return ::write(fd_.get(), at, length);
-    });
-    written_ += size;
+    constexpr std::size_t kPiece = std::size_t{16} << 20;
+    const bool flushes = sync_ && size > kPiece;
+    if (flushes) expect_size(fd_.get(), written_ + size);
+    const char* at = static_cast<const char*>(data);
+    while (size != 0) {
+      const std::size_t piece = flushes ? (std::min)(size, kPiece) : size;
+      write_all(at, piece, written_, [&](const char* from, std::size_t length, std::size_t) {
+        return ::write(fd_.get(), from, length);
+      });
+      if (flushes) begin_to_flush(fd_.get(), written_, piece);
+      written_ += piece;
+      at += piece;
+      size -= piece;
+    }
   }
 
-  /// Puts the file in its place. With `sync` it survives a power cut from here on; without, the
-  /// system writes it when it likes.
-  void commit(bool sync) {
-    finish(sync);
+  /// Puts the file in its place.
+  void commit() {
+    finish();
     rename();
-    if (sync) sync_folder();
+    if (sync_) sync_folder();
   }
 
   /// The same for a new file: false, and nothing has changed, where there is one of that name by
   /// now. A file system without hard links cannot tell, and the file is replaced.
-  bool commit_new(bool sync) {
-    finish(sync);
+  bool commit_new() {
+    finish();
     if (::link(temporary_.c_str(), target_.c_str()) == -1) {
       if (errno == EEXIST) return false;
       rename();
     }
-    if (sync) sync_folder();
+    if (sync_) sync_folder();
     return true;
   }
 
@@ -1665,8 +1692,8 @@ class AtomicFile {
     ::fchmod(fd_.get(), mode);
   }
 
-  void finish(bool sync) {
-    if (sync && uninterrupted([&] { return ::fsync(fd_.get()); }) == -1) {
+  void finish() {
+    if (sync_ && uninterrupted([&] { return ::fsync(fd_.get()); }) == -1) {
       throw_errno("cannot flush to the disk", errno, written_);
     }
     // Some file systems report a failed write only here.
@@ -1706,6 +1733,7 @@ class AtomicFile {
   std::filesystem::path temporary_;
   Descriptor fd_;
   std::uint64_t written_ = 0;
+  const bool sync_;
 };
 
 }  // namespace detail
@@ -1719,9 +1747,9 @@ class AtomicFile {
 #ifndef TORCH_NPY_MEMORY_HPP_
 #define TORCH_NPY_MEMORY_HPP_
 
+#include <ATen/EmptyTensor.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_strided.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/Storage.h>
 #include <c10/core/TensorImpl.h>
@@ -1835,7 +1863,8 @@ inline at::Tensor empty_host(std::size_t bytes, c10::ScalarType type, at::IntArr
                              at::IntArrayRef strides, bool pinned) {
   at::Tensor tensor;
   try {
-    tensor = at::empty_strided(sizes, strides, at::TensorOptions(type).pinned_memory(pinned));
+    // What at::empty_strided() comes to, without the 60 ns of the way there.
+    tensor = at::detail::empty_strided_cpu(sizes, strides, type, pinned);
   } catch (const c10::Error&) {
     throw_no_memory(bytes);
   }
@@ -2169,10 +2198,10 @@ inline void save(const std::filesystem::path& path, const at::Tensor& tensor,
                  const SaveOptions& options = {}) {
   detail::with_path(path, [&] {
     const detail::Saved saved(tensor);
-    detail::AtomicFile file(path);
+    detail::AtomicFile file(path, options.sync());
     file.write(saved.header.data(), saved.header.size());
     file.write(saved.data.data_ptr(), saved.data.nbytes());
-    file.commit(options.sync());
+    file.commit();
   });
 }
 
@@ -2622,9 +2651,9 @@ class Appender {
 
   /// Another file of the name that appears meanwhile is left, to be opened.
   void make_file(const std::string& header) const {
-    detail::AtomicFile file(state_->path);
+    detail::AtomicFile file(state_->path, state_->options.sync());
     file.write(header.data(), header.size());
-    file.commit_new(state_->options.sync());
+    file.commit_new();
   }
 
   static void require_dtype(const detail::GrowingArray& array, c10::ScalarType dtype) {
@@ -3421,7 +3450,12 @@ inline void fill(const Source& source, const LoadPlan& plan, void* out, std::siz
   // Below this a second thread gains nothing: two took 0.30 ms for 4 MiB where one took 0.25 ms,
   // and 0.7 ms for 10 MiB where one took 1.1 ms.
   constexpr std::size_t kBytesPerThread = std::size_t{4} << 20;
+  // Two threads that come to one huge page at once both fill one, and one of them for nothing: 1
+  // GiB took 62 to 77 ms in chunks of 1 MiB, 52 to 70 ms in chunks of 4. Small ones share out
+  // better.
   constexpr std::size_t kChunk = std::size_t{1} << 20;
+  constexpr std::size_t kLargeChunk = std::size_t{4} << 20;
+  constexpr std::size_t kFromManyChunks = std::size_t{64} << 20;
   // Turned round or converted, a block is still in the processor's cache.
   constexpr std::size_t kBlock = std::size_t{128} << 10;
 
@@ -3430,7 +3464,7 @@ inline void fill(const Source& source, const LoadPlan& plan, void* out, std::siz
   const std::size_t unit = swap_unit(plan.dtype);
   const std::size_t out_item = plan.bytes / plan.count;
   const bool converts = plan.converts();
-  const std::size_t chunk = kChunk / item;
+  const std::size_t chunk = (plan.bytes < kFromManyChunks ? kChunk : kLargeChunk) / item;
   const std::size_t block = converts    ? (std::min)(kConvertBlock, kBlock / item)
                             : unit != 1 ? kBlock / item
                                         : chunk;
@@ -6687,7 +6721,7 @@ inline void save_npz(const std::filesystem::path& path,
       throw Error(ErrorCode::InvalidArgument,
                   "two arrays have the name " + detail::shown(array.key()));
     }
-    detail::AtomicFile file(path);
+    detail::AtomicFile file(path, options.sync());
     detail::ZipWriter zip(file);
     for (std::size_t first = 0; first < arrays.size();) {
       // Packed together: an array for each processor, and small ones up to some size.
@@ -6713,7 +6747,7 @@ inline void save_npz(const std::filesystem::path& path,
       first = end;
     }
     zip.finish();
-    file.commit(options.sync());
+    file.commit();
   });
 }
 

@@ -296,7 +296,7 @@ TEST_CASE("what is no regular file is refused, and nobody waits for it", "[file]
   CHECK(code("/dev/null") == ErrorCode::Io);
   CHECK(code("") == ErrorCode::NotFound);
   CHECK(code(std::string("a\0.npy", 6)) == ErrorCode::InvalidArgument);
-  CHECK(error_of([] { detail::AtomicFile file(std::string("a\0.npy", 6)); }).code() ==
+  CHECK(error_of([] { detail::AtomicFile file(std::string("a\0.npy", 6), true); }).code() ==
         ErrorCode::InvalidArgument);
   CHECK_THAT(error_of([] { read_header(""); }).what(), says("the path is empty"));
   const auto fifo = folder / "fifo.npy";
@@ -318,14 +318,14 @@ TEST_CASE("an AtomicFile appears whole or not at all", "[file]") {
   const Folder folder;
   const auto path = folder / "target";
   {
-    detail::AtomicFile file(path);
+    detail::AtomicFile file(path, true);
     file.write("new", 3);
     CHECK_FALSE(std::filesystem::exists(path));
-    file.commit(true);
+    file.commit();
   }
   CHECK(read_bytes(path) == "new");
   {
-    detail::AtomicFile file(path);
+    detail::AtomicFile file(path, true);
     file.write("newer", 5);
   }
   CHECK(read_bytes(path) == "new");
@@ -335,9 +335,9 @@ TEST_CASE("an AtomicFile appears whole or not at all", "[file]") {
   std::filesystem::permissions(path, std::filesystem::perms(0640));
   std::filesystem::create_symlink("target", folder / "link");
   {
-    detail::AtomicFile file(folder / "link");
+    detail::AtomicFile file(folder / "link", false);
     file.write("by the link", 11);
-    file.commit(false);
+    file.commit();
   }
   CHECK(std::filesystem::is_symlink(folder / "link"));
   CHECK(read_bytes(path) == "by the link");
@@ -346,27 +346,39 @@ TEST_CASE("an AtomicFile appears whole or not at all", "[file]") {
   std::filesystem::create_directory(folder / "sub");
   std::filesystem::create_symlink("sub/made", folder / "dangling");
   {
-    detail::AtomicFile file(folder / "dangling");
+    detail::AtomicFile file(folder / "dangling", true);
     file.write("x", 1);
-    file.commit(true);
+    file.commit();
   }
   CHECK(std::filesystem::is_symlink(folder / "dangling"));
   CHECK(read_bytes(folder / "sub/made") == "x");
   std::filesystem::create_symlink("circle", folder / "circle");
-  CHECK(error_of([&] { detail::AtomicFile file(folder / "circle"); }).code() == ErrorCode::Io);
+  CHECK(error_of([&] { detail::AtomicFile file(folder / "circle", true); }).code() ==
+        ErrorCode::Io);
 
   for (const bool is_new : {true, false}) {
-    detail::AtomicFile file(folder / "first");
+    detail::AtomicFile file(folder / "first", is_new);
     file.write(is_new ? "one" : "two", 3);
-    CHECK(file.commit_new(is_new) == is_new);
+    CHECK(file.commit_new() == is_new);
   }
   CHECK(read_bytes(folder / "first") == "one");
   CHECK(folder.count() == 6);
 
-  CHECK(error_of([&] { detail::AtomicFile file(folder.path()); }).code() == ErrorCode::Io);
-  CHECK(error_of([&] { detail::AtomicFile file("/dev/null"); }).code() == ErrorCode::Io);
-  CHECK(error_of([&] { detail::AtomicFile file(folder / "no/such"); }).code() ==
+  CHECK(error_of([&] { detail::AtomicFile file(folder.path(), true); }).code() == ErrorCode::Io);
+  CHECK(error_of([&] { detail::AtomicFile file("/dev/null", true); }).code() == ErrorCode::Io);
+  CHECK(error_of([&] { detail::AtomicFile file(folder / "no/such", true); }).code() ==
         ErrorCode::NotFound);
+
+  // What is large is written in pieces.
+  std::string large(40'000'001, '\0');
+  for (std::size_t i = 0; i < large.size(); ++i) large[i] = static_cast<char>(i * i >> 8);
+  for (const bool sync : {true, false}) {
+    detail::AtomicFile file(path, sync);
+    file.write("header", 6);
+    file.write(large.data(), large.size());
+    file.commit();
+    CHECK((read_bytes(path) == "header" + large));
+  }
 }
 
 TEST_CASE("a mapping is private, and starts where it was asked to", "[file]") {

@@ -171,13 +171,13 @@ TEST_CASE("archives for NumPy, zipfile and unzip to look at", "[numpy][npz]") {
   // The same with every number in zip64's place.
   for (const std::uint64_t from : {std::uint64_t{100}, std::uint64_t{1}}) {
     paths.push_back(folder / ("zip64_" + std::to_string(from) + ".npz"));
-    torch_npy::detail::AtomicFile file(paths.back());
+    torch_npy::detail::AtomicFile file(paths.back(), false);
     torch_npy::detail::ZipWriter zip(file, from);
     for (const auto& array : arrays) {
       torch_npy::detail::pack(array.key() + ".npy", array.value(), false).add_to(zip);
     }
     zip.finish();
-    file.commit(false);
+    file.commit();
   }
   paths.push_back(folder / "compressed.npz");
   if (has_deflate()) {

@@ -427,9 +427,9 @@ class Appender {
 
   /// Another file of the name that appears meanwhile is left, to be opened.
   void make_file(const std::string& header) const {
-    detail::AtomicFile file(state_->path);
+    detail::AtomicFile file(state_->path, state_->options.sync());
     file.write(header.data(), header.size());
-    file.commit_new(state_->options.sync());
+    file.commit_new();
   }
 
   static void require_dtype(const detail::GrowingArray& array, c10::ScalarType dtype) {

@@ -1,9 +1,9 @@
 #ifndef TORCH_NPY_MEMORY_HPP_
 #define TORCH_NPY_MEMORY_HPP_
 
+#include <ATen/EmptyTensor.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_strided.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/Storage.h>
 #include <c10/core/TensorImpl.h>
@@ -119,7 +119,8 @@ inline at::Tensor empty_host(std::size_t bytes, c10::ScalarType type, at::IntArr
                              at::IntArrayRef strides, bool pinned) {
   at::Tensor tensor;
   try {
-    tensor = at::empty_strided(sizes, strides, at::TensorOptions(type).pinned_memory(pinned));
+    // What at::empty_strided() comes to, without the 60 ns of the way there.
+    tensor = at::detail::empty_strided_cpu(sizes, strides, type, pinned);
   } catch (const c10::Error&) {
     throw_no_memory(bytes);
   }

@@ -440,7 +440,7 @@ inline void save_npz(const std::filesystem::path& path,
       throw Error(ErrorCode::InvalidArgument,
                   "two arrays have the name " + detail::shown(array.key()));
     }
-    detail::AtomicFile file(path);
+    detail::AtomicFile file(path, options.sync());
     detail::ZipWriter zip(file);
     for (std::size_t first = 0; first < arrays.size();) {
       // Packed together: an array for each processor, and small ones up to some size.
@@ -466,7 +466,7 @@ inline void save_npz(const std::filesystem::path& path,
       first = end;
     }
     zip.finish();
-    file.commit(options.sync());
+    file.commit();
   });
 }
 

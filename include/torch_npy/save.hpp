@@ -97,10 +97,10 @@ inline void save(const std::filesystem::path& path, const at::Tensor& tensor,
                  const SaveOptions& options = {}) {
   detail::with_path(path, [&] {
     const detail::Saved saved(tensor);
-    detail::AtomicFile file(path);
+    detail::AtomicFile file(path, options.sync());
     file.write(saved.header.data(), saved.header.size());
     file.write(saved.data.data_ptr(), saved.data.nbytes());
-    file.commit(options.sync());
+    file.commit();
   });
 }
 

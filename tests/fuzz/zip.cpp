@@ -48,7 +48,7 @@ std::vector<Content> contents_of(const std::filesystem::path& path, std::size_t 
 }
 
 void write(const std::filesystem::path& path, const std::vector<Content>& contents, bool zip64) {
-  torch_npy::detail::AtomicFile file(path);
+  torch_npy::detail::AtomicFile file(path, /*sync=*/false);
   torch_npy::detail::ZipWriter zip(file, zip64 ? 0 : UINT32_MAX);
   for (const Content& content : contents) {
     ZipMember member = content.member;
@@ -57,7 +57,7 @@ void write(const std::filesystem::path& path, const std::vector<Content>& conten
     zip.add(member, {content.data});
   }
   zip.finish();
-  file.commit(/*sync=*/false);
+  file.commit();
 }
 
 }  // namespace
