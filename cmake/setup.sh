@@ -132,7 +132,7 @@ print(torch.utils.cmake_prefix_path, torch.version.cuda or "", torch.__version__
       use_torch_in "${python[0]}/Torch"
       prefer_libraries "${python[0]%/torch/share/cmake}"/nvidia/*/lib
       cmake_finds "${torch[@]}" "${this_one[@]}" && status=0 ||
-        echo "Not used: $why, ${python[2]}." "${found_error//$'\n'/ }"
+        echo "Not used: $why, ${python[2]}." "$(head -n 4 <<<"$found_error" | tr '\n' ' ')"
     fi
   fi
   if [ $status != 0 ]; then

@@ -58,12 +58,18 @@ for compiler in "$@"; do
   check "core without RTTI" without_rtti
   check "tests in C++${torch_standards[0]}, -O0, _GLIBCXX_ASSERTIONS" build_and_run debug \
     -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_CXX_FLAGS=-O0 -g0 -D_GLIBCXX_ASSERTIONS"
-  check "tests in C++20, -O3 -march=native" build_and_run native \
-    -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_STANDARD=20 "-DCMAKE_CXX_FLAGS=-march=native" -DCMAKE_CXX_FLAGS_RELEASE=-O3
   # LibTorch's headers are the system's, to the compiler: its warnings are of ours alone.
   flags=$(grep -m 1 -oE -- '-isystem [^ ]+( -isystem [^ ]+)*' "$root/build/compilers/$compiler-debug/build.ninja")
   for standard in "${torch_standards[@]}"; do
+    # clang 14 does not take the headers of LibTorch 1.13 in C++20.
     # shellcheck disable=SC2086 # words
+    if ! "$compiler" -std=c++"$standard" -fsyntax-only $flags -x c++ - <<<'#include <torch/data.h>' 2>/dev/null; then
+      echo "  left out: this compiler does not take LibTorch's own headers in C++$standard"
+      continue
+    fi
+    [ "$standard" != 20 ] || check "tests in C++20, -O3 -march=native" build_and_run native -DCMAKE_BUILD_TYPE=Release \
+      -DCMAKE_CXX_STANDARD=20 "-DCMAKE_CXX_FLAGS=-march=native" -DCMAKE_CXX_FLAGS_RELEASE=-O3
+    # shellcheck disable=SC2086
     check "torch_npy.hpp in C++$standard" "$compiler" -std=c++$standard "${strict[@]}" -fsyntax-only $flags \
       -I"$root/include" -x c++ - <<<'#include <torch_npy.hpp>'
   done
