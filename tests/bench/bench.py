@@ -235,7 +235,10 @@ def archives(bench):
         title = f"`load_npz`, 10 {'deflated' if compressed else 'stored'} arrays of {amount(size)}"
         if bench.wants(title):
             path = bench.files.archive(10, size, compressed)
-            bench.row(title, [bench.ours("npz", path), bench.numpy("npz", path)], [at_least(3, NUMPY)])
+            works = [bench.ours("npz", path), bench.numpy("npz", path)]
+            if not compressed:
+                works.append(bench.bare("npz", path, *bench.files.members(path)))
+            bench.row(title, works, [at_least(3, NUMPY)])
 
 
 def save(bench):

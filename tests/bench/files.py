@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import struct
+import zipfile
 
 import numpy as np
 
@@ -89,6 +91,14 @@ class Files:
             save(path, **{f"layer_{i}": array for i, array in enumerate(arrays)})
 
         return self._make("deflated.npz" if compressed else "stored.npz", make)
+
+    def members(self, path):
+        """Where the members of an archive begin, their sizes and checksums, one number behind another."""
+        with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
+            for member in archive.infolist():
+                file.seek(member.header_offset + 26)
+                lengths = struct.unpack("<HH", file.read(4))
+                yield from (member.header_offset + 30 + sum(lengths), member.file_size, member.CRC)
 
 
 def sample(shape):
