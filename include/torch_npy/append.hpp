@@ -257,10 +257,10 @@ class GrowingArray {
 /// header, in which NumPy leaves room for a longer count. A file that was made here is after
 /// flush() what save() writes for the whole, byte for byte.
 ///
-///   torch_npy::Appender log("log.npy", {3, 32, 32}, torch::kFloat32);
-///   log.append(image);   // (3, 32, 32)
-///   log.append(images);  // (n, 3, 32, 32)
-///   log.close();
+///     torch_npy::Appender log("log.npy", {3, 32, 32}, torch::kFloat32);
+///     log.append(image);   // (3, 32, 32)
+///     log.append(images);  // (n, 3, 32, 32)
+///     log.close();
 ///
 /// An existing file is continued, whoever wrote it, in the dtype that its header names: datetime64
 /// with int64 tensors, raw V2 with bfloat16. One that cannot be is an Error, and not a byte of it
@@ -276,7 +276,8 @@ class GrowingArray {
 class Appender {
  public:
   /// Rows of this shape and dtype. Where there is no file, one of 0 rows appears at once, as save()
-  /// would write it.
+  /// would write it. Throws Error: what is said above of an existing file; what save() throws where
+  /// it makes one, and TooLarge for rows whose bytes do not fit in 63 bits.
   Appender(const std::filesystem::path& path, at::IntArrayRef row_shape, c10::ScalarType dtype,
            const SaveOptions& options = {})
       : Appender(State{path, detail::absolute_path(path), options, dtype, std::nullopt}) {
@@ -284,7 +285,7 @@ class Appender {
   }
 
   /// Rows as the file has them. Where there is none, the first tensor appended is (n, row
-  /// shape...), and the file appears then.
+  /// shape...), and the file appears then. Throws Error: what is said above of an existing file.
   explicit Appender(const std::filesystem::path& path, const SaveOptions& options = {})
       : Appender(State{path, detail::absolute_path(path), options, std::nullopt, std::nullopt}) {
     detail::with_path(path, [&] {
@@ -295,7 +296,9 @@ class Appender {
     });
   }
 
+  /// One that was moved from is closed.
   Appender(Appender&&) noexcept = default;
+  /// Closes the file that was open here, as the destructor does.
   Appender& operator=(Appender&& other) noexcept {
     Appender taken(std::move(other));
     std::swap(state_, taken.state_);
@@ -312,8 +315,12 @@ class Appender {
   }
 
   /// Appends one row, of the row shape, or n of them, (n, row shape...). From any device, strided
-  /// in any way. Rows reach the file when there are enough of them, and count from flush() on.
-  /// Where it throws, none of these rows is appended, and all before are as they were.
+  /// in any way. Rows reach the file when there are enough of them (1 MiB), and count from flush()
+  /// on. Where it throws, none of these rows is appended, and all before are as they were.
+  ///
+  /// Throws Error: Mismatch for another dtype or shape; TooLarge where the header has no room for
+  /// the count; InvalidArgument once it is closed, for a tensor that save() does not take, and for a
+  /// 0-d one that is to make a file; Io and Exhausted.
   void append(const at::Tensor& tensor) {
     State& state = require_open("append()");
     detail::with_path(state.path, [&] {
@@ -333,7 +340,8 @@ class Appender {
 
   /// Writes all rows appended so far, then the header that counts them; with SaveOptions::sync they
   /// survive a power cut from here on. Where writing fails, the disk being full for instance, the
-  /// header stays as it was and the rows in memory: it can be tried again.
+  /// header stays as it was and the rows in memory: it can be tried again. Throws Error: Io, also
+  /// where the file was replaced or removed, and InvalidArgument once it is closed.
   void flush() {
     State& state = require_open("flush()");
     if (!state.array) return;
@@ -344,7 +352,7 @@ class Appender {
   }
 
   /// Flushes, and lets go of the file. Once it is closed, does nothing. Where flushing fails, the
-  /// Appender stays open.
+  /// Appender stays open. Throws Error (Io).
   void close() {
     if (state_ == nullptr || !state_->is_open) return;
     flush();

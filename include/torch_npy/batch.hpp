@@ -1,6 +1,9 @@
 #ifndef TORCH_NPY_BATCH_HPP_
 #define TORCH_NPY_BATCH_HPP_
 
+/// @file
+/// The samples and batches that datasets give.
+
 #include <torch/data.h>
 
 #include <torch_npy/version.hpp>
@@ -8,7 +11,9 @@
 namespace torch_npy {
 inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
+/// LibTorch's own: `data` and `target`, two tensors.
 using torch::data::Example;
+/// LibTorch's own: `data`, a tensor, and no target.
 using torch::data::TensorExample;
 
 /// An Example that holds a whole batch: the sample index is axis 0 of its tensors. `Batch<>` has
@@ -20,6 +25,7 @@ template <class E = Example<>>
 struct Batch : E {
   using value_type = E;
   using E::E;
+  /// Undefined tensors.
   Batch() = default;
 };
 

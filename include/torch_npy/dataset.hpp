@@ -1,6 +1,9 @@
 #ifndef TORCH_NPY_DATASET_HPP_
 #define TORCH_NPY_DATASET_HPP_
 
+/// @file
+/// Datasets for LibTorch's data loader: over one file, a folder, two folders, a folder a class.
+
 #include <ATen/ops/tensor.h>
 #include <c10/util/ArrayRef.h>
 
@@ -28,14 +31,17 @@
 namespace torch_npy {
 inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
-/// The .npy files of a folder, a sample each: Examples of a tensor and no target.
+/// The .npy files of a folder, a sample each: Examples of a tensor and no target, each with the
+/// file's shape and dtype (FolderOptions::load says more). Only names are read before a sample is
+/// asked for; then a file costs an open, a read and a close.
 ///
 /// Copies share the list of files and the memory that is kept for the next batches, 256 MiB of it
 /// at most. They cost nothing, and each may be used by a thread of its own, as LibTorch's loader
 /// does.
 class FolderDataset : public detail::FileDataset<FolderDataset, TensorExample> {
  public:
-  /// Throws Error: NotFound where there is no such folder or no .npy file in it, Io, and
+  /// Lists the folder, n files in O(n log n), a million of them in less than half a second. Throws
+  /// Error: NotFound where there is no such folder or no .npy file in it, Io, Exhausted, and
   /// InvalidArgument for a device that is not there.
   explicit FolderDataset(const std::filesystem::path& folder, const FolderOptions& options = {})
       : FileDataset({detail::sample_files(detail::list_folder(folder, options), options.load(),
@@ -46,7 +52,7 @@ class FolderDataset : public detail::FileDataset<FolderDataset, TensorExample> {
   const FileList& files() const& noexcept { return part(0).list; }
   void files() && = delete;  // the list would go with the dataset
 
-  /// For the base class.
+  /// For the base class. @private
   detail::Samples read(c10::ArrayRef<std::size_t> indices, bool may_skip) const {
     return std::move(read_parts(indices, may_skip, [](std::size_t) {})[0]);
   }
@@ -56,8 +62,8 @@ class FolderDataset : public detail::FileDataset<FolderDataset, TensorExample> {
 /// of the other with the same path in its folder. Copies are as cheap as those of FolderDataset.
 class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Example<>> {
  public:
-  /// Throws Error: what FolderDataset throws, and Mismatch, which names the files that have no
-  /// partner.
+  /// Lists both folders, by the same options. Throws Error: what FolderDataset throws, and Mismatch,
+  /// which names the files that have no partner, up to ten of them.
   PairedFolderDataset(const std::filesystem::path& inputs, const std::filesystem::path& targets,
                       const FolderOptions& options = {})
       : FileDataset(make_parts(inputs, targets, options), options) {}
@@ -70,7 +76,7 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
   const FileList& target_files() const& noexcept { return part(1).list; }
   void target_files() && = delete;
 
-  /// For the base class.
+  /// For the base class. @private
   std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,
                                                    bool may_skip) const {
     auto parts = read_parts(indices, may_skip, [](std::size_t) {});
@@ -124,21 +130,24 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
 /// the order of the classes' names. Copies are as cheap as those of FolderDataset.
 class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Example<>> {
  public:
-  /// Throws Error: NotFound where there is no such folder, no folder in it, or no .npy file in one
-  /// of these; Io. With recursive(true) the files may lie deeper in a class's folder.
+  /// With recursive(true) the files may lie deeper in a class's folder. Throws Error: NotFound where
+  /// there is no such folder, no folder in it, or no .npy file in one of these; Io, Exhausted, and
+  /// InvalidArgument for a device that is not there.
   explicit ClassFolderDataset(const std::filesystem::path& folder,
                               const FolderOptions& options = {})
       : ClassFolderDataset(list_classes(folder, options), options) {}
 
-  /// The names of the classes, sorted.
+  /// The names of the classes, sorted as FolderOptions::natural_order says: target i is of class
+  /// classes()[i].
   const std::vector<std::string>& classes() const& noexcept { return *classes_; }
+  /// The same, of a dataset that goes at once.
   std::vector<std::string> classes() && { return *classes_; }
 
-  /// The file of each sample.
+  /// The file of each sample, class after class.
   const FileList& files() const& noexcept { return part(0).list; }
   void files() && = delete;
 
-  /// For the base class.
+  /// For the base class. @private
   std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,
                                                    bool may_skip) const {
     std::vector<std::int64_t> numbers;
@@ -198,28 +207,32 @@ class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Exampl
 ///     ArrayDataset images("images.npy");                 // Examples without a target
 ///     ArrayDataset digits("images.npy", "labels.npy");   // data and target
 ///
-/// The files are mapped, and rows copied out of them into batches: they may be larger than memory.
-/// As with LoadOptions::mmap, a file that is cut short meanwhile ends the process. Copies share the
-/// mappings, cost nothing, and each may be used by a thread of its own.
+/// A sample of an array (n, S...) is a tensor of shape S. The files are mapped, and rows copied out
+/// of them into batches: they may be larger than memory. As with LoadOptions::mmap, a file that is
+/// cut short meanwhile ends the process. Copies share the mappings, cost nothing, and each may be
+/// used by a thread of its own.
 template <class E = Example<>>
 class ArrayDataset : public detail::SampleDataset<ArrayDataset<E>, E> {
  public:
-  /// Throws Error: what load() throws; Mismatch for a 0-d array.
+  /// Reads the header and maps the file, in the same time whatever its size. Throws Error: what
+  /// load() throws; Mismatch for a 0-d array.
   explicit ArrayDataset(const std::filesystem::path& data, const LoadOptions& options = {})
       : ArrayDataset(
             {std::make_shared<const detail::ArrayRows>(data, options, detail::make_pool())}) {
     static_assert(!detail::kHasTarget<E>, "Examples with a target need a file of targets");
   }
 
-  /// Throws Error: what load() throws; Mismatch for a 0-d array, and for different lengths.
+  /// The same for two files, row i of `target` for row i of `data`. Throws Error: what load()
+  /// throws; Mismatch for a 0-d array, and for different lengths.
   ArrayDataset(const std::filesystem::path& data, const std::filesystem::path& target,
                const LoadOptions& options = {}, const LoadOptions& target_options = {})
       : ArrayDataset(make_pair(data, target, options, target_options)) {
     static_assert(detail::kHasTarget<E>, "Examples without a target take one file");
   }
 
-  /// For the base class.
+  /// For the base class. @private
   std::size_t length() const noexcept { return parts_[0]->size(); }
+  /// For the base class. @private
   auto read(c10::ArrayRef<std::size_t> indices, bool /*may_skip*/) const {
     detail::Samples data(parts_[0]->gather(indices));
     if constexpr (detail::kHasTarget<E>) {

@@ -1,6 +1,9 @@
 #ifndef TORCH_NPY_DEVICE_HPP_
 #define TORCH_NPY_DEVICE_HPP_
 
+/// @file
+/// Which device, and the way there.
+
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
@@ -35,15 +38,16 @@ inline void require_device(c10::Device device) {
 
 }  // namespace detail
 
-/// CUDA when it is available, else the CPU. Safe from any thread.
+/// CUDA when it is available, else the CPU. Throws nothing. Safe from any thread.
 inline c10::Device default_device() {
   return detail::device_count(c10::kCUDA) != 0 ? c10::kCUDA : c10::kCPU;
 }
 
-/// `tensor` on `device`; the tensor itself where it is there already. With `non_blocking` a copy
-/// from pinned memory (LoadOptions::pinned_memory) goes on while the caller does; any other copy is
-/// done when the call returns. Throws Error (InvalidArgument) where there is no such device, or
-/// no tensor. Safe from any thread.
+/// `tensor` on `device`, with the same shape, dtype and strides; the tensor itself where it is there
+/// already. With `non_blocking` a copy from pinned memory (LoadOptions::pinned_memory) goes on while
+/// the caller does; any other copy is done when the call returns. Throws Error (InvalidArgument)
+/// where there is no such device, or no tensor; and what LibTorch throws where the device has no
+/// memory for it. Safe from any thread.
 [[nodiscard]] inline at::Tensor to_device(const at::Tensor& tensor, c10::Device device,
                                           bool non_blocking = false) {
   detail::require_device(device);

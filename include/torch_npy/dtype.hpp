@@ -1,6 +1,9 @@
 #ifndef TORCH_NPY_DTYPE_HPP_
 #define TORCH_NPY_DTYPE_HPP_
 
+/// @file
+/// NumPy's dtypes, as a header names them.
+
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -15,7 +18,8 @@ inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
 struct Field;
 
-/// A NumPy dtype: what one item of an array is made of.
+/// A NumPy dtype: what one item of an array is made of. A value like any other: reading it is safe
+/// from any thread.
 struct DType {
   /// NumPy's kind character: b bool, i signed, u unsigned, f float, c complex, m timedelta64,
   /// M datetime64, S bytes, U str, V void, O object. A structured dtype is V with fields.
@@ -29,12 +33,15 @@ struct DType {
   /// Of a structured dtype, in the order of the file and without padding.
   std::vector<Field> fields;
 
+  /// Whether it has fields.
   bool is_structured() const noexcept;
 
-  /// True when the bytes have to be turned round on this machine.
+  /// True when the bytes have to be turned round on this machine. Of the dtype itself: a structured
+  /// one is not, whatever its fields are.
   bool is_swapped() const noexcept;
 
-  /// The type string NumPy writes, `<f4`; of a structured dtype the list of its fields. UTF-8.
+  /// The type string NumPy writes, `<f4`; of a structured dtype the list of its fields, with those
+  /// that are padding. UTF-8. Takes time and memory in proportion to the text.
   std::string descr() const;
 };
 
@@ -47,8 +54,11 @@ struct Field {
   std::int64_t offset = 0;          ///< bytes from the start of the item
 };
 
+/// Alike in all members, those of the fields included: the same bytes mean the same.
 bool operator==(const DType& a, const DType& b);
+/// Alike in name, title, dtype, shape and offset.
 bool operator==(const Field& a, const Field& b);
+/// The contrary.
 inline bool operator!=(const DType& a, const DType& b) { return !(a == b); }
 
 namespace detail {

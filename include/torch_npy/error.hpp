@@ -1,6 +1,9 @@
 #ifndef TORCH_NPY_ERROR_HPP_
 #define TORCH_NPY_ERROR_HPP_
 
+/// @file
+/// The one exception type, and its codes.
+
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -24,7 +27,7 @@ enum class ErrorCode {
   BadHeader,           ///< the header is not what the format allows
   UnsupportedDtype,    ///< a dtype that no tensor of this LibTorch holds, or that is refused
   Truncated,           ///< fewer bytes than the header promises
-  TooLarge,            ///< over a limit of the caller's, of memory, or of what 64 bits can count
+  TooLarge,            ///< over a limit of the caller's, of memory, or of what can be counted
   BadZip,              ///< the .npz container is damaged, or packed in a way that is not read
   Mismatch,            ///< the file is sound but not what was asked for (shape, dtype, range)
   InvalidArgument,     ///< the call itself cannot be carried out
@@ -87,11 +90,13 @@ inline std::string escaped(std::string_view text, bool ascii = false) {
 
 }  // namespace detail
 
-/// The one exception type of the library. Copying it does not throw.
+/// The one exception type of the library. Copying it does not throw. Read-only: safe from any
+/// thread.
 ///
 /// `what()` reads `<path>: <reason>`, without the path where there is none (streams, memory).
 class Error : public std::runtime_error {
  public:
+  /// `reason` is for a person, and goes into what() as it is; the path is made printable there.
   Error(ErrorCode code, const std::string& reason, std::uint64_t offset = 0,
         const std::filesystem::path& path = {})
       : std::runtime_error(path.empty() ? reason : printable(path) + ": " + reason),
@@ -100,16 +105,21 @@ class Error : public std::runtime_error {
         offset_(offset) {}
 
   // No moves: one that was moved from could not answer.
+
+  /// Copies share path and reason. A move copies.
   Error(const Error&) = default;
+  /// As the copy constructor.
   Error& operator=(const Error&) = default;
 
+  /// What went wrong, for a program.
   ErrorCode code() const noexcept { return code_; }
 
   /// The file concerned; empty for streams and memory.
   const std::filesystem::path& path() const noexcept { return where_->path; }
 
-  /// Byte of the file (or stream, or memory), counted from its start, at which the fault shows. Of
-  /// an array in an archive: counted from the array's own start.
+  /// Byte of the file (or memory), counted from its start, at which the fault shows; 0 where it is
+  /// about none in particular. Of an array in a stream, and of the header of one in an archive:
+  /// counted from the array's own start. Of an archive itself (BadZip): from the archive's.
   std::uint64_t offset() const noexcept { return offset_; }
 
   /// The same error, about `path`. What parses bytes does not know where they came from; whoever

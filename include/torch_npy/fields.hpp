@@ -1,6 +1,9 @@
 #ifndef TORCH_NPY_FIELDS_HPP_
 #define TORCH_NPY_FIELDS_HPP_
 
+/// @file
+/// Structured arrays: a tensor for each field.
+
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
 #include <c10/core/Storage.h>

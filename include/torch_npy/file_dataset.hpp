@@ -1,6 +1,9 @@
 #ifndef TORCH_NPY_FILE_DATASET_HPP_
 #define TORCH_NPY_FILE_DATASET_HPP_
 
+/// @file
+/// FolderOptions, and what the datasets over folders have in common.
+
 #include <c10/util/ArrayRef.h>
 #include <torch/arg.h>
 
@@ -36,7 +39,8 @@ enum class OnBadFile {
 };
 
 /// How a folder becomes a dataset. Options chain:
-/// `FolderOptions().recursive(true).load(LoadOptions().dtype(torch::kFloat32))`.
+/// `FolderOptions().recursive(true).load(LoadOptions().dtype(torch::kFloat32))`. Called without an
+/// argument, each gives what is set. What cannot be done is an Error of the dataset's constructor.
 struct FolderOptions {
   /// Which of the .npy files are samples: a pattern for their names, as the shell has it (`*`, `?`,
   /// `[a-z]`). Other files, and hidden ones (".name"), never are.
@@ -64,7 +68,9 @@ struct FolderOptions {
     bad_file_callback_ = std::move(callback);
     return *this;
   }
+  /// What is done about bad files.
   OnBadFile on_bad_file() const noexcept { return on_bad_file_; }
+  /// What hears of them; may be empty.
   const std::function<void(const Error&)>& bad_file_callback() const noexcept {
     return bad_file_callback_;
   }
@@ -155,22 +161,26 @@ struct FileState {
   BadFiles bad;
 };
 
+// The API reference shows this one: users call its members on every dataset over folders.
 /// A dataset of which each sample is a file, or a file in each of two folders.
 template <class Self, class E>
 class FileDataset : public SampleDataset<Self, E> {
  public:
   /// Looks at the header and size of every file, on at least 32 threads, and gives an Error for
-  /// each bad one, in the order of the files. `progress(done, total)` is called about a hundred
-  /// times, one call at a time, on any of the threads. Values are not looked at, and shapes not
-  /// held against each other. Throws what progress throws, and Error (Exhausted).
+  /// each bad one, in the order of the files, of all inputs before all targets. `progress(done,
+  /// total)`, a `std::function<void(std::size_t, std::size_t)>`, is called about a hundred times, one
+  /// call at a time, on any of the threads. Values are not looked at, and shapes not held against
+  /// each other. Costs an open, a read and a close for each file. Safe from any thread. Throws what
+  /// progress throws, and Error (Exhausted).
   std::vector<Error> verify(const Progress& progress = {}) const {
     return detail::verify(state_->parts, progress);
   }
 
-  /// How often a sample was left out because its file was bad, by this dataset and its copies.
+  /// How often a sample was left out because its file was bad, by this dataset and its copies. Safe
+  /// from any thread.
   std::size_t bad_files() const noexcept { return state_->bad.count(); }
 
-  /// For the base class.
+  /// For the base class. @private
   std::size_t length() const noexcept { return part(0).list.size(); }
 
  protected:

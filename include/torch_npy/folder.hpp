@@ -107,6 +107,7 @@ inline bool natural_less(const char* a, const char* b) {
 /// million of them take their names and 9 bytes each. Read-only: safe from any thread.
 class FileList {
  public:
+  /// An input iterator over the paths, which are made anew each time: it gives values.
   class Iterator {
    public:
     using iterator_category = std::input_iterator_tag;
@@ -115,14 +116,20 @@ class FileList {
     using pointer = void;
     using reference = value_type;
 
+    /// At file `index`; at size() it is the end. The list has to outlive it.
     Iterator(const FileList& files, std::size_t index) : files_(&files), index_(index) {}
+    /// The path of the file.
     value_type operator*() const { return (*files_)[index_]; }
+    /// The next file.
     Iterator& operator++() {
       ++index_;
       return *this;
     }
+    /// The next file.
     void operator++(int) { ++index_; }
+    /// Of iterators over one list: whether they are at the same file.
     bool operator==(const Iterator& other) const { return index_ == other.index_; }
+    /// The contrary.
     bool operator!=(const Iterator& other) const { return index_ != other.index_; }
 
    private:
@@ -130,12 +137,17 @@ class FileList {
     std::size_t index_;
   };
 
+  /// Number of files.
   std::size_t size() const noexcept { return starts_.size(); }
+  /// The path of file `index`, which has to be less than size(): it is not checked.
   std::filesystem::path operator[](std::size_t index) const { return folder_ / name(index); }
+  /// At the first file.
   Iterator begin() const { return {*this, 0}; }
+  /// Behind the last one.
   Iterator end() const { return {*this, size()}; }
 
-  /// The path relative to the folder.
+  /// The path of file `index`, less than size(), relative to the folder. It lives as long as the
+  /// list.
   const char* name(std::size_t index) const { return names_.data() + starts_[index]; }
 
   /// The folder that was listed.
@@ -143,7 +155,7 @@ class FileList {
 
   // What follows is for the datasets.
 
-  /// A list without files yet. Throws Error: NotFound, Io.
+  /// A list without files yet. Throws Error: NotFound, Io. @private
   explicit FileList(std::filesystem::path folder) : folder_(std::move(folder)) {
     detail::with_path(folder_, [&] {
       detail::require_path(folder_);
@@ -152,7 +164,7 @@ class FileList {
     });
   }
 
-  /// The folders in `subfolder`, sorted by the bytes of their names.
+  /// The folders in `subfolder`, sorted by the bytes of their names. @private
   std::vector<std::string> subfolders(const std::string& subfolder = ".") const {
     std::vector<std::string> names;
     detail::with_path(folder_, [&] {
@@ -167,7 +179,7 @@ class FileList {
 
   /// Adds the files in `subfolder` ("." for the folder itself), sorted among themselves; gives how
   /// many there were. Links are followed, though not back to a folder that contains them; a folder
-  /// that several ways lead to is listed by each of them.
+  /// that several ways lead to is listed by each of them. @private
   std::size_t add(const std::string& subfolder, const detail::ListRules& rules) {
     const std::size_t first = starts_.size();
     std::vector<Identity> parents;
@@ -184,6 +196,7 @@ class FileList {
     return starts_.size() - first;
   }
 
+  /// File `index`, less than size(). @private
   detail::File open(std::size_t index) const { return {name(index), descriptor_}; }
 
  private:

@@ -1,6 +1,9 @@
 #ifndef TORCH_NPY_HEADER_HPP_
 #define TORCH_NPY_HEADER_HPP_
 
+/// @file
+/// Headers of .npy files, from bytes and to bytes.
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -31,16 +34,16 @@ inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
 /// What stands before the data of an .npy file.
 struct Header {
-  DType dtype;
-  bool fortran_order = false;
+  DType dtype;                      ///< of one item
+  bool fortran_order = false;       ///< the first axis varies fastest in memory; else the last
   std::vector<std::int64_t> shape;  ///< empty for a 0-d array
   std::uint64_t data_offset = 0;    ///< bytes from the magic string to the data
   int version = 1;                  ///< major version of the format: 1, 2 or 3
 
-  /// Elements of the array.
+  /// Items of the array: the product of its shape, 1 of a 0-d array. A Header that was parsed never
+  /// overflows here or below; one made by hand that does throws std::bad_optional_access.
   std::int64_t numel() const { return detail::checked_bytes(shape, 1).value(); }
-  /// Bytes of the data. A Header that was parsed never overflows here; one made by hand that does
-  /// throws std::bad_optional_access.
+  /// Bytes of the data.
   std::int64_t nbytes() const { return detail::checked_bytes(shape, dtype.item_size).value(); }
   /// Bytes from the magic string to the end of the data.
   std::uint64_t end() const { return data_offset + static_cast<std::uint64_t>(nbytes()); }
@@ -49,15 +52,18 @@ struct Header {
 /// NumPy's own limit on the characters of a header's text.
 constexpr std::uint64_t kMaxHeaderSize = 10000;
 
-/// Reads the header at the start of `size` bytes. Whatever follows it is not looked at.
+/// Reads the header at the start of `size` bytes, in one pass. Whatever follows it is not looked at.
 /// Allocates for the shape, and for the fields of a structured dtype. Safe from any thread.
-/// Throws Error: NotNpy, UnsupportedVersion, BadHeader, UnsupportedDtype, TooLarge, Truncated.
+/// Throws Error, without a path: NotNpy, UnsupportedVersion, BadHeader, UnsupportedDtype (also for a
+/// dtype that NumPy itself does not have), TooLarge (over `max_header_size` characters, or bytes of
+/// the data that do not fit in 63 bits), Truncated (the header is not all there).
 Header parse_header(const void* data, std::size_t size,
                     std::uint64_t max_header_size = kMaxHeaderSize);
 
 /// The bytes NumPy writes before the data: the oldest version that can hold the header, room for
 /// the first axis (last, in Fortran order) to grow to 21 digits, and blanks up to a multiple of 64
-/// bytes. `data_offset` and `version` of the argument do not matter.
+/// bytes. `data_offset` and `version` of the argument do not matter. Takes time and memory in
+/// proportion to the text. Safe from any thread.
 std::string format_header(const Header& header);
 
 namespace detail {

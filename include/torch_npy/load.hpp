@@ -1,6 +1,9 @@
 #ifndef TORCH_NPY_LOAD_HPP_
 #define TORCH_NPY_LOAD_HPP_
 
+/// @file
+/// Arrays from .npy files, streams and memory.
+
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/Device.h>
@@ -275,12 +278,18 @@ inline void refuse_mmap(const LoadOptions& options) {
 
 }  // namespace detail
 
-/// Loads an .npy file: a tensor with the file's dtype (see scalar_type.hpp), shape and values, in
-/// Fortran order with the strides of one. The tensor owns its memory, unless mmap() is asked for.
+/// Loads an .npy file: a tensor with the file's dtype (see scalar_type.hpp), shape and values; where
+/// the file is in Fortran order, with the strides of that. The tensor owns its memory, unless mmap()
+/// is asked for.
+///
 /// A small file costs an open, a read and a close; large ones are read by several threads. Peak
 /// memory is the tensor plus at most 2 MiB, and where dtype() converts up to 256 KiB a thread (1
 /// GiB, two threads: 60 KiB in all, converted to another dtype 1.1 MiB). Safe from any thread.
-/// Throws Error; nothing else but std::bad_alloc and what LibTorch throws for want of memory.
+///
+/// Throws Error, of any code but BadZip: NotFound, Io and Exhausted about the file; NotNpy,
+/// UnsupportedVersion, BadHeader and Truncated about what is in it; UnsupportedDtype where no tensor
+/// holds its items, or LibTorch does not convert them; TooLarge; Mismatch and InvalidArgument as the
+/// options say. Nothing else but std::bad_alloc and what LibTorch throws for want of memory.
 [[nodiscard]] inline at::Tensor load(const std::filesystem::path& path,
                                      const LoadOptions& options = {}) {
   return detail::with_path(path, [&] {
@@ -296,10 +305,14 @@ inline void refuse_mmap(const LoadOptions& options) {
 
 /// Loads the array that starts where `stream` stands, and leaves the stream right behind it, so
 /// that several can follow one another. Pipes will do. Offsets in errors count from the start
-/// of the array. After an Error the stream stands somewhere within the array.
+/// of the array. After an Error the stream stands somewhere within the array. rows() leaves out
+/// nothing here: what is passed over is read, too.
 ///
 /// A stream that cannot seek cannot be held against its header: memory for what that promises is
 /// reserved, though not touched before data arrives. max_bytes() bounds it.
+///
+/// Throws Error: what load() of a path throws, without a path; Io where the stream was not opened or
+/// fails, InvalidArgument for mmap(). The stream is for one thread at a time.
 [[nodiscard]] inline at::Tensor load(std::istream& stream, const LoadOptions& options = {}) {
   detail::require_device(options.device());
   detail::refuse_mmap(options);
@@ -326,7 +339,10 @@ inline void refuse_mmap(const LoadOptions& options) {
   return detail::on_device(std::move(out), options);
 }
 
-/// Loads an .npy file that lies in memory, aligned or not. The bytes are copied.
+/// Loads an .npy file that lies in memory, aligned or not: the array at the start of `size` bytes,
+/// of which those behind it are not looked at. The bytes are copied, by several threads where there
+/// are many. Throws Error: what load() of a path throws about what is in a file, without a path;
+/// InvalidArgument for mmap(). Safe from any thread.
 [[nodiscard]] inline at::Tensor load_bytes(const void* data, std::size_t size,
                                            const LoadOptions& options = {}) {
   detail::require_device(options.device());
@@ -341,9 +357,12 @@ inline void refuse_mmap(const LoadOptions& options) {
 /// memory where it lies on the host in the order of the file. Shape and dtype must be those of the
 /// file: another one is an Error (Mismatch) before anything is written. dtype() permits another
 /// dtype, and must name that of `out`. A tensor whose elements share memory is an Error
-/// (InvalidArgument). device() has no meaning here. Where reading fails half-way, or a value does
-/// not fit, `out` holds part of the new values. Autograd does not record it, but knows that `out`
-/// changed.
+/// (InvalidArgument), and so is one that is undefined, sparse, nested or quantized by an option.
+/// device() has no meaning here. Where reading fails half-way, or a value does not fit, `out` holds
+/// part of the new values. Autograd does not record it, but knows that `out` changed.
+///
+/// Takes no memory of the array's size where it reads straight into `out`, and else that of one
+/// more tensor. Throws Error, as load(). Safe from any thread, each with an `out` of its own.
 inline void load_into(const at::Tensor& out, const std::filesystem::path& path,
                       const LoadOptions& options = {}) {
   detail::with_path(path, [&] {
@@ -387,7 +406,8 @@ inline void load_into(const at::Tensor& out, const std::filesystem::path& path,
 
 /// Loads many files at once, in parallel, and keeps their order. If one fails, its Error is thrown;
 /// if several do, that of the first of them in `paths`. threads(0) takes at least 32, for most of
-/// the time goes by waiting for the disk.
+/// the time goes by waiting for the disk. All are read to host memory before the first one goes to
+/// device(). Throws Error, as load(). Safe from any thread.
 [[nodiscard]] inline std::vector<at::Tensor> load_all(
     const std::vector<std::filesystem::path>& paths, const LoadOptions& options = {}) {
   detail::require_device(options.device());

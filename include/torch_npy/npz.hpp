@@ -1,6 +1,9 @@
 #ifndef TORCH_NPY_NPZ_HPP_
 #define TORCH_NPY_NPZ_HPP_
 
+/// @file
+/// Archives of arrays, .npz.
+
 #include <ATen/core/Tensor.h>
 #include <c10/core/ScalarType.h>
 #include <torch/arg.h>
@@ -223,14 +226,18 @@ inline PackedArray pack(const std::string& name, const at::Tensor& tensor, bool 
 
 /// An .npz archive, as np.savez and np.savez_compressed write it, open for reading: its directory
 /// is read once, then what is asked for and nothing else. All of it may be called from any number
-/// of threads at once. What it throws is an Error that names the archive and the member, or
-/// std::bad_alloc. Other code may replace the file meanwhile; what is read is the old one.
+/// of threads at once. What it throws is an Error that names the archive and the member,
+/// std::bad_alloc, or what LibTorch throws for want of memory. Other code may replace the file
+/// meanwhile; what is read is the old one.
 ///
 /// Deflated arrays take libdeflate: link torch_npy::npz, or define TORCH_NPY_WITH_LIBDEFLATE.
+/// Without it, loading one is an Error (InvalidArgument).
 class NpzFile {
  public:
-  /// Throws Error: NotFound, Io, NotNpy (no archive), BadZip (one that is damaged or contradicts
-  /// itself: overlapping members, two of one name, names that lead out of a folder).
+  /// Reads the directory, in time and memory in proportion to it. Of a member whose name does not end
+  /// in ".npy" the first bytes are read, too. Throws Error: NotFound, Io, Exhausted, NotNpy (no
+  /// archive), Truncated (an empty file), BadZip (an archive that is damaged or contradicts itself:
+  /// overlapping members, two of one name, names that lead out of a folder).
   explicit NpzFile(const std::filesystem::path& path)
       : path_(path), archive_(detail::with_path(path, [&] { return detail::ZipArchive(path); })) {
     for (const detail::ZipMember& member : archive_.members()) {
@@ -247,13 +254,15 @@ class NpzFile {
   /// The arrays, in the order of the archive, without ".npy". Members that are no arrays are left
   /// out: those whose name lacks that ending, and whose content starts in another way.
   const std::vector<std::string>& names() const& noexcept { return names_; }
+  /// The same, of an NpzFile that goes at once.
   std::vector<std::string> names() && { return std::move(names_); }
 
-  /// Whether there is such an array, with or without ".npy" behind its name.
+  /// Whether there is such an array, with or without ".npy" behind its name. Reads nothing.
   bool contains(const std::string& name) const { return find(name) != nullptr; }
 
-  /// The header of an array; data_offset counts from the array's own start. Throws Error: NotFound,
-  /// BadZip, and what parse_header() throws.
+  /// The header of an array; data_offset counts from the array's own start. Reads up to 16 KiB, and
+  /// more only where the header is longer. Throws Error: NotFound, Io, BadZip, InvalidArgument
+  /// (deflated, and no libdeflate), and what parse_header() throws.
   Header header(const std::string& name, std::uint64_t max_header_size = kMaxHeaderSize) const {
     const detail::ZipMember& member = at(name);
     return about(member, [&] {
@@ -283,7 +292,8 @@ class NpzFile {
     return detail::on_device(load_on_host(at(name), options, budget), options);
   }
 
-  /// Loads a structured array: a tensor for each field, as load_fields() has it for a file.
+  /// Loads a structured array: a tensor for each field, as load_fields() has it for a file. Throws
+  /// Error: NotFound, BadZip, and what that throws.
   [[nodiscard]] torch::OrderedDict<std::string, at::Tensor> load_fields(
       const std::string& name, const LoadOptions& options = {}) const {
     detail::require_device(options.device());
@@ -378,8 +388,9 @@ class NpzFile {
 
 /// Loads all arrays of an .npz archive, several at a time, in the order of the archive. Members
 /// that are no arrays are passed over. See NpzFile for what mmap(true) does, and to load single
-/// ones. If several cannot be loaded, the Error of the first of them is thrown. Safe from any
-/// thread.
+/// ones. threads(0) takes as many as there are processors. max_bytes() bounds all arrays together.
+/// If several cannot be loaded, the Error of the first of them is thrown. Throws Error: what
+/// NpzFile and its load() throw. Safe from any thread.
 [[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
     const std::filesystem::path& path, const LoadOptions& options = {}) {
   detail::require_device(options.device());
@@ -402,7 +413,7 @@ class NpzFile {
   return arrays;
 }
 
-/// How to save an archive.
+/// How to save an archive. Called without an argument, an option gives what is set.
 struct SaveNpzOptions {
   /// Deflate the arrays, as np.savez_compressed does; one that does not become smaller is stored.
   /// Takes libdeflate (see NpzFile). A deflated array cannot be mapped.
@@ -417,8 +428,8 @@ struct SaveNpzOptions {
 /// multiple of 64 bytes and so can be mapped. Tensors are taken, and the file appears, as save()
 /// has it: whole or not at all. Equal arrays give equal files. compressed() deflates as many arrays
 /// at a time as there are processors, and takes up to twice their memory. Throws Error: what save()
-/// throws, and InvalidArgument for a name that is not UTF-8, or no member can have. Safe from any
-/// thread.
+/// throws, and InvalidArgument for a name that is not UTF-8, or no member can have, for two arrays
+/// of one name, and for compressed() without libdeflate. Safe from any thread.
 inline void save_npz(const std::filesystem::path& path,
                      const torch::OrderedDict<std::string, at::Tensor>& arrays,
                      const SaveNpzOptions& options = {}) {

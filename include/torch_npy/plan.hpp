@@ -1,6 +1,9 @@
 #ifndef TORCH_NPY_PLAN_HPP_
 #define TORCH_NPY_PLAN_HPP_
 
+/// @file
+/// LoadOptions.
+
 #include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
 #include <c10/util/Exception.h>
@@ -21,7 +24,9 @@
 namespace torch_npy {
 inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
-/// How to load. Options chain: `LoadOptions().device(torch::kCUDA).dtype(torch::kFloat32)`.
+/// How to load. Options chain: `LoadOptions().device(torch::kCUDA).dtype(torch::kFloat32)`. Called
+/// without an argument, each gives what is set. Setting throws nothing: what cannot be done is an
+/// Error of the call that is given the options. Reading one object is safe from any thread.
 struct LoadOptions {
   /// Where the tensor is to be. Where there is no such device, an Error (InvalidArgument).
   TORCH_ARG(c10::Device, device) = c10::kCPU;
@@ -33,7 +38,8 @@ struct LoadOptions {
   /// such dtypes.
   TORCH_ARG(std::optional<c10::ScalarType>, dtype) = std::nullopt;
 
-  /// Map the file instead of reading it: nothing is read before it is used. Writing to the tensor
+  /// Map the file instead of reading it: nothing is read before it is used, so that loading takes
+  /// the same few microseconds whatever the size. Writing to the tensor
   /// never reaches the file; changes of the file may show in the tensor, and using a part that has
   /// been cut off meanwhile ends the process (SIGBUS). Where a mapping would have to be copied
   /// anyhow (another byte order or dtype, data that is not aligned for its dtype, some rows of a
@@ -55,10 +61,12 @@ struct LoadOptions {
   /// Error (UnsupportedDtype).
   TORCH_ARG(bool, strings) = false;
 
-  /// Threads that read; 0: as many as the processors allow and the work is worth.
+  /// Threads that read one array, each of them 1 MiB at a time; 0: one for every 4 MiB, up to the
+  /// number of processors, and a single one below 8 MiB. A stream is read by one in any case.
+  /// load_all(), load_npz() and datasets have their own words on it.
   TORCH_ARG(std::size_t, threads) = 0;
 
-  /// Characters a header may have, as in np.load.
+  /// Characters a header may have, as in np.load; more is an Error (TooLarge).
   TORCH_ARG(std::uint64_t, max_header_size) = kMaxHeaderSize;
 
   /// Bytes a tensor may have, those of load_fields() and of load_npz() all together; more is an
@@ -72,6 +80,7 @@ struct LoadOptions {
     rows_ = {begin, end};
     return *this;
   }
+  /// Begin and end of the rows asked for; none: all of them.
   const std::optional<std::pair<std::int64_t, std::int64_t>>& rows() const noexcept {
     return rows_;
   }

@@ -1,6 +1,9 @@
 #ifndef TORCH_NPY_PREFETCH_HPP_
 #define TORCH_NPY_PREFETCH_HPP_
 
+/// @file
+/// The batches of a loader on a device, ahead of use.
+
 #include <ATen/ExpandUtils.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
@@ -219,6 +222,7 @@ class BatchCopier {
 template <class Loader>
 class Prefetcher {
  public:
+  /// What the loader gives, and so does this.
   using Batch = typename Loader::BatchType;
   static_assert(detail::BatchTensors<Batch>::kAny,
                 "prefetch() takes batches of tensors, of torch::data::Example, or of vectors of "
@@ -239,14 +243,18 @@ class Prefetcher {
       owner_->advance();
       return *this;
     }
+    /// The same.
     void operator++(int) { ++*this; }
     /// The batch, which is the caller's to change or to move away, until ++.
     Batch& operator*() const { return *owner_->current_; }
+    /// The same, for a member of it.
     Batch* operator->() const { return &**this; }
 
+    /// Whether both are at the end, or neither is: all that a loop asks.
     friend bool operator==(const Iterator& a, const Iterator& b) {
       return a.is_end() == b.is_end();
     }
+    /// The contrary.
     friend bool operator!=(const Iterator& a, const Iterator& b) { return !(a == b); }
 
    private:
@@ -286,6 +294,7 @@ class Prefetcher {
     advance();
     return Iterator(this);
   }
+  /// The end of any epoch.
   Iterator end() { return Iterator(nullptr); }
 
  private:

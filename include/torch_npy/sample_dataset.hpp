@@ -1,6 +1,9 @@
 #ifndef TORCH_NPY_SAMPLE_DATASET_HPP_
 #define TORCH_NPY_SAMPLE_DATASET_HPP_
 
+/// @file
+/// What all datasets have in common.
+
 #include <c10/util/ArrayRef.h>
 #include <c10/util/Optional.h>
 #include <torch/data.h>
@@ -34,23 +37,27 @@ inline std::shared_ptr<BufferPool> make_pool() { return std::make_shared<BufferP
 template <class E>
 constexpr bool kHasTarget = !std::is_void_v<typename E::TargetType>;
 
+// The API reference shows this one: users call its members on every dataset.
 /// A dataset that reads batches as a whole. `Self` has `length()`, and `read(indices, may_skip)`,
 /// which gives Samples, or a pair of them, data and target.
 template <class Self, class E>
 class SampleDataset : public torch::data::datasets::Dataset<Self, E> {
  public:
-  /// Sample `index`. Throws Error, also for a bad file that a batch would leave out.
+  /// Sample `index`. Throws Error, also for a bad file that a batch would leave out; InvalidArgument
+  /// where there is no such sample. Safe from any thread.
   E get(std::size_t index) override { return std::move(examples(index, false)[0]); }
 
   /// The samples `indices`, in that order, as LibTorch's loader asks for them. Where they are alike
-  /// they are rows of one tensor, which transforms::Stack hands on without a copy. Throws Error; an
-  /// index that no sample has is InvalidArgument. Safe from any thread.
+  /// they are rows of one tensor, which transforms::Stack hands on without a copy. Fewer Examples
+  /// than indices where OnBadFile::Skip leaves some out. Throws Error: what load() throws about the
+  /// files; an index that no sample has is InvalidArgument. Safe from any thread.
   std::vector<E> get_batch(c10::ArrayRef<std::size_t> indices) override {
     return examples(indices, true);
   }
 
-  /// The samples `indices` as one Example. Throws Error; Mismatch when they differ in shape or
-  /// dtype, or when none is left. Safe from any thread.
+  /// The samples `indices` as one Example: those of shape S as tensors (number of samples, S...).
+  /// Throws Error, as get_batch(), and Mismatch when they differ in shape or dtype, or when none is
+  /// left. Safe from any thread.
   Batch<E> get_stacked_batch(c10::ArrayRef<std::size_t> indices) const {
     begin(indices);
     if constexpr (kHasTarget<E>) {
@@ -62,7 +69,7 @@ class SampleDataset : public torch::data::datasets::Dataset<Self, E> {
   }
 
   /// The same dataset with batches of one Example each, as transforms::Stack makes them, and a
-  /// little faster: no tensor is made for a sample alone.
+  /// little faster: no tensor is made for a sample alone. It holds a copy, which costs nothing.
   Stacked<Self> stacked() const { return Stacked<Self>(self()); }
 
   /// Number of samples.
@@ -113,13 +120,18 @@ template <class Dataset>
 class Stacked : public torch::data::datasets::BatchDataset<Stacked<Dataset>,
                                                            Batch<typename Dataset::ExampleType>> {
  public:
+  /// The `stacked()` of a dataset calls it.
   explicit Stacked(Dataset dataset) : dataset_(std::move(dataset)) {}
 
+  /// The samples `indices` as one Example, as LibTorch's loader asks for them: get_stacked_batch()
+  /// of the dataset, which tells what it throws. Safe from any thread.
   Batch<typename Dataset::ExampleType> get_batch(c10::ArrayRef<std::size_t> indices) override {
     return dataset_.get_stacked_batch(indices);
   }
+  /// Number of samples.
   c10::optional<std::size_t> size() const override { return dataset_.size(); }
 
+  /// The dataset whose samples these are.
   const Dataset& dataset() const noexcept { return dataset_; }
 
  private:

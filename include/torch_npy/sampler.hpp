@@ -1,6 +1,9 @@
 #ifndef TORCH_NPY_SAMPLER_HPP_
 #define TORCH_NPY_SAMPLER_HPP_
 
+/// @file
+/// A sampler for several processes.
+
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/randperm.h>
 #include <torch/arg.h>
@@ -22,7 +25,8 @@
 namespace torch_npy {
 inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
-/// How to share out. Options chain: `DistributedSamplerOptions().seed(7).drop_last(true)`.
+/// How to share out. Options chain: `DistributedSamplerOptions().seed(7).drop_last(true)`. Called
+/// without an argument, each gives what is set.
 struct DistributedSamplerOptions {
   /// What the order of an epoch comes from, together with its number. The same on every rank.
   TORCH_ARG(std::uint64_t, seed) = 0;
@@ -94,7 +98,10 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
   }
 
   // No moves: one that was moved from could not answer.
+
+  /// Copies share one state. A move copies.
   DistributedSampler(const DistributedSampler&) = default;
+  /// As the copy constructor.
   DistributedSampler& operator=(const DistributedSampler&) = default;
   ~DistributedSampler() override = default;
 
@@ -138,13 +145,16 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
     return share_size(state_->size);
   }
 
-  /// Starts an epoch; of `new_size` samples, when given, and so do those after it.
+  /// Starts an epoch; of `new_size` samples, when given, and so do those after it. Takes time in
+  /// proportion to the size of the dataset where it shuffles, else to this rank's share; 8 bytes for
+  /// each sample of the share stay in memory, and 8 for each of the dataset are taken meanwhile.
   void reset(torch::optional<std::size_t> new_size = torch::nullopt) override {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     begin(new_size.value_or(state_->size));
   }
 
-  /// The next `batch_size` indices, or what is left; none at the end of the epoch. Without a
+  /// The next `batch_size` indices, each less than the size of the dataset, or what is left; none at
+  /// the end of the epoch. Without a
   /// reset() before, it starts one.
   torch::optional<std::vector<std::size_t>> next(std::size_t batch_size) override {
     const std::lock_guard<std::mutex> lock(state_->mutex);
@@ -158,6 +168,7 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
   }
 
   /// Writes epoch(), position(), and what load() compares. Each rank has an archive of its own.
+  /// Throws what LibTorch's archive throws.
   void save(torch::serialize::OutputArchive& archive) const override {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     for (const auto& [name, value] : identity()) write(archive, name, value);

@@ -1,6 +1,9 @@
 #ifndef TORCH_NPY_SAVE_HPP_
 #define TORCH_NPY_SAVE_HPP_
 
+/// @file
+/// Tensors to .npy files and streams.
+
 #include <ATen/core/Tensor.h>
 #include <c10/core/ScalarType.h>
 #include <torch/arg.h>
@@ -21,7 +24,7 @@
 namespace torch_npy {
 inline namespace TORCH_NPY_VERSION_NAMESPACE {
 
-/// How to save.
+/// How to save. Called without an argument, an option gives what is set.
 struct SaveOptions {
   /// Flush the file to the disk before it takes the place of the old one; of an Appender, flush the
   /// rows before they count. Without it saving is faster and still whole when the process is
@@ -84,15 +87,20 @@ struct Saved {
 
 /// Saves a tensor as np.save does, byte for byte, under exactly this name (no ".npy" is added).
 /// From any device, strided in any way; one that is neither in C nor in Fortran order is copied
-/// first. bfloat16 and float8 become raw bytes, as ml_dtypes stores them: load them with void_as().
+/// first, and so is one on a device, which takes its size of host memory. bfloat16 and float8 become
+/// raw bytes, as ml_dtypes stores them: load them with void_as().
 ///
 /// The file appears whole or not at all: whoever reads the path meanwhile, or after a crash, finds
 /// the old file or the new one. It is written beside the target, which takes a writable folder and
 /// the room for both files. A symbolic link is followed. An existing file's mode is kept, its
 /// group and owner where the system allows that (where not, nobody can read the new one who could
-/// not read the old one), other hard links and access control lists are not. Throws Error (Io,
-/// NotFound, UnsupportedDtype, InvalidArgument); nothing else but std::bad_alloc and what LibTorch
-/// throws for want of memory. Safe from any thread.
+/// not read the old one), other hard links and access control lists are not.
+///
+/// Throws Error: NotFound where there is no such folder; Io (also for what is there and no regular
+/// file) and Exhausted; UnsupportedDtype where NumPy has no such dtype; InvalidArgument for a tensor
+/// that is undefined, sparse, nested or without data, or has more than 64 dimensions. Nothing else
+/// but std::bad_alloc and what LibTorch throws for want of memory. Safe from any thread, also for
+/// one path: one of the files is there then, whole.
 inline void save(const std::filesystem::path& path, const at::Tensor& tensor,
                  const SaveOptions& options = {}) {
   detail::with_path(path, [&] {
@@ -104,8 +112,10 @@ inline void save(const std::filesystem::path& path, const at::Tensor& tensor,
   });
 }
 
-/// Writes the same bytes to a stream, behind what is there. Throws Error (Io) when the stream takes
-/// less; what it takes into its buffer and cannot pass on shows when it is flushed.
+/// Writes the same bytes to a stream, behind what is there; the options change nothing here. Throws
+/// Error: Io when the stream takes less, UnsupportedDtype and InvalidArgument as above. What it
+/// takes into its buffer and cannot pass on shows when it is flushed. The stream is for one thread
+/// at a time.
 inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptions& = {}) {
   const detail::Saved saved(tensor);
   const auto put = [&](const void* data, std::size_t size) {

@@ -9,16 +9,18 @@
 
 #include <torch_npy/dtype.hpp>
 
-// Which LibTorch dtype holds which NumPy dtype:
-//
-//   b1 kBool   i1 kChar   i2 kShort  i4 kInt    i8 kLong   u1 kByte
-//   f2 kHalf   f4 kFloat  f8 kDouble c8 kComplexFloat      c16 kComplexDouble
-//   u2 kUInt16 u4 kUInt32 u8 kUInt64 (LibTorch 2.3 and later)
-//   M8, m8     kLong, counting the unit that the Header names
-//
-// bfloat16 and the float8 types are no dtypes of NumPy's; the ml_dtypes package stores them as
-// items of 2 and 1 bytes without a meaning: LoadOptions::void_as gives it back to them.
+/// @file
+/// Which LibTorch dtype holds which NumPy dtype:
+///
+///     b1 kBool   i1 kChar   i2 kShort  i4 kInt    i8 kLong   u1 kByte
+///     f2 kHalf   f4 kFloat  f8 kDouble c8 kComplexFloat      c16 kComplexDouble
+///     u2 kUInt16 u4 kUInt32 u8 kUInt64 (LibTorch 2.3 and later)
+///     M8, m8     kLong, counting the unit that the Header names
+///
+/// bfloat16 and the float8 types are no dtypes of NumPy's; the ml_dtypes package stores them as
+/// items of 2 and 1 bytes without a meaning: LoadOptions::void_as gives it back to them.
 
+/// Whether the LibTorch in use is that one or a later one, for `#if`.
 // The patch level says nothing: Debian's 1.13.1 calls itself 1.13.0.
 #define TORCH_NPY_TORCH_AT_LEAST(major, minor) \
   (TORCH_VERSION_MAJOR > (major) ||            \

@@ -1,6 +1,9 @@
 #ifndef TORCH_NPY_TRANSFORMS_HPP_
 #define TORCH_NPY_TRANSFORMS_HPP_
 
+/// @file
+/// Transforms of whole batches: see torch_npy::transforms.
+
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/stack.h>
@@ -27,29 +30,6 @@
 #include <torch_npy/literal.hpp>
 #include <torch_npy/random.hpp>
 #include <torch_npy/samples.hpp>
-
-// Transforms for the `.map()` of LibTorch's datasets, each for whole batches at once. Their
-// template argument tells what they are given:
-//
-//   Example<>, TensorExample                  a Batch of these, from Stack or `.stacked()`. This is
-//                                             the fast way, and Example<> need not be written:
-//                                             `.map(ToTensor())`.
-//   std::vector<Example<>>, ...TensorExample  samples one by one, which may differ in shape: before
-//                                             Stack, and after RandomCrop they may be stacked.
-//
-// A transform changes `data`. Those that move pixels about move a `target` that is a picture too,
-// which is one with two axes or more a sample (H x W, C x H x W), in the same way;
-// with_target(false) leaves it alone.
-//
-// What is random is drawn anew for each sample, from a seed that is taken when the transform is
-// made, from the generator given or from LibTorch's default one (torch::manual_seed()). What a
-// batch of this library's datasets draws depends on that seed, on its samples, and on how often a
-// batch of the dataset or of a copy of it began with the first of them. So a seed gives the same
-// batches whatever the number of workers, for a dataset made anew, as long as epochs run to their
-// end and no sampler repeats samples. Under other datasets that holds without workers.
-//
-// All throw Error (Mismatch) for batches that they cannot take, and may be copied and used from any
-// thread, each copy from one at a time.
 
 namespace torch_npy {
 inline namespace TORCH_NPY_VERSION_NAMESPACE {
@@ -111,6 +91,7 @@ struct BatchOf<std::vector<E>> {
                                        python_tuple(batch.sizes().slice(1).vec()));
 }
 
+// The API reference shows this one: LibTorch calls it on every transform but Stack.
 /// Brings every form of batch to `Self::transform(data, target)`, both with the sample index as
 /// axis 0; `target` is null where there is none.
 template <class Self, class Samples>
@@ -119,6 +100,7 @@ class BatchWise : public torch::data::transforms::BatchTransform<typename BatchO
   using Batch = typename BatchOf<Samples>::type;
 
  public:
+  /// The batch, changed: what LibTorch calls.
   Batch apply_batch(Batch batch) override {
     auto& self = static_cast<Self&>(*this);
     self.begin();
@@ -154,6 +136,7 @@ class BatchWise : public torch::data::transforms::BatchTransform<typename BatchO
   friend Self;
 };
 
+// The API reference shows this one: users call with_target().
 /// What the transforms have in common that draw for each sample.
 template <class Self, class Samples>
 class RandomBatchWise : public BatchWise<Self, Samples> {
@@ -164,6 +147,7 @@ class RandomBatchWise : public BatchWise<Self, Samples> {
     return static_cast<Self&>(*this);
   }
 
+  /// For the derived class. @private
   explicit RandomBatchWise(const std::optional<at::Generator>& generator) : random_(generator) {}
 
  protected:
@@ -203,10 +187,12 @@ class RandomBatchWise : public BatchWise<Self, Samples> {
   friend BatchWise<Self, Samples>;
 };
 
+// The API reference shows this one: between RandomBatchWise and the two flips.
 /// Turns samples round along one axis, each with probability `p`.
 template <class Self, class Samples>
 class RandomFlip : public RandomBatchWise<Self, Samples> {
  public:
+  /// For the derived class. @private
   RandomFlip(const char* name, std::int64_t axis, double p,
              const std::optional<at::Generator>& generator)
       : RandomBatchWise<Self, Samples>(generator), name_(name), axis_(axis), p_(p) {
@@ -216,6 +202,7 @@ class RandomFlip : public RandomBatchWise<Self, Samples> {
     }
   }
 
+  /// For the base class. @private
   void transform(at::Tensor& data, at::Tensor* target) {
     if (data.dim() < 3) refuse_shape(name_.c_str(), "two axes or more, the last H and W", data);
     at::Tensor* const picture = this->picture(target, data);
@@ -244,6 +231,32 @@ class RandomFlip : public RandomBatchWise<Self, Samples> {
 
 }  // namespace detail
 
+/// Transforms for the `.map()` of LibTorch's datasets, each for whole batches at once. Their
+/// template argument tells what they are given:
+///
+/// - `Example<>`, `TensorExample`: a Batch of these, from Stack or `.stacked()`. This is the fast
+///   way, and `Example<>` need not be written: `.map(ToTensor())`.
+/// - `std::vector<Example<>>`, `std::vector<TensorExample>`: samples one by one, which may differ in
+///   shape: before Stack, and after RandomCrop they may be stacked.
+///
+/// The shapes named below are those of a sample; a Batch has the sample index in front.
+///
+/// A transform changes `data`. Those that move pixels about move a `target` that is a picture too,
+/// which is one with two axes or more a sample (H x W, C x H x W), in the same way;
+/// with_target(false) leaves it alone. One whose H and W are not those of its data is an Error
+/// (Mismatch).
+///
+/// What is random is drawn anew for each sample, from a seed that is taken when the transform is
+/// made, from the generator given, one for the CPU, or from LibTorch's default one
+/// (torch::manual_seed()). What a batch of this library's datasets draws depends on that seed, on
+/// its samples, and on how often a batch of the dataset or of a copy of it began with the first of
+/// them. So a seed gives the same batches whatever the number of workers, for a dataset made anew,
+/// as long as epochs run to their end and no sampler repeats samples. Under other datasets that
+/// holds without workers.
+///
+/// All throw Error (Mismatch) for batches that they cannot take, and may be copied and used from any
+/// thread, each copy from one at a time. Each takes time in proportion to the data. A batch that
+/// nobody else holds is changed in place where dtype and shape stay.
 namespace transforms {
 
 /// Makes one Example of the batch: samples of shape S become tensors of shape (batch size, S...).
@@ -252,6 +265,7 @@ namespace transforms {
 /// (Mismatch), which names two of their files where that is known.
 template <class E = Example<>>
 struct Stack : torch::data::transforms::BatchTransform<std::vector<E>, Batch<E>> {
+  /// The batch of `examples`: what LibTorch calls.
   Batch<E> apply_batch(std::vector<E> examples) override {
     const auto stack = [&](auto member) {
       std::vector<at::Tensor> samples;
@@ -267,29 +281,36 @@ struct Stack : torch::data::transforms::BatchTransform<std::vector<E>, Batch<E>>
   }
 };
 
-/// Turns pictures (..., H, W) round from left to right, each with probability `p`.
+/// Turns pictures (..., H, W) round from left to right, each with probability `p`. Shape and dtype
+/// stay; no value changes.
 template <class Samples = Example<>>
 struct RandomHorizontalFlip : detail::RandomFlip<RandomHorizontalFlip<Samples>, Samples> {
+  /// Throws Error (InvalidArgument) where `p` is not between 0 and 1.
   explicit RandomHorizontalFlip(double p = 0.5,
                                 const std::optional<at::Generator>& generator = std::nullopt)
       : detail::RandomFlip<RandomHorizontalFlip, Samples>("RandomHorizontalFlip", -1, p,
                                                           generator) {}
 };
 
-/// Turns pictures (..., H, W) upside down, each with probability `p`.
+/// Turns pictures (..., H, W) upside down, each with probability `p`. Shape and dtype stay; no value
+/// changes.
 template <class Samples = Example<>>
 struct RandomVerticalFlip : detail::RandomFlip<RandomVerticalFlip<Samples>, Samples> {
+  /// Throws Error (InvalidArgument) where `p` is not between 0 and 1.
   explicit RandomVerticalFlip(double p = 0.5,
                               const std::optional<at::Generator>& generator = std::nullopt)
       : detail::RandomFlip<RandomVerticalFlip, Samples>("RandomVerticalFlip", -2, p, generator) {}
 };
 
 /// Cuts a piece of `size` (height and width, or one number for both), at a place of its own for
-/// each sample, out of pictures (..., H, W) with `padding` zeros added at each edge. A picture that
-/// is smaller even so, and a target picture of another height or width, are an Error (Mismatch).
+/// each sample, out of pictures (..., H, W) with `padding` zeros added at each edge: they become
+/// (..., height, width), of the same dtype, in new memory. A picture that is smaller even so is an
+/// Error (Mismatch).
 template <class Samples = Example<>>
 class RandomCrop : public detail::RandomBatchWise<RandomCrop<Samples>, Samples> {
  public:
+  /// All in pixels. Throws Error (InvalidArgument) where `size` is not one or two numbers from 1 to
+  /// 2^32, or `padding` not one from 0 to 2^32.
   explicit RandomCrop(c10::IntArrayRef size, std::int64_t padding = 0,
                       const std::optional<at::Generator>& generator = std::nullopt)
       : detail::RandomBatchWise<RandomCrop, Samples>(generator), padding_(padding) {
@@ -304,11 +325,13 @@ class RandomCrop : public detail::RandomBatchWise<RandomCrop<Samples>, Samples> 
     width_ = size.back();
   }
 
-  // RandomCrop({4, 4}) could also be a copy of RandomCrop(4, 4).
+  /// The same for `RandomCrop({28, 28})`.
+  // It could also be a copy of RandomCrop(28, 28).
   explicit RandomCrop(std::initializer_list<std::int64_t> size, std::int64_t padding = 0,
                       const std::optional<at::Generator>& generator = std::nullopt)
       : RandomCrop(c10::IntArrayRef(size), padding, generator) {}
 
+  /// For the base class. @private
   void transform(at::Tensor& data, at::Tensor* target) {
     if (data.dim() < 3) {
       detail::refuse_shape("RandomCrop", "two axes or more, the last H and W", data);
@@ -373,6 +396,7 @@ class RandomCrop : public detail::RandomBatchWise<RandomCrop<Samples>, Samples> 
 /// arrays.
 template <class Samples = Example<>>
 struct ToTensor : detail::BatchWise<ToTensor<Samples>, Samples> {
+  /// For the base class. @private
   void transform(at::Tensor& data, at::Tensor*) {
     at::Tensor channels_first;
     if (data.dim() == 4) {
@@ -393,10 +417,12 @@ struct ToTensor : detail::BatchWise<ToTensor<Samples>, Samples> {
 
 /// (data - mean) / std, in the data's dtype, which has to be a floating one: with as many numbers
 /// as pictures (..., C, H, W) have channels, each channel with its own; with one, for samples of
-/// any shape. As torchvision's Normalize; a std of 0 is an Error (InvalidArgument).
+/// any shape. As torchvision's Normalize. Integers are an Error (Mismatch).
 template <class Samples = Example<>>
 class Normalize : public detail::BatchWise<Normalize<Samples>, Samples> {
  public:
+  /// Throws Error (InvalidArgument) where there is no mean, not as many of one as of the other, or a
+  /// std of 0.
   Normalize(c10::ArrayRef<double> mean, c10::ArrayRef<double> std)
       : mean_(mean.vec()), std_(std.vec()) {
     if (mean_.empty() || mean_.size() != std_.size() ||
@@ -406,6 +432,7 @@ class Normalize : public detail::BatchWise<Normalize<Samples>, Samples> {
     }
   }
 
+  /// For the base class. @private
   void transform(at::Tensor& data, at::Tensor*) {
     if (!data.is_floating_point()) {
       throw Error(ErrorCode::Mismatch, std::string("Normalize takes floating data, not ") +
@@ -442,8 +469,10 @@ class Normalize : public detail::BatchWise<Normalize<Samples>, Samples> {
 template <class Samples = Example<>>
 class ToDtype : public detail::BatchWise<ToDtype<Samples>, Samples> {
  public:
+  /// Throws nothing; what LibTorch does not convert to, it throws about when a batch comes.
   explicit ToDtype(c10::ScalarType dtype) : dtype_(dtype) {}
 
+  /// For the base class. @private
   void transform(at::Tensor& data, at::Tensor*) { data = data.to(dtype_); }
 
  private:

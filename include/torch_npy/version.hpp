@@ -1,18 +1,31 @@
 #ifndef TORCH_NPY_VERSION_HPP_
 #define TORCH_NPY_VERSION_HPP_
 
-// The one source of the version: CMake reads it from here. Semantic versioning.
-#define TORCH_NPY_VERSION_MAJOR 0
-#define TORCH_NPY_VERSION_MINOR 1
-#define TORCH_NPY_VERSION_PATCH 0
+/// @file
+/// The version of the library.
 
-// Everything is in the inline namespace torch_npy::v0_1_0, which nobody has to write: two libraries
-// of one program may each have been built with another version, and their functions differ in name.
+// The one source of the version: CMake reads it from here. Semantic versioning.
+#define TORCH_NPY_VERSION_MAJOR 0  ///< before 1.0.0 the minor version counts as this one
+#define TORCH_NPY_VERSION_MINOR 1  ///< grows with what is added
+#define TORCH_NPY_VERSION_PATCH 0  ///< grows with what is mended
+
+/// Names the macro below. @private
 #define TORCH_NPY_VERSION_NAMESPACE_OF_(major, minor, patch) v##major##_##minor##_##patch
+/// Names the macro below. @private
 #define TORCH_NPY_VERSION_NAMESPACE_OF(major, minor, patch) \
   TORCH_NPY_VERSION_NAMESPACE_OF_(major, minor, patch)
+/// Everything is in the inline namespace torch_npy::v0_1_0, which nobody has to write: two libraries
+/// of one program may each have been built with another version, and their functions differ in name.
 #define TORCH_NPY_VERSION_NAMESPACE                                                \
   TORCH_NPY_VERSION_NAMESPACE_OF(TORCH_NPY_VERSION_MAJOR, TORCH_NPY_VERSION_MINOR, \
                                  TORCH_NPY_VERSION_PATCH)
+
+/// NumPy files to LibTorch tensors, and folders of them to training batches.
+///
+/// What goes wrong is an Error, whose code tells a program what. Want of memory may also show as
+/// std::bad_alloc, or as what LibTorch throws for it; a copy to or from a device throws what
+/// LibTorch throws. Functions may be called from any number of threads at once, each with streams
+/// and tensors to fill of its own; what is true of the objects of a class stands there.
+namespace torch_npy {}
 
 #endif  // TORCH_NPY_VERSION_HPP_
