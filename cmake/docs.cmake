@@ -1,11 +1,11 @@
 # The API reference: the target docs, where there is Doxygen. It reads the headers as they are and
 # needs no LibTorch.
 
-find_package(Doxygen QUIET)
+find_package(Doxygen 1.9 QUIET)
 if(NOT DOXYGEN_FOUND)
   if(TORCH_NPY_BUILD_DOCS)
-    message(FATAL_ERROR "TORCH_NPY_BUILD_DOCS needs Doxygen, and there is none: install it (Debian: doxygen), "
-      "or name its program by DOXYGEN_EXECUTABLE")
+    message(FATAL_ERROR "TORCH_NPY_BUILD_DOCS needs Doxygen 1.9 or later, and there is none: install it "
+      "(Debian: doxygen), or name its program by DOXYGEN_EXECUTABLE")
   endif()
   return()
 endif()
@@ -20,10 +20,11 @@ set(DOXYGEN_CLASS_GRAPH NO)
 
 set(DOXYGEN_FILE_PATTERNS *.hpp)
 set(DOXYGEN_USE_MDFILE_AS_MAINPAGE "${PROJECT_SOURCE_DIR}/README.md")
-set(DOXYGEN_INPUT_FILTER "sed -E -f ${PROJECT_SOURCE_DIR}/cmake/docs.sed")
+set(DOXYGEN_INPUT_FILTER "sed -E -f cmake/docs.sed")
 set(DOXYGEN_STRIP_FROM_PATH "${PROJECT_SOURCE_DIR}/include")
 set(DOXYGEN_STRIP_FROM_INC_PATH "${PROJECT_SOURCE_DIR}/include")
 set(DOXYGEN_JAVADOC_AUTOBRIEF YES)
+set(DOXYGEN_ALWAYS_DETAILED_SEC YES)
 set(DOXYGEN_INLINE_INHERITED_MEMB YES)
 set(DOXYGEN_SORT_MEMBER_DOCS NO)
 set(DOXYGEN_VERBATIM_HEADERS NO)

@@ -21,6 +21,7 @@ setup_numpy
 setup_gloo
 setup_libdeflate
 need unzip unzip
+need doxygen doxygen
 
 echo "Step 2 of 4: configuring $build"
 output=$(configure "$root" "$build" -DCMAKE_BUILD_TYPE=Release -DTORCH_NPY_BUILD_TESTS=ON \

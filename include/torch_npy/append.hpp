@@ -319,8 +319,9 @@ class Appender {
   /// on. Where it throws, none of these rows is appended, and all before are as they were.
   ///
   /// Throws Error: Mismatch for another dtype or shape; TooLarge where the header has no room for
-  /// the count; InvalidArgument once it is closed, for a tensor that save() does not take, and for a
-  /// 0-d one that is to make a file; Io and Exhausted.
+  /// the count; InvalidArgument once it is closed, for a tensor that save() does not take, and for
+  /// a 0-d one that is to make a file; Io and Exhausted; and where the tensor makes the file, what
+  /// the constructor would that is told its shape and dtype.
   void append(const at::Tensor& tensor) {
     State& state = require_open("append()");
     detail::with_path(state.path, [&] {
@@ -341,7 +342,7 @@ class Appender {
   /// Writes all rows appended so far, then the header that counts them; with SaveOptions::sync they
   /// survive a power cut from here on. Where writing fails, the disk being full for instance, the
   /// header stays as it was and the rows in memory: it can be tried again. Throws Error: Io, also
-  /// where the file was replaced or removed, and InvalidArgument once it is closed.
+  /// where the file was replaced or removed, Exhausted, and InvalidArgument once it is closed.
   void flush() {
     State& state = require_open("flush()");
     if (!state.array) return;
@@ -352,7 +353,7 @@ class Appender {
   }
 
   /// Flushes, and lets go of the file. Once it is closed, does nothing. Where flushing fails, the
-  /// Appender stays open. Throws Error (Io).
+  /// Appender stays open. Throws Error: Io, Exhausted.
   void close() {
     if (state_ == nullptr || !state_->is_open) return;
     flush();

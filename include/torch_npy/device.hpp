@@ -43,11 +43,11 @@ inline c10::Device default_device() {
   return detail::device_count(c10::kCUDA) != 0 ? c10::kCUDA : c10::kCPU;
 }
 
-/// `tensor` on `device`, with the same shape, dtype and strides; the tensor itself where it is there
-/// already. With `non_blocking` a copy from pinned memory (LoadOptions::pinned_memory) goes on while
-/// the caller does; any other copy is done when the call returns. Throws Error (InvalidArgument)
-/// where there is no such device, or no tensor; and what LibTorch throws where the device has no
-/// memory for it. Safe from any thread.
+/// `tensor` on `device`, with the same shape and dtype; the tensor itself where it is there
+/// already. With `non_blocking` a copy from pinned memory (LoadOptions::pinned_memory) goes on
+/// while the caller does; any other copy is done when the call returns. Throws Error
+/// (InvalidArgument) where there is no such device, or no tensor; and what LibTorch throws where
+/// the device has no memory for it. Safe from any thread.
 [[nodiscard]] inline at::Tensor to_device(const at::Tensor& tensor, c10::Device device,
                                           bool non_blocking = false) {
   detail::require_device(device);

@@ -54,7 +54,7 @@ struct Field {
   std::int64_t offset = 0;          ///< bytes from the start of the item
 };
 
-/// Alike in all members, those of the fields included: the same bytes mean the same.
+/// Alike in all members, those of the fields included.
 bool operator==(const DType& a, const DType& b);
 /// Alike in name, title, dtype, shape and offset.
 bool operator==(const Field& a, const Field& b);

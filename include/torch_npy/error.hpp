@@ -118,8 +118,9 @@ class Error : public std::runtime_error {
   const std::filesystem::path& path() const noexcept { return where_->path; }
 
   /// Byte of the file (or memory), counted from its start, at which the fault shows; 0 where it is
-  /// about none in particular. Of an array in a stream, and of the header of one in an archive:
-  /// counted from the array's own start. Of an archive itself (BadZip): from the archive's.
+  /// about none in particular. Of an array in a stream or an archive: counted from the array's own
+  /// start. Of an archive itself (BadZip), and where the system fails to read one (Io): from the
+  /// archive's.
   std::uint64_t offset() const noexcept { return offset_; }
 
   /// The same error, about `path`. What parses bytes does not know where they came from; whoever

@@ -295,10 +295,13 @@ void read_start(const Source& file, std::uint64_t max_header_size, FileStart& st
 
 }  // namespace detail
 
-/// Reads the header of an .npy file: an open, one read of at most 16 KiB (more only where the header
-/// is longer) and a close, whatever the size of the array. That all of its data is there is not
-/// looked at. Safe from any thread. Throws Error: NotFound, Io, Exhausted, InvalidArgument (a zero
-/// byte in the path), and what parse_header() throws.
+/// @file
+/// Headers of files.
+
+/// Reads the header of an .npy file: an open, one read of at most 16 KiB (more only where the
+/// header is longer) and a close, whatever the size of the array. That all of its data is there is
+/// not looked at. Safe from any thread. Throws Error: NotFound, Io, Exhausted, InvalidArgument (a
+/// zero byte in the path), and what parse_header() throws.
 inline Header read_header(const std::filesystem::path& path,
                           std::uint64_t max_header_size = kMaxHeaderSize) {
   return detail::with_path(path, [&] {

@@ -40,7 +40,7 @@ enum class OnBadFile {
 
 /// How a folder becomes a dataset. Options chain:
 /// `FolderOptions().recursive(true).load(LoadOptions().dtype(torch::kFloat32))`. Called without an
-/// argument, each gives what is set. What cannot be done is an Error of the dataset's constructor.
+/// argument, each gives what is set.
 struct FolderOptions {
   /// Which of the .npy files are samples: a pattern for their names, as the shell has it (`*`, `?`,
   /// `[a-z]`). Other files, and hidden ones (".name"), never are.
@@ -168,10 +168,10 @@ class FileDataset : public SampleDataset<Self, E> {
  public:
   /// Looks at the header and size of every file, on at least 32 threads, and gives an Error for
   /// each bad one, in the order of the files, of all inputs before all targets. `progress(done,
-  /// total)`, a `std::function<void(std::size_t, std::size_t)>`, is called about a hundred times, one
-  /// call at a time, on any of the threads. Values are not looked at, and shapes not held against
-  /// each other. Costs an open, a read and a close for each file. Safe from any thread. Throws what
-  /// progress throws, and Error (Exhausted).
+  /// total)`, a `std::function<void(std::size_t, std::size_t)>`, is called about a hundred times,
+  /// one call at a time, on any of the threads. Values are not looked at, and shapes not held
+  /// against each other. Costs an open, a read and a close for each file. Safe from any thread.
+  /// Throws what progress throws, and Error (Exhausted).
   std::vector<Error> verify(const Progress& progress = {}) const {
     return detail::verify(state_->parts, progress);
   }

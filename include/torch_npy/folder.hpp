@@ -103,6 +103,9 @@ inline bool natural_less(const char* a, const char* b) {
 
 }  // namespace detail
 
+/// @file
+/// The files of a folder.
+
 /// The .npy files of a folder, by number, in an order that does not depend on the file system. A
 /// million of them take their names and 9 bytes each. Read-only: safe from any thread.
 class FileList {

@@ -52,11 +52,11 @@ struct Header {
 /// NumPy's own limit on the characters of a header's text.
 constexpr std::uint64_t kMaxHeaderSize = 10000;
 
-/// Reads the header at the start of `size` bytes, in one pass. Whatever follows it is not looked at.
-/// Allocates for the shape, and for the fields of a structured dtype. Safe from any thread.
-/// Throws Error, without a path: NotNpy, UnsupportedVersion, BadHeader, UnsupportedDtype (also for a
-/// dtype that NumPy itself does not have), TooLarge (over `max_header_size` characters, or bytes of
-/// the data that do not fit in 63 bits), Truncated (the header is not all there).
+/// Reads the header at the start of `size` bytes, in one pass. Whatever follows it is not looked
+/// at. Allocates for the shape, and for the fields of a structured dtype. Safe from any thread.
+/// Throws Error, without a path: NotNpy, UnsupportedVersion, BadHeader, UnsupportedDtype (also for
+/// a dtype that NumPy itself does not have), TooLarge (over `max_header_size` characters, or an
+/// item or data of more bytes than NumPy counts), Truncated (the header is not all there).
 Header parse_header(const void* data, std::size_t size,
                     std::uint64_t max_header_size = kMaxHeaderSize);
 

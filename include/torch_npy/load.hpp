@@ -278,18 +278,19 @@ inline void refuse_mmap(const LoadOptions& options) {
 
 }  // namespace detail
 
-/// Loads an .npy file: a tensor with the file's dtype (see scalar_type.hpp), shape and values; where
-/// the file is in Fortran order, with the strides of that. The tensor owns its memory, unless mmap()
-/// is asked for.
+/// Loads an .npy file: a tensor with the file's dtype (see scalar_type.hpp), shape and values;
+/// where the file is in Fortran order, with the strides of that. The tensor owns its memory, unless
+/// mmap() is asked for.
 ///
 /// A small file costs an open, a read and a close; large ones are read by several threads. Peak
 /// memory is the tensor plus at most 2 MiB, and where dtype() converts up to 256 KiB a thread (1
 /// GiB, two threads: 60 KiB in all, converted to another dtype 1.1 MiB). Safe from any thread.
 ///
 /// Throws Error, of any code but BadZip: NotFound, Io and Exhausted about the file; NotNpy,
-/// UnsupportedVersion, BadHeader and Truncated about what is in it; UnsupportedDtype where no tensor
-/// holds its items, or LibTorch does not convert them; TooLarge; Mismatch and InvalidArgument as the
-/// options say. Nothing else but std::bad_alloc and what LibTorch throws for want of memory.
+/// UnsupportedVersion, BadHeader and Truncated about what is in it; UnsupportedDtype where no
+/// tensor holds its items, or LibTorch does not convert them; TooLarge; Mismatch and
+/// InvalidArgument as the options say. Nothing else but std::bad_alloc and what LibTorch throws for
+/// want of memory.
 [[nodiscard]] inline at::Tensor load(const std::filesystem::path& path,
                                      const LoadOptions& options = {}) {
   return detail::with_path(path, [&] {
@@ -311,8 +312,8 @@ inline void refuse_mmap(const LoadOptions& options) {
 /// A stream that cannot seek cannot be held against its header: memory for what that promises is
 /// reserved, though not touched before data arrives. max_bytes() bounds it.
 ///
-/// Throws Error: what load() of a path throws, without a path; Io where the stream was not opened or
-/// fails, InvalidArgument for mmap(). The stream is for one thread at a time.
+/// Throws Error: what load() of a path throws, without a path; Io where the stream was not opened
+/// or fails, InvalidArgument for mmap(). The stream is for one thread at a time.
 [[nodiscard]] inline at::Tensor load(std::istream& stream, const LoadOptions& options = {}) {
   detail::require_device(options.device());
   detail::refuse_mmap(options);
@@ -357,9 +358,10 @@ inline void refuse_mmap(const LoadOptions& options) {
 /// memory where it lies on the host in the order of the file. Shape and dtype must be those of the
 /// file: another one is an Error (Mismatch) before anything is written. dtype() permits another
 /// dtype, and must name that of `out`. A tensor whose elements share memory is an Error
-/// (InvalidArgument), and so is one that is undefined, sparse, nested or quantized by an option.
-/// device() has no meaning here. Where reading fails half-way, or a value does not fit, `out` holds
-/// part of the new values. Autograd does not record it, but knows that `out` changed.
+/// (InvalidArgument), and so is one that is undefined, sparse, nested or without data, or an
+/// inference tensor outside InferenceMode. device() has no meaning here. Where reading fails
+/// half-way, or a value does not fit, `out` holds part of the new values. Autograd does not record
+/// it, but knows that `out` changed.
 ///
 /// Takes no memory of the array's size where it reads straight into `out`, and else that of one
 /// more tensor. Throws Error, as load(). Safe from any thread, each with an `out` of its own.

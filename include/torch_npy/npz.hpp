@@ -234,7 +234,7 @@ inline PackedArray pack(const std::string& name, const at::Tensor& tensor, bool 
 /// Without it, loading one is an Error (InvalidArgument).
 class NpzFile {
  public:
-  /// Reads the directory, in time and memory in proportion to it. Of a member whose name does not end
+  /// Reads the directory, n members in O(n log n). Of a member whose name does not end
   /// in ".npy" the first bytes are read, too. Throws Error: NotFound, Io, Exhausted, NotNpy (no
   /// archive), Truncated (an empty file), BadZip (an archive that is damaged or contradicts itself:
   /// overlapping members, two of one name, names that lead out of a folder).
@@ -260,9 +260,9 @@ class NpzFile {
   /// Whether there is such an array, with or without ".npy" behind its name. Reads nothing.
   bool contains(const std::string& name) const { return find(name) != nullptr; }
 
-  /// The header of an array; data_offset counts from the array's own start. Reads up to 16 KiB, and
-  /// more only where the header is longer. Throws Error: NotFound, Io, BadZip, InvalidArgument
-  /// (deflated, and no libdeflate), and what parse_header() throws.
+  /// The header of an array; data_offset counts from the array's own start. Reads 16 KiB at most,
+  /// of a deflated one 160 KiB, and more only where the header is longer. Throws Error: NotFound,
+  /// Io, BadZip, InvalidArgument (deflated, and no libdeflate), and what parse_header() throws.
   Header header(const std::string& name, std::uint64_t max_header_size = kMaxHeaderSize) const {
     const detail::ZipMember& member = at(name);
     return about(member, [&] {

@@ -63,7 +63,7 @@ struct LoadOptions {
 
   /// Threads that read one array, each of them 1 MiB at a time; 0: one for every 4 MiB, up to the
   /// number of processors, and a single one below 8 MiB. A stream is read by one in any case.
-  /// load_all(), load_npz() and datasets have their own words on it.
+  /// load_all(), load_npz() and FolderOptions::load say what it means there.
   TORCH_ARG(std::size_t, threads) = 0;
 
   /// Characters a header may have, as in np.load; more is an Error (TooLarge).

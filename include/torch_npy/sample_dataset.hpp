@@ -43,8 +43,8 @@ constexpr bool kHasTarget = !std::is_void_v<typename E::TargetType>;
 template <class Self, class E>
 class SampleDataset : public torch::data::datasets::Dataset<Self, E> {
  public:
-  /// Sample `index`. Throws Error, also for a bad file that a batch would leave out; InvalidArgument
-  /// where there is no such sample. Safe from any thread.
+  /// Sample `index`. Throws Error, also for a bad file that a batch would leave out;
+  /// InvalidArgument where there is no such sample. Safe from any thread.
   E get(std::size_t index) override { return std::move(examples(index, false)[0]); }
 
   /// The samples `indices`, in that order, as LibTorch's loader asks for them. Where they are alike

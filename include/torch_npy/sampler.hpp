@@ -146,16 +146,16 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
   }
 
   /// Starts an epoch; of `new_size` samples, when given, and so do those after it. Takes time in
-  /// proportion to the size of the dataset where it shuffles, else to this rank's share; 8 bytes for
-  /// each sample of the share stay in memory, and 8 for each of the dataset are taken meanwhile.
+  /// proportion to the size of the dataset where it shuffles, else to this rank's share; 8 bytes
+  /// for each sample of the share stay in memory, and 8 for each of the dataset are taken
+  /// meanwhile.
   void reset(torch::optional<std::size_t> new_size = torch::nullopt) override {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     begin(new_size.value_or(state_->size));
   }
 
-  /// The next `batch_size` indices, each less than the size of the dataset, or what is left; none at
-  /// the end of the epoch. Without a
-  /// reset() before, it starts one.
+  /// The next `batch_size` indices, each less than the size of the dataset, or what is left; none
+  /// at the end of the epoch. Without a reset() before, it starts one.
   torch::optional<std::vector<std::size_t>> next(std::size_t batch_size) override {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     if (!state_->begun) begin(state_->size);

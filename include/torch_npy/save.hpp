@@ -87,8 +87,8 @@ struct Saved {
 
 /// Saves a tensor as np.save does, byte for byte, under exactly this name (no ".npy" is added).
 /// From any device, strided in any way; one that is neither in C nor in Fortran order is copied
-/// first, and so is one on a device, which takes its size of host memory. bfloat16 and float8 become
-/// raw bytes, as ml_dtypes stores them: load them with void_as().
+/// first, and so is one on a device, which takes its size of host memory. bfloat16 and float8
+/// become raw bytes, as ml_dtypes stores them: load them with void_as().
 ///
 /// The file appears whole or not at all: whoever reads the path meanwhile, or after a crash, finds
 /// the old file or the new one. It is written beside the target, which takes a writable folder and
@@ -97,10 +97,10 @@ struct Saved {
 /// not read the old one), other hard links and access control lists are not.
 ///
 /// Throws Error: NotFound where there is no such folder; Io (also for what is there and no regular
-/// file) and Exhausted; UnsupportedDtype where NumPy has no such dtype; InvalidArgument for a tensor
-/// that is undefined, sparse, nested or without data, or has more than 64 dimensions. Nothing else
-/// but std::bad_alloc and what LibTorch throws for want of memory. Safe from any thread, also for
-/// one path: one of the files is there then, whole.
+/// file) and Exhausted; UnsupportedDtype where NumPy has no such dtype; InvalidArgument for a
+/// tensor that is undefined, sparse, nested or without data, or has more than 64 dimensions.
+/// Nothing else but std::bad_alloc and what LibTorch throws for want of memory. Safe from any
+/// thread, also for one path: one of the files is there then, whole.
 inline void save(const std::filesystem::path& path, const at::Tensor& tensor,
                  const SaveOptions& options = {}) {
   detail::with_path(path, [&] {

@@ -236,7 +236,8 @@ class RandomFlip : public RandomBatchWise<Self, Samples> {
 ///
 /// - `Example<>`, `TensorExample`: a Batch of these, from Stack or `.stacked()`. This is the fast
 ///   way, and `Example<>` need not be written: `.map(ToTensor())`.
-/// - `std::vector<Example<>>`, `std::vector<TensorExample>`: samples one by one, which may differ in
+/// - `std::vector<Example<>>`, `std::vector<TensorExample>`: samples one by one, which may differ
+/// in
 ///   shape: before Stack, and after RandomCrop they may be stacked.
 ///
 /// The shapes named below are those of a sample; a Batch has the sample index in front.
@@ -254,9 +255,9 @@ class RandomFlip : public RandomBatchWise<Self, Samples> {
 /// as long as epochs run to their end and no sampler repeats samples. Under other datasets that
 /// holds without workers.
 ///
-/// All throw Error (Mismatch) for batches that they cannot take, and may be copied and used from any
-/// thread, each copy from one at a time. Each takes time in proportion to the data. A batch that
-/// nobody else holds is changed in place where dtype and shape stay.
+/// All throw Error (Mismatch) for batches that they cannot take, and may be copied and used from
+/// any thread, each copy from one at a time. Each takes time in proportion to the data. A batch
+/// that nobody else holds is changed in place where dtype and shape stay.
 namespace transforms {
 
 /// Makes one Example of the batch: samples of shape S become tensors of shape (batch size, S...).
@@ -292,8 +293,8 @@ struct RandomHorizontalFlip : detail::RandomFlip<RandomHorizontalFlip<Samples>, 
                                                           generator) {}
 };
 
-/// Turns pictures (..., H, W) upside down, each with probability `p`. Shape and dtype stay; no value
-/// changes.
+/// Turns pictures (..., H, W) upside down, each with probability `p`. Shape and dtype stay; no
+/// value changes.
 template <class Samples = Example<>>
 struct RandomVerticalFlip : detail::RandomFlip<RandomVerticalFlip<Samples>, Samples> {
   /// Throws Error (InvalidArgument) where `p` is not between 0 and 1.
@@ -421,8 +422,8 @@ struct ToTensor : detail::BatchWise<ToTensor<Samples>, Samples> {
 template <class Samples = Example<>>
 class Normalize : public detail::BatchWise<Normalize<Samples>, Samples> {
  public:
-  /// Throws Error (InvalidArgument) where there is no mean, not as many of one as of the other, or a
-  /// std of 0.
+  /// Throws Error (InvalidArgument) where there is no mean, not as many of one as of the other, or
+  /// a std of 0.
   Normalize(c10::ArrayRef<double> mean, c10::ArrayRef<double> std)
       : mean_(mean.vec()), std_(std.vec()) {
     if (mean_.empty() || mean_.size() != std_.size() ||

@@ -5,17 +5,18 @@
 /// The version of the library.
 
 // The one source of the version: CMake reads it from here. Semantic versioning.
-#define TORCH_NPY_VERSION_MAJOR 0  ///< before 1.0.0 the minor version counts as this one
-#define TORCH_NPY_VERSION_MINOR 1  ///< grows with what is added
-#define TORCH_NPY_VERSION_PATCH 0  ///< grows with what is mended
+#define TORCH_NPY_VERSION_MAJOR 0  ///< with another one programs may have to change
+#define TORCH_NPY_VERSION_MINOR 1  ///< there is more than before; while MAJOR is 0, as that
+#define TORCH_NPY_VERSION_PATCH 0  ///< nothing but faults mended
 
-/// Names the macro below. @private
+/// Part of TORCH_NPY_VERSION_NAMESPACE.
 #define TORCH_NPY_VERSION_NAMESPACE_OF_(major, minor, patch) v##major##_##minor##_##patch
-/// Names the macro below. @private
+/// Part of TORCH_NPY_VERSION_NAMESPACE.
 #define TORCH_NPY_VERSION_NAMESPACE_OF(major, minor, patch) \
   TORCH_NPY_VERSION_NAMESPACE_OF_(major, minor, patch)
-/// Everything is in the inline namespace torch_npy::v0_1_0, which nobody has to write: two libraries
-/// of one program may each have been built with another version, and their functions differ in name.
+/// Everything is in the inline namespace torch_npy::v0_1_0, which nobody has to write: two
+/// libraries of one program may each have been built with another version, and their functions
+/// differ in name.
 #define TORCH_NPY_VERSION_NAMESPACE                                                \
   TORCH_NPY_VERSION_NAMESPACE_OF(TORCH_NPY_VERSION_MAJOR, TORCH_NPY_VERSION_MINOR, \
                                  TORCH_NPY_VERSION_PATCH)
