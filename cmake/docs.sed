@@ -42,7 +42,7 @@
   s/TORCH_ARG\((.*), ([a-z_]+)\) = (.*);\n(.*)/public: \4\& \2(\1 value); \/**< Default: `\3`. *\//
 }
 
-# In the README: links to its own headings and to files beside it, which are no pages, and what
-# Doxygen takes for a command of its own.
-s/`\\N\{/`\\\\N{/g
+# In the README: links to its own headings and to files beside it, which are no pages, and quotes
+# in code, which end it for Doxygen unless there are two backticks.
 s/\[([^][]*)\]\((#|LICENSE|examples\/)[^)]*\)/\1/g
+s/`([a-z_.(]*'[^`]*)`/``\1``/g

@@ -26,13 +26,13 @@
   TORCH_NPY_VERSION_NAMESPACE_OF(TORCH_NPY_VERSION_MAJOR, TORCH_NPY_VERSION_MINOR, \
                                  TORCH_NPY_VERSION_PATCH)
 
+/// @namespace torch_npy
 /// NumPy files to LibTorch tensors, and folders of them to training batches.
 ///
 /// What goes wrong is an Error, whose code tells a program what. Want of memory may also show as
 /// std::bad_alloc, or as what LibTorch throws for it; a copy to or from a device throws what
 /// LibTorch throws. Functions may be called from any number of threads at once, each with streams
 /// and tensors to fill of its own; what is true of the objects of a class stands there.
-namespace torch_npy {}
 
 #endif  // TORCH_NPY_VERSION_HPP_
 
@@ -2291,6 +2291,9 @@ inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptio
 
 #ifndef TORCH_NPY_APPEND_HPP_
 #define TORCH_NPY_APPEND_HPP_
+
+/// @file
+/// Files that grow.
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/ScalarType.h>
@@ -5111,7 +5114,7 @@ class FolderDataset : public detail::FileDataset<FolderDataset, TensorExample> {
 
   /// The file of each sample.
   const FileList& files() const& noexcept { return part(0).list; }
-  void files() && = delete;  // the list would go with the dataset
+  void files() && = delete;  ///< the list would go with the dataset
 
   /// For the base class. @private
   detail::Samples read(c10::ArrayRef<std::size_t> indices, bool may_skip) const {
@@ -5131,11 +5134,11 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
 
   /// The input file of each sample.
   const FileList& files() const& noexcept { return part(0).list; }
-  void files() && = delete;
+  void files() && = delete;  ///< the list would go with the dataset
 
   /// The target file of each sample.
   const FileList& target_files() const& noexcept { return part(1).list; }
-  void target_files() && = delete;
+  void target_files() && = delete;  ///< the list would go with the dataset
 
   /// For the base class. @private
   std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,
@@ -5206,7 +5209,7 @@ class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Exampl
 
   /// The file of each sample, class after class.
   const FileList& files() const& noexcept { return part(0).list; }
-  void files() && = delete;
+  void files() && = delete;  ///< the list would go with the dataset
 
   /// For the base class. @private
   std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,
@@ -7198,8 +7201,8 @@ class Prefetcher {
   /// Reads nothing yet. Throws Error (InvalidArgument) where there is no such device.
   Prefetcher(Loader& loader, c10::Device device)
       : loader_(&loader), device_(existing(device)), copier_(detail::BatchCopier::make(device_)) {}
-  Prefetcher(const Prefetcher&) = delete;
-  Prefetcher& operator=(const Prefetcher&) = delete;
+  Prefetcher(const Prefetcher&) = delete;             ///< the loader's epoch is one
+  Prefetcher& operator=(const Prefetcher&) = delete;  ///< the loader's epoch is one
 
   /// Waits for the batches that the loader's workers are at, when the epoch was left early, so that
   /// the loader can be used again.
@@ -7448,6 +7451,7 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
   DistributedSampler(const DistributedSampler&) = default;
   /// As the copy constructor.
   DistributedSampler& operator=(const DistributedSampler&) = default;
+  /// The state goes with the last copy.
   ~DistributedSampler() override = default;
 
   /// From the next reset() on, which a loader calls in begin(): the order of `epoch`, from its
@@ -7848,9 +7852,9 @@ class RandomFlip : public RandomBatchWise<Self, Samples> {
 ///
 /// - `Example<>`, `TensorExample`: a Batch of these, from Stack or `.stacked()`. This is the fast
 ///   way, and `Example<>` need not be written: `.map(ToTensor())`.
-/// - `std::vector<Example<>>`, `std::vector<TensorExample>`: samples one by one, which may differ
-/// in
-///   shape: before Stack, and after RandomCrop they may be stacked.
+/// - `std::vector<Example<>>`, or of `TensorExample`: samples one by one, which may differ in
+/// shape.
+///   That is before Stack; after RandomCrop they may be stacked.
 ///
 /// The shapes named below are those of a sample; a Batch has the sample index in front.
 ///

@@ -1,6 +1,9 @@
 #ifndef TORCH_NPY_APPEND_HPP_
 #define TORCH_NPY_APPEND_HPP_
 
+/// @file
+/// Files that grow.
+
 #include <ATen/core/Tensor.h>
 #include <c10/core/ScalarType.h>
 #include <c10/util/ArrayRef.h>

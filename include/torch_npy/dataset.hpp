@@ -50,7 +50,7 @@ class FolderDataset : public detail::FileDataset<FolderDataset, TensorExample> {
 
   /// The file of each sample.
   const FileList& files() const& noexcept { return part(0).list; }
-  void files() && = delete;  // the list would go with the dataset
+  void files() && = delete;  ///< the list would go with the dataset
 
   /// For the base class. @private
   detail::Samples read(c10::ArrayRef<std::size_t> indices, bool may_skip) const {
@@ -70,11 +70,11 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
 
   /// The input file of each sample.
   const FileList& files() const& noexcept { return part(0).list; }
-  void files() && = delete;
+  void files() && = delete;  ///< the list would go with the dataset
 
   /// The target file of each sample.
   const FileList& target_files() const& noexcept { return part(1).list; }
-  void target_files() && = delete;
+  void target_files() && = delete;  ///< the list would go with the dataset
 
   /// For the base class. @private
   std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,
@@ -145,7 +145,7 @@ class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Exampl
 
   /// The file of each sample, class after class.
   const FileList& files() const& noexcept { return part(0).list; }
-  void files() && = delete;
+  void files() && = delete;  ///< the list would go with the dataset
 
   /// For the base class. @private
   std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,

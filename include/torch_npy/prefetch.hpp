@@ -268,8 +268,8 @@ class Prefetcher {
   /// Reads nothing yet. Throws Error (InvalidArgument) where there is no such device.
   Prefetcher(Loader& loader, c10::Device device)
       : loader_(&loader), device_(existing(device)), copier_(detail::BatchCopier::make(device_)) {}
-  Prefetcher(const Prefetcher&) = delete;
-  Prefetcher& operator=(const Prefetcher&) = delete;
+  Prefetcher(const Prefetcher&) = delete;             ///< the loader's epoch is one
+  Prefetcher& operator=(const Prefetcher&) = delete;  ///< the loader's epoch is one
 
   /// Waits for the batches that the loader's workers are at, when the epoch was left early, so that
   /// the loader can be used again.

@@ -103,6 +103,7 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
   DistributedSampler(const DistributedSampler&) = default;
   /// As the copy constructor.
   DistributedSampler& operator=(const DistributedSampler&) = default;
+  /// The state goes with the last copy.
   ~DistributedSampler() override = default;
 
   /// From the next reset() on, which a loader calls in begin(): the order of `epoch`, from its

@@ -236,9 +236,9 @@ class RandomFlip : public RandomBatchWise<Self, Samples> {
 ///
 /// - `Example<>`, `TensorExample`: a Batch of these, from Stack or `.stacked()`. This is the fast
 ///   way, and `Example<>` need not be written: `.map(ToTensor())`.
-/// - `std::vector<Example<>>`, `std::vector<TensorExample>`: samples one by one, which may differ
-/// in
-///   shape: before Stack, and after RandomCrop they may be stacked.
+/// - `std::vector<Example<>>`, or of `TensorExample`: samples one by one, which may differ in
+/// shape.
+///   That is before Stack; after RandomCrop they may be stacked.
 ///
 /// The shapes named below are those of a sample; a Batch has the sample index in front.
 ///

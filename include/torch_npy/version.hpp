@@ -21,12 +21,12 @@
   TORCH_NPY_VERSION_NAMESPACE_OF(TORCH_NPY_VERSION_MAJOR, TORCH_NPY_VERSION_MINOR, \
                                  TORCH_NPY_VERSION_PATCH)
 
+/// @namespace torch_npy
 /// NumPy files to LibTorch tensors, and folders of them to training batches.
 ///
 /// What goes wrong is an Error, whose code tells a program what. Want of memory may also show as
 /// std::bad_alloc, or as what LibTorch throws for it; a copy to or from a device throws what
 /// LibTorch throws. Functions may be called from any number of threads at once, each with streams
 /// and tensors to fill of its own; what is true of the objects of a class stands there.
-namespace torch_npy {}
 
 #endif  // TORCH_NPY_VERSION_HPP_
