@@ -1,5 +1,5 @@
-# The API reference: the target docs, where there is Doxygen. It reads the headers as they are and
-# needs no LibTorch.
+# The API reference: the target docs, where there is Doxygen. It reads the headers through
+# docs.sed and needs no LibTorch.
 
 find_package(Doxygen 1.9 QUIET)
 if(NOT DOXYGEN_FOUND)
