@@ -61,9 +61,9 @@ struct LoadOptions {
   /// Error (UnsupportedDtype).
   TORCH_ARG(bool, strings) = false;
 
-  /// Threads that read one array, each of them 1 MiB at a time; 0: one for every 4 MiB, up to the
-  /// number of processors, and a single one below 8 MiB. A stream is read by one in any case.
-  /// load_all(), load_npz() and FolderOptions::load say what it means there.
+  /// Threads that read one array; 0: one for every 4 MiB, up to the number of processors, and a
+  /// single one below 8 MiB. A stream is read by one in any case. load_all(), load_npz() and
+  /// FolderOptions::load say what it means there.
   TORCH_ARG(std::size_t, threads) = 0;
 
   /// Characters a header may have, as in np.load; more is an Error (TooLarge).
