@@ -21,6 +21,7 @@ setup_numpy
 setup_gloo
 setup_libdeflate
 need unzip unzip
+need pkg-config pkgconf
 need doxygen doxygen
 
 echo "Step 2 of 4: configuring $build"

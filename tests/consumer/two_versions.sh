@@ -12,7 +12,7 @@ read -ra compiler <<<"${CXX:-g++}"
 rm -rf "$folder"
 mkdir -p "$folder"
 cp -r "$include" "$folder/other"
-sed -i 's/VERSION_MAJOR [0-9]*$/VERSION_MAJOR 99/' "$folder/other/torch_npy/version.hpp"
+sed -i 's/VERSION_MAJOR [0-9]*/VERSION_MAJOR 99/' "$folder/other/torch_npy/version.hpp"
 sed -i 's/the path is empty/there is no path/' "$folder/other/torch_npy/file.hpp"
 cd "$folder"
 

@@ -26,7 +26,7 @@ class TorchNpy(ConanFile):
 
     def set_version(self):
         header = load(self, Path(self.recipe_folder, ROOT, "include", "torch_npy", "version.hpp"))
-        self.version = ".".join(re.findall(r"#define TORCH_NPY_VERSION_[A-Z]+ (\d+)$", header, re.MULTILINE))
+        self.version = ".".join(re.findall(r"#define TORCH_NPY_VERSION_[A-Z]+ (\d+)", header))
 
     def export_sources(self):
         for pattern in ("CMakeLists.txt", "LICENSE", "include/*", "cmake/*.cmake", "cmake/*.in"):
