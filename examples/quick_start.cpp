@@ -14,13 +14,13 @@ int main(int argc, char** argv) {
     std::filesystem::current_path(argc > 1 ? argv[1] : "examples/data");
 
     torch::Tensor images = torch_npy::load("images.npy");  // dtype and shape are the file's
-    std::cout << "images: " << images.dtype() << ' ' << images.sizes() << '\n';
+    std::cout << "images: " << images.scalar_type() << ' ' << images.sizes() << '\n';
 
     const auto as_float = torch_npy::LoadOptions().dtype(torch::kFloat32);
     images = torch_npy::load("images.npy", as_float);  // converted while it is read
     torch::Tensor labels = torch_npy::load("labels.npy");
-    std::cout << "images: " << images.dtype() << ' ' << images.sizes() << '\n';
-    std::cout << "labels: " << labels.dtype() << ' ' << labels.sizes() << '\n';
+    std::cout << "images: " << images.scalar_type() << ' ' << images.sizes() << '\n';
+    std::cout << "labels: " << labels.scalar_type() << ' ' << labels.sizes() << '\n';
 
     const torch::Device device = torch_npy::default_device();  // CUDA, or else the CPU
     images = torch_npy::to_device(images, device);

@@ -13,7 +13,7 @@ int main(int, char** argv) {
   const torch::Tensor x = fields["pos.x"];           // a field within a field
 
   for (const auto& field : fields) {
-    std::cout << field.key() << ' ' << field.value().dtype() << ' ' << field.value().sizes()
+    std::cout << field.key() << ' ' << field.value().scalar_type() << ' ' << field.value().sizes()
               << '\n';
   }
   std::cout << id.sum().item<std::int64_t>() << ' ' << x.sum().item<float>() << '\n';

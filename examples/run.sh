@@ -2,8 +2,8 @@
 # Builds and runs an example:
 #
 #   bash examples/run.sh                        trains a small network on handwritten digits
-#   bash examples/run.sh distributed_training   the same by two processes, over LibTorch's Gloo
-#   bash examples/run.sh train_fashion_mnist    a larger dataset, from three layouts of files
+#   bash examples/run.sh NAME                   any of them, with what it reads: see examples/README.md
+#   bash examples/run.sh NAME ARGUMENT...       with arguments of your own, in your folder
 #   bash examples/run.sh inspect [--stats] [--show] FILE...   what is in .npy and .npz files
 #
 # Works from any folder. What is missing is installed from Debian's packages (as root or with sudo).
@@ -28,6 +28,7 @@ setup_libtorch
 case $example in
   distributed_training) setup_gloo ;;
   inspect) setup_libdeflate ;;
+  folder | paired_folders | transformed_folder | records) setup_numpy ;;
   train_fashion_mnist)
     setup_numpy
     [ -d /usr/share/datasets/fashion-mnist ] || install_packages dataset-fashion-mnist
@@ -43,27 +44,22 @@ echo "Step 3 of 4: building (LibTorch's headers are large, the first time takes 
 cmake --build "$build" --target "$example"
 
 run() { "$build/examples/$example" "$@" >&3; }
-case $example in
-  train_digits)
-    echo "Step 4 of 4: training on $root/examples/data"
-    run "$root/examples/data"
-    ;;
-  distributed_training)
-    echo "Step 4 of 4: training on $root/examples/data, two processes"
-    run 2 "$root/examples/data"
-    ;;
-  train_fashion_mnist)
-    data=$root/build/fashion-mnist
-    if [ ! -e "$data/complete" ]; then
-      echo "Making .npy files in $data"
-      "$TORCH_NPY_PYTHON" "$root/examples/fashion_mnist.py" "$data"
-      touch "$data/complete"
-    fi
-    echo "Step 4 of 4: training, which takes some minutes"
-    for layout in arrays paired classes; do
-      echo "From $data/$layout:"
-      run "$layout" "$data" 3
-    done
-    ;;
-  *) run "${@:2}" ;;
-esac
+if [ $# -gt 1 ]; then
+  echo "Step 4 of 4: running it"
+  run "${@:2}"
+elif [ "$example" = train_fashion_mnist ]; then
+  data=$root/build/fashion-mnist
+  if [ ! -e "$data/complete" ]; then
+    echo "Making .npy files in $data"
+    "$TORCH_NPY_PYTHON" "$root/examples/fashion_mnist.py" "$data"
+    touch "$data/complete"
+  fi
+  echo "Step 4 of 4: training, which takes some minutes"
+  for layout in arrays paired classes; do
+    echo "From $layout:"
+    run "$layout" "$data" 3
+  done
+else
+  echo "Step 4 of 4: running it in $build/files/$example"
+  bash "$root/examples/run_in_folder.sh" "$build/examples/$example" "$build/files/$example" >&3
+fi

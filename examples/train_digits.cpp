@@ -14,6 +14,8 @@
 #include <exception>
 #include <filesystem>
 
+#include "digit_network.hpp"
+#include "digit_pictures.hpp"
 #include "terminal.hpp"
 
 namespace {
@@ -21,37 +23,6 @@ namespace {
 constexpr int kEpochs = 20;
 constexpr std::int64_t kBatchSize = 32;
 constexpr std::int64_t kShown = 6;
-constexpr std::int64_t kShownInRow = 3;
-
-/// Convolutions find strokes wherever they are; linear layers turn strokes into a score a digit.
-torch::nn::Sequential make_network() {
-  using namespace torch::nn;
-  return Sequential(Conv2d(Conv2dOptions(1, 16, 3).padding(1)), ReLU(),
-                    Conv2d(Conv2dOptions(16, 32, 3).padding(1)), ReLU(), MaxPool2d(2), Flatten(),
-                    Linear(32 * 4 * 4, 64), ReLU(), Dropout(0.3), Linear(64, 10));
-}
-
-/// Draws images of shape (n, 8, 8), pixels in 0..1, with what was read and what is true below each.
-void show(const torch::Tensor& images, const torch::Tensor& read, const torch::Tensor& truth) {
-  static const char* const shades[] = {"  ", "\u2591\u2591", "\u2592\u2592", "\u2593\u2593",
-                                       "\u2588\u2588"};
-  const auto pixels = images.accessor<float, 3>();
-  for (std::int64_t first = 0; first < images.size(0); first += kShownInRow) {
-    const auto end = std::min(first + kShownInRow, images.size(0));
-    for (std::int64_t y = 0; y < images.size(1); ++y) {
-      for (auto i = first; i < end; ++i) {
-        for (std::int64_t x = 0; x < images.size(2); ++x) {
-          std::printf("%s", shades[static_cast<int>(pixels[i][y][x] * 4 + 0.5F)]);
-        }
-        std::printf("%s", i + 1 < end ? "          " : "\n");
-      }
-    }
-    for (auto i = first; i < end; ++i) {
-      std::printf("prediction %d, truth %d%s", read[i].item<int>(), truth[i].item<int>(),
-                  i + 1 < end ? "     " : "\n\n");
-    }
-  }
-}
 
 int run(const std::filesystem::path& folder) {
   torch::manual_seed(0);

@@ -1,10 +1,8 @@
 // From a folder of .npy files to a training loop: 70,000 pictures of clothes, kept in any of three
 // layouts that people use, become batches that are augmented, read ahead by two workers, and moved
-// to the GPU if there is one. The part that matters is run() and the dozen lines of train().
+// to the GPU if there is one. examples/fashion_mnist.py makes the folder.
 //
 //   train_fashion_mnist arrays|paired|classes [folder] [epochs]     default: fashion-mnist 4
-//
-// examples/fashion_mnist.py makes the folder.
 
 #include <torch/torch.h>
 #include <torch_npy.hpp>
@@ -16,8 +14,6 @@
 #include <string>
 
 #include "terminal.hpp"
-
-namespace {
 
 namespace data = torch::data;
 using namespace torch_npy::transforms;
@@ -34,8 +30,6 @@ torch::nn::Sequential make_network() {
 template <class Dataset>
 double train(Dataset train_set, Dataset test_set, int epochs) {
   const torch::Device device = torch_npy::default_device();
-  const auto size = static_cast<std::int64_t>(*train_set.size());
-
   auto augmented = train_set.map(Stack<>()).map(ToTensor()).map(RandomHorizontalFlip(0.5));
   auto loader = data::make_data_loader(augmented, data::DataLoaderOptions(64).workers(2));
   auto test_loader = data::make_data_loader(test_set.map(Stack<>()).map(ToTensor()),
@@ -45,7 +39,7 @@ double train(Dataset train_set, Dataset test_set, int epochs) {
   network->to(device);
   torch::optim::Adam optimizer(network->parameters(), torch::optim::AdamOptions(2e-3));
   for (int epoch = 1; epoch <= epochs; ++epoch) {
-    ProgressLine line(epoch, epochs, size);
+    ProgressLine line(epoch, epochs, static_cast<std::int64_t>(*train_set.size()));
     for (auto& batch : torch_npy::prefetch(*loader, device)) {
       auto loss = torch::nn::functional::cross_entropy(network->forward(batch.data), batch.target);
       optimizer.zero_grad();
@@ -66,29 +60,23 @@ double train(Dataset train_set, Dataset test_set, int epochs) {
 }
 
 double run(const std::string& layout, const std::filesystem::path& folder, int epochs) {
-  using torch_npy::LoadOptions;
-  const auto as_class = LoadOptions().dtype(torch::kInt64);  // the labels are bytes in the files
-  if (layout == "arrays") {
-    const auto set = [&](const std::string& part) {
-      return torch_npy::ArrayDataset(folder / "arrays" / (part + "_images.npy"),
-                                     folder / "arrays" / (part + "_labels.npy"), LoadOptions(),
-                                     as_class);
-    };
-    return train(set("train"), set("test"), epochs);
-  }
-  if (layout == "paired") {
-    const auto set = [&](const std::string& part) {
-      return torch_npy::PairedFolderDataset(folder / "paired" / part / "images",
-                                            folder / "paired" / part / "labels",
-                                            torch_npy::FolderOptions().load_target(as_class));
-    };
-    return train(set("train"), set("test"), epochs);
-  }
-  return train(torch_npy::ClassFolderDataset(folder / "classes" / "train"),
-               torch_npy::ClassFolderDataset(folder / "classes" / "test"), epochs);
+  const auto as_class = torch_npy::LoadOptions().dtype(torch::kInt64);  // in the files it is a byte
+  const auto arrays = [&](const std::string& part) {
+    const std::string set = folder / "arrays" / part;
+    return torch_npy::ArrayDataset(set + "_images.npy", set + "_labels.npy", {}, as_class);
+  };
+  const auto paired = [&](const std::string& part) {
+    const auto set = folder / "paired" / part;
+    const auto options = torch_npy::FolderOptions().load_target(as_class);
+    return torch_npy::PairedFolderDataset(set / "images", set / "labels", options);
+  };
+  const auto classes = [&](const std::string& part) {
+    return torch_npy::ClassFolderDataset(folder / "classes" / part);
+  };
+  if (layout == "arrays") return train(arrays("train"), arrays("test"), epochs);
+  if (layout == "paired") return train(paired("train"), paired("test"), epochs);
+  return train(classes("train"), classes("test"), epochs);
 }
-
-}  // namespace
 
 int main(int argc, char** argv) {
   const std::string layout = argc > 1 ? argv[1] : "";
