@@ -12,7 +12,6 @@
 #include <cstring>
 #include <exception>
 #include <map>
-#include <stdexcept>
 #include <thread>
 
 /// Waits for all ranks and tells which of them failed, and how. Once one has, the others notice and

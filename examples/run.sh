@@ -18,9 +18,8 @@ example=${1:-train_digits}
 . "$root/cmake/setup.sh"
 [ -e "$root/examples/$example.cpp" ] || die "There is no example $example in $root/examples"
 
-# What this one prints may be for another program.
-exec 3>&1
-[ "$example" != inspect ] || exec >&2
+# What the example prints may be for another program; the rest is for who waits for it.
+exec 3>&1 >&2
 
 echo "Step 1 of 4: finding what the example needs"
 setup_build_tools
@@ -56,7 +55,7 @@ elif [ "$example" = train_fashion_mnist ]; then
   fi
   echo "Step 4 of 4: training, which takes some minutes"
   for layout in arrays paired classes; do
-    echo "From $layout:"
+    echo "From $layout:" >&3
     run "$layout" "$data" 3
   done
 else
