@@ -50,6 +50,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 namespace torch_npy {
@@ -126,6 +127,16 @@ inline std::string escaped(std::string_view text, bool ascii = false) {
   return out;
 }
 
+/// A path as it may be shown on a terminal.
+inline std::string shown_path(const std::filesystem::path& path) {
+  try {
+    const auto bytes = path.u8string();  // std::string or, from C++20 on, std::u8string
+    return escaped({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  } catch (const std::system_error&) {
+    return "a path that is no Unicode";  // which Windows allows
+  }
+}
+
 }  // namespace detail
 
 /// The one exception type of the library. Copying it does not throw. Read-only: safe from any
@@ -137,7 +148,7 @@ class Error : public std::runtime_error {
   /// `reason` is for a person, and goes into what() as it is; the path is made printable there.
   Error(ErrorCode code, const std::string& reason, std::uint64_t offset = 0,
         const std::filesystem::path& path = {})
-      : std::runtime_error(path.empty() ? reason : printable(path) + ": " + reason),
+      : std::runtime_error(path.empty() ? reason : detail::shown_path(path) + ": " + reason),
         where_(std::make_shared<const Where>(Where{path, reason})),
         code_(code),
         offset_(offset) {}
@@ -178,12 +189,6 @@ class Error : public std::runtime_error {
     std::filesystem::path path;
     std::string reason;
   };
-
-  // u8string() gives bytes on every system, where string() can throw; its type changed in C++20.
-  static std::string printable(const std::filesystem::path& path) {
-    const auto bytes = path.u8string();
-    return detail::escaped({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
-  }
 
   std::shared_ptr<const Where> where_;  // shared, so that copying cannot throw
   ErrorCode code_;
@@ -1160,43 +1165,85 @@ inline std::string format_header(const Header& header) {
 
 #endif  // TORCH_NPY_HEADER_HPP_
 
-// ---- torch_npy/file.hpp
+// ---- torch_npy/system_posix.hpp
 
-#ifndef TORCH_NPY_FILE_HPP_
-#define TORCH_NPY_FILE_HPP_
+#ifndef TORCH_NPY_SYSTEM_POSIX_HPP_
+#define TORCH_NPY_SYSTEM_POSIX_HPP_
 
+// The operating system, where it is a POSIX one: Linux, macOS, BSD. system_windows.hpp has the same
+// types and functions, and file.hpp, file_writer.hpp and folder.hpp are made of them. Where one of
+// these does not throw, it gives false, -1 or what is not open, and last_error() tells why. What is
+// thrown has no path: the callers, who know it, add it.
+
+#ifndef _WIN32
+#include <dirent.h>
 #include <fcntl.h>
+#include <fnmatch.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#ifdef __linux__
+#include <sys/xattr.h>
+#endif
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <utility>
-#include <vector>
-
-// What the library asks of the operating system to read and to map files. What fails here throws an
-// Error without a path; the callers, who know the path, add it.
 
 namespace torch_npy {
 inline namespace TORCH_NPY_VERSION_NAMESPACE {
 namespace detail {
 
-[[noreturn]] inline void throw_errno(const std::string& what, int number,
-                                     std::uint64_t offset = 0) {
-  const bool missing = number == ENOENT || number == ENOTDIR;
+// ---- Errors
+
+inline int last_error() noexcept { return errno; }
+
+inline bool is_missing(int number) { return number == ENOENT || number == ENOTDIR; }
+
+/// Somebody has a file of that name.
+inline bool is_taken(int number) { return number == EEXIST; }
+
+[[noreturn]] inline void throw_system_error(const std::string& what, int number,
+                                            std::uint64_t offset = 0) {
   const bool exhausted = number == EMFILE || number == ENFILE || number == ENOMEM;
-  throw Error(missing     ? ErrorCode::NotFound
-              : exhausted ? ErrorCode::Exhausted
-                          : ErrorCode::Io,
+  throw Error(is_missing(number) ? ErrorCode::NotFound
+              : exhausted        ? ErrorCode::Exhausted
+                                 : ErrorCode::Io,
               what + ": " + std::generic_category().message(number), offset);
 }
+
+/// Makes a system call, once more for every signal that interrupts it.
+template <class Call>
+auto uninterrupted(const Call& call) {
+  for (;;) {
+    const auto result = call();
+    if (result != -1 || errno != EINTR) return result;
+  }
+}
+
+// ---- Names
+
+/// What stands between the names of a path.
+constexpr char kSeparators[] = "/";
+
+/// The path that a name of a folder's is.
+inline std::filesystem::path path_of(const std::string& name) { return name; }
+
+/// Whether a name is one of a pattern's, as the shell has it.
+inline bool matches(const std::string& pattern, const char* name) {
+  return ::fnmatch(pattern.c_str(), name, 0) == 0;
+}
+
+inline unsigned long process_id() { return static_cast<unsigned long>(::getpid()); }
+
+// ---- Open files
 
 /// Owns a file descriptor.
 class Descriptor {
@@ -1208,9 +1255,10 @@ class Descriptor {
     return *this;
   }
   ~Descriptor() {
-    if (fd_ != -1) ::close(fd_);
+    if (is_open()) ::close(fd_);
   }
 
+  bool is_open() const noexcept { return fd_ != -1; }
   int get() const noexcept { return fd_; }
   int release() noexcept { return std::exchange(fd_, -1); }
 
@@ -1218,27 +1266,10 @@ class Descriptor {
   int fd_;
 };
 
-/// Makes a system call, once more for every signal that interrupts it.
-template <class Call>
-auto uninterrupted(const Call& call) {
-  for (;;) {
-    const auto result = call();
-    if (result != -1 || errno != EINTR) return result;
-  }
-}
-
-/// Opens `path`, from the open `folder` on where it is relative. -1 and errno where it fails.
+/// Opens `path`, from the open `folder` on where it is relative.
 inline Descriptor open_descriptor(const char* path, int flags, mode_t mode = 0,
                                   int folder = AT_FDCWD) {
   return Descriptor(uninterrupted([&] { return ::openat(folder, path, flags | O_CLOEXEC, mode); }));
-}
-
-/// Refuses paths that the system would take for others.
-inline void require_path(const std::filesystem::path& path) {
-  if (path.empty()) throw Error(ErrorCode::NotFound, "the path is empty");
-  if (path.native().find('\0') != std::filesystem::path::string_type::npos) {
-    throw Error(ErrorCode::InvalidArgument, "the path holds a zero byte");
-  }
 }
 
 inline const char* kind_of_file(mode_t mode) {
@@ -1255,37 +1286,903 @@ inline void require_regular(const struct stat& status, const char* way_out) {
               std::string("not a regular file but ") + kind_of_file(status.st_mode) + way_out);
 }
 
+inline struct stat status_of(const Descriptor& file) {
+  struct stat status;
+  if (::fstat(file.get(), &status) == -1) throw_system_error("cannot stat", errno);
+  return status;
+}
+
+inline void require_regular(const Descriptor& file, const char* way_out) {
+  require_regular(status_of(file), way_out);
+}
+
+/// Bytes of a regular file at this moment.
+inline std::uint64_t size_of(const Descriptor& file) {
+  const struct stat status = status_of(file);
+  require_regular(status,
+                  S_ISDIR(status.st_mode)
+                      ? ""
+                      : "; an array that can only be read in order loads from a std::istream");
+  return static_cast<std::uint64_t>(status.st_size);
+}
+
+/// Throws where it cannot be opened.
+inline Descriptor open_file(const char* name, int flags, int folder = AT_FDCWD) {
+  // O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
+  Descriptor file = open_descriptor(name, flags | O_NONBLOCK, 0, folder);
+  // Somebody has a lease on the file, and gives it up while we wait; but wait for no FIFO.
+  struct stat status;
+  if (!file.is_open() && errno == EWOULDBLOCK && ::fstatat(folder, name, &status, 0) == 0 &&
+      S_ISREG(status.st_mode)) {
+    file = open_descriptor(name, flags, 0, folder);
+  }
+  if (!file.is_open()) throw_system_error("cannot open", errno);
+  return file;
+}
+
+inline Descriptor open_to_read(const std::filesystem::path& path) {
+  return open_file(path.c_str(), O_RDONLY);
+}
+
+inline Descriptor open_to_change(const std::filesystem::path& path) {
+  return open_file(path.c_str(), O_RDWR);
+}
+
+// ---- Reading and mapping
+
+inline std::ptrdiff_t read_at(const Descriptor& file, void* out, std::size_t size,
+                              std::uint64_t offset) {
+  return uninterrupted([&] { return ::pread(file.get(), out, size, static_cast<off_t>(offset)); });
+}
+
+/// Reads from the start of the file, first into `head`, then into `body`.
+#ifdef __APPLE__
+inline std::ptrdiff_t read_split(const Descriptor& file, void* head, std::size_t head_size,
+                                 void* body, std::size_t body_size) {
+  // preadv came with macOS 11.
+  const ssize_t first = ::pread(file.get(), head, head_size, 0);
+  if (first < 0 || static_cast<std::size_t>(first) != head_size) return first;
+  const ssize_t second = ::pread(file.get(), body, body_size, static_cast<off_t>(head_size));
+  return second < 0 ? first : first + second;
+}
+#else
+inline std::ptrdiff_t read_split(const Descriptor& file, void* head, std::size_t head_size,
+                                 void* body, std::size_t body_size) {
+  const iovec parts[] = {{head, head_size}, {body, body_size}};
+  return ::preadv(file.get(), parts, 2, 0);
+}
+#endif
+
+inline std::size_t page_size() { return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)); }
+
+/// A mapping begins at a multiple of this.
+inline std::size_t mapping_alignment() { return page_size(); }
+
+/// Maps bytes of a file copy-on-write, without swap space ahead; null where that fails.
+/// (MAP_POPULATE made mapping and then summing 1 GiB ten times slower.)
+inline void* map(const Descriptor& file, std::uint64_t offset, std::size_t size) {
+#ifdef MAP_NORESERVE
+  constexpr int kFlags = MAP_PRIVATE | MAP_NORESERVE;
+#else
+  constexpr int kFlags = MAP_PRIVATE;
+#endif
+  void* const base =
+      ::mmap(nullptr, size, PROT_READ | PROT_WRITE, kFlags, file.get(), static_cast<off_t>(offset));
+  return base == MAP_FAILED ? nullptr : base;
+}
+
+inline void unmap(void* base, std::size_t size) noexcept { ::munmap(base, size); }
+
+#ifdef MADV_HUGEPAGE
+/// Asks for huge pages behind the whole pages of a range. It is advice: nothing is lost where it is
+/// not taken.
+inline void advise_huge_pages(void* data, std::size_t size) {
+  const std::size_t page = page_size();
+  const std::size_t lead = (page - reinterpret_cast<std::uintptr_t>(data) % page) % page;
+  if (size < lead + page) return;
+  ::madvise(static_cast<char*>(data) + lead, (size - lead) / page * page, MADV_HUGEPAGE);
+}
+#else
+inline void advise_huge_pages(void*, std::size_t) {}
+#endif
+
+// ---- Writing
+
+inline std::ptrdiff_t write_at(const Descriptor& file, const void* data, std::size_t size,
+                               std::uint64_t offset) {
+  return uninterrupted(
+      [&] { return ::pwrite(file.get(), data, size, static_cast<off_t>(offset)); });
+}
+
+/// Writes behind what was written before.
+inline std::ptrdiff_t write_next(const Descriptor& file, const void* data, std::size_t size) {
+  return uninterrupted([&] { return ::write(file.get(), data, size); });
+}
+
+inline bool truncate(const Descriptor& file, std::uint64_t size) {
+  return uninterrupted([&] { return ::ftruncate(file.get(), static_cast<off_t>(size)); }) == 0;
+}
+
+#ifdef __linux__
+/// Says how far a file will grow, and that a part of it may go to the disk. It is advice: what
+/// comes of it shows in the calls that write and flush.
+inline void expect_size(const Descriptor& file, std::uint64_t size) {
+  ::fallocate(file.get(), FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(size));
+}
+inline void begin_to_flush(const Descriptor& file, std::uint64_t offset, std::size_t size) {
+  ::sync_file_range(file.get(), static_cast<off_t>(offset), static_cast<off_t>(size),
+                    SYNC_FILE_RANGE_WRITE);
+}
+#else
+inline void expect_size(const Descriptor&, std::uint64_t) {}
+inline void begin_to_flush(const Descriptor&, std::uint64_t, std::size_t) {}
+#endif
+
+#ifdef __APPLE__
+/// Waits until a file is on the disk; fsync() of macOS leaves it to the disk when it writes.
+inline bool flush(const Descriptor& file) {
+  if (uninterrupted([&] { return ::fcntl(file.get(), F_FULLFSYNC); }) != -1) return true;
+  return uninterrupted([&] { return ::fsync(file.get()); }) == 0;  // no such thing there
+}
+inline bool flush_data(const Descriptor& file) { return flush(file); }
+#else
+/// Waits until a file is on the disk.
+inline bool flush(const Descriptor& file) {
+  return uninterrupted([&] { return ::fsync(file.get()); }) == 0;
+}
+/// The same without its times.
+inline bool flush_data(const Descriptor& file) {
+  return uninterrupted([&] { return ::fdatasync(file.get()); }) == 0;
+}
+#endif
+
+/// False where another descriptor has the lock. It is advisory, holds back nobody else, and is left
+/// out where the file system has none.
+inline bool lock(const Descriptor& file) {
+  return uninterrupted([&] { return ::flock(file.get(), LOCK_EX | LOCK_NB); }) == 0 ||
+         errno != EWOULDBLOCK;
+}
+
+inline void unlock(const Descriptor& file) { ::flock(file.get(), LOCK_UN); }
+
+/// Some file systems report a failed write only here.
+inline bool close(Descriptor& file) { return ::close(file.release()) == 0 || errno == EINTR; }
+
+// ---- Files that appear whole or not at all
+
+inline bool same_file(const struct stat& a, const struct stat& b) {
+  return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/// Whether there is a file of that name, whose status is then known.
+inline bool exists(const std::filesystem::path& path, struct stat& status) {
+  if (::stat(path.c_str(), &status) == 0) return true;
+  if (!is_missing(errno)) throw_system_error("cannot stat", errno);
+  return false;
+}
+
+/// Whether an open file is what `path` names.
+inline bool is_at(const Descriptor& file, const std::filesystem::path& path) {
+  const struct stat own = status_of(file);
+  struct stat named;
+  return exists(path, named) && same_file(own, named);
+}
+
+#ifdef __linux__
+/// Whether an access control list says who may do what with a file; its mode then says something
+/// else.
+inline bool has_access_list(const std::filesystem::path& path) {
+  return ::getxattr(path.c_str(), "system.posix_acl_access", nullptr, 0) >= 0;
+}
+
+/// Takes away the list that a new file has from its folder.
+inline void drop_access_list(const Descriptor& file) {
+  ::fremovexattr(file.get(), "system.posix_acl_access");
+}
+#else
+inline bool has_access_list(const std::filesystem::path&) { return false; }
+inline void drop_access_list(const Descriptor&) {}
+#endif
+
+/// The place where open() would write a file, and the file that is there, if any. A new file has
+/// the mode that the umask leaves, one that is replaced the old one's: nobody can read it who could
+/// not read that.
+class WritePlace {
+ public:
+  /// Throws where there is something that cannot be replaced.
+  explicit WritePlace(const std::filesystem::path& path) {
+    // Of the path as it is: the system knows of links that must not be followed.
+    replaces_ = exists(path, old_);
+    if (replaces_) require_regular(old_, "; what cannot be replaced is saved to as a std::ostream");
+    path_ = resolved(path);
+    if (path_ != path) require_name(path);
+  }
+
+  const std::filesystem::path& path() const noexcept { return path_; }
+
+  /// Makes the file that is to come here, under another name that nobody has yet.
+  Descriptor create(const std::filesystem::path& name) const {
+    // Never a moment in which somebody may read it who could not read the old one.
+    return open_descriptor(name.c_str(), O_WRONLY | O_CREAT | O_EXCL, replaces_ ? 0600 : 0666);
+  }
+
+  /// Gives it the permissions of the old one, its owner and group where that is allowed. Under
+  /// another group, what the old one and everybody else could do both; where more than the mode
+  /// says who may do what, what its owner could.
+  void hand_on_permissions(const Descriptor& file) const {
+    if (!replaces_) return;
+    mode_t mode = old_.st_mode & 0777;
+    if (::fchown(file.get(), old_.st_uid, old_.st_gid) == -1 &&
+        ::fchown(file.get(), static_cast<uid_t>(-1), old_.st_gid) == -1) {
+      const mode_t all = mode & mode >> 3 & 7;
+      mode = (mode & 0700) | all << 3 | all;
+    }
+    if (has_access_list(path_)) mode &= 0700;
+    drop_access_list(file);
+    ::fchmod(file.get(), mode);
+  }
+
+ private:
+  /// Links are followed, also one whose file is still to be made.
+  static std::filesystem::path resolved(std::filesystem::path path) {
+    constexpr int kMostLinks = 40;  // Linux's own limit
+    std::error_code error;
+    for (int links = 0;; ++links) {
+      const auto type = std::filesystem::symlink_status(path, error).type();
+      if (type == std::filesystem::file_type::none) {
+        throw_system_error("cannot stat", error.value());
+      }
+      if (type != std::filesystem::file_type::symlink) return path;
+      if (links == kMostLinks) throw_system_error("cannot follow the symbolic link", ELOOP);
+      path = path.parent_path() / std::filesystem::read_symlink(path, error);
+      if (error) throw_system_error("cannot follow the symbolic link", error.value());
+    }
+  }
+
+  /// Refuses a link of /proc's to an open file: what it says is no name by which that is found. The
+  /// two can differ for a moment when somebody else saves there, so it looks again.
+  void require_name(const std::filesystem::path& link) const {
+    constexpr int kLooks = 50;
+    for (int look = 0; look < kLooks; ++look) {
+      struct stat by_link;
+      struct stat by_name;
+      const bool leads = exists(link, by_link);
+      if (exists(path_, by_name) == leads && (!leads || same_file(by_link, by_name))) return;
+    }
+    throw Error(ErrorCode::Io, "the symbolic link leads to an open file that has no name");
+  }
+
+  std::filesystem::path path_;
+  struct stat old_;
+  bool replaces_;
+};
+
+/// Gives a file another name, whoever has that.
+inline bool rename_file(const std::filesystem::path& from, const std::filesystem::path& to) {
+  return ::rename(from.c_str(), to.c_str()) == 0;
+}
+
+/// The same where nobody has it. `from` may stay, too. Needs hard links.
+inline bool rename_to_new(const std::filesystem::path& from, const std::filesystem::path& to) {
+  return ::link(from.c_str(), to.c_str()) == 0;
+}
+
+/// A rename is on the disk once its folder is. Some file systems cannot flush a folder, and some
+/// folders cannot be opened; the file itself is in place by now, so there is nothing to report.
+inline void flush_rename_to(const std::filesystem::path& path) {
+  const auto parent = path.parent_path();
+  const Descriptor folder =
+      open_descriptor(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY);
+  if (folder.is_open()) ::fsync(folder.get());
+}
+
+inline void remove_file(const std::filesystem::path& path) { ::unlink(path.c_str()); }
+
+// ---- Folders
+
+using OpenFolder = Descriptor;
+using FolderIdentity = std::pair<dev_t, ino_t>;
+
+inline OpenFolder open_folder(const std::filesystem::path& path) {
+  OpenFolder folder = open_descriptor(path.c_str(), O_RDONLY | O_DIRECTORY);
+  if (!folder.is_open()) throw_system_error("cannot open the folder", errno);
+  return folder;
+}
+
+/// A name relative to an open folder spares the system the way along the path.
+inline Descriptor open_to_read(const char* name, const OpenFolder& folder) {
+  return open_file(name, O_RDONLY, folder.get());
+}
+
+/// None where it cannot be told.
+inline std::optional<FolderIdentity> identity_of(const OpenFolder& folder) {
+  struct stat status;
+  if (::fstat(folder.get(), &status) == -1) return std::nullopt;
+  return FolderIdentity(status.st_dev, status.st_ino);
+}
+
+/// A folder in an open one, to be listed.
+class Directory {
+ public:
+  Directory(const char* path, const OpenFolder& parent) {
+    Descriptor descriptor = open_descriptor(path, O_RDONLY | O_DIRECTORY, 0, parent.get());
+    if (!descriptor.is_open()) throw_system_error("cannot open the folder", errno);
+    stream_ = ::fdopendir(descriptor.get());
+    if (stream_ == nullptr) throw_system_error("cannot read the folder", errno);
+    (void)descriptor.release();  // closedir() closes it
+  }
+  Directory(const Directory&) = delete;
+  Directory& operator=(const Directory&) = delete;
+  ~Directory() { ::closedir(stream_); }
+
+  FolderIdentity identity() const {
+    struct stat status;
+    if (::fstat(::dirfd(stream_), &status) == -1) throw_system_error("cannot stat", errno);
+    return {status.st_dev, status.st_ino};
+  }
+
+  /// Calls `visit(name, is_folder)` for everything that is not hidden (".name").
+  template <class Visit>
+  void for_each(const Visit& visit) {
+    for (;;) {
+      errno = 0;
+      const dirent* entry = ::readdir(stream_);
+      if (entry == nullptr) break;
+      if (entry->d_name[0] != '.') visit(entry->d_name, is_folder(*entry));
+    }
+    if (errno != 0) throw_system_error("cannot read the folder", errno);
+  }
+
+ private:
+  /// A link to a folder is one. A link to nothing is not: it is left to whoever opens it to say so.
+  bool is_folder(const dirent& entry) const {
+    if (entry.d_type != DT_LNK && entry.d_type != DT_UNKNOWN) return entry.d_type == DT_DIR;
+    struct stat status;
+    return ::fstatat(::dirfd(stream_), entry.d_name, &status, 0) == 0 && S_ISDIR(status.st_mode);
+  }
+
+  DIR* stream_;
+};
+
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
+#endif  // _WIN32
+
+#endif  // TORCH_NPY_SYSTEM_POSIX_HPP_
+
+// ---- torch_npy/system_windows.hpp
+
+#ifndef TORCH_NPY_SYSTEM_WINDOWS_HPP_
+#define TORCH_NPY_SYSTEM_WINDOWS_HPP_
+
+// The operating system, where it is Windows: what system_posix.hpp says of its types and functions
+// holds of these. Paths are UTF-16, the names in a folder UTF-8 with '/' between them.
+
+#ifdef _WIN32
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#include <windows.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <iterator>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
+
+// ---- Names
+
+inline std::string utf8(std::wstring_view text) {
+  const int units = static_cast<int>(text.size());
+  const int size =
+      ::WideCharToMultiByte(CP_UTF8, 0, text.data(), units, nullptr, 0, nullptr, nullptr);
+  std::string out(static_cast<std::size_t>(size), '\0');
+  ::WideCharToMultiByte(CP_UTF8, 0, text.data(), units, out.data(), size, nullptr, nullptr);
+  return out;
+}
+
+inline std::wstring utf16(std::string_view text) {
+  const int bytes = static_cast<int>(text.size());
+  const int size = ::MultiByteToWideChar(CP_UTF8, 0, text.data(), bytes, nullptr, 0);
+  std::wstring out(static_cast<std::size_t>(size), L'\0');
+  ::MultiByteToWideChar(CP_UTF8, 0, text.data(), bytes, out.data(), size);
+  return out;
+}
+
+constexpr wchar_t kSeparators[] = L"\\/";
+
+inline std::filesystem::path path_of(const std::string& name) { return utf16(name); }
+
+/// Takes what stands for one character off a pattern, '*' excepted; tells whether `c` is one.
+inline bool take_match(std::wstring_view& pattern, wchar_t c) {
+  const wchar_t first = pattern.front();
+  pattern.remove_prefix(1);
+  if (first == L'?') return true;
+  if (first == L'\\' && !pattern.empty()) {
+    const bool same = pattern.front() == c;
+    pattern.remove_prefix(1);
+    return same;
+  }
+  if (first != L'[') return first == c;
+  const bool is_other = !pattern.empty() && (pattern.front() == L'!' || pattern.front() == L'^');
+  const std::size_t end = pattern.find(L']', is_other ? 2 : 1);  // first of all it means itself
+  if (end == pattern.npos) return first == c;
+  const std::wstring_view set = pattern.substr(is_other ? 1 : 0, end - (is_other ? 1 : 0));
+  pattern.remove_prefix(end + 1);
+  bool found = false;
+  for (std::size_t i = 0; i < set.size(); ++i) {
+    const bool is_range = i + 2 < set.size() && set[i + 1] == L'-';
+    found = found || (set[i] <= c && c <= set[is_range ? i + 2 : i]);
+    if (is_range) i += 2;
+  }
+  return found != is_other;
+}
+
+/// Has no names of sets, `[[:digit:]]`. As in the shell, large and small letters differ.
+inline bool matches(std::wstring_view pattern, std::wstring_view name) {
+  bool has_star = false;
+  std::wstring_view after_star;
+  std::wstring_view left;  // of the name, where what is after the star was last tried
+  while (!pattern.empty() || !name.empty()) {
+    if (!pattern.empty() && pattern.front() == L'*') {
+      pattern.remove_prefix(1);
+      has_star = true;
+      after_star = pattern;
+      left = name;
+    } else if (!pattern.empty() && !name.empty() && take_match(pattern, name.front())) {
+      name.remove_prefix(1);
+    } else if (has_star && !left.empty()) {
+      left.remove_prefix(1);
+      pattern = after_star;
+      name = left;
+    } else {
+      return false;
+    }
+  }
+  return true;
+}
+
+inline bool matches(const std::string& pattern, const char* name) {
+  return matches(std::wstring_view(utf16(pattern)), std::wstring_view(utf16(name)));
+}
+
+inline unsigned long process_id() { return ::GetCurrentProcessId(); }
+
+// ---- Errors
+
+inline int last_error() noexcept { return static_cast<int>(::GetLastError()); }
+
+inline bool is_missing(int number) {
+  constexpr int kMissing[] = {ERROR_FILE_NOT_FOUND, ERROR_PATH_NOT_FOUND, ERROR_INVALID_DRIVE,
+                              ERROR_INVALID_NAME,   ERROR_BAD_NETPATH,    ERROR_BAD_NET_NAME,
+                              ERROR_DIRECTORY};
+  return std::find(std::begin(kMissing), std::end(kMissing), number) != std::end(kMissing);
+}
+
+inline bool is_taken(int number) {
+  return number == ERROR_FILE_EXISTS || number == ERROR_ALREADY_EXISTS;
+}
+
+inline bool is_exhausted(int number) {
+  constexpr int kExhausted[] = {ERROR_TOO_MANY_OPEN_FILES, ERROR_NOT_ENOUGH_MEMORY,
+                                ERROR_OUTOFMEMORY, ERROR_NO_SYSTEM_RESOURCES,
+                                ERROR_COMMITMENT_LIMIT};
+  return std::find(std::begin(kExhausted), std::end(kExhausted), number) != std::end(kExhausted);
+}
+
+/// In UTF-8; std::system_category() gives the code page of the machine.
+inline std::string message_of(int number) {
+  wchar_t text[512];
+  DWORD size = ::FormatMessageW(FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS, nullptr,
+                                static_cast<DWORD>(number), 0, text, 512, nullptr);
+  while (size != 0 &&
+         std::wstring_view(L"\r\n. ").find(text[size - 1]) != std::wstring_view::npos) {
+    --size;
+  }
+  return size == 0 ? "error " + std::to_string(number) : utf8({text, size});
+}
+
+[[noreturn]] inline void throw_system_error(const std::string& what, int number,
+                                            std::uint64_t offset = 0) {
+  throw Error(is_missing(number)     ? ErrorCode::NotFound
+              : is_exhausted(number) ? ErrorCode::Exhausted
+                                     : ErrorCode::Io,
+              what + ": " + message_of(number), offset);
+}
+
+// ---- Open files
+
+/// Owns a handle, which is what Windows calls a descriptor.
+class Descriptor {
+ public:
+  explicit Descriptor(HANDLE handle = INVALID_HANDLE_VALUE) noexcept : handle_(handle) {}
+  Descriptor(Descriptor&& other) noexcept : handle_(other.release()) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+  ~Descriptor() {
+    if (is_open()) ::CloseHandle(handle_);
+  }
+
+  bool is_open() const noexcept { return handle_ != INVALID_HANDLE_VALUE; }
+  HANDLE get() const noexcept { return handle_; }
+  HANDLE release() noexcept { return std::exchange(handle_, INVALID_HANDLE_VALUE); }
+
+ private:
+  HANDLE handle_;
+};
+
+/// As on other systems, others may meanwhile read, write, rename and remove the file.
+inline Descriptor open_descriptor(const std::filesystem::path& path, DWORD access,
+                                  DWORD disposition = OPEN_EXISTING,
+                                  DWORD flags = FILE_ATTRIBUTE_NORMAL) {
+  return Descriptor(::CreateFileW(path.c_str(), access,
+                                  FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, nullptr,
+                                  disposition, flags, nullptr));
+}
+
+/// For what can be asked of a file or a folder without reading it.
+inline Descriptor open_to_ask(const std::filesystem::path& path) {
+  return open_descriptor(path, 0, OPEN_EXISTING, FILE_FLAG_BACKUP_SEMANTICS);
+}
+
+inline bool is_folder(const std::filesystem::path& path) {
+  const DWORD attributes = ::GetFileAttributesW(path.c_str());
+  return attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY) != 0;
+}
+
+[[noreturn]] inline void throw_not_regular(const char* kind, const char* way_out) {
+  throw Error(ErrorCode::Io, std::string("not a regular file but ") + kind + way_out);
+}
+
+inline Descriptor open_file(const std::filesystem::path& path, DWORD access) {
+  Descriptor file = open_descriptor(path, access);
+  if (file.is_open()) return file;
+  const int number = last_error();
+  if (is_folder(path)) throw_not_regular("a directory", "");
+  throw_system_error("cannot open", number);
+}
+
+inline Descriptor open_to_read(const std::filesystem::path& path) {
+  return open_file(path, GENERIC_READ);
+}
+
+inline Descriptor open_to_change(const std::filesystem::path& path) {
+  return open_file(path, GENERIC_READ | GENERIC_WRITE);
+}
+
+inline void require_regular(const Descriptor& file, const char* way_out) {
+  if (::GetFileType(file.get()) != FILE_TYPE_DISK) throw_not_regular("a device", way_out);
+}
+
+inline std::uint64_t size_of(const Descriptor& file) {
+  require_regular(file, "; an array that can only be read in order loads from a std::istream");
+  LARGE_INTEGER size;
+  if (::GetFileSizeEx(file.get(), &size) == 0) throw_system_error("cannot stat", last_error());
+  return static_cast<std::uint64_t>(size.QuadPart);
+}
+
+// ---- Reading and mapping
+
+inline OVERLAPPED at_offset(std::uint64_t offset) {
+  OVERLAPPED place{};
+  place.Offset = static_cast<DWORD>(offset & 0xffffffff);
+  place.OffsetHigh = static_cast<DWORD>(offset >> 32);
+  return place;
+}
+
+inline std::ptrdiff_t read_at(const Descriptor& file, void* out, std::size_t size,
+                              std::uint64_t offset) {
+  OVERLAPPED place = at_offset(offset);
+  DWORD got = 0;
+  if (::ReadFile(file.get(), out, static_cast<DWORD>(size), &got, &place) != 0) return got;
+  return last_error() == ERROR_HANDLE_EOF ? 0 : -1;
+}
+
+inline std::ptrdiff_t read_split(const Descriptor& file, void* head, std::size_t head_size,
+                                 void* body, std::size_t body_size) {
+  constexpr std::size_t kMost = std::size_t{1} << 30;
+  const std::ptrdiff_t first = read_at(file, head, head_size, 0);
+  if (first < 0 || static_cast<std::size_t>(first) != head_size) return first;
+  const std::ptrdiff_t second = read_at(file, body, (std::min)(body_size, kMost), head_size);
+  return second < 0 ? first : first + second;
+}
+
+inline std::size_t mapping_alignment() {
+  SYSTEM_INFO info;
+  ::GetSystemInfo(&info);
+  return info.dwAllocationGranularity;
+}
+
+/// Windows counts all of it against the memory there is, as if every page were to be written.
+inline void* map(const Descriptor& file, std::uint64_t offset, std::size_t size) {
+  const HANDLE mapping = ::CreateFileMappingW(file.get(), nullptr, PAGE_WRITECOPY, 0, 0, nullptr);
+  if (mapping == nullptr) return nullptr;
+  const OVERLAPPED place = at_offset(offset);
+  void* const base = ::MapViewOfFile(mapping, FILE_MAP_COPY, place.OffsetHigh, place.Offset, size);
+  const DWORD error = ::GetLastError();
+  ::CloseHandle(mapping);  // the view keeps it
+  ::SetLastError(error);
+  return base;
+}
+
+inline void unmap(void* base, std::size_t) noexcept { ::UnmapViewOfFile(base); }
+
+/// Large pages take a privilege on Windows, and are no matter of advice.
+inline void advise_huge_pages(void*, std::size_t) {}
+
+// ---- Writing
+
+inline std::ptrdiff_t write_at(const Descriptor& file, const void* data, std::size_t size,
+                               std::uint64_t offset) {
+  OVERLAPPED place = at_offset(offset);
+  DWORD put = 0;
+  return ::WriteFile(file.get(), data, static_cast<DWORD>(size), &put, &place) != 0
+             ? static_cast<std::ptrdiff_t>(put)
+             : -1;
+}
+
+inline std::ptrdiff_t write_next(const Descriptor& file, const void* data, std::size_t size) {
+  DWORD put = 0;
+  return ::WriteFile(file.get(), data, static_cast<DWORD>(size), &put, nullptr) != 0
+             ? static_cast<std::ptrdiff_t>(put)
+             : -1;
+}
+
+inline bool truncate(const Descriptor& file, std::uint64_t size) {
+  FILE_END_OF_FILE_INFO end;
+  end.EndOfFile.QuadPart = static_cast<LONGLONG>(size);
+  return ::SetFileInformationByHandle(file.get(), FileEndOfFileInfo, &end, sizeof end) != 0;
+}
+
+inline void expect_size(const Descriptor&, std::uint64_t) {}
+inline void begin_to_flush(const Descriptor&, std::uint64_t, std::size_t) {}
+
+inline bool flush(const Descriptor& file) { return ::FlushFileBuffers(file.get()) != 0; }
+inline bool flush_data(const Descriptor& file) { return flush(file); }
+
+/// Locks on Windows hold back whoever reads or writes what is locked. So this one is on a byte
+/// where no file comes to.
+constexpr std::uint64_t kLockedByte = INT64_MAX - 1;
+
+inline bool lock(const Descriptor& file) {
+  OVERLAPPED place = at_offset(kLockedByte);
+  return ::LockFileEx(file.get(), LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0,
+                      &place) != 0 ||
+         last_error() != ERROR_LOCK_VIOLATION;
+}
+
+inline void unlock(const Descriptor& file) {
+  OVERLAPPED place = at_offset(kLockedByte);
+  ::UnlockFileEx(file.get(), 0, 1, 0, &place);
+}
+
+inline bool close(Descriptor& file) { return ::CloseHandle(file.release()) != 0; }
+
+// ---- Files that appear whole or not at all
+
+/// What a file or folder is known by, whatever its name: the volume, and a number on it.
+using FileIdentity = std::pair<std::uint32_t, std::uint64_t>;
+
+inline std::optional<FileIdentity> identity_of(const Descriptor& file) {
+  BY_HANDLE_FILE_INFORMATION info;
+  if (!file.is_open() || ::GetFileInformationByHandle(file.get(), &info) == 0) return std::nullopt;
+  return FileIdentity(info.dwVolumeSerialNumber,
+                      std::uint64_t{info.nFileIndexHigh} << 32 | info.nFileIndexLow);
+}
+
+inline bool is_at(const Descriptor& file, const std::filesystem::path& path) {
+  const auto own = identity_of(file);
+  if (!own) throw_system_error("cannot stat", last_error());
+  const Descriptor named = open_to_ask(path);
+  if (!named.is_open() && !is_missing(last_error())) {
+    throw_system_error("cannot stat", last_error());
+  }
+  return identity_of(named) == own;
+}
+
+/// Symbolic links are followed. The permissions of a file are those that its folder hands on,
+/// whatever the old one's were.
+class WritePlace {
+ public:
+  explicit WritePlace(const std::filesystem::path& path) : path_(path) {
+    const DWORD attributes = ::GetFileAttributesW(path.c_str());
+    if (attributes == INVALID_FILE_ATTRIBUTES) {
+      if (!is_missing(last_error())) throw_system_error("cannot stat", last_error());
+      return;
+    }
+    const char* const way_out = "; what cannot be replaced is saved to as a std::ostream";
+    if ((attributes & FILE_ATTRIBUTE_DIRECTORY) != 0) throw_not_regular("a directory", way_out);
+    if ((attributes & FILE_ATTRIBUTE_REPARSE_POINT) != 0) path_ = resolved(path);
+  }
+
+  const std::filesystem::path& path() const noexcept { return path_; }
+
+  Descriptor create(const std::filesystem::path& name) const {
+    return open_descriptor(name, GENERIC_WRITE, CREATE_NEW);
+  }
+
+  void hand_on_permissions(const Descriptor&) const {}
+
+ private:
+  static std::filesystem::path resolved(const std::filesystem::path& link) {
+    const Descriptor file = open_to_ask(link);
+    std::wstring name(32768, L'\0');  // longer is no path
+    const DWORD size = file.is_open()
+                           ? ::GetFinalPathNameByHandleW(file.get(), name.data(),
+                                                         static_cast<DWORD>(name.size()), 0)
+                           : 0;
+    if (size == 0) throw_system_error("cannot follow the symbolic link", last_error());
+    name.resize((std::min)(name.size(), std::size_t{size}));
+    return name;
+  }
+
+  std::filesystem::path path_;
+};
+
+inline bool rename_file(const std::filesystem::path& from, const std::filesystem::path& to) {
+  return ::MoveFileExW(from.c_str(), to.c_str(),
+                       MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH) != 0;
+}
+
+inline bool rename_to_new(const std::filesystem::path& from, const std::filesystem::path& to) {
+  return ::MoveFileExW(from.c_str(), to.c_str(), MOVEFILE_WRITE_THROUGH) != 0;
+}
+
+/// MOVEFILE_WRITE_THROUGH has done so.
+inline void flush_rename_to(const std::filesystem::path&) {}
+
+inline void remove_file(const std::filesystem::path& path) { ::DeleteFileW(path.c_str()); }
+
+// ---- Folders
+
+using FolderIdentity = FileIdentity;
+
+/// Windows opens nothing relative to an open folder: it is known by its path, wherever the process
+/// goes.
+class OpenFolder {
+ public:
+  OpenFolder() = default;
+  explicit OpenFolder(std::filesystem::path path) : path_(std::move(path)) {}
+  const std::filesystem::path& path() const noexcept { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+inline OpenFolder open_folder(const std::filesystem::path& path) {
+  if (!is_folder(path)) {
+    const bool is_there = ::GetFileAttributesW(path.c_str()) != INVALID_FILE_ATTRIBUTES;
+    throw_system_error("cannot open the folder", is_there ? ERROR_DIRECTORY : last_error());
+  }
+  std::error_code error;
+  auto place = std::filesystem::absolute(path, error);
+  return OpenFolder(error ? path : std::move(place));
+}
+
+inline Descriptor open_to_read(const char* name, const OpenFolder& folder) {
+  return open_to_read(folder.path() / utf16(name));
+}
+
+inline std::optional<FolderIdentity> identity_of(const OpenFolder& folder) {
+  return identity_of(open_to_ask(folder.path()));
+}
+
+class Directory {
+ public:
+  Directory(const char* path, const OpenFolder& parent)
+      : path_(parent.path() / utf16(path)),
+        search_(::FindFirstFileExW((path_ / L"*").c_str(), FindExInfoBasic, &entry_,
+                                   FindExSearchNameMatch, nullptr, FIND_FIRST_EX_LARGE_FETCH)) {
+    // The root of an empty drive has not even "." in it.
+    if (search_ == INVALID_HANDLE_VALUE && !is_folder(path_)) {
+      throw_system_error("cannot open the folder", last_error());
+    }
+  }
+  Directory(const Directory&) = delete;
+  Directory& operator=(const Directory&) = delete;
+  ~Directory() {
+    if (search_ != INVALID_HANDLE_VALUE) ::FindClose(search_);
+  }
+
+  FolderIdentity identity() const {
+    const auto identity = identity_of(open_to_ask(path_));
+    if (!identity) throw_system_error("cannot stat", last_error());
+    return *identity;
+  }
+
+  template <class Visit>
+  void for_each(const Visit& visit) {
+    if (search_ == INVALID_HANDLE_VALUE) return;
+    do {
+      // A link to a folder has the attribute, too.
+      const bool is_folder = (entry_.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY) != 0;
+      if (entry_.cFileName[0] != L'.') visit(utf8(entry_.cFileName).c_str(), is_folder);
+    } while (::FindNextFileW(search_, &entry_) != 0);
+    if (last_error() != ERROR_NO_MORE_FILES) {
+      throw_system_error("cannot read the folder", last_error());
+    }
+  }
+
+ private:
+  std::filesystem::path path_;
+  WIN32_FIND_DATAW entry_;
+  HANDLE search_;
+};
+
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
+#endif  // _WIN32
+
+#endif  // TORCH_NPY_SYSTEM_WINDOWS_HPP_
+
+// ---- torch_npy/file.hpp
+
+#ifndef TORCH_NPY_FILE_HPP_
+#define TORCH_NPY_FILE_HPP_
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
+
+// Files that are read and mapped. What fails here throws an Error without a path; the callers, who
+// know the path, add it.
+
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
+
+/// Refuses paths that the system would take for others.
+inline void require_path(const std::filesystem::path& path) {
+  if (path.empty()) throw Error(ErrorCode::NotFound, "the path is empty");
+  if (path.native().find('\0') != std::filesystem::path::string_type::npos) {
+    throw Error(ErrorCode::InvalidArgument, "the path holds a zero byte");
+  }
+}
+
+/// Bytes of one call: Linux moves at most 2^31 - 4096, macOS refuses more than 2^31 - 1, and
+/// Windows counts with 32 bits.
+constexpr std::size_t kMostAtOnce = std::size_t{1} << 30;
+
 /// A file, open for reading: a regular one, as shows when it is read or asked for its size. Reading
 /// from several threads at once is fine.
 class File {
  public:
-  explicit File(const std::filesystem::path& path) : File((require_path(path), path.c_str())) {}
+  explicit File(const std::filesystem::path& path)
+      : file_(open_to_read((require_path(path), path))) {}
 
-  /// `name` is relative to an open folder, which spares the system the way along the path.
-  File(const char* name, const Descriptor& folder) : File(name, folder.get()) {}
+  /// `name` is relative to an open folder.
+  File(const char* name, const OpenFolder& folder) : file_(open_to_read(name, folder)) {}
 
   /// Bytes of the file at this moment.
-  std::uint64_t size() const {
-    struct stat status;
-    if (::fstat(fd_.get(), &status) == -1) throw_errno("cannot stat", errno);
-    require_regular(status,
-                    S_ISDIR(status.st_mode)
-                        ? ""
-                        : "; an array that can only be read in order loads from a std::istream");
-    return static_cast<std::uint64_t>(status.st_size);
-  }
+  std::uint64_t size() const { return size_of(file_); }
 
   /// Reads up to `size` bytes from byte `offset` on, in one call; 0 at the end.
   std::size_t read_some(void* out, std::size_t size, std::uint64_t offset) const {
-    // Linux moves at most 2^31 - 4096 bytes a call, macOS refuses more than 2^31 - 1.
-    constexpr std::size_t kMost = std::size_t{1} << 30;
-    const ssize_t got = uninterrupted([&] {
-      return ::pread(fd_.get(), out, (std::min)(size, kMost), static_cast<off_t>(offset));
-    });
+    const std::ptrdiff_t got = read_at(file_, out, (std::min)(size, kMostAtOnce), offset);
     if (got >= 0) return static_cast<std::size_t>(got);
-    const int number = errno;
+    const int number = last_error();
     (void)this->size();  // says so if this is no regular file
-    throw_errno("cannot read at byte " + std::to_string(offset), number, offset);
+    throw_system_error("cannot read at byte " + std::to_string(offset), number, offset);
   }
 
   /// Fills `out` with `size` bytes from byte `offset` on. Throws Truncated where the file ends
@@ -1310,30 +2207,19 @@ class File {
   /// many bytes came: fewer also where the system would not give more at a time, or any.
   std::size_t read_split(void* head, std::size_t head_size, void* body,
                          std::size_t body_size) const {
-    const iovec parts[] = {{head, head_size}, {body, body_size}};
-    const ssize_t got = ::preadv(fd_.get(), parts, 2, 0);
+    const std::ptrdiff_t got = detail::read_split(file_, head, head_size, body, body_size);
     return got < 0 ? 0 : static_cast<std::size_t>(got);
   }
 
-  int descriptor() const noexcept { return fd_.get(); }
+  const Descriptor& descriptor() const noexcept { return file_; }
 
   /// Where its first byte stands in itself: what a FilePart is asked, too.
   std::uint64_t begin() const noexcept { return 0; }
 
  protected:
-  // O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
-  explicit File(const char* name, int folder = AT_FDCWD, int flags = O_RDONLY)
-      : fd_(open_descriptor(name, flags | O_NONBLOCK, 0, folder)) {
-    // Somebody has a lease on the file, and gives it up while we wait; but wait for no FIFO.
-    struct stat status;
-    if (fd_.get() == -1 && errno == EWOULDBLOCK && ::fstatat(folder, name, &status, 0) == 0 &&
-        S_ISREG(status.st_mode)) {
-      fd_ = open_descriptor(name, flags, 0, folder);
-    }
-    if (fd_.get() == -1) throw_errno("cannot open", errno);
-  }
+  explicit File(Descriptor file) : file_(std::move(file)) {}
 
-  Descriptor fd_;
+  Descriptor file_;
 };
 
 /// `size` bytes from byte `begin` of an open file on, read as if they were a file of their own: a
@@ -1346,7 +2232,7 @@ class FilePart {
 
   std::uint64_t begin() const noexcept { return begin_; }
   std::uint64_t size() const noexcept { return size_; }
-  int descriptor() const noexcept { return file_.descriptor(); }
+  const Descriptor& descriptor() const noexcept { return file_.descriptor(); }
 
   std::size_t read_some(void* out, std::size_t size, std::uint64_t offset) const {
     const std::uint64_t left = size_ - (std::min)(offset, size_);
@@ -1374,20 +2260,19 @@ class Mapping {
       : base_(other.base_), size_(std::exchange(other.size_, 0)), lead_(other.lead_) {}
   Mapping& operator=(Mapping&&) = delete;
   ~Mapping() {
-    if (size_ != 0) ::munmap(base_, size_);
+    if (size_ != 0) unmap(base_, size_);
   }
 
   /// Maps bytes [offset, offset + size) of `file`, or of a part of one, copy-on-write: what is
-  /// written to the memory never reaches the file. Takes no swap space ahead and reads nothing yet.
-  /// (MAP_POPULATE made mapping and then summing 1 GiB ten times slower.) `size` is not 0.
+  /// written to the memory never reaches the file. Reads nothing yet. `size` is not 0.
   template <class Source>
   static Mapping of(const Source& file, std::uint64_t offset, std::size_t size) {
     offset += file.begin();
-    const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-    const auto lead = static_cast<std::size_t>(offset % page);
-    void* base = ::mmap(nullptr, size + lead, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
-                        file.descriptor(), static_cast<off_t>(offset - lead));
-    if (base == MAP_FAILED) throw_errno("cannot map " + counted(size, "byte"), errno, offset);
+    const auto lead = static_cast<std::size_t>(offset % mapping_alignment());
+    void* const base = map(file.descriptor(), offset - lead, size + lead);
+    if (base == nullptr) {
+      throw_system_error("cannot map " + counted(size, "byte"), last_error(), offset);
+    }
     return Mapping(base, size + lead, lead);
   }
 
@@ -1398,19 +2283,6 @@ class Mapping {
   std::size_t size_;
   std::size_t lead_;
 };
-
-#ifdef MADV_HUGEPAGE
-/// Asks for huge pages behind the whole pages of a range. It is advice: nothing is lost where it is
-/// not taken.
-inline void advise_huge_pages(void* data, std::size_t size) {
-  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-  const std::size_t lead = (page - reinterpret_cast<std::uintptr_t>(data) % page) % page;
-  if (size < lead + page) return;
-  ::madvise(static_cast<char*>(data) + lead, (size - lead) / page * page, MADV_HUGEPAGE);
-}
-#else
-inline void advise_huge_pages(void*, std::size_t) {}
-#endif
 
 /// Bytes read ahead of knowing anything: a small file whole, the header of any other.
 constexpr std::size_t kFirstRead = 16384;
@@ -1483,40 +2355,20 @@ inline Header read_header(const std::filesystem::path& path,
 #ifndef TORCH_NPY_FILE_WRITER_HPP_
 #define TORCH_NPY_FILE_WRITER_HPP_
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#ifdef __linux__
-#include <sys/xattr.h>
-#endif
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <string>
 #include <system_error>
 
-// What the library asks of the operating system to write files: in place, and whole or not at all.
+// Files that are written: in place, and whole or not at all.
 // As in file.hpp, an Error has no path yet.
 
 namespace torch_npy {
 inline namespace TORCH_NPY_VERSION_NAMESPACE {
 namespace detail {
-
-inline bool same_file(const struct stat& a, const struct stat& b) {
-  return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
-}
-
-/// Whether there is a file of that name, whose status is then known.
-inline bool exists(const std::filesystem::path& path, struct stat& status) {
-  if (::stat(path.c_str(), &status) == 0) return true;
-  if (errno != ENOENT && errno != ENOTDIR) throw_errno("cannot stat", errno);
-  return false;
-}
 
 /// The same place wherever the process goes; what is no path stays as it is.
 inline std::filesystem::path absolute_path(const std::filesystem::path& path) {
@@ -1529,146 +2381,95 @@ inline std::filesystem::path absolute_path(const std::filesystem::path& path) {
 /// bytes after the first. `offset` is where they go, for the Error.
 template <class Put>
 void write_all(const void* data, std::size_t size, std::uint64_t offset, const Put& put) {
-  constexpr std::size_t kMost = std::size_t{1} << 30;
   const char* const begin = static_cast<const char*>(data);
   for (std::size_t done = 0; done != size;) {
-    const ssize_t more =
-        uninterrupted([&] { return put(begin + done, (std::min)(size - done, kMost), done); });
+    const std::ptrdiff_t more = put(begin + done, (std::min)(size - done, kMostAtOnce), done);
     if (more == -1) {
-      throw_errno("cannot write at byte " + std::to_string(offset + done), errno, offset + done);
+      throw_system_error("cannot write at byte " + std::to_string(offset + done), last_error(),
+                         offset + done);
     }
     done += static_cast<std::size_t>(more);
   }
 }
 
 /// A regular file that is there already, open for reading and for writing in place, and locked: a
-/// second object on it, of this process or another, is an Error. The lock is advisory, holds back
-/// nobody else, and is left out where the file system has none.
+/// second object on it, of this process or another, is an Error. The lock holds back nobody else,
+/// and is left out where the file system has none.
 class LockedFile : public File {
  public:
   explicit LockedFile(const std::filesystem::path& path)
-      : File((require_path(path), path.c_str()), AT_FDCWD, O_RDWR) {
-    struct stat status;
-    if (::fstat(fd_.get(), &status) == -1) throw_errno("cannot stat", errno);
-    require_regular(status, ", and no other can grow");
-    const int locked = uninterrupted([&] { return ::flock(fd_.get(), LOCK_EX | LOCK_NB); });
-    if (locked == -1 && errno == EWOULDBLOCK) {
-      throw Error(ErrorCode::Io, "locked: another Appender has the file open");
-    }
+      : File(open_to_change((require_path(path), path))) {
+    require_regular(file_, ", and no other can grow");
+    if (!lock(file_)) throw Error(ErrorCode::Io, "locked: another Appender has the file open");
   }
 
   void write(const void* data, std::size_t size, std::uint64_t offset) {
     write_all(data, size, offset, [&](const char* at, std::size_t length, std::size_t done) {
-      return ::pwrite(fd_.get(), at, length, static_cast<off_t>(offset + done));
+      return write_at(file_, at, length, offset + done);
     });
   }
 
   /// Whether it still is what `path` names.
-  bool is_at(const std::filesystem::path& path) const {
-    struct stat own;
-    struct stat named;
-    if (::fstat(fd_.get(), &own) == -1) throw_errno("cannot stat", errno);
-    return exists(path, named) && same_file(own, named);
-  }
+  bool is_at(const std::filesystem::path& path) const { return detail::is_at(file_, path); }
 
   void truncate(std::uint64_t size) {
-    if (uninterrupted([&] { return ::ftruncate(fd_.get(), static_cast<off_t>(size)); }) == -1) {
-      throw_errno("cannot cut off at byte " + std::to_string(size), errno, size);
+    if (!detail::truncate(file_, size)) {
+      throw_system_error("cannot cut off at byte " + std::to_string(size), last_error(), size);
     }
   }
 
   /// Waits until what was written is on the disk. The system tells a failure once, and may have
   /// dropped what it could not write: from then on every call fails.
   void sync() {
-    const auto flush = [&] { return ::fdatasync(fd_.get()); };
-    if (sync_error_ == 0 && uninterrupted(flush) == -1) sync_error_ = errno;
-    if (sync_error_ != 0) throw_errno("cannot flush to the disk", sync_error_);
+    if (sync_error_ == 0 && !flush_data(file_)) sync_error_ = last_error();
+    if (sync_error_ != 0) throw_system_error("cannot flush to the disk", sync_error_);
   }
 
-  /// Some file systems report a failed write only here. The lock is given up by itself: a process
-  /// that was forked meanwhile may have the file open for longer.
+  /// The lock is given up by itself: a process that was forked meanwhile may have the file open for
+  /// longer.
   void close() {
-    ::flock(fd_.get(), LOCK_UN);
-    if (::close(fd_.release()) == -1 && errno != EINTR) throw_errno("cannot close", errno);
+    unlock(file_);
+    if (!detail::close(file_)) throw_system_error("cannot close", last_error());
   }
 
  private:
   int sync_error_ = 0;
 };
 
-#ifdef __linux__
-/// Whether an access control list says who may do what with a file; its mode then says something
-/// else.
-inline bool has_access_list(const std::filesystem::path& path) {
-  return ::getxattr(path.c_str(), "system.posix_acl_access", nullptr, 0) >= 0;
-}
-
-/// Takes away the list that a new file has from its folder.
-inline void drop_access_list(int fd) { ::fremovexattr(fd, "system.posix_acl_access"); }
-
-/// Says how far a file will grow, and that a part of it may go to the disk. It is advice: what
-/// comes of it shows in the calls that write and flush.
-inline void expect_size(int fd, std::uint64_t size) {
-  ::fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(size));
-}
-inline void begin_to_flush(int fd, std::uint64_t offset, std::size_t size) {
-  ::sync_file_range(fd, static_cast<off_t>(offset), static_cast<off_t>(size),
-                    SYNC_FILE_RANGE_WRITE);
-}
-#else
-inline bool has_access_list(const std::filesystem::path&) { return false; }
-inline void drop_access_list(int) {}
-inline void expect_size(int, std::uint64_t) {}
-inline void begin_to_flush(int, std::uint64_t, std::size_t) {}
-#endif
-
 /// Writes a file that appears under its name whole or not at all: into a temporary one beside it,
 /// which commit() flushes to the disk and renames. An object that goes without commit() removes the
 /// temporary file; a process that is killed leaves it (".torch_npy-*.tmp"), and the old file as it
 /// was.
 ///
-/// A symbolic link is followed, as open() would: the file it names is replaced. A new file has the
-/// mode that the umask leaves, one that is replaced the old one's: nobody can read it who could not
-/// read that.
+/// A symbolic link is followed, as open() would: the file it names is replaced.
 class AtomicFile {
  public:
   /// With `sync` it survives a power cut from commit() on; without, the system writes it when it
   /// likes.
   AtomicFile(const std::filesystem::path& path, bool sync) : sync_(sync) {
     require_path(path);
-    // Of the path as it is: the system knows of links that must not be followed.
-    struct stat status;
-    const bool replaces = exists(path, status);
-    if (replaces) {
-      require_regular(status, "; what cannot be replaced is saved to as a std::ostream");
-    }
-    target_ = resolved(path);
-    if (target_ != path) require_name(path);
-    target_ = absolute_path(target_);
-    // Never a moment in which somebody may read it who could not read the old one.
-    const mode_t mode = replaces ? 0600 : 0666;
+    const WritePlace place(path);
+    target_ = absolute_path(place.path());
     static std::atomic<unsigned> count{0};
-    int error = EEXIST;
-    while (fd_.get() == -1 && error == EEXIST) {
-      // Not by replace_filename(): libstdc++ 12's crashes where there is no memory.
-      const std::string& name = target_.native();
-      temporary_ = name.substr(0, name.rfind('/') + 1) + ".torch_npy-" +
-                   std::to_string(::getpid()) + "-" + std::to_string(count++) + ".tmp";
-      fd_ = open_descriptor(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL, mode);
-      error = errno;
-    }
-    if (fd_.get() == -1) {
+    int error = 0;
+    do {
+      temporary_ = beside(target_, ".torch_npy-" + std::to_string(process_id()) + "-" +
+                                       std::to_string(count++) + ".tmp");
+      file_ = place.create(temporary_);
+      error = last_error();
+    } while (!file_.is_open() && is_taken(error));
+    if (!file_.is_open()) {
       temporary_.clear();
-      throw_errno("cannot create a file in this folder", error);
+      throw_system_error("cannot create a file in this folder", error);
     }
-    if (replaces) keep_permissions(status);
+    place.hand_on_permissions(file_);
   }
 
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
 
   ~AtomicFile() {
-    if (!temporary_.empty()) ::unlink(temporary_.c_str());
+    if (!temporary_.empty()) remove_file(temporary_);
   }
 
   /// What is large goes to the disk while the rest is written: 1 GiB, flushed, took 262 ms, and 441
@@ -1676,14 +2477,14 @@ class AtomicFile {
   void write(const void* data, std::size_t size) {
     constexpr std::size_t kPiece = std::size_t{16} << 20;
     const bool flushes = sync_ && size > kPiece;
-    if (flushes) expect_size(fd_.get(), written_ + size);
+    if (flushes) expect_size(file_, written_ + size);
     const char* at = static_cast<const char*>(data);
     while (size != 0) {
       const std::size_t piece = flushes ? (std::min)(size, kPiece) : size;
       write_all(at, piece, written_, [&](const char* from, std::size_t length, std::size_t) {
-        return ::write(fd_.get(), from, length);
+        return write_next(file_, from, length);
       });
-      if (flushes) begin_to_flush(fd_.get(), written_, piece);
+      if (flushes) begin_to_flush(file_, written_, piece);
       written_ += piece;
       at += piece;
       size -= piece;
@@ -1694,90 +2495,45 @@ class AtomicFile {
   void commit() {
     finish();
     rename();
-    if (sync_) sync_folder();
+    if (sync_) flush_rename_to(target_);
   }
 
   /// The same for a new file: false, and nothing has changed, where there is one of that name by
   /// now. A file system without hard links cannot tell, and the file is replaced.
   bool commit_new() {
     finish();
-    if (::link(temporary_.c_str(), target_.c_str()) == -1) {
-      if (errno == EEXIST) return false;
+    if (!rename_to_new(temporary_, target_)) {
+      if (is_taken(last_error())) return false;
       rename();
     }
-    if (sync_) sync_folder();
+    if (sync_) flush_rename_to(target_);
     return true;
   }
 
  private:
-  /// Refuses a link of /proc's to an open file: what it says is no name by which that is found. The
-  /// two can differ for a moment when somebody else saves there, so it looks again.
-  void require_name(const std::filesystem::path& link) const {
-    constexpr int kLooks = 50;
-    for (int look = 0; look < kLooks; ++look) {
-      struct stat by_link;
-      struct stat by_name;
-      const bool leads = exists(link, by_link);
-      if (exists(target_, by_name) == leads && (!leads || same_file(by_link, by_name))) return;
-    }
-    throw Error(ErrorCode::Io, "the symbolic link leads to an open file that has no name");
-  }
-
-  /// Those of the file that is replaced, its owner and group where that is allowed. Under another
-  /// group, what the old one and everybody else could do both; where more than the mode says who
-  /// may do what, what its owner could.
-  void keep_permissions(const struct stat& old) {
-    mode_t mode = old.st_mode & 0777;
-    if (::fchown(fd_.get(), old.st_uid, old.st_gid) == -1 &&
-        ::fchown(fd_.get(), static_cast<uid_t>(-1), old.st_gid) == -1) {
-      const mode_t all = mode & mode >> 3 & 7;
-      mode = (mode & 0700) | all << 3 | all;
-    }
-    if (has_access_list(target_)) mode &= 0700;
-    drop_access_list(fd_.get());
-    ::fchmod(fd_.get(), mode);
+  /// Not by replace_filename(): libstdc++ 12's crashes where there is no memory. `name` is ASCII.
+  static std::filesystem::path beside(const std::filesystem::path& path, const std::string& name) {
+    const auto& native = path.native();
+    auto place = native.substr(0, native.find_last_of(kSeparators) + 1);
+    place.append(name.begin(), name.end());
+    return place;
   }
 
   void finish() {
-    if (sync_ && uninterrupted([&] { return ::fsync(fd_.get()); }) == -1) {
-      throw_errno("cannot flush to the disk", errno, written_);
+    if (sync_ && !flush(file_)) {
+      throw_system_error("cannot flush to the disk", last_error(), written_);
     }
-    // Some file systems report a failed write only here.
-    const int fd = fd_.release();
-    if (::close(fd) == -1 && errno != EINTR) throw_errno("cannot close", errno, written_);
+    if (!close(file_)) throw_system_error("cannot close", last_error(), written_);
   }
 
   void rename() {
-    if (::rename(temporary_.c_str(), target_.c_str()) == -1) throw_errno("cannot rename", errno);
+    if (!rename_file(temporary_, target_)) throw_system_error("cannot rename", last_error());
     temporary_.clear();
-  }
-
-  /// Where open() would write: links are followed, also one whose file is still to be made.
-  static std::filesystem::path resolved(std::filesystem::path path) {
-    constexpr int kMostLinks = 40;  // Linux's own limit
-    std::error_code error;
-    for (int links = 0;; ++links) {
-      const auto type = std::filesystem::symlink_status(path, error).type();
-      if (type == std::filesystem::file_type::none) throw_errno("cannot stat", error.value());
-      if (type != std::filesystem::file_type::symlink) return path;
-      if (links == kMostLinks) throw_errno("cannot follow the symbolic link", ELOOP);
-      path = path.parent_path() / std::filesystem::read_symlink(path, error);
-      if (error) throw_errno("cannot follow the symbolic link", error.value());
-    }
-  }
-
-  /// A rename is on the disk once its folder is. Some file systems cannot flush a folder, and some
-  /// folders cannot be opened; the file itself is in place by now, so there is nothing to report.
-  void sync_folder() const {
-    const auto parent = target_.parent_path();
-    const Descriptor folder =
-        open_descriptor(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY);
-    if (folder.get() != -1) ::fsync(folder.get());
   }
 
   std::filesystem::path target_;
   std::filesystem::path temporary_;
-  Descriptor fd_;
+  Descriptor file_;
   std::uint64_t written_ = 0;
   const bool sync_;
 };
@@ -4036,13 +4792,7 @@ inline std::atomic<const ZipCodec*>& zip_codec() {
 #ifndef TORCH_NPY_FOLDER_HPP_
 #define TORCH_NPY_FOLDER_HPP_
 
-#include <dirent.h>
-#include <fcntl.h>
-#include <fnmatch.h>
-#include <sys/stat.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -4063,45 +4813,6 @@ struct ListRules {
   std::string pattern = "*";
   bool recursive = false;
   bool natural_order = false;
-};
-
-/// An open folder.
-class Directory {
- public:
-  Directory(const char* path, const Descriptor& parent) {
-    Descriptor descriptor = open_descriptor(path, O_RDONLY | O_DIRECTORY, 0, parent.get());
-    if (descriptor.get() == -1) throw_errno("cannot open the folder", errno);
-    stream_ = ::fdopendir(descriptor.get());
-    if (stream_ == nullptr) throw_errno("cannot read the folder", errno);
-    (void)descriptor.release();  // closedir() closes it
-  }
-  Directory(const Directory&) = delete;
-  Directory& operator=(const Directory&) = delete;
-  ~Directory() { ::closedir(stream_); }
-
-  int descriptor() const noexcept { return ::dirfd(stream_); }
-
-  /// Calls `visit(name, is_folder)` for everything that is not hidden (".name").
-  template <class Visit>
-  void for_each(const Visit& visit) {
-    for (;;) {
-      errno = 0;
-      const dirent* entry = ::readdir(stream_);
-      if (entry == nullptr) break;
-      if (entry->d_name[0] != '.') visit(entry->d_name, is_folder(*entry));
-    }
-    if (errno != 0) throw_errno("cannot read the folder", errno);
-  }
-
- private:
-  /// A link to a folder is one. A link to nothing is not: it is left to whoever opens it to say so.
-  bool is_folder(const dirent& entry) const {
-    if (entry.d_type != DT_LNK && entry.d_type != DT_UNKNOWN) return entry.d_type == DT_DIR;
-    struct stat status;
-    return ::fstatat(descriptor(), entry.d_name, &status, 0) == 0 && S_ISDIR(status.st_mode);
-  }
-
-  DIR* stream_;
 };
 
 inline bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -4175,14 +4886,16 @@ class FileList {
   /// Number of files.
   std::size_t size() const noexcept { return starts_.size(); }
   /// The path of file `index`, which has to be less than size(): it is not checked.
-  std::filesystem::path operator[](std::size_t index) const { return folder_ / name(index); }
+  std::filesystem::path operator[](std::size_t index) const {
+    return folder_ / detail::path_of(name(index));
+  }
   /// At the first file.
   Iterator begin() const { return {*this, 0}; }
   /// Behind the last one.
   Iterator end() const { return {*this, size()}; }
 
-  /// The path of file `index`, less than size(), relative to the folder. It lives as long as the
-  /// list.
+  /// The path of file `index`, less than size(), relative to the folder, on Windows in UTF-8. It
+  /// lives as long as the list.
   const char* name(std::size_t index) const { return names_.data() + starts_[index]; }
 
   /// The folder that was listed.
@@ -4194,8 +4907,7 @@ class FileList {
   explicit FileList(std::filesystem::path folder) : folder_(std::move(folder)) {
     detail::with_path(folder_, [&] {
       detail::require_path(folder_);
-      descriptor_ = detail::open_descriptor(folder_.c_str(), O_RDONLY | O_DIRECTORY);
-      if (descriptor_.get() == -1) detail::throw_errno("cannot open the folder", errno);
+      open_ = detail::open_folder(folder_);
     });
   }
 
@@ -4203,10 +4915,9 @@ class FileList {
   std::vector<std::string> subfolders(const std::string& subfolder = ".") const {
     std::vector<std::string> names;
     detail::with_path(folder_, [&] {
-      detail::Directory(subfolder.c_str(), descriptor_)
-          .for_each([&](const char* name, bool is_folder) {
-            if (is_folder) names.emplace_back(name);
-          });
+      detail::Directory(subfolder.c_str(), open_).for_each([&](const char* name, bool is_folder) {
+        if (is_folder) names.emplace_back(name);
+      });
     });
     std::sort(names.begin(), names.end());
     return names;
@@ -4217,12 +4928,9 @@ class FileList {
   /// that several ways lead to is listed by each of them. @private
   std::size_t add(const std::string& subfolder, const detail::ListRules& rules) {
     const std::size_t first = starts_.size();
-    std::vector<Identity> parents;
+    std::vector<detail::FolderIdentity> parents;
     if (subfolder != ".") {
-      struct stat status;
-      if (::fstat(descriptor_.get(), &status) == 0) {
-        parents.emplace_back(status.st_dev, status.st_ino);
-      }
+      if (const auto own = detail::identity_of(open_)) parents.push_back(*own);
     }
     add_unsorted(subfolder, subfolder == "." ? "" : subfolder + '/', rules, parents);
     names_.shrink_to_fit();
@@ -4232,19 +4940,15 @@ class FileList {
   }
 
   /// File `index`, less than size(). @private
-  detail::File open(std::size_t index) const { return {name(index), descriptor_}; }
+  detail::File open(std::size_t index) const { return {name(index), open_}; }
 
  private:
-  using Identity = std::pair<dev_t, ino_t>;
-
   void add_unsorted(const std::string& subfolder, const std::string& prefix,
-                    const detail::ListRules& rules, std::vector<Identity>& parents) {
+                    const detail::ListRules& rules, std::vector<detail::FolderIdentity>& parents) {
     std::vector<std::string> deeper;  // listed when this one is closed: descriptors are few
-    detail::with_path(folder_ / prefix, [&] {
-      detail::Directory directory(subfolder.c_str(), descriptor_);
-      struct stat status;
-      if (::fstat(directory.descriptor(), &status) == -1) detail::throw_errno("cannot stat", errno);
-      const Identity self(status.st_dev, status.st_ino);
+    detail::with_path(folder_ / detail::path_of(prefix), [&] {
+      detail::Directory directory(subfolder.c_str(), open_);
+      const detail::FolderIdentity self = directory.identity();
       if (std::find(parents.begin(), parents.end(), self) != parents.end()) return;
       parents.push_back(self);
       directory.for_each([&](const char* name, bool is_folder) {
@@ -4252,7 +4956,7 @@ class FileList {
         if (is_folder) {
           if (rules.recursive) deeper.push_back(prefix + name);
         } else if (size > 4 && std::memcmp(name + size - 4, ".npy", 4) == 0 &&
-                   (rules.pattern == "*" || ::fnmatch(rules.pattern.c_str(), name, 0) == 0)) {
+                   (rules.pattern == "*" || detail::matches(rules.pattern, name))) {
           starts_.push_back(names_.size());
           names_.append(prefix).append(name, size + 1);
         }
@@ -4313,7 +5017,7 @@ class FileList {
   }
 
   std::filesystem::path folder_;
-  detail::Descriptor descriptor_;
+  detail::OpenFolder open_;
   std::string names_;                  // each ended by a zero
   std::vector<std::uint64_t> starts_;  // in names_
 };
@@ -4616,7 +5320,7 @@ class BatchReader {
     fill(source, plan, own_.data_ptr(), options_.threads());
     BufferPool::set_origin(own_, [files = std::weak_ptr(files_), index = index_](std::size_t) {
       const auto still_there = files.lock();
-      return still_there ? still_there->list[index].string() : std::string();
+      return still_there ? shown_path(still_there->list[index]) : std::string();
     });
   }
 
@@ -4656,7 +5360,7 @@ class BatchReader {
       const auto still_there = files.lock();
       const std::size_t row = byte / row_bytes;
       if (!still_there || row >= in_buffer.size()) return std::string();
-      return still_there->list[in_buffer[row]].string();
+      return shown(still_there->list[in_buffer[row]]);
     };
   }
 
@@ -5049,7 +5753,7 @@ inline Error no_files(const FileList& list, const std::string& subfolder,
     reason += "; it has " + counted(folders, "folder") + ", which recursive(true) looks into";
   }
   return Error(ErrorCode::NotFound, reason, 0,
-               subfolder == "." ? list.folder() : list.folder() / subfolder);
+               subfolder == "." ? list.folder() : list.folder() / path_of(subfolder));
 }
 
 inline FileList list_folder(const std::filesystem::path& folder, const FolderOptions& options) {
@@ -5176,14 +5880,14 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
       std::sort(partners.begin(), partners.end());
       for (std::size_t i = 0; i < list.size(); ++i) {
         if (std::binary_search(partners.begin(), partners.end(), name(list, i))) continue;
-        if (alone++ < kNamed) names += "\n  " + list[i].string();
+        if (alone++ < kNamed) names += "\n  " + detail::shown_path(list[i]);
       }
     };
     list_alone(inputs, targets);
     list_alone(targets, inputs);
     if (alone > kNamed) names += "\n  and " + std::to_string(alone - kNamed) + " more";
     throw Error(ErrorCode::Mismatch,
-                "inputs and targets in " + targets.folder().string() +
+                "inputs and targets in " + detail::shown_path(targets.folder()) +
                     " are matched by name, and " + detail::counted(alone, "file") +
                     (alone == 1 ? " has" : " have") + " no partner:" + names,
                 0, inputs.folder());
@@ -5320,7 +6024,7 @@ class ArrayDataset : public detail::SampleDataset<ArrayDataset<E>, E> {
     if (rows->size() != target_rows->size()) {
       throw Error(ErrorCode::Mismatch,
                   "data of " + detail::counted(rows->size(), "sample") + " and targets of " +
-                      std::to_string(target_rows->size()) + ", in " + target.string(),
+                      std::to_string(target_rows->size()) + ", in " + detail::shown(target),
                   0, data);
     }
     return {std::move(rows), std::move(target_rows)};
@@ -6119,7 +6823,7 @@ class ZipArchive {
     for (std::size_t at = found; at != 0;) {
       at = tail.rfind("PK\x05\x06", at - 1);
       if (at == tail.npos) return false;
-      const std::size_t comment = little_endian(
+      const std::uint64_t comment = little_endian(
           reinterpret_cast<const unsigned char*>(tail.data()) + at + kDirectoryEndSize - 2, 2);
       if (at + kDirectoryEndSize + comment == tail.size()) return true;
     }

@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "catch.hpp"
+#include "few_descriptors.hpp"
 #include "files.hpp"
 
 using namespace torch_npy;

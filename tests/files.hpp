@@ -1,22 +1,22 @@
 #pragma once
 
-#include <sys/resource.h>
-#include <unistd.h>
-
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <random>
+#include <stdexcept>
 #include <string>
 
 /// A folder of a test's own, which goes with it.
 class Folder {
  public:
   Folder() {
-    std::string name = (std::filesystem::temp_directory_path() / "torch_npy_XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp: " + name);
-    path_ = name;
+    std::random_device random;
+    do {
+      path_ = std::filesystem::temp_directory_path() / ("torch_npy_" + std::to_string(random()));
+    } while (!std::filesystem::create_directory(path_));
   }
   Folder(const Folder&) = delete;
   Folder& operator=(const Folder&) = delete;
@@ -31,25 +31,6 @@ class Folder {
 
  private:
   std::filesystem::path path_;
-};
-
-/// As long as it lives, the process may open `more` files besides those that are open.
-class FewDescriptors {
- public:
-  explicit FewDescriptors(int more) {
-    ::getrlimit(RLIMIT_NOFILE, &old_);
-    const int next = ::dup(0);  // the lowest number that is free
-    ::close(next);
-    rlimit few = old_;
-    few.rlim_cur = static_cast<rlim_t>(next + more);
-    ::setrlimit(RLIMIT_NOFILE, &few);
-  }
-  FewDescriptors(const FewDescriptors&) = delete;
-  FewDescriptors& operator=(const FewDescriptors&) = delete;
-  ~FewDescriptors() { ::setrlimit(RLIMIT_NOFILE, &old_); }
-
- private:
-  rlimit old_{};
 };
 
 inline std::string read_bytes(const std::filesystem::path& path) {

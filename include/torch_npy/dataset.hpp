@@ -112,14 +112,14 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
       std::sort(partners.begin(), partners.end());
       for (std::size_t i = 0; i < list.size(); ++i) {
         if (std::binary_search(partners.begin(), partners.end(), name(list, i))) continue;
-        if (alone++ < kNamed) names += "\n  " + list[i].string();
+        if (alone++ < kNamed) names += "\n  " + detail::shown_path(list[i]);
       }
     };
     list_alone(inputs, targets);
     list_alone(targets, inputs);
     if (alone > kNamed) names += "\n  and " + std::to_string(alone - kNamed) + " more";
     throw Error(ErrorCode::Mismatch,
-                "inputs and targets in " + targets.folder().string() +
+                "inputs and targets in " + detail::shown_path(targets.folder()) +
                     " are matched by name, and " + detail::counted(alone, "file") +
                     (alone == 1 ? " has" : " have") + " no partner:" + names,
                 0, inputs.folder());
@@ -256,7 +256,7 @@ class ArrayDataset : public detail::SampleDataset<ArrayDataset<E>, E> {
     if (rows->size() != target_rows->size()) {
       throw Error(ErrorCode::Mismatch,
                   "data of " + detail::counted(rows->size(), "sample") + " and targets of " +
-                      std::to_string(target_rows->size()) + ", in " + target.string(),
+                      std::to_string(target_rows->size()) + ", in " + detail::shown(target),
                   0, data);
     }
     return {std::move(rows), std::move(target_rows)};

@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include <torch_npy/version.hpp>
@@ -88,6 +89,16 @@ inline std::string escaped(std::string_view text, bool ascii = false) {
   return out;
 }
 
+/// A path as it may be shown on a terminal.
+inline std::string shown_path(const std::filesystem::path& path) {
+  try {
+    const auto bytes = path.u8string();  // std::string or, from C++20 on, std::u8string
+    return escaped({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  } catch (const std::system_error&) {
+    return "a path that is no Unicode";  // which Windows allows
+  }
+}
+
 }  // namespace detail
 
 /// The one exception type of the library. Copying it does not throw. Read-only: safe from any
@@ -99,7 +110,7 @@ class Error : public std::runtime_error {
   /// `reason` is for a person, and goes into what() as it is; the path is made printable there.
   Error(ErrorCode code, const std::string& reason, std::uint64_t offset = 0,
         const std::filesystem::path& path = {})
-      : std::runtime_error(path.empty() ? reason : printable(path) + ": " + reason),
+      : std::runtime_error(path.empty() ? reason : detail::shown_path(path) + ": " + reason),
         where_(std::make_shared<const Where>(Where{path, reason})),
         code_(code),
         offset_(offset) {}
@@ -140,12 +151,6 @@ class Error : public std::runtime_error {
     std::filesystem::path path;
     std::string reason;
   };
-
-  // u8string() gives bytes on every system, where string() can throw; its type changed in C++20.
-  static std::string printable(const std::filesystem::path& path) {
-    const auto bytes = path.u8string();
-    return detail::escaped({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
-  }
 
   std::shared_ptr<const Where> where_;  // shared, so that copying cannot throw
   ErrorCode code_;

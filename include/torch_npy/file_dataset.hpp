@@ -230,7 +230,7 @@ inline Error no_files(const FileList& list, const std::string& subfolder,
     reason += "; it has " + counted(folders, "folder") + ", which recursive(true) looks into";
   }
   return Error(ErrorCode::NotFound, reason, 0,
-               subfolder == "." ? list.folder() : list.folder() / subfolder);
+               subfolder == "." ? list.folder() : list.folder() / path_of(subfolder));
 }
 
 inline FileList list_folder(const std::filesystem::path& folder, const FolderOptions& options) {

@@ -1,13 +1,7 @@
 #ifndef TORCH_NPY_FOLDER_HPP_
 #define TORCH_NPY_FOLDER_HPP_
 
-#include <dirent.h>
-#include <fcntl.h>
-#include <fnmatch.h>
-#include <sys/stat.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -31,45 +25,6 @@ struct ListRules {
   std::string pattern = "*";
   bool recursive = false;
   bool natural_order = false;
-};
-
-/// An open folder.
-class Directory {
- public:
-  Directory(const char* path, const Descriptor& parent) {
-    Descriptor descriptor = open_descriptor(path, O_RDONLY | O_DIRECTORY, 0, parent.get());
-    if (descriptor.get() == -1) throw_errno("cannot open the folder", errno);
-    stream_ = ::fdopendir(descriptor.get());
-    if (stream_ == nullptr) throw_errno("cannot read the folder", errno);
-    (void)descriptor.release();  // closedir() closes it
-  }
-  Directory(const Directory&) = delete;
-  Directory& operator=(const Directory&) = delete;
-  ~Directory() { ::closedir(stream_); }
-
-  int descriptor() const noexcept { return ::dirfd(stream_); }
-
-  /// Calls `visit(name, is_folder)` for everything that is not hidden (".name").
-  template <class Visit>
-  void for_each(const Visit& visit) {
-    for (;;) {
-      errno = 0;
-      const dirent* entry = ::readdir(stream_);
-      if (entry == nullptr) break;
-      if (entry->d_name[0] != '.') visit(entry->d_name, is_folder(*entry));
-    }
-    if (errno != 0) throw_errno("cannot read the folder", errno);
-  }
-
- private:
-  /// A link to a folder is one. A link to nothing is not: it is left to whoever opens it to say so.
-  bool is_folder(const dirent& entry) const {
-    if (entry.d_type != DT_LNK && entry.d_type != DT_UNKNOWN) return entry.d_type == DT_DIR;
-    struct stat status;
-    return ::fstatat(descriptor(), entry.d_name, &status, 0) == 0 && S_ISDIR(status.st_mode);
-  }
-
-  DIR* stream_;
 };
 
 inline bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -143,14 +98,16 @@ class FileList {
   /// Number of files.
   std::size_t size() const noexcept { return starts_.size(); }
   /// The path of file `index`, which has to be less than size(): it is not checked.
-  std::filesystem::path operator[](std::size_t index) const { return folder_ / name(index); }
+  std::filesystem::path operator[](std::size_t index) const {
+    return folder_ / detail::path_of(name(index));
+  }
   /// At the first file.
   Iterator begin() const { return {*this, 0}; }
   /// Behind the last one.
   Iterator end() const { return {*this, size()}; }
 
-  /// The path of file `index`, less than size(), relative to the folder. It lives as long as the
-  /// list.
+  /// The path of file `index`, less than size(), relative to the folder, on Windows in UTF-8. It
+  /// lives as long as the list.
   const char* name(std::size_t index) const { return names_.data() + starts_[index]; }
 
   /// The folder that was listed.
@@ -162,8 +119,7 @@ class FileList {
   explicit FileList(std::filesystem::path folder) : folder_(std::move(folder)) {
     detail::with_path(folder_, [&] {
       detail::require_path(folder_);
-      descriptor_ = detail::open_descriptor(folder_.c_str(), O_RDONLY | O_DIRECTORY);
-      if (descriptor_.get() == -1) detail::throw_errno("cannot open the folder", errno);
+      open_ = detail::open_folder(folder_);
     });
   }
 
@@ -171,10 +127,9 @@ class FileList {
   std::vector<std::string> subfolders(const std::string& subfolder = ".") const {
     std::vector<std::string> names;
     detail::with_path(folder_, [&] {
-      detail::Directory(subfolder.c_str(), descriptor_)
-          .for_each([&](const char* name, bool is_folder) {
-            if (is_folder) names.emplace_back(name);
-          });
+      detail::Directory(subfolder.c_str(), open_).for_each([&](const char* name, bool is_folder) {
+        if (is_folder) names.emplace_back(name);
+      });
     });
     std::sort(names.begin(), names.end());
     return names;
@@ -185,12 +140,9 @@ class FileList {
   /// that several ways lead to is listed by each of them. @private
   std::size_t add(const std::string& subfolder, const detail::ListRules& rules) {
     const std::size_t first = starts_.size();
-    std::vector<Identity> parents;
+    std::vector<detail::FolderIdentity> parents;
     if (subfolder != ".") {
-      struct stat status;
-      if (::fstat(descriptor_.get(), &status) == 0) {
-        parents.emplace_back(status.st_dev, status.st_ino);
-      }
+      if (const auto own = detail::identity_of(open_)) parents.push_back(*own);
     }
     add_unsorted(subfolder, subfolder == "." ? "" : subfolder + '/', rules, parents);
     names_.shrink_to_fit();
@@ -200,19 +152,15 @@ class FileList {
   }
 
   /// File `index`, less than size(). @private
-  detail::File open(std::size_t index) const { return {name(index), descriptor_}; }
+  detail::File open(std::size_t index) const { return {name(index), open_}; }
 
  private:
-  using Identity = std::pair<dev_t, ino_t>;
-
   void add_unsorted(const std::string& subfolder, const std::string& prefix,
-                    const detail::ListRules& rules, std::vector<Identity>& parents) {
+                    const detail::ListRules& rules, std::vector<detail::FolderIdentity>& parents) {
     std::vector<std::string> deeper;  // listed when this one is closed: descriptors are few
-    detail::with_path(folder_ / prefix, [&] {
-      detail::Directory directory(subfolder.c_str(), descriptor_);
-      struct stat status;
-      if (::fstat(directory.descriptor(), &status) == -1) detail::throw_errno("cannot stat", errno);
-      const Identity self(status.st_dev, status.st_ino);
+    detail::with_path(folder_ / detail::path_of(prefix), [&] {
+      detail::Directory directory(subfolder.c_str(), open_);
+      const detail::FolderIdentity self = directory.identity();
       if (std::find(parents.begin(), parents.end(), self) != parents.end()) return;
       parents.push_back(self);
       directory.for_each([&](const char* name, bool is_folder) {
@@ -220,7 +168,7 @@ class FileList {
         if (is_folder) {
           if (rules.recursive) deeper.push_back(prefix + name);
         } else if (size > 4 && std::memcmp(name + size - 4, ".npy", 4) == 0 &&
-                   (rules.pattern == "*" || ::fnmatch(rules.pattern.c_str(), name, 0) == 0)) {
+                   (rules.pattern == "*" || detail::matches(rules.pattern, name))) {
           starts_.push_back(names_.size());
           names_.append(prefix).append(name, size + 1);
         }
@@ -281,7 +229,7 @@ class FileList {
   }
 
   std::filesystem::path folder_;
-  detail::Descriptor descriptor_;
+  detail::OpenFolder open_;
   std::string names_;                  // each ended by a zero
   std::vector<std::uint64_t> starts_;  // in names_
 };

@@ -201,7 +201,7 @@ class BatchReader {
     fill(source, plan, own_.data_ptr(), options_.threads());
     BufferPool::set_origin(own_, [files = std::weak_ptr(files_), index = index_](std::size_t) {
       const auto still_there = files.lock();
-      return still_there ? still_there->list[index].string() : std::string();
+      return still_there ? shown_path(still_there->list[index]) : std::string();
     });
   }
 
@@ -241,7 +241,7 @@ class BatchReader {
       const auto still_there = files.lock();
       const std::size_t row = byte / row_bytes;
       if (!still_there || row >= in_buffer.size()) return std::string();
-      return still_there->list[in_buffer[row]].string();
+      return shown(still_there->list[in_buffer[row]]);
     };
   }
 

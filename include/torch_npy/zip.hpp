@@ -264,7 +264,7 @@ class ZipArchive {
     for (std::size_t at = found; at != 0;) {
       at = tail.rfind("PK\x05\x06", at - 1);
       if (at == tail.npos) return false;
-      const std::size_t comment = little_endian(
+      const std::uint64_t comment = little_endian(
           reinterpret_cast<const unsigned char*>(tail.data()) + at + kDirectoryEndSize - 2, 2);
       if (at + kDirectoryEndSize + comment == tail.size()) return true;
     }

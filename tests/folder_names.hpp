@@ -1,0 +1,25 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <torch_npy/folder.hpp>
+
+#include "files.hpp"
+
+inline std::vector<std::string> names_in(const std::filesystem::path& folder,
+                                         const torch_npy::detail::ListRules& rules = {}) {
+  torch_npy::FileList list(folder);
+  list.add(".", rules);
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < list.size(); ++i) names.emplace_back(list.name(i));
+  return names;
+}
+
+inline void make_files(const std::filesystem::path& folder, const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    std::filesystem::create_directories((folder / name).parent_path());
+    write_bytes(folder / name, "");
+  }
+}
