@@ -5360,7 +5360,7 @@ class BatchReader {
       const auto still_there = files.lock();
       const std::size_t row = byte / row_bytes;
       if (!still_there || row >= in_buffer.size()) return std::string();
-      return shown(still_there->list[in_buffer[row]]);
+      return shown_path(still_there->list[in_buffer[row]]);
     };
   }
 
@@ -6024,7 +6024,7 @@ class ArrayDataset : public detail::SampleDataset<ArrayDataset<E>, E> {
     if (rows->size() != target_rows->size()) {
       throw Error(ErrorCode::Mismatch,
                   "data of " + detail::counted(rows->size(), "sample") + " and targets of " +
-                      std::to_string(target_rows->size()) + ", in " + detail::shown(target),
+                      std::to_string(target_rows->size()) + ", in " + detail::shown_path(target),
                   0, data);
     }
     return {std::move(rows), std::move(target_rows)};

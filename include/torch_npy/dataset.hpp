@@ -256,7 +256,7 @@ class ArrayDataset : public detail::SampleDataset<ArrayDataset<E>, E> {
     if (rows->size() != target_rows->size()) {
       throw Error(ErrorCode::Mismatch,
                   "data of " + detail::counted(rows->size(), "sample") + " and targets of " +
-                      std::to_string(target_rows->size()) + ", in " + detail::shown(target),
+                      std::to_string(target_rows->size()) + ", in " + detail::shown_path(target),
                   0, data);
     }
     return {std::move(rows), std::move(target_rows)};

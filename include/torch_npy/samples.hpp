@@ -241,7 +241,7 @@ class BatchReader {
       const auto still_there = files.lock();
       const std::size_t row = byte / row_bytes;
       if (!still_there || row >= in_buffer.size()) return std::string();
-      return shown(still_there->list[in_buffer[row]]);
+      return shown_path(still_there->list[in_buffer[row]]);
     };
   }
 
