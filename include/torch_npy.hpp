@@ -1201,6 +1201,9 @@ namespace torch_npy {
 inline namespace TORCH_NPY_VERSION_NAMESPACE {
 namespace detail {
 
+// Offsets would be cut off: on 32 bits Linux asks for the macro.
+static_assert(sizeof(off_t) >= 8, "compile the program with -D_FILE_OFFSET_BITS=64");
+
 // ---- Errors
 
 inline int last_error() noexcept { return errno; }

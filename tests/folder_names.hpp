@@ -19,7 +19,8 @@ inline std::vector<std::string> names_in(const std::filesystem::path& folder,
 
 inline void make_files(const std::filesystem::path& folder, const std::vector<std::string>& names) {
   for (const std::string& name : names) {
-    std::filesystem::create_directories((folder / name).parent_path());
-    write_bytes(folder / name, "");
+    const std::filesystem::path path = folder / torch_npy::detail::path_of(name);
+    std::filesystem::create_directories(path.parent_path());
+    write_bytes(path, "");
   }
 }

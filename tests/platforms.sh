@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# The tests of what needs no LibTorch, on other systems and processors than this one:
+#
+#   bash tests/platforms.sh
+#
+# Windows (mingw-w64, run by wine), x86 of 32 bits, and s390x, which is big-endian (run by qemu). Takes about two
+# minutes. Works from any folder; installs what is missing from the packages of Debian 12, whose Catch2 is a header.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." >/dev/null && pwd)
+build=$root/build/platforms
+# shellcheck source-path=SCRIPTDIR/.. source=cmake/setup.sh
+. "$root/cmake/setup.sh"
+
+need x86_64-w64-mingw32-g++-posix g++-mingw-w64-x86-64-posix
+need wine wine wine64
+need s390x-linux-gnu-g++ g++-s390x-linux-gnu
+need qemu-s390x qemu-user
+# Not g++-multilib, for which apt would remove compilers for other processors; what that adds is the folder below.
+x86="g++ -m32 -D_FILE_OFFSET_BITS=64 -idirafter /usr/include/x86_64-linux-gnu -pthread"
+echo '#include <cerrno>
+int main() {}' | $x86 -x c++ - -o /dev/null 2>/dev/null || install_packages "g++-$(g++ -dumpversion)-multilib"
+[ -e /usr/include/catch2/catch.hpp ] || install_packages catch2
+[ -e /usr/include/catch2/catch.hpp ] || die "This takes Catch2 2, which is a header: that of Debian 12"
+
+mkdir -p "$build/include"
+ln -sfn /usr/include/catch2 "$build/include/catch2"
+core=(tests/main.cpp tests/core_test.cpp)
+posix=(tests/core_posix_test.cpp)
+
+check() { # NAME COMPILER_WORDS SOURCE... -- RUNNER...
+  local name=$1 compiler sources=() program
+  read -ra compiler <<<"$2"
+  program=$build/core-$name.exe # a name that Windows wants
+  shift 2
+  while [ "$1" != -- ]; do
+    sources+=("$root/$1")
+    shift
+  done
+  "${compiler[@]}" -std=c++17 -O1 -Wall -Wextra -Wpedantic "-I$root/include" -isystem "$build/include" \
+    "-DTORCH_NPY_TEST_DATA=\"$root/tests/data\"" "${sources[@]}" -o "$program"
+  echo "$name: $("${@:2}" "$program" 2>&1 | tee "$build/$name.log" | tail -n 3 | tr -s '\r\n=' ' ')"
+  grep -q 'All tests passed' "$build/$name.log" || die "$(cat "$build/$name.log")"
+}
+
+export WINEDEBUG=-all WINEPREFIX=$build/wine
+check windows "x86_64-w64-mingw32-g++-posix -static" "${core[@]}" -- wine
+check x86 "$x86" "${core[@]}" "${posix[@]}" --
+check s390x "s390x-linux-gnu-g++ -static -pthread" "${core[@]}" "${posix[@]}" -- qemu-s390x
