@@ -12,6 +12,7 @@ build=$root/build/platforms
 # shellcheck source-path=SCRIPTDIR/.. source=cmake/setup.sh
 . "$root/cmake/setup.sh"
 
+need g++ g++
 need x86_64-w64-mingw32-g++-posix g++-mingw-w64-x86-64-posix
 need wine wine wine64
 need s390x-linux-gnu-g++ g++-s390x-linux-gnu
