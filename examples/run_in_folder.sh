@@ -5,10 +5,10 @@
 set -euo pipefail
 
 examples=$(cd "$(dirname "${BASH_SOURCE[0]}")" >/dev/null && pwd)
-program=$1
+program=$(realpath "$1")
 rm -rf "$2"
 mkdir -p "$2"
-cd "$2"
+cd -- "$(realpath "$2")"
 cp "$examples"/data/*.npy .
 case ${program##*/} in
   folder | paired_folders | transformed_folder | records)

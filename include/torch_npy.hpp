@@ -19,9 +19,12 @@
 /// Part of TORCH_NPY_VERSION_NAMESPACE.
 #define TORCH_NPY_VERSION_NAMESPACE_OF(major, minor, patch) \
   TORCH_NPY_VERSION_NAMESPACE_OF_(major, minor, patch)
-/// Everything is in the inline namespace torch_npy::v0_1_0, which nobody has to write: two
-/// libraries of one program may each have been built with another version, and their functions
-/// differ in name.
+/// Everything is in the inline namespace torch_npy::vMAJOR_MINOR_PATCH, which nobody has to write:
+/// two libraries of one program may each have been built with another version, and their functions
+/// differ in name. So do their types: what passes between such libraries is LibTorch's own, and an
+/// Error of the other's is caught as std::exception. Who declares a name ahead does so in
+/// `namespace torch_npy { inline namespace TORCH_NPY_VERSION_NAMESPACE { struct Header; } }`, after
+/// this header.
 #define TORCH_NPY_VERSION_NAMESPACE                                                \
   TORCH_NPY_VERSION_NAMESPACE_OF(TORCH_NPY_VERSION_MAJOR, TORCH_NPY_VERSION_MINOR, \
                                  TORCH_NPY_VERSION_PATCH)

@@ -1,5 +1,6 @@
 # An overlay port: vcpkg install torch-npy --overlay-ports=torch_npy/cmake/packaging/vcpkg
-# It installs the checkout in which it lies.
+# It installs the checkout in which it lies. vcpkg looks at this folder alone to tell whether there is
+# something new: after the checkout has changed, `vcpkg remove torch-npy` first, and --no-binarycaching.
 set(SOURCE_PATH "${CMAKE_CURRENT_LIST_DIR}/../../..")
 set(VCPKG_BUILD_TYPE release) # headers, the same in a debug build
 

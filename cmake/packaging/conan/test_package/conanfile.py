@@ -22,4 +22,5 @@ class Test(ConanFile):
 
     def test(self):
         if can_run(self):
-            self.run(str(Path(self.cpp.build.bindir, "test_package").absolute()), env="conanrun")
+            program = Path(self.cpp.build.bindir, "test_package").absolute()
+            self.run(f'"{program}"', env="conanrun")
