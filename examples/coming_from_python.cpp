@@ -36,7 +36,7 @@ int main() {
   //         return len(self.images)
   //     def __getitem__(self, i):
   //         image = torch.from_numpy(self.images[i].copy()).unsqueeze(0) / 255
-  //         return F.normalize(image, [0.1], [0.2]), self.labels[i]
+  //         return (image - 0.1) / 0.2, self.labels[i]
   auto digits = ArrayDataset("images.npy", "labels.npy")
                     .map(Stack<>())
                     .map(ToTensor())

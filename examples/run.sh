@@ -16,7 +16,8 @@ build=$root/build/examples
 example=${1:-train_digits}
 # shellcheck source-path=SCRIPTDIR/.. source=cmake/setup.sh
 . "$root/cmake/setup.sh"
-[[ $example != */* && -e $root/examples/$example.cpp ]] || die "There is no example $example in $root/examples"
+[[ $example != */* && -e $root/examples/$example.cpp ]] || die "There is no example $example in $root/examples, but there are:" \
+    "$(cd "$root/examples" && printf '  %s\n' *.cpp | sed 's/\.cpp$//')"
 
 # What the example prints may be for another program; the rest is for who waits for it.
 exec 3>&1 >&2

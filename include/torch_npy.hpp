@@ -4076,7 +4076,8 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
       throw Error(ErrorCode::InvalidArgument,
                   "rows(" + std::to_string(begin) + ", " + std::to_string(end) +
                       ") asked for, the array has " +
-                      counted(static_cast<std::uint64_t>(length), "row"));
+                      counted(static_cast<std::uint64_t>(length), "row") +
+                      ": 0 <= begin <= end <= length, counted from the first");
     }
     plan.sizes[0] = end - begin;
   }
@@ -8050,6 +8051,10 @@ template <class Loader>
 [[nodiscard]] Prefetcher<Loader> prefetch(Loader& loader, c10::Device device) {
   return Prefetcher<Loader>(loader, device);
 }
+
+/// What make_data_loader() gives is dereferenced: prefetch(*loader, device).
+template <class Loader>
+void prefetch(std::unique_ptr<Loader>& loader, c10::Device device) = delete;
 
 }  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy

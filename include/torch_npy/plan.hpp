@@ -261,7 +261,8 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
       throw Error(ErrorCode::InvalidArgument,
                   "rows(" + std::to_string(begin) + ", " + std::to_string(end) +
                       ") asked for, the array has " +
-                      counted(static_cast<std::uint64_t>(length), "row"));
+                      counted(static_cast<std::uint64_t>(length), "row") +
+                      ": 0 <= begin <= end <= length, counted from the first");
     }
     plan.sizes[0] = end - begin;
   }

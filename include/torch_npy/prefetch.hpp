@@ -408,6 +408,10 @@ template <class Loader>
   return Prefetcher<Loader>(loader, device);
 }
 
+/// What make_data_loader() gives is dereferenced: prefetch(*loader, device).
+template <class Loader>
+void prefetch(std::unique_ptr<Loader>& loader, c10::Device device) = delete;
+
 }  // namespace TORCH_NPY_VERSION_NAMESPACE
 }  // namespace torch_npy
 

@@ -16,18 +16,16 @@ g++() { command "${compiler[@]}" "${flags[@]}" "$@"; }
 
 rm -rf "$folder"
 mkdir -p "$folder"
-# <torch_npy.hpp> for the installed one; a header in the program's own folder is named in quotes.
-sed 's/<torch_npy\.hpp>/"torch_npy.hpp"/' "$program" >"$folder/app.cpp"
-cp "$include/torch_npy.hpp" "$folder"
+cp "$program" "$include/torch_npy.hpp" "$folder"
 cd "$folder"
 
 if [ "$LIBTORCH" = /usr ]; then
-  g++ -std=c++"$standard" app.cpp -o app -I/usr/include/torch/csrc/api/include \
+  g++ -std=c++"$standard" app.cpp -o app -I. -I/usr/include/torch/csrc/api/include \
     -ltorch -ltorch_cpu -lc10
 else
   # Nothing in a program names libtorch.so, which is what loads the CUDA half: a toolchain that
   # drops such libraries, as Ubuntu's does, has to be told to keep it.
-  g++ -std=c++"$standard" app.cpp -o app \
+  g++ -std=c++"$standard" app.cpp -o app -I. \
     -isystem "$LIBTORCH/include" -isystem "$LIBTORCH/include/torch/csrc/api/include" \
     -L"$LIBTORCH/lib" -Wl,-rpath,"$LIBTORCH/lib" \
     -Wl,--no-as-needed -ltorch -ltorch_cpu -lc10
