@@ -3,8 +3,10 @@
 #
 #   bash tests/platforms.sh
 #
-# Windows (mingw-w64, run by wine), x86 of 32 bits, and s390x, which is big-endian (run by qemu). Takes about two
-# minutes. Works from any folder; installs what is missing from the packages of Debian 12, whose Catch2 is a header.
+# Windows (mingw-w64, run by wine), x86 of 32 bits, and s390x, which is big-endian (run by qemu). The last two also
+# replay the headers and archives that the fuzzers keep, which takes memfd_create() and so is not for Windows. Takes
+# about two minutes. Works from any folder; installs what is missing from the packages of Debian 12, whose Catch2 is
+# a header.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." >/dev/null && pwd)
@@ -44,7 +46,29 @@ check() { # NAME COMPILER_WORDS SOURCE... -- RUNNER...
   grep -q 'All tests passed' "$build/$name.log" || die "$(cat "$build/$name.log")"
 }
 
+replay() { # NAME COMPILER_WORDS TARGET FOLDER... -- RUNNER...
+  local name=$1 compiler target=$3 folders=() program=$build/$3-$1
+  read -ra compiler <<<"$2"
+  shift 3
+  while [ "$1" != -- ]; do
+    folders+=("$root/tests/$1")
+    shift
+  done
+  "${compiler[@]}" -std=c++17 -O1 "-I$root/include" "$root"/tests/{fuzz/"$target",fuzz/replay,allocations}.cpp -o "$program"
+  "${@:2}" "$program" "${folders[@]}" >"$program.log" 2>&1 || die "$(tail -n 3 "$program.log")"
+  echo "$name, $target: $(tail -n 1 "$program.log")"
+}
+
 export WINEDEBUG=-all WINEPREFIX=$build/wine
 check windows "x86_64-w64-mingw32-g++-posix -static" "${core[@]}" -- wine
+
+s390x="s390x-linux-gnu-g++ -static -pthread"
 check x86 "$x86" "${core[@]}" "${posix[@]}" --
-check s390x "s390x-linux-gnu-g++ -static -pthread" "${core[@]}" "${posix[@]}" -- qemu-s390x
+check s390x "$s390x" "${core[@]}" "${posix[@]}" -- qemu-s390x
+
+headers=(header fuzz/corpus/header data/arrays data/fields)
+archives=(zip fuzz/corpus/zip fuzz/corpus/npz data/npz)
+replay x86 "$x86" "${headers[@]}" --
+replay x86 "$x86" "${archives[@]}" --
+replay s390x "$s390x" "${headers[@]}" -- qemu-s390x
+replay s390x "$s390x" "${archives[@]}" -- qemu-s390x
