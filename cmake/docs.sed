@@ -42,7 +42,8 @@
   s/TORCH_ARG\((.*), ([a-z_]+)\) = (.*);\n(.*)/public: \4\& \2(\1 value); \/**< Default: `\3`. *\//
 }
 
-# In the README: links to its own headings and to files beside it, which are no pages, and quotes
+# In the README: pictures, links to its own headings and to files beside it, which are no pages, and quotes
 # in code, which end it for Doxygen unless there are two backticks.
+s/!\[([^][]*)\]\([^)]*\)/\1./
 s/\[([^][]*)\]\((#|LICENSE|examples\/)[^)]*\)/\1/g
 s/`([a-z_.(]*'[^`]*)`/``\1``/g
