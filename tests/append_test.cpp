@@ -1,7 +1,7 @@
 // Files that grow in place: what they hold, what is refused, and what a kill or a full disk leaves.
 
-#include <torch_npy/append.hpp>
-#include <torch_npy/load.hpp>
+#include <torch_npy/tensor/append.hpp>
+#include <torch_npy/tensor/load.hpp>
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>

@@ -51,9 +51,9 @@ for compiler in "$@"; do
   "$compiler" --version | head -n 1
   for standard in 17 20; do
     check "core headers in C++$standard" "$compiler" -std=c++$standard "${strict[@]}" -fsyntax-only \
-      -I"$root/include" -x c++ - <<<'#include <torch_npy/file.hpp>
-#include <torch_npy/folder.hpp>
-#include <torch_npy/zip.hpp>'
+      -I"$root/include" -x c++ - <<<'#include <torch_npy/io/file.hpp>
+#include <torch_npy/io/folder.hpp>
+#include <torch_npy/zip/reader.hpp>'
   done
   check "core without RTTI" without_rtti
   check "tests in C++${torch_standards[0]}, -O0, _GLIBCXX_ASSERTIONS" build_and_run debug \

@@ -5,10 +5,10 @@
 #include <unistd.h>
 
 #include <torch_npy/error.hpp>
-#include <torch_npy/file.hpp>
-#include <torch_npy/file_writer.hpp>
-#include <torch_npy/folder.hpp>
-#include <torch_npy/parallel.hpp>
+#include <torch_npy/io/file.hpp>
+#include <torch_npy/io/file_writer.hpp>
+#include <torch_npy/io/folder.hpp>
+#include <torch_npy/io/parallel.hpp>
 
 #include <atomic>
 

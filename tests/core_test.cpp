@@ -1,11 +1,11 @@
 // The core and io tiers: builds and runs without LibTorch.
 
 #include <torch_npy/error.hpp>
-#include <torch_npy/file.hpp>
-#include <torch_npy/file_writer.hpp>
-#include <torch_npy/folder.hpp>
-#include <torch_npy/header.hpp>
-#include <torch_npy/parallel.hpp>
+#include <torch_npy/format/header.hpp>
+#include <torch_npy/io/file.hpp>
+#include <torch_npy/io/file_writer.hpp>
+#include <torch_npy/io/folder.hpp>
+#include <torch_npy/io/parallel.hpp>
 #include <torch_npy/version.hpp>
 
 #include <atomic>

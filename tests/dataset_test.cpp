@@ -1,8 +1,8 @@
 // Folders of files, and rows of arrays, as batches of LibTorch's data loader.
 
-#include <torch_npy/dataset.hpp>
-#include <torch_npy/save.hpp>
-#include <torch_npy/transforms.hpp>
+#include <torch_npy/data/dataset.hpp>
+#include <torch_npy/data/transforms.hpp>
+#include <torch_npy/tensor/save.hpp>
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>

@@ -1,8 +1,8 @@
 // Loading onto a device: on the fake accelerator, and on CUDA where there is one.
 
-#include <torch_npy/fields.hpp>
-#include <torch_npy/load.hpp>
-#include <torch_npy/save.hpp>
+#include <torch_npy/tensor/fields.hpp>
+#include <torch_npy/tensor/load.hpp>
+#include <torch_npy/tensor/save.hpp>
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>

@@ -1,7 +1,7 @@
 // Structured arrays, and strings.
 
-#include <torch_npy/array.hpp>
-#include <torch_npy/fields.hpp>
+#include <torch_npy/data/array_rows.hpp>
+#include <torch_npy/tensor/fields.hpp>
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include <torch_npy/folder.hpp>
+#include <torch_npy/io/folder.hpp>
 
 #include "files.hpp"
 

@@ -5,7 +5,7 @@
 #ifdef TORCH_NPY_SINGLE_HEADER
 #include <torch_npy.hpp>
 #else
-#include <torch_npy/npz.hpp>
+#include <torch_npy/tensor/npz.hpp>
 #endif
 
 #include <ATen/ops/arange.h>

@@ -1,9 +1,9 @@
 // Batches on their way to a device: the fake accelerator, and CUDA where there is one.
 
-#include <torch_npy/dataset.hpp>
-#include <torch_npy/prefetch.hpp>
-#include <torch_npy/save.hpp>
-#include <torch_npy/transforms.hpp>
+#include <torch_npy/data/dataset.hpp>
+#include <torch_npy/data/prefetch.hpp>
+#include <torch_npy/data/transforms.hpp>
+#include <torch_npy/tensor/save.hpp>
 
 #include <torch/data.h>
 

@@ -1,6 +1,6 @@
 // The sampler for several processes: who gets what, in which order, and going on in the middle.
 
-#include <torch_npy/sampler.hpp>
+#include <torch_npy/data/sampler.hpp>
 
 #include <ATen/ops/arange.h>
 #include <torch/data.h>

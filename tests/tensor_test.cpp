@@ -4,8 +4,8 @@
 #ifdef TORCH_NPY_SINGLE_HEADER
 #include <torch_npy.hpp>
 #else
-#include <torch_npy/load.hpp>
-#include <torch_npy/save.hpp>
+#include <torch_npy/tensor/load.hpp>
+#include <torch_npy/tensor/save.hpp>
 #endif
 
 #include <ATen/core/grad_mode.h>

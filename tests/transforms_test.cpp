@@ -1,6 +1,6 @@
 // The transforms, against values worked out by hand and torchvision's documented behaviour.
 
-#include <torch_npy/transforms.hpp>
+#include <torch_npy/data/transforms.hpp>
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/arange.h>

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include <torch_npy/codec.hpp>
+#include <torch_npy/zip/codec.hpp>
 
 /// Zip archives as bytes, made field by field by another hand than the library's, so that each can
 /// be made wrong.

@@ -318,8 +318,8 @@ def listing(bench):
 
 
 def compile_time(bench):
-    of_load = libtorch_headers(bench.include_folder, "torch_npy/load.hpp")
-    for header, against, name, factor in [("torch_npy/load.hpp", of_load, "its LibTorch headers", 1.25),
+    of_load = libtorch_headers(bench.include_folder, "torch_npy/tensor/load.hpp")
+    for header, against, name, factor in [("torch_npy/tensor/load.hpp", of_load, "its LibTorch headers", 1.25),
                                           ("torch_npy.hpp", ["torch/data.h"], "torch/data.h", 1.2)]:
         title = f"compile a file that includes `{header}`"
         if bench.wants(title):

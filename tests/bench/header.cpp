@@ -3,7 +3,7 @@
 //
 //   parse FILE COUNT    more: allocations of one call
 
-#include <torch_npy/header.hpp>
+#include <torch_npy/format/header.hpp>
 
 #include <cstdlib>
 #include <new>

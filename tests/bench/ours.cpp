@@ -5,13 +5,13 @@
 #include <torch/data.h>
 #include <torch/utils.h>
 #include <torch/version.h>
-#include <torch_npy/append.hpp>
-#include <torch_npy/dataset.hpp>
-#include <torch_npy/load.hpp>
-#include <torch_npy/npz.hpp>
-#include <torch_npy/prefetch.hpp>
-#include <torch_npy/save.hpp>
-#include <torch_npy/transforms.hpp>
+#include <torch_npy/data/dataset.hpp>
+#include <torch_npy/data/prefetch.hpp>
+#include <torch_npy/data/transforms.hpp>
+#include <torch_npy/tensor/append.hpp>
+#include <torch_npy/tensor/load.hpp>
+#include <torch_npy/tensor/npz.hpp>
+#include <torch_npy/tensor/save.hpp>
 #include <torch_npy/version.hpp>
 
 #include <ATen/ops/randn.h>

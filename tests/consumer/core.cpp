@@ -8,8 +8,8 @@ struct Header;
 }  // namespace torch_npy
 int rank_of(const torch_npy::Header& header);
 
-#include <torch_npy/file.hpp>
-#include <torch_npy/header.hpp>
+#include <torch_npy/format/header.hpp>
+#include <torch_npy/io/file.hpp>
 
 #include <iostream>
 

@@ -1,5 +1,5 @@
-#include <torch_npy/load.hpp>
-#include <torch_npy/save.hpp>
+#include <torch_npy/tensor/load.hpp>
+#include <torch_npy/tensor/save.hpp>
 
 #include <sstream>
 

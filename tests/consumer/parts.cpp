@@ -1,4 +1,4 @@
-#include <torch_npy/load.hpp>
+#include <torch_npy/tensor/load.hpp>
 
 #include <iostream>
 

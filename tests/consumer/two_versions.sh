@@ -13,7 +13,7 @@ rm -rf "$folder"
 mkdir -p "$folder"
 cp -r "$include" "$folder/other"
 sed -i 's/VERSION_MAJOR [0-9]*/VERSION_MAJOR 99/' "$folder/other/torch_npy/version.hpp"
-sed -i 's/the path is empty/there is no path/' "$folder/other/torch_npy/file.hpp"
+sed -i 's/the path is empty/there is no path/' "$folder/other/torch_npy/io/file.hpp"
 cd "$folder"
 
 compile=("${compiler[@]}" -std=c++17 -O0 -c "$program") # inlined, they would be apart anyway

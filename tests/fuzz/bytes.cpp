@@ -4,7 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <torch_npy/load.hpp>
+#include <torch_npy/tensor/load.hpp>
 
 #include <cstring>
 #include <sstream>

@@ -1,6 +1,6 @@
 // Any bytes as a header. What parses is written, and parses again to the same.
 
-#include <torch_npy/header.hpp>
+#include <torch_npy/format/header.hpp>
 
 #include "fuzz.hpp"
 

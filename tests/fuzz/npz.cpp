@@ -3,8 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <torch_npy/load.hpp>
-#include <torch_npy/npz.hpp>
+#include <torch_npy/tensor/load.hpp>
+#include <torch_npy/tensor/npz.hpp>
 
 #include "fuzz.hpp"
 

@@ -1,9 +1,9 @@
 // Any bytes as an archive, as far as LibTorch is not needed. What can be read is written anew, and
 // read again to the same members.
 
-#include <torch_npy/deflate.hpp>
-#include <torch_npy/zip.hpp>
-#include <torch_npy/zip_writer.hpp>
+#include <torch_npy/zip/deflate.hpp>
+#include <torch_npy/zip/reader.hpp>
+#include <torch_npy/zip/writer.hpp>
 
 #include <vector>
 

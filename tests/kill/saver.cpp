@@ -9,8 +9,8 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/full.h>
 
-#include <torch_npy/append.hpp>
-#include <torch_npy/npz.hpp>
+#include <torch_npy/tensor/append.hpp>
+#include <torch_npy/tensor/npz.hpp>
 
 #include <iostream>
 #include <random>

@@ -8,9 +8,9 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <torch_npy/fields.hpp>
-#include <torch_npy/load.hpp>
-#include <torch_npy/npz.hpp>
+#include <torch_npy/tensor/fields.hpp>
+#include <torch_npy/tensor/load.hpp>
+#include <torch_npy/tensor/npz.hpp>
 
 #include <cstdio>
 #include <iostream>

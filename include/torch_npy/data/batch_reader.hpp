@@ -1,0 +1,268 @@
+#ifndef TORCH_NPY_DATA_BATCH_READER_HPP_
+#define TORCH_NPY_DATA_BATCH_READER_HPP_
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/stack.h>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <torch_npy/error.hpp>
+#include <torch_npy/io/file.hpp>
+#include <torch_npy/io/folder.hpp>
+#include <torch_npy/tensor/convert.hpp>
+#include <torch_npy/tensor/device.hpp>
+#include <torch_npy/tensor/load.hpp>
+#include <torch_npy/tensor/memory.hpp>
+#include <torch_npy/tensor/plan.hpp>
+
+// The samples of a batch: read, and then handed out as one tensor or as one tensor each.
+
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
+
+/// The rows of `whole` along axis 0.
+inline std::vector<at::Tensor> rows_of(const at::Tensor& whole) {
+  std::vector<at::Tensor> rows;
+  rows.reserve(static_cast<std::size_t>(whole.size(0)));
+  for (std::int64_t i = 0; i < whole.size(0); ++i) {
+    rows.push_back(view_of(whole, whole.storage_offset() + i * whole.stride(0),
+                           whole.sizes().slice(1), whole.strides().slice(1)));
+  }
+  return rows;
+}
+
+/// Refuses to stack samples that differ; stack() itself would promote dtypes without a word.
+inline void require_alike(const std::vector<at::Tensor>& samples) {
+  if (samples.empty()) {
+    throw Error(ErrorCode::Mismatch,
+                "a batch without samples cannot be stacked: were all its files bad, and left out?");
+  }
+  for (const at::Tensor& sample : samples) {
+    if (sample.defined()) continue;
+    throw Error(ErrorCode::Mismatch,
+                "a sample without a tensor cannot be stacked; an Example without a target is a "
+                "TensorExample");
+  }
+  const auto name = [&](std::size_t i) {
+    const std::string origin = BufferPool::origin_of(samples[i]);
+    return origin.empty() ? "sample " + std::to_string(i) + " of the batch" : origin;
+  };
+  const auto fail = [&](std::size_t i, const std::string& first, const std::string& other) {
+    throw Error(ErrorCode::Mismatch, "samples that differ cannot be stacked: " + name(0) + " has " +
+                                         first + ", " + name(i) + " has " + other);
+  };
+  for (std::size_t i = 1; i < samples.size(); ++i) {
+    if (samples[i].sizes() != samples[0].sizes()) {
+      fail(i, "shape " + python_tuple(samples[0].sizes().vec()),
+           "shape " + python_tuple(samples[i].sizes().vec()));
+    }
+    if (samples[i].scalar_type() != samples[0].scalar_type()) {
+      fail(i, std::string("dtype ") + c10::toString(samples[0].scalar_type()),
+           c10::toString(samples[i].scalar_type()) + std::string("; the option dtype() converts"));
+    }
+  }
+}
+
+/// The samples of a batch, in order. As long as they are alike they are the rows of one tensor.
+class Samples {
+ public:
+  Samples() = default;
+  explicit Samples(at::Tensor rows) : rows_(std::move(rows)) {}
+  explicit Samples(std::vector<at::Tensor> each) : each_(std::move(each)) {}
+
+  /// One tensor a sample.
+  std::vector<at::Tensor> separate() && {
+    return rows_.defined() ? rows_of(rows_) : std::move(each_);
+  }
+
+  /// One tensor, the sample index its axis 0. Throws Error (Mismatch) for samples of different
+  /// shape or dtype, and for none.
+  at::Tensor stacked() && {
+    if (rows_.defined()) return std::move(rows_);
+    require_alike(each_);
+    return at::stack(each_);
+  }
+
+ private:
+  at::Tensor rows_;
+  std::vector<at::Tensor> each_;  // when there is no rows_
+};
+
+/// What the files of a dataset are read from and with. Read-only, shared by its copies.
+struct SampleFiles {
+  FileList list;
+  LoadOptions options;
+  std::shared_ptr<BufferPool> pool;
+};
+
+/// Reads files one behind another into one buffer, as long as they are alike. The first tells what
+/// to expect; a file whose header is the same, byte for byte, takes an open, a preadv straight to
+/// its place in the batch, and a close, and is not parsed.
+class BatchReader {
+ public:
+  /// `count` files at most.
+  BatchReader(std::shared_ptr<const SampleFiles> files, std::size_t count)
+      : files_(std::move(files)), count_(count), options_(files_->options) {
+    accepted_.reserve(count);
+    // The workers of a loader are the threads; the samples of a batch go to the device together.
+    if (options_.threads() == 0) options_.threads(1);
+  }
+
+  /// Reads file `index`. It is part of the batch once it is accepted; until then, another one may
+  /// take its place. Throws Error.
+  void read(std::size_t index) {
+    own_ = at::Tensor();
+    index_ = index;
+    try {
+      const File file = files_->list.open(index);
+      if (!read_like_first(file)) read_any(file);
+    } catch (const Error& error) {
+      throw error.at(files_->list[index]);
+    }
+  }
+
+  void accept() {
+    accepted_.push_back(index_);
+    if (own_.defined()) {
+      own_samples_.emplace_back(accepted_.size() - 1, std::move(own_));
+    } else {
+      ++rows_;
+    }
+  }
+
+  Samples finish() && {
+    at::Tensor rows;
+    if (buffer_.defined()) {
+      std::vector<std::int64_t> sizes = buffer_.sizes().vec();
+      sizes[0] = static_cast<std::int64_t>(rows_);
+      rows = view_of(buffer_, 0, sizes, buffer_.strides());
+      buffer_ = at::Tensor();
+      BufferPool::set_origin(rows, origin());
+      rows = on_device(std::move(rows), options_);
+    }
+    if (own_samples_.empty() && rows_ != 0) return Samples(std::move(rows));
+    std::vector<at::Tensor> samples;
+    if (rows_ != 0) samples = rows_of(rows);
+    for (auto& [place, tensor] : own_samples_) {
+      samples.insert(samples.begin() + static_cast<std::ptrdiff_t>(place),
+                     on_device(std::move(tensor), options_));
+    }
+    return Samples(std::move(samples));
+  }
+
+ private:
+  bool read_like_first(const File& file) {
+    if (header_.empty()) return false;
+    char* const row = next_row();
+    unsigned char* const header = header_.data() + header_.size() / 2;
+    const std::size_t size = header_.size() / 2;
+    if (file.read_split(header, size, row, first_.bytes) != size + first_.bytes ||
+        std::memcmp(header_.data(), header, size) != 0) {
+      return false;
+    }
+    swap_bytes(row, first_.bytes, swap_unit(first_.dtype));
+    return true;
+  }
+
+  void read_any(const File& file) {
+    FileStart start;
+    read_start(file, options_.max_header_size(), start);
+    const std::uint64_t available = start.available(file);
+    const auto data_offset = static_cast<std::size_t>(start.header.data_offset);
+    LoadPlan plan = make_plan(std::move(start.header), options_, available);
+    if (options_.mmap() && can_map(plan, options_)) {
+      own_ = load_file(file, start, plan, options_);
+      return;
+    }
+    if (!has_first_) {
+      has_first_ = true;
+      first_ = plan;
+      make_buffer();
+      if (buffer_.defined() && !plan.converts() && plan.in_one_run() && !options_.rows() &&
+          data_offset <= start.size) {
+        header_.assign(start.bytes, start.bytes + data_offset);
+        header_.resize(2 * data_offset);
+      }
+    }
+    const FileSource<File> source(file, start);
+    if (buffer_.defined() && plan.type == first_.type && plan.sizes == first_.sizes &&
+        plan.strides == first_.strides) {
+      fill(source, plan, next_row(), options_.threads());
+      return;
+    }
+    own_ = empty(plan);
+    fill(source, plan, own_.data_ptr(), options_.threads());
+    BufferPool::set_origin(own_, [files = std::weak_ptr(files_), index = index_](std::size_t) {
+      const auto still_there = files.lock();
+      return still_there ? shown_path(still_there->list[index]) : std::string();
+    });
+  }
+
+  /// Memory for the whole batch, if there is any: samples may differ, and need less than that.
+  void make_buffer() {
+    if (first_.bytes == 0 || count_ > PTRDIFF_MAX / first_.bytes) return;
+    LoadPlan batch = first_;
+    batch.sizes.insert(batch.sizes.begin(), static_cast<std::int64_t>(count_));
+    batch.strides.insert(batch.strides.begin(), static_cast<std::int64_t>(first_.count));
+    batch.bytes *= count_;
+    try {
+      buffer_ = empty(batch);
+    } catch (const Error&) {
+      // Then each has its own.
+    }
+  }
+
+  at::Tensor empty(const LoadPlan& plan) const {
+    return empty_from(*files_->pool, plan.bytes, plan.type, plan.sizes, plan.strides,
+                      pins_memory(options_));
+  }
+
+  char* next_row() const { return static_cast<char*>(buffer_.data_ptr()) + rows_ * first_.bytes; }
+
+  BufferPool::Origin origin() const {
+    std::vector<std::size_t> in_buffer;
+    auto own = own_samples_.begin();
+    for (std::size_t place = 0; place < accepted_.size(); ++place) {
+      if (own != own_samples_.end() && own->first == place) {
+        ++own;
+      } else {
+        in_buffer.push_back(accepted_[place]);
+      }
+    }
+    return [files = std::weak_ptr(files_), in_buffer = std::move(in_buffer),
+            row_bytes = first_.bytes](std::size_t byte) {
+      const auto still_there = files.lock();
+      const std::size_t row = byte / row_bytes;
+      if (!still_there || row >= in_buffer.size()) return std::string();
+      return shown_path(still_there->list[in_buffer[row]]);
+    };
+  }
+
+  std::shared_ptr<const SampleFiles> files_;
+  std::size_t count_;
+  LoadOptions options_;
+  std::vector<std::size_t> accepted_;  // indices
+  std::size_t index_ = 0;              // of the file read last
+
+  bool has_first_ = false;
+  LoadPlan first_;
+  std::vector<unsigned char> header_;  // the first file's bytes, and as many to compare with them
+  at::Tensor buffer_;
+  std::size_t rows_ = 0;  // of the buffer, in use
+
+  at::Tensor own_;  // the sample read last, when it is none of the buffer
+  std::vector<std::pair<std::size_t, at::Tensor>> own_samples_;  // with their places in the batch
+};
+
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_DATA_BATCH_READER_HPP_

@@ -1,0 +1,96 @@
+#ifndef TORCH_NPY_DATA_RANDOM_HPP_
+#define TORCH_NPY_DATA_RANDOM_HPP_
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/core/Generator.h>
+#include <c10/util/ArrayRef.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <random>
+
+#include <torch_npy/version.hpp>
+
+// Random numbers that belong to a batch and not to the thread that makes it: LibTorch's loader
+// gives batches to whichever worker is free, each with a copy of the dataset and of its transforms.
+// So a dataset names each batch it reads, and a transform draws from its own seed and that name.
+
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
+
+/// The batch that this thread is at.
+struct BatchName {
+  std::uint64_t name = 0;
+  std::uint64_t serial = 0;  ///< no other batch of the process has it; 0: none yet
+};
+
+inline BatchName& current_batch() {
+  static thread_local BatchName batch;
+  return batch;
+}
+
+/// Names batches after the samples in them, and after how often a batch has begun with that sample:
+/// without shuffling, every epoch has the same batches. Copies share the counts, 2 bytes a sample.
+class BatchNames {
+ public:
+  explicit BatchNames(std::size_t samples) : visits_(new std::atomic<std::uint16_t>[samples]()) {}
+
+  /// Makes the samples `indices` the batch that this thread is at.
+  void begin(c10::ArrayRef<std::size_t> indices) const {
+    static std::atomic<std::uint64_t> serial{0};
+    std::uint64_t name = indices.size();
+    const auto add = [&](std::uint64_t number) {
+      name = (name ^ number) * 0x9e3779b97f4a7c15;  // 2^64 over the golden ratio: spreads the bits
+      name ^= name >> 32;
+    };
+    for (const std::size_t index : indices) add(index);
+    if (!indices.empty()) add(visits_[static_cast<std::ptrdiff_t>(indices[0])].fetch_add(1));
+    current_batch() = {name, ++serial};
+  }
+
+ private:
+  std::shared_ptr<std::atomic<std::uint16_t>[]> visits_;
+};
+
+/// A seed for a transform, and generators for its batches.
+class BatchRandom {
+ public:
+  /// Takes its seed from `generator`, or from LibTorch's default one, which torch::manual_seed()
+  /// sets.
+  explicit BatchRandom(const std::optional<at::Generator>& generator) {
+    at::Generator source =
+        generator && generator->defined() ? *generator : at::detail::getDefaultCPUGenerator();
+    const std::lock_guard<std::mutex> lock(source.mutex());
+    seed_ = at::check_generator<at::CPUGeneratorImpl>(source)->random64();
+  }
+
+  /// For the batch that this thread is at. Under a dataset that does not name its batches, for the
+  /// next one of this transform and its copies.
+  std::mt19937_64 next() {
+    const BatchName& batch = current_batch();
+    const bool named = batch.serial != 0 && batch.serial != seen_;
+    seen_ = batch.serial;
+    const std::uint64_t name = named ? batch.name : (*unnamed_)++;
+    std::seed_seq seeds{static_cast<std::uint32_t>(seed_), static_cast<std::uint32_t>(seed_ >> 32),
+                        static_cast<std::uint32_t>(name), static_cast<std::uint32_t>(name >> 32),
+                        static_cast<std::uint32_t>(named)};
+    return std::mt19937_64(seeds);
+  }
+
+ private:
+  std::uint64_t seed_;
+  std::uint64_t seen_ = current_batch().serial;  // what was read before is not for this transform
+  std::shared_ptr<std::atomic<std::uint64_t>> unnamed_ =
+      std::make_shared<std::atomic<std::uint64_t>>(0);
+};
+
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_DATA_RANDOM_HPP_

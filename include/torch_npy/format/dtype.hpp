@@ -1,0 +1,228 @@
+#ifndef TORCH_NPY_FORMAT_DTYPE_HPP_
+#define TORCH_NPY_FORMAT_DTYPE_HPP_
+
+/// @file
+/// NumPy's dtypes, as a header names them.
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <torch_npy/format/literal.hpp>
+
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+
+struct Field;
+
+/// A NumPy dtype: what one item of an array is made of. A value like any other: reading it is safe
+/// from any thread.
+struct DType {
+  /// NumPy's kind character: b bool, i signed, u unsigned, f float, c complex, m timedelta64,
+  /// M datetime64, S bytes, U str, V void, O object. A structured dtype is V with fields.
+  char kind = 'V';
+  /// '<' little endian, '>' big endian, '|' where the order of bytes means nothing.
+  char byte_order = '|';
+  /// Bytes of one item.
+  std::int64_t item_size = 0;
+  /// Of datetime64 and timedelta64: "ns", "25s", ...; empty when the file names none.
+  std::string unit;
+  /// Of a structured dtype, in the order of the file and without padding.
+  std::vector<Field> fields;
+
+  /// Whether it has fields.
+  bool is_structured() const noexcept;
+
+  /// True when the bytes have to be turned round on this machine. Of the dtype itself: a structured
+  /// one is not, whatever its fields are.
+  bool is_swapped() const noexcept;
+
+  /// The type string NumPy writes, `<f4`; of a structured dtype the list of its fields, with those
+  /// that are padding. UTF-8. Takes time and memory in proportion to the text.
+  std::string descr() const;
+};
+
+/// One field of a structured dtype.
+struct Field {
+  std::string name;                 ///< UTF-8
+  std::string title;                ///< UTF-8, mostly empty
+  DType dtype;                      ///< of one element
+  std::vector<std::int64_t> shape;  ///< of a sub-array field; else empty
+  std::int64_t offset = 0;          ///< bytes from the start of the item
+};
+
+/// Alike in all members, those of the fields included.
+bool operator==(const DType& a, const DType& b);
+/// Alike in name, title, dtype, shape and offset.
+bool operator==(const Field& a, const Field& b);
+/// The contrary.
+inline bool operator!=(const DType& a, const DType& b) { return !(a == b); }
+
+namespace detail {
+
+/// The char kind of byte order this machine has, as NumPy writes it.
+inline char native_byte_order() noexcept {
+  const std::uint16_t one = 1;
+  return *reinterpret_cast<const unsigned char*>(&one) == 1 ? '<' : '>';
+}
+
+/// The product of the dimensions and of one item's bytes; none where it, or the product without the
+/// dimensions of length 0, passes 2^63 - 1. NumPy counts so too: it refuses (0, 2**62) of float32.
+inline std::optional<std::int64_t> checked_bytes(const std::vector<std::int64_t>& shape,
+                                                 std::int64_t item_size) {
+  std::int64_t bytes = item_size;
+  bool empty = false;
+  for (const std::int64_t length : shape) {
+    if (length == 0) {
+      empty = true;
+    } else if (bytes > INT64_MAX / length) {
+      return std::nullopt;
+    } else {
+      bytes *= length;
+    }
+  }
+  return empty ? 0 : bytes;
+}
+
+/// The unit between the brackets of a datetime as NumPy writes it, where a count of 1 goes without
+/// saying and no unit is "generic".
+inline std::optional<std::string> parse_datetime_unit(std::string_view unit) {
+  if (unit == "generic") return std::string();
+  const char* at = unit.data();
+  const char* const end = at + unit.size();
+  const auto count = parse_digits(at, end, INT32_MAX);
+  const std::string_view name(at, static_cast<std::size_t>(end - at));
+  for (const char* known :
+       {"Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as"}) {
+    if (name != known) continue;
+    return count.value_or(1) == 1 ? std::string(name) : std::to_string(*count) + known;
+  }
+  return std::nullopt;
+}
+
+/// Reads a type string: an optional byte order, a kind character, the size of an item in bytes
+/// (of U: in characters of four bytes), and for datetimes a unit in brackets. None for any other.
+inline std::optional<DType> parse_type_string(std::string_view text) {
+  // NumPy keeps the size of an item in a C int.
+  constexpr std::int64_t kMaxItemSize = INT32_MAX;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  DType dtype;
+  char order = '=';
+  if (at != end && (*at == '<' || *at == '>' || *at == '=' || *at == '|')) order = *at++;
+  if (at == end) return std::nullopt;
+  dtype.kind = *at++;
+  const bool sized = at != end && *at != '[';
+  if (sized) {
+    const char* const digits = at;
+    const auto size = parse_digits(at, end, kMaxItemSize);
+    if (!size || (*digits == '0' && at - digits > 1)) return std::nullopt;
+    dtype.item_size = *size;
+  }
+  const auto one_of = [&](std::initializer_list<std::int64_t> sizes) {
+    for (const std::int64_t size : sizes) {
+      if (dtype.item_size == size) return true;
+    }
+    return false;
+  };
+  bool known = false;
+  switch (dtype.kind) {
+    case 'b': known = one_of({1}); break;
+    case 'i':
+    case 'u': known = one_of({1, 2, 4, 8}); break;
+    case 'f': known = one_of({2, 4, 8, 16}); break;
+    case 'c': known = one_of({8, 16, 32}); break;
+    case 'S':
+    case 'V': known = sized; break;
+    case 'U':
+      known = sized && dtype.item_size <= kMaxItemSize / 4;
+      dtype.item_size *= 4;
+      break;
+    case 'O':
+      known = !sized || one_of({4, 8});  // NumPy writes '|O'
+      dtype.item_size = 8;
+      break;
+    case 'm':
+    case 'M':
+      known = one_of({8});
+      if (at != end) {
+        if (end - at < 3 || *at != '[' || end[-1] != ']') return std::nullopt;
+        const auto unit = parse_datetime_unit({at + 1, static_cast<std::size_t>(end - at) - 2});
+        if (!unit) return std::nullopt;
+        dtype.unit = *unit;
+        at = end;
+      }
+      break;
+    default: break;
+  }
+  if (!known || at != end) return std::nullopt;
+  const bool ordered = dtype.kind == 'U' || (dtype.item_size > 1 && dtype.kind != 'S' &&
+                                             dtype.kind != 'V' && dtype.kind != 'O');
+  dtype.byte_order = !ordered ? '|' : order == '=' || order == '|' ? native_byte_order() : order;
+  return dtype;
+}
+
+/// What stands for the dtype in a header: `'<f4'`, or the list of fields.
+std::string descr_literal(const DType& dtype);
+
+}  // namespace detail
+
+inline bool DType::is_structured() const noexcept { return !fields.empty(); }
+
+inline bool DType::is_swapped() const noexcept {
+  return byte_order != '|' && byte_order != detail::native_byte_order();
+}
+
+inline std::string DType::descr() const {
+  if (!is_structured()) {
+    std::string out{byte_order, kind};
+    if (kind != 'O') out += std::to_string(kind == 'U' ? item_size / 4 : item_size);
+    return unit.empty() ? out : out + "[" + unit + "]";
+  }
+  const auto padding = [](std::int64_t bytes) {
+    return bytes == 0 ? "" : "('', '|V" + std::to_string(bytes) + "'), ";
+  };
+  std::string out = "[";
+  std::int64_t end = 0;
+  for (const Field& field : fields) {
+    const std::string name = detail::python_repr(field.name);
+    out += padding(field.offset - end);
+    if (field.title.empty()) {
+      out += "(" + name;
+    } else {
+      out += "((" + detail::python_repr(field.title) + ", " + name + ")";
+    }
+    out += ", " + detail::descr_literal(field.dtype);
+    if (!field.shape.empty()) out += ", " + detail::python_tuple(field.shape);
+    out += "), ";
+    end = field.offset + detail::checked_bytes(field.shape, field.dtype.item_size).value_or(0);
+  }
+  out += padding(item_size - end);
+  out.resize(out.size() - 2);
+  return out + "]";
+}
+
+inline std::string detail::descr_literal(const DType& dtype) {
+  const std::string quote(dtype.is_structured() ? 0 : 1, '\'');
+  std::string out = quote;
+  out += dtype.descr();
+  return out += quote;
+}
+
+inline bool operator==(const DType& a, const DType& b) {
+  return a.kind == b.kind && a.byte_order == b.byte_order && a.item_size == b.item_size &&
+         a.unit == b.unit && a.fields == b.fields;
+}
+
+inline bool operator==(const Field& a, const Field& b) {
+  return a.name == b.name && a.title == b.title && a.dtype == b.dtype && a.shape == b.shape &&
+         a.offset == b.offset;
+}
+
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_FORMAT_DTYPE_HPP_

@@ -1,0 +1,405 @@
+#ifndef TORCH_NPY_FORMAT_HEADER_HPP_
+#define TORCH_NPY_FORMAT_HEADER_HPP_
+
+/// @file
+/// Headers of .npy files, from bytes and to bytes.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <torch_npy/error.hpp>
+#include <torch_npy/format/dtype.hpp>
+#include <torch_npy/format/literal.hpp>
+
+// The header of an .npy file, as NumPy's format.py defines it
+// (numpy.org/doc/stable/reference/generated/numpy.lib.format.html):
+//
+//   \x93NUMPY, one byte major and one byte minor version, the length of the text (two bytes in
+//   version 1.0, four in 2.0 and 3.0, little endian), the text, and then the data.
+//
+// The text is a Python dictionary with exactly the keys 'descr', 'fortran_order' and 'shape', in
+// Latin-1, or in UTF-8 from version 3.0 on. What is read is what some writer emits: keys in any
+// order, either quote, every escape but \N{...}, comments, blanks and line ends wherever Python
+// takes them, trailing commas, and Python 2's 10L before 3.0. What only a person could type
+// (0x10, 1_000, +3, 'a' 'b', nested parentheses) is refused, and so is a doubled key.
+
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+
+/// What stands before the data of an .npy file.
+struct Header {
+  DType dtype;                      ///< of one item
+  bool fortran_order = false;       ///< the first axis varies fastest in memory; else the last
+  std::vector<std::int64_t> shape;  ///< empty for a 0-d array
+  std::uint64_t data_offset = 0;    ///< bytes from the magic string to the data
+  int version = 1;                  ///< major version of the format: 1, 2 or 3
+
+  /// Items of the array: the product of its shape, 1 of a 0-d array. A Header that was parsed never
+  /// overflows here or below; one made by hand that does throws std::bad_optional_access.
+  std::int64_t numel() const { return detail::checked_bytes(shape, 1).value(); }
+  /// Bytes of the data.
+  std::int64_t nbytes() const { return detail::checked_bytes(shape, dtype.item_size).value(); }
+  /// Bytes from the magic string to the end of the data.
+  std::uint64_t end() const { return data_offset + static_cast<std::uint64_t>(nbytes()); }
+};
+
+/// NumPy's own limit on the characters of a header's text.
+constexpr std::uint64_t kMaxHeaderSize = 10000;
+
+/// Reads the header at the start of `size` bytes, in one pass. Whatever follows it is not looked
+/// at. Allocates for the shape, and for the fields of a structured dtype. Safe from any thread.
+/// Throws Error, without a path: NotNpy, UnsupportedVersion, BadHeader, UnsupportedDtype (also for
+/// a dtype that NumPy itself does not have), TooLarge (over `max_header_size` characters, or an
+/// item or data of more bytes than NumPy counts), Truncated (the header is not all there).
+Header parse_header(const void* data, std::size_t size,
+                    std::uint64_t max_header_size = kMaxHeaderSize);
+
+/// The bytes NumPy writes before the data: the oldest version that can hold the header, room for
+/// the first axis (last, in Fortran order) to grow to 21 digits, and blanks up to a multiple of 64
+/// bytes. `data_offset` and `version` of the argument do not matter. Takes time and memory in
+/// proportion to the text. Safe from any thread.
+std::string format_header(const Header& header);
+
+namespace detail {
+
+constexpr char kMagic[] = "\x93NUMPY";
+constexpr std::size_t kMagicSize = 6;
+/// Enough bytes to know how long a header of any version is.
+constexpr std::size_t kMaxPrefixSize = 12;
+
+/// Sizes of the parts before the data.
+struct HeaderExtent {
+  int version = 0;
+  std::size_t prefix = 0;  ///< magic, version and length
+  std::uint64_t text = 0;
+  std::uint64_t end() const { return prefix + text; }
+};
+
+/// The bytes that tell the length of the header: 10 in version 1, else 12.
+inline std::size_t prefix_size(int version) { return version == 1 ? 10 : 12; }
+
+inline Error header_too_large(std::uint64_t characters, std::uint64_t limit) {
+  return Error(ErrorCode::TooLarge,
+               "a header of " + std::to_string(characters) +
+                   " characters (its length is at byte 8)" + " is over max_header_size, " +
+                   std::to_string(limit) + ": raise that option if the file can be trusted",
+               8);
+}
+
+/// Reads magic, version and length. `size` may be less than the whole header, but when it is less
+/// than prefix_size() the input has ended.
+inline HeaderExtent parse_prefix(const void* data, std::size_t size,
+                                 std::uint64_t max_header_size) {
+  const auto* bytes = static_cast<const unsigned char*>(data);
+  if (size != 0 && std::memcmp(bytes, kMagic, (std::min)(size, kMagicSize)) != 0) {
+    std::string reason = "not an .npy file: it starts with " +
+                         shown({static_cast<const char*>(data), (std::min)(size, kMagicSize)}) +
+                         " instead of \"\\x93NUMPY\"";
+    if (size >= 4 && std::memcmp(bytes, "PK", 2) == 0)
+      reason += "; it looks like an .npz archive, which load_npz() reads";
+    throw Error(ErrorCode::NotNpy, reason);
+  }
+  const auto cut_short = [&](std::size_t wanted) {
+    return Error(ErrorCode::Truncated,
+                 size == 0 ? "empty: an .npy file starts with \"\\x93NUMPY\""
+                           : "header cut short: its first " + std::to_string(wanted) +
+                                 " bytes tell its length, there are " + std::to_string(size),
+                 size);
+  };
+  if (size < kMagicSize + 2) throw cut_short(prefix_size(1));
+  HeaderExtent extent;
+  extent.version = bytes[6];
+  if (extent.version < 1 || extent.version > 3 || bytes[7] != 0) {
+    throw Error(ErrorCode::UnsupportedVersion,
+                "format version " + std::to_string(bytes[6]) + "." + std::to_string(bytes[7]) +
+                    " at byte 6: NumPy has 1.0, 2.0 and 3.0",
+                6);
+  }
+  extent.prefix = prefix_size(extent.version);
+  if (size < extent.prefix) throw cut_short(extent.prefix);
+  for (std::size_t i = extent.prefix; i-- > kMagicSize + 2;) {
+    extent.text = extent.text << 8 | bytes[i];
+  }
+  // The limit counts characters, and one takes up to four bytes in UTF-8.
+  const std::uint64_t limit = extent.version < 3
+                                  ? max_header_size
+                                  : std::min<std::uint64_t>(max_header_size, UINT32_MAX) * 4;
+  if (extent.text > limit) throw header_too_large(extent.text, max_header_size);
+  return extent;
+}
+
+/// The text of a header, read in one pass from left to right.
+class HeaderParser : private LiteralReader {
+ public:
+  using LiteralReader::LiteralReader;
+
+  void parse(Header& header) {
+    bool has_descr = false;
+    bool has_order = false;
+    bool has_shape = false;
+    const char* shape_at = at_;
+    std::string buffer;
+    expect('{');
+    while (!accept('}')) {
+      skip_blanks();
+      const char* const key_at = at_;
+      const std::string_view key = string(buffer);
+      bool* has = key == "descr"           ? &has_descr
+                  : key == "fortran_order" ? &has_order
+                  : key == "shape"         ? &has_shape
+                                           : nullptr;
+      if (has == nullptr || *has) {
+        at_ = key_at;
+        fail((has ? "the key " : "unknown key ") + shown(key) + (has ? " stands twice" : "") +
+             ": 'descr', 'fortran_order' and 'shape' are the three there are");
+      }
+      *has = true;
+      expect(':');
+      skip_blanks();
+      if (has == &has_descr) {
+        header.dtype = descr(0);
+      } else if (has == &has_order) {
+        header.fortran_order = boolean();
+      } else {
+        shape_at = at_;
+        header.shape = tuple();
+      }
+      if (accept(',')) continue;
+      expect('}');
+      break;
+    }
+    skip_blanks();
+    if (at_ != end_) fail("text after the closing brace: " + rest());
+    for (const auto& [has, key] :
+         {std::pair(has_descr, "descr"), std::pair(has_order, "fortran_order"),
+          std::pair(has_shape, "shape")}) {
+      if (!has) fail(std::string("the key '") + key + "' is missing");
+    }
+    at_ = shape_at;
+    if (!checked_bytes(header.shape, std::max<std::int64_t>(header.dtype.item_size, 1))) {
+      fail("the array is too big: the bytes of shape " + rest() + " do not fit in 63 bits",
+           ErrorCode::TooLarge);
+    }
+  }
+
+ private:
+  // NumPy writes nesting of any depth; what recurses here must end before the stack does.
+  static constexpr int kMaxDepth = 64;
+
+  DType descr(int depth) {
+    if (next_is('[')) return fields(depth + 1);
+    if (next_is('(')) {
+      fail("a sub-array as the dtype of a whole array: " + rest(), ErrorCode::UnsupportedDtype);
+    }
+    const char* const begin = at_;
+    std::string buffer;
+    const std::string_view text = string(buffer);
+    auto dtype = parse_type_string(text);
+    if (!dtype) {
+      at_ = begin;
+      fail("unknown dtype " + shown(text) +
+               (text == "<f1" ? ": ml_dtypes writes float8_e5m2 so, which NumPy itself does not "
+                                "load; save array.view('V1') instead"
+                              : ": a type string of NumPy's has the form '<f4', and its items "
+                                "less than 2^31 bytes"),
+           ErrorCode::UnsupportedDtype);
+    }
+    return std::move(*dtype);
+  }
+
+  DType fields(int depth) {
+    if (depth > kMaxDepth) fail("fields nested more than " + std::to_string(kMaxDepth) + " deep");
+    DType dtype;
+    expect('[');
+    while (!accept(']')) {
+      skip_blanks();
+      const char* const begin = at_;
+      Field field = this->field(depth);
+      const auto bytes =
+          checked_bytes(field.shape, std::max<std::int64_t>(field.dtype.item_size, 1));
+      const bool is_long = std::any_of(field.shape.begin(), field.shape.end(),
+                                       [](std::int64_t length) { return length > INT32_MAX; });
+      if (is_long || !bytes || *bytes > INT32_MAX - dtype.item_size) {
+        at_ = begin;
+        fail("an item, or an axis of it, is larger than NumPy allows (2^31 - 1)",
+             ErrorCode::TooLarge);
+      }
+      field.offset = dtype.item_size;
+      dtype.item_size += field.dtype.item_size == 0 ? 0 : *bytes;
+      // What NumPy takes for padding: a nameless void, and a nameless sub-array of whatever.
+      const bool is_void = field.dtype.kind == 'V' && !field.dtype.is_structured();
+      const bool is_padding =
+          field.name.empty() && field.title.empty() && (is_void || !field.shape.empty());
+      if (!is_padding) dtype.fields.push_back(std::move(field));
+      if (accept(',')) continue;
+      expect(']');
+      break;
+    }
+    reject_double_names(dtype);
+    return dtype;
+  }
+
+  Field field(int depth) {
+    Field field;
+    expect('(');
+    if (accept('(')) {
+      field.title = name();
+      expect(',');
+      field.name = name();
+      accept(',');
+      expect(')');
+    } else {
+      field.name = name();
+    }
+    expect(',');
+    field.dtype = descr(depth);
+    if (accept(',') && !next_is(')')) {
+      if (field.dtype.item_size == 0 && !field.dtype.is_structured()) {
+        fail("a sub-array of items that have no bytes");
+      }
+      if (next_is('(')) {
+        field.shape = tuple();
+      } else {
+        field.shape = {integer()};
+      }
+      accept(',');
+    }
+    expect(')');
+    return field;
+  }
+
+  void reject_double_names(const DType& dtype) const {
+    std::vector<std::string_view> names;
+    for (const Field& field : dtype.fields) {
+      names.push_back(field.name);
+      if (!field.title.empty()) names.push_back(field.title);
+    }
+    std::sort(names.begin(), names.end());
+    const auto twice = std::adjacent_find(names.begin(), names.end());
+    if (twice != names.end()) fail("two fields have the name or title " + shown(*twice));
+  }
+};
+
+inline Error header_cut_short(const HeaderExtent& extent, std::uint64_t size) {
+  return Error(ErrorCode::Truncated,
+               "header cut short: it ends at byte " + std::to_string(extent.end()) +
+                   ", there are " + counted(size, "byte"),
+               size);
+}
+
+inline Error data_cut_short(std::uint64_t offset, std::uint64_t promised, std::uint64_t size) {
+  return Error(ErrorCode::Truncated,
+               "data cut short: the header promises " + counted(promised, "byte") + " from byte " +
+                   std::to_string(offset) + " on, there are " +
+                   std::to_string(size - (std::min)(size, offset)),
+               size);
+}
+
+/// Reads the text of a header; `data` holds all of extent.end() bytes.
+inline Header parse_text(const void* data, const HeaderExtent& extent,
+                         std::uint64_t max_header_size) {
+  const std::string_view text(static_cast<const char*>(data) + extent.prefix,
+                              static_cast<std::size_t>(extent.text));
+  if (const std::size_t zero = text.find('\0'); zero != text.npos) {
+    const std::uint64_t at = extent.prefix + zero;
+    throw Error(ErrorCode::BadHeader, "bad header: a zero byte (byte " + std::to_string(at) + ")",
+                at);
+  }
+  if (extent.version == 3) {
+    std::uint64_t characters = 0;
+    for (std::string_view left = text; !left.empty(); ++characters) {
+      const std::uint64_t at = extent.end() - left.size();
+      if (take_utf8(left) == kNoCharacter) {
+        throw Error(ErrorCode::BadHeader,
+                    "bad header: version 3.0 is UTF-8, byte " + std::to_string(at) + " is not", at);
+      }
+    }
+    if (characters > max_header_size) throw header_too_large(characters, max_header_size);
+  }
+  Header header;
+  header.version = extent.version;
+  header.data_offset = extent.end();
+  HeaderParser(text, extent.prefix, extent.version).parse(header);
+  return header;
+}
+
+}  // namespace detail
+
+inline Header parse_header(const void* data, std::size_t size, std::uint64_t max_header_size) {
+  const detail::HeaderExtent extent = detail::parse_prefix(data, size, max_header_size);
+  if (extent.end() > size) throw detail::header_cut_short(extent, size);
+  return detail::parse_text(data, extent, max_header_size);
+}
+
+namespace detail {
+
+/// The text of a header without the blanks behind it, in UTF-8.
+inline std::string header_text(const Header& header) {
+  std::string text = "{'descr': ";
+  text += descr_literal(header.dtype);
+  text += header.fortran_order ? ", 'fortran_order': True, 'shape': "
+                               : ", 'fortran_order': False, 'shape': ";
+  return text + python_tuple(header.shape) + ", }";
+}
+
+/// A header around its text, which blanks and a line end make `length` bytes long.
+inline std::string assemble_header(int version, std::size_t length, const std::string& text) {
+  std::string out(kMagic, kMagicSize);
+  out += static_cast<char>(version);
+  out += '\0';
+  for (std::size_t i = 0; i < prefix_size(version) - 8; ++i) {
+    out += static_cast<char>(length >> (8 * i) & 0xff);
+  }
+  out += text;
+  out.append(length - text.size() - 1, ' ');
+  return out + '\n';
+}
+
+/// The header in the version and in exactly the `data_offset` bytes that it names; none where they
+/// are too few. For dtypes that are not structured, whose text is ASCII in every version.
+inline std::optional<std::string> format_header_in_place(const Header& header) {
+  const std::string text = header_text(header);
+  const auto length = static_cast<std::size_t>(header.data_offset) - prefix_size(header.version);
+  if (text.size() >= length) return std::nullopt;
+  return assemble_header(header.version, length, text);
+}
+
+}  // namespace detail
+
+inline std::string format_header(const Header& header) {
+  constexpr std::size_t kAlignment = 64;
+  constexpr std::size_t kGrowthDigits = 21;
+  std::string text = detail::header_text(header);
+  if (!header.shape.empty()) {
+    const auto growing = header.fortran_order ? header.shape.back() : header.shape.front();
+    text.append(kGrowthDigits - std::to_string(growing).size(), ' ');
+  }
+
+  std::string latin1;
+  bool is_latin1 = true;
+  for (std::string_view left = text; is_latin1 && !left.empty();) {
+    const std::uint32_t code = detail::take_utf8(left);
+    is_latin1 = code < 0x100;
+    latin1 += static_cast<char>(code);
+  }
+  if (is_latin1) text = std::move(latin1);
+
+  // NumPy pads by at least one byte, and by a whole 64 where none would be needed.
+  const auto padded = [&](int version) {
+    const std::size_t size = detail::prefix_size(version) + text.size() + 1;
+    return text.size() + 1 + kAlignment - size % kAlignment;
+  };
+  const int version = !is_latin1 ? 3 : padded(1) <= 0xffff ? 1 : 2;
+  return detail::assemble_header(version, padded(version), text);
+}
+
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_FORMAT_HEADER_HPP_

@@ -1,0 +1,301 @@
+#ifndef TORCH_NPY_FORMAT_LITERAL_HPP_
+#define TORCH_NPY_FORMAT_LITERAL_HPP_
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <torch_npy/error.hpp>
+
+// The Python literals of which a header is made, read and written: strings, integers, tuples,
+// bools.
+
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
+
+/// NumPy 2's limit on dimensions; NumPy 1 has 32.
+constexpr std::size_t kMaxRank = 64;
+
+/// Decimal digits from `begin` on, at most `limit`; moves `begin` behind them. None where there is
+/// no digit or the number is larger.
+inline std::optional<std::int64_t> parse_digits(const char*& begin, const char* end,
+                                                std::int64_t limit) {
+  const char* at = begin;
+  std::int64_t value = 0;
+  for (; at != end && *at >= '0' && *at <= '9'; ++at) {
+    const int digit = *at - '0';
+    if (value > (limit - digit) / 10) return std::nullopt;
+    value = value * 10 + digit;
+  }
+  if (at == begin) return std::nullopt;
+  begin = at;
+  return value;
+}
+
+/// Adds a Unicode code point in UTF-8; false for what is none.
+inline bool append_utf8(std::string& out, std::uint32_t code) {
+  const auto tail = [&](int shift) { out += static_cast<char>(0x80 | (code >> shift & 0x3f)); };
+  if (code < 0x80) {
+    out += static_cast<char>(code);
+  } else if (code < 0x800) {
+    out += static_cast<char>(0xc0 | code >> 6);
+    tail(0);
+  } else if (code < 0x10000) {
+    if (code >= 0xd800 && code < 0xe000) return false;
+    out += static_cast<char>(0xe0 | code >> 12);
+    tail(6);
+    tail(0);
+  } else {
+    if (code > 0x10ffff) return false;
+    out += static_cast<char>(0xf0 | code >> 18);
+    tail(12);
+    tail(6);
+    tail(0);
+  }
+  return true;
+}
+
+/// A string as Python's repr writes it, for what can stand in a header.
+inline std::string python_repr(const std::string& text) {
+  constexpr char kHex[] = "0123456789abcdef";
+  const bool apostrophe = text.find('\'') != std::string::npos;
+  const char quote = apostrophe && text.find('"') == std::string::npos ? '"' : '\'';
+  std::string out(1, quote);
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == quote || c == '\\') {
+      out += '\\';
+      out += c;
+    } else if (byte < 0x20 || byte == 0x7f) {
+      out += c == '\n' ? "\\n" : c == '\r' ? "\\r" : c == '\t' ? "\\t" : "\\x";
+      if (c != '\n' && c != '\r' && c != '\t') {
+        out += kHex[byte >> 4];
+        out += kHex[byte & 15];
+      }
+    } else {
+      out += c;
+    }
+  }
+  return out + quote;
+}
+
+/// A tuple as Python's repr writes it: `()`, `(3,)`, `(3, 4)`.
+inline std::string python_tuple(const std::vector<std::int64_t>& values) {
+  std::string out = "(";
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (i != 0) out += ", ";
+    out += std::to_string(values[i]);
+  }
+  return out + (values.size() == 1 ? ",)" : ")");
+}
+
+/// Reads literals from left to right. Text before version 3 of the format is Latin-1 and may hold
+/// Python 2's long integers, later text is UTF-8 and has been checked to be.
+class LiteralReader {
+ public:
+  /// `offset` is where `text` stands in its file, for errors.
+  LiteralReader(std::string_view text, std::uint64_t offset, int version)
+      : text_(text),
+        at_(text.data()),
+        end_(text.data() + text.size()),
+        offset_(offset),
+        version_(version) {}
+
+ protected:
+  [[noreturn]] void fail(const std::string& reason, ErrorCode code = ErrorCode::BadHeader) const {
+    const std::uint64_t byte = offset_ + static_cast<std::uint64_t>(at_ - text_.data());
+    throw Error(code,
+                (code == ErrorCode::BadHeader ? "bad header: " : "") + reason + " (byte " +
+                    std::to_string(byte) + ")",
+                byte);
+  }
+
+  std::string rest() const {
+    constexpr std::size_t kMost = 24;
+    const std::string_view all(at_, static_cast<std::size_t>(end_ - at_));
+    const std::size_t size = all.find_last_not_of(" \n") + 1;
+    return size == 0 ? "the end of the header" : shown(all.substr(0, size), kMost);
+  }
+
+  void skip_blanks() {
+    for (;; ++at_) {
+      const char* at = at_;  // a member would be stored at every step
+      while (at != end_ && *at == ' ') ++at;
+      at_ = at;
+      if (at == end_) return;
+      if (*at == '#') {
+        while (at_ + 1 != end_ && at_[1] != '\n' && at_[1] != '\r') ++at_;
+      } else if (*at != '\n' && *at != '\t' && *at != '\r' && *at != '\f') {
+        return;
+      }
+    }
+  }
+
+  bool next_is(char token) {
+    skip_blanks();
+    return at_ != end_ && *at_ == token;
+  }
+
+  bool accept(char token) {
+    if (!next_is(token)) return false;
+    ++at_;
+    return true;
+  }
+
+  void expect(char token) {
+    if (!accept(token)) fail(std::string("expected '") + token + "', found " + rest());
+  }
+
+  bool accept_word(std::string_view word) {
+    if (std::string_view(at_, static_cast<std::size_t>(end_ - at_)).substr(0, word.size()) !=
+        word) {
+      return false;
+    }
+    at_ += word.size();
+    return true;
+  }
+
+  bool boolean() {
+    if (accept_word("True")) return true;
+    if (accept_word("False")) return false;
+    fail("expected True or False, found " + rest());
+  }
+
+  std::int64_t integer() {
+    skip_blanks();
+    const char* const begin = at_;
+    if (at_ != end_ && *at_ == '-') fail("a negative dimension: " + rest());
+    if (at_ == end_ || *at_ < '0' || *at_ > '9') fail("expected a number, found " + rest());
+    const auto value = parse_digits(at_, end_, INT64_MAX);
+    if (!value) fail("the dimension " + rest() + " does not fit in 63 bits", ErrorCode::TooLarge);
+    if (*begin == '0' && at_ - begin > 1) {
+      at_ = begin;
+      fail("a number with a leading zero: " + rest());
+    }
+    if (version_ < 3 && at_ != end_ && *at_ == 'L') ++at_;
+    return *value;
+  }
+
+  std::vector<std::int64_t> tuple() {
+    const char* const begin = at_;
+    std::int64_t values[kMaxRank];  // so that the vector is allocated once
+    std::size_t rank = 0;
+    expect('(');
+    bool comma = true;
+    while (!accept(')')) {
+      if (!comma) fail("expected ',' or ')', found " + rest());
+      if (rank == kMaxRank) fail("more than " + std::to_string(kMaxRank) + " dimensions");
+      values[rank++] = integer();
+      comma = accept(',');
+    }
+    if (rank == 1 && !comma) {
+      at_ = begin;
+      fail("a tuple of one number has a comma in Python, found " + rest());
+    }
+    return {values, values + rank};
+  }
+
+  std::uint32_t escape_digits(int count, int base) {
+    std::uint32_t code = 0;
+    int digits = 0;
+    for (; digits < count && at_ != end_; ++digits, ++at_) {
+      const char c = *at_;
+      const int digit = c >= '0' && c <= '9'   ? c - '0'
+                        : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                        : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                               : 99;
+      if (digit >= base) break;
+      code = code * static_cast<std::uint32_t>(base) + static_cast<std::uint32_t>(digit);
+    }
+    // An octal escape may have fewer digits than three.
+    if (digits < (base == 8 ? 1 : count)) fail("an escape without its digits: " + rest());
+    return code;
+  }
+
+  /// The escape whose backslash is at at_; leaves at_ on its last character.
+  void escape(std::string& out) {
+    const char* const begin = at_;
+    const char letter = ++at_ == end_ ? '\0' : *at_++;
+    std::uint32_t code = 0;
+    switch (letter) {
+      case '\n': --at_; return;
+      case '\\':
+      case '\'':
+      case '"': code = static_cast<unsigned char>(letter); break;
+      case 'a': code = 7; break;
+      case 'b': code = 8; break;
+      case 't': code = 9; break;
+      case 'n': code = 10; break;
+      case 'v': code = 11; break;
+      case 'f': code = 12; break;
+      case 'r': code = 13; break;
+      case 'x': code = escape_digits(2, 16); break;
+      case 'u': code = escape_digits(4, 16); break;
+      case 'U': code = escape_digits(8, 16); break;
+      default:
+        at_ = begin;
+        if (letter < '0' || letter > '7') fail("an escape that no writer emits: " + rest());
+        ++at_;
+        code = escape_digits(3, 8);
+    }
+    if (!append_utf8(out, code)) fail("an escape that names no character: " + rest());
+    --at_;
+  }
+
+  /// A string; `buffer` holds it when it had to be decoded, else it stands in the text itself.
+  std::string_view string(std::string& buffer) {
+    skip_blanks();
+    if (at_ == end_ || (*at_ != '\'' && *at_ != '"')) fail("expected a string, found " + rest());
+    const char* const begin = at_ + 1;
+    const char quote = *at_;
+    const char* at = begin;
+    // As signed: what is not ASCII is negative.
+    while (at != end_ && *at != quote && *at != '\\' && static_cast<signed char>(*at) >= ' ') ++at;
+    at_ = at;
+    const bool plain = at != end_ && *at == quote;
+    if (!plain) {
+      buffer.assign(begin, at);
+      decode(buffer, quote);
+    }
+    ++at_;
+    return plain ? std::string_view(begin, static_cast<std::size_t>(at - begin)) : buffer;
+  }
+
+  /// The rest of a string that has escapes or more than ASCII; leaves at_ on its closing quote.
+  void decode(std::string& out, char quote) {
+    for (; at_ != end_ && *at_ != quote && *at_ != '\n' && *at_ != '\r'; ++at_) {
+      if (*at_ == '\\') {
+        escape(out);
+      } else if (version_ == 3) {
+        out += *at_;
+      } else {
+        append_utf8(out, static_cast<unsigned char>(*at_));  // Latin-1: the first 256 code points
+      }
+    }
+    if (at_ == end_ || *at_ != quote) fail("a string without its closing quote before " + rest());
+  }
+
+  std::string name() {
+    std::string buffer;
+    return std::string(string(buffer));
+  }
+
+  std::string_view text_;
+  const char* at_;  ///< what is read next
+  const char* end_;
+
+ private:
+  std::uint64_t offset_;
+  int version_;
+};
+
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_FORMAT_LITERAL_HPP_

@@ -1,0 +1,148 @@
+#ifndef TORCH_NPY_TENSOR_CONVERT_HPP_
+#define TORCH_NPY_TENSOR_CONVERT_HPP_
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/from_blob.h>
+#include <c10/core/ScalarType.h>
+#include <c10/util/Exception.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string>
+
+#include <torch_npy/error.hpp>
+#include <torch_npy/format/dtype.hpp>
+#include <torch_npy/tensor/scalar_type.hpp>
+
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
+
+/// Bytes that change places together: of a complex number each half on its own.
+inline std::size_t swap_unit(const DType& dtype) {
+  if (!dtype.is_swapped()) return 1;
+  return static_cast<std::size_t>(dtype.kind == 'c' ? dtype.item_size / 2 : dtype.item_size);
+}
+
+/// Turns every unit of 2, 4 or 8 bytes round, eight bytes at a time: pairs of bytes change places,
+/// then pairs of those, then pairs of those. Compilers make vector code or bswap of it.
+inline void swap_bytes(void* data, std::size_t size, std::size_t unit) {
+  if (unit == 1) return;
+  const auto turned = [unit](std::uint64_t word) {
+    constexpr std::uint64_t kBytes = 0x00ff00ff00ff00ff;
+    constexpr std::uint64_t kPairs = 0x0000ffff0000ffff;
+    word = (word & kBytes) << 8 | (word >> 8 & kBytes);
+    if (unit > 2) word = (word & kPairs) << 16 | (word >> 16 & kPairs);
+    if (unit > 4) word = word << 32 | word >> 32;
+    return word;
+  };
+  char* at = static_cast<char*>(data);
+  std::uint64_t word = 0;
+  for (; size >= sizeof word; at += sizeof word, size -= sizeof word) {
+    std::memcpy(&word, at, sizeof word);
+    word = turned(word);
+    std::memcpy(at, &word, sizeof word);
+  }
+  // What is left is whole units: a unit divides a word.
+  std::memcpy(&word, at, size);
+  word = turned(word);
+  std::memcpy(at, &word, size);
+}
+
+/// The largest integer that fits in a tensor of `type`. What is larger than any integer here needs
+/// no bound: bool, and floating types, which round.
+inline std::uint64_t largest_integer(c10::ScalarType type) {
+  switch (type) {
+    case c10::ScalarType::Char: return INT8_MAX;
+    case c10::ScalarType::Byte: return UINT8_MAX;
+    case c10::ScalarType::Short: return INT16_MAX;
+    case c10::ScalarType::Int: return INT32_MAX;
+    case c10::ScalarType::Long: return INT64_MAX;
+    case c10::ScalarType::Half: return 65519;  // still rounds to its largest, 65504, and not to inf
+#if TORCH_NPY_TORCH_AT_LEAST(2, 3)
+    case c10::ScalarType::UInt16: return UINT16_MAX;
+    case c10::ScalarType::UInt32: return UINT32_MAX;
+#endif
+    default: return UINT64_MAX;
+  }
+}
+
+/// Converts unsigned integers, which LibTorch before 2.3 has no dtype for, and which no LibTorch
+/// checks when they are made narrower or signed.
+template <class From, class To>
+void widen(const void* in, To* out, std::size_t count, std::uint64_t largest) {
+  const char* at = static_cast<const char*>(in);
+  for (std::size_t i = 0; i < count; ++i, at += sizeof(From)) {
+    From value;
+    std::memcpy(&value, at, sizeof value);
+    if (value > largest) {
+      throw Error(ErrorCode::Mismatch,
+                  "the value " + std::to_string(value) +
+                      " does not fit in the dtype asked for, whose largest is " +
+                      std::to_string(largest));
+    }
+    out[i] = static_cast<To>(value);
+  }
+}
+
+template <class To>
+void widen(const void* in, std::int64_t item_size, To* out, std::size_t count,
+           std::uint64_t largest) {
+  switch (item_size) {
+    case 2: return widen<std::uint16_t>(in, out, count, largest);
+    case 4: return widen<std::uint32_t>(in, out, count, largest);
+    default: return widen<std::uint64_t>(in, out, count, largest);
+  }
+}
+
+/// Elements of one block of a conversion: few enough that ATen does not start threads for it, in
+/// what may be a thread of ours already.
+constexpr std::size_t kConvertBlock = 16384;
+
+/// Converts `count` (at most kConvertBlock) elements as Tensor::to() does, but for unsigned
+/// integers of 2 to 8 bytes: these are checked, and a value that does not fit is an Error. `in` is
+/// in native byte order and read as `stored`, or as `dtype` says where that has no ScalarType.
+inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, void* out,
+                    c10::ScalarType type, std::size_t count) {
+  const auto copy = [count, out, type](const void* from, c10::ScalarType from_type) {
+    const auto size = static_cast<std::int64_t>(count);
+    try {
+      at::from_blob(out, {size}, type)
+          .copy_(at::from_blob(const_cast<void*>(from), {size}, from_type));
+    } catch (const c10::Error&) {
+      throw Error(ErrorCode::UnsupportedDtype, std::string("LibTorch does not convert ") +
+                                                   c10::toString(from_type) + " to " +
+                                                   c10::toString(type));
+    }
+  };
+  // Raw bytes may have been named unsigned integers by void_as().
+  const auto stored_dtype = dtype_of(stored);
+  if (!is_wide_unsigned(dtype) && !(stored_dtype && is_wide_unsigned(*stored_dtype))) {
+    return copy(in, stored);
+  }
+  const auto widened = [&](auto* to) {
+    widen(in, dtype.item_size, to, count, largest_integer(type));
+  };
+  if (type == c10::ScalarType::Long) return widened(static_cast<std::int64_t*>(out));
+  if (type == c10::ScalarType::Float) return widened(static_cast<float*>(out));
+  if (type == c10::ScalarType::Double) return widened(static_cast<double*>(out));
+  const auto by_way_of = [&](auto element, c10::ScalarType way) {
+    const std::unique_ptr<decltype(element)[]> wide(new decltype(element)[count]);
+    widened(wide.get());
+    copy(wide.get(), way);
+  };
+  // Tensor::to() makes float of it first, too.
+  if (type == c10::ScalarType::ComplexDouble) return by_way_of(double{}, c10::ScalarType::Double);
+  if (c10::isFloatingType(type) || c10::isComplexType(type)) {
+    return by_way_of(float{}, c10::ScalarType::Float);
+  }
+  by_way_of(std::int64_t{}, c10::ScalarType::Long);
+}
+
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_TENSOR_CONVERT_HPP_

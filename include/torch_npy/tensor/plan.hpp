@@ -1,0 +1,298 @@
+#ifndef TORCH_NPY_TENSOR_PLAN_HPP_
+#define TORCH_NPY_TENSOR_PLAN_HPP_
+
+/// @file
+/// LoadOptions.
+
+#include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
+#include <c10/util/Exception.h>
+#include <torch/arg.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <torch_npy/error.hpp>
+#include <torch_npy/format/header.hpp>
+#include <torch_npy/tensor/scalar_type.hpp>
+
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+
+/// How to load. Options chain: `LoadOptions().device(torch::kCUDA).dtype(torch::kFloat32)`. Called
+/// without an argument, each gives what is set. Setting throws nothing: what cannot be done is an
+/// Error of the call that is given the options. Reading one object is safe from any thread.
+struct LoadOptions {
+  /// Where the tensor is to be. Where there is no such device, an Error (InvalidArgument).
+  TORCH_ARG(c10::Device, device) = c10::kCPU;
+
+  /// Element type of the tensor; the file's when not given. Converts while reading, as Tensor::to()
+  /// does: what does not fit wraps round, or is cut off. Unsigned integers of 16 to 64 bits are
+  /// checked: one that an integer dtype or float16 cannot hold is an Error (Mismatch); other
+  /// floating dtypes round. It is also the way to read those with LibTorch before 2.3, which has no
+  /// such dtypes.
+  TORCH_ARG(std::optional<c10::ScalarType>, dtype) = std::nullopt;
+
+  /// Map the file instead of reading it: nothing is read before it is used, so that loading takes
+  /// the same few microseconds whatever the size. Writing to the tensor
+  /// never reaches the file; changes of the file may show in the tensor, and using a part that has
+  /// been cut off meanwhile ends the process (SIGBUS). Where a mapping would have to be copied
+  /// anyhow (another byte order or dtype, data that is not aligned for its dtype, some rows of a
+  /// Fortran-ordered array, pinned memory) the file is read. Streams and memory cannot be mapped:
+  /// an Error (InvalidArgument).
+  TORCH_ARG(bool, mmap) = false;
+
+  /// Read into page-locked memory, from which CUDA copies faster, and while the CPU goes on. Where
+  /// there is no CUDA, ordinary memory is used.
+  TORCH_ARG(bool, pinned_memory) = false;
+
+  /// What items of raw bytes (NumPy's V dtypes) are. NumPy has no bfloat16 and no float8, and the
+  /// ml_dtypes package stores them so: `void_as(torch::kBFloat16)` for V2. Other dtypes are not
+  /// affected; another size of item is an Error (Mismatch).
+  TORCH_ARG(std::optional<c10::ScalarType>, void_as) = std::nullopt;
+
+  /// Read strings as numbers, along one further axis, the last: S5 as uint8 and U5 as int32 code
+  /// points, both with an axis of 5 and zeros where a string is shorter. Without it they are an
+  /// Error (UnsupportedDtype).
+  TORCH_ARG(bool, strings) = false;
+
+  /// Threads that read one array; 0: one for every 4 MiB, up to the number of processors, and a
+  /// single one below 8 MiB. A stream is read by one in any case. load_all(), load_npz() and
+  /// FolderOptions::load say what it means there.
+  TORCH_ARG(std::size_t, threads) = 0;
+
+  /// Characters a header may have, as in np.load; more is an Error (TooLarge).
+  TORCH_ARG(std::uint64_t, max_header_size) = kMaxHeaderSize;
+
+  /// Bytes a tensor may have, those of load_fields() and of load_npz() all together; more is an
+  /// Error (TooLarge) before any memory is taken. What a deflated array unpacks to counts, too.
+  TORCH_ARG(std::uint64_t, max_bytes) = UINT64_MAX;
+
+ public:
+  /// Only rows [begin, end) of axis 0, with 0 <= begin <= end <= length: the others are not read.
+  /// Any other range, and a 0-d array, are an Error (InvalidArgument).
+  LoadOptions& rows(std::int64_t begin, std::int64_t end) {
+    rows_ = {begin, end};
+    return *this;
+  }
+  /// Begin and end of the rows asked for; none: all of them.
+  const std::optional<std::pair<std::int64_t, std::int64_t>>& rows() const noexcept {
+    return rows_;
+  }
+
+ private:
+  std::optional<std::pair<std::int64_t, std::int64_t>> rows_;
+};
+
+namespace detail {
+
+/// What a load has to do, settled before any memory is taken. `rows` of a Fortran-ordered array lie
+/// in as many runs as the array has columns; everything else is one run.
+///
+/// An item of the array may be several elements of the tensor (the characters of a string, the
+/// bytes of a record). They lie together, and have axes of their own, the last ones, in C order
+/// also where the array is in Fortran order. All counts here are of elements.
+struct LoadPlan {
+  DType dtype;                        ///< of an element in the file
+  c10::ScalarType stored{};           ///< the same for LibTorch; `type` where it has none
+  c10::ScalarType type{};             ///< of the tensor
+  std::vector<std::int64_t> sizes;    ///< of the tensor
+  std::vector<std::int64_t> strides;  ///< of the tensor, in elements
+  std::uint64_t offset = 0;           ///< of the first run, in bytes
+  std::uint64_t end = 0;              ///< of the whole array in the file, in bytes
+  std::uint64_t run_stride = 0;       ///< from one run to the next, in bytes
+  std::size_t run = 0;                ///< elements of one run
+  std::size_t count = 0;              ///< elements of all runs
+  std::size_t bytes = 0;              ///< of the tensor
+  std::size_t inner = 1;              ///< elements of one item of the array
+  std::size_t inner_axes = 0;         ///< axes that these have in the tensor
+
+  std::size_t item_size() const { return static_cast<std::size_t>(dtype.item_size); }
+  /// What the address of an element in native byte order has to be a multiple of. Of a complex
+  /// number, too, all of its size: c10::complex is aligned so, and copying one that is not crashes.
+  std::size_t alignment() const { return item_size(); }
+  bool converts() const { return stored != type || !is_native(); }
+  bool in_one_run() const { return run == count; }
+  /// Whether this LibTorch has a dtype for the items at all.
+  bool is_native() const { return !is_wide_unsigned(dtype) || scalar_type_of(dtype); }
+};
+
+/// Refuses what has no plain elements to fill: quantized types, undefined and unknown ones.
+inline void require_plain(const std::optional<c10::ScalarType>& type, const char* option) {
+  if (!type) return;
+  bool plain = !c10::isQIntType(*type);
+  try {
+    (void)c10::elementSize(*type);
+  } catch (const c10::Error&) {
+    plain = false;
+  }
+  if (!plain) {
+    throw Error(ErrorCode::InvalidArgument,
+                std::string(option) + " cannot be " + c10::toString(*type));
+  }
+}
+
+/// The ScalarType of the file's items; none for unsigned integers that only dtype() can bring in.
+inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const LoadOptions& options) {
+  const auto unsupported = [](const std::string& reason) {
+    return Error(ErrorCode::UnsupportedDtype, reason);
+  };
+  if (dtype.is_structured()) {
+    throw unsupported("a structured dtype of " + counted(dtype.fields.size(), "field") +
+                      " is not one tensor: load_fields() gives one for each field");
+  }
+  switch (dtype.kind) {
+    case 'O':
+      throw unsupported(
+          "object dtype: its items are pickled Python objects, which can run any code "
+          "and are never loaded; save the array with a numeric dtype");
+    case 'S':
+    case 'U':
+      throw unsupported("strings (" + descr_literal(dtype) +
+                        ") are no numbers; strings(true) reads them as such, their " +
+                        (dtype.kind == 'S' ? "bytes as uint8" : "code points as int32"));
+    case 'V':
+      if (!options.void_as()) {
+        const char* const example =
+            dtype.item_size == 1   ? ", for instance void_as(torch::kFloat8_e4m3fn) for the "
+                                     "float8_e4m3fn of ml_dtypes"
+            : dtype.item_size == 2 ? ", for instance void_as(torch::kBFloat16) for the bfloat16 of "
+                                     "ml_dtypes"
+                                   : "";
+        throw unsupported("items of raw bytes (" + descr_literal(dtype) +
+                          ") do not say what they are; void_as() tells" + example);
+      }
+      if (static_cast<std::int64_t>(c10::elementSize(*options.void_as())) != dtype.item_size) {
+        throw Error(ErrorCode::Mismatch, "void_as() names a dtype of " +
+                                             counted(c10::elementSize(*options.void_as()), "byte") +
+                                             ", the items have " + std::to_string(dtype.item_size));
+      }
+      return options.void_as();
+    default: break;
+  }
+  const auto type = scalar_type_of(dtype);
+  if (!type && dtype.kind != 'u') {
+    throw unsupported("LibTorch has no dtype for " + descr_literal(dtype) +
+                      ": save the array as float64 or complex128");
+  }
+  if (!type && !options.dtype()) {
+    throw unsupported("LibTorch " + std::to_string(TORCH_VERSION_MAJOR) + "." +
+                      std::to_string(TORCH_VERSION_MINOR) + " has no dtype for " +
+                      descr_literal(dtype) +
+                      " (2.3 and later do): load it with a wider one, for instance "
+                      "dtype(torch::kInt64)");
+  }
+  return type;
+}
+
+/// Strides in elements; the last `inner_axes` axes are in C order in any case. Axes of length 0
+/// count as 1, as NumPy and LibTorch have it.
+inline std::vector<std::int64_t> dense_strides(const std::vector<std::int64_t>& sizes,
+                                               bool fortran_order, std::size_t inner_axes = 0) {
+  std::vector<std::int64_t> strides(sizes.size());
+  std::int64_t stride = 1;
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    const std::size_t axis =
+        fortran_order && i >= inner_axes ? i - inner_axes : sizes.size() - 1 - i;
+    strides[axis] = stride;
+    stride *= std::max<std::int64_t>(sizes[axis], 1);
+  }
+  return strides;
+}
+
+/// Makes characters of a string dtype: the axis they need joins `inner`.
+inline void split_string(DType& dtype, std::vector<std::int64_t>& inner) {
+  const char byte_order = dtype.byte_order;
+  const std::int64_t bytes = dtype.item_size;
+  dtype = *parse_type_string(dtype.kind == 'S' ? "|u1" : "=i4");
+  if (byte_order != '|') dtype.byte_order = byte_order;
+  inner.push_back(bytes / dtype.item_size);
+}
+
+/// Holds the header against the options and against `available`, the bytes there are from its
+/// start. An item of the array is elements of header.dtype, with axes `inner`; one, without any.
+inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint64_t available,
+                          std::vector<std::int64_t> inner = {}) {
+  // More than NumPy has, and than some of LibTorch's functions take.
+  constexpr std::size_t kMostAxes = 64;
+
+  LoadPlan plan;
+  require_plain(options.dtype(), "dtype()");
+  require_plain(options.void_as(), "void_as()");
+  if (options.strings() && (header.dtype.kind == 'S' || header.dtype.kind == 'U')) {
+    split_string(header.dtype, inner);
+  }
+  const auto stored = stored_type(header.dtype, options);
+  plan.type = options.dtype() ? *options.dtype() : *stored;
+  plan.stored = stored.value_or(plan.type);
+
+  const bool has_rows = !header.shape.empty();
+  const std::int64_t length = has_rows ? header.shape[0] : 1;
+  plan.sizes = std::move(header.shape);
+  if (!inner.empty()) {
+    plan.sizes.insert(plan.sizes.end(), inner.begin(), inner.end());
+    plan.inner_axes = inner.size();
+    plan.inner = static_cast<std::size_t>(checked_bytes(inner, 1).value_or(0));
+  }
+  const auto whole = checked_bytes(plan.sizes, header.dtype.item_size);
+  if (!whole || plan.sizes.size() > kMostAxes) {
+    throw Error(ErrorCode::TooLarge, whole ? "a tensor of " + std::to_string(plan.sizes.size()) +
+                                                 " axes: there can be " + std::to_string(kMostAxes)
+                                           : "the bytes of shape " + python_tuple(plan.sizes) +
+                                                 " do not fit in 63 bits");
+  }
+  const auto promised = static_cast<std::uint64_t>(*whole);
+  plan.offset = header.data_offset;
+  plan.end = plan.offset + promised;
+  if (plan.end > available) throw data_cut_short(plan.offset, promised, available);
+
+  const auto [begin, end] =
+      options.rows().value_or(std::pair<std::int64_t, std::int64_t>(0, length));
+  if (options.rows()) {
+    if (!has_rows) {
+      throw Error(ErrorCode::InvalidArgument, "rows() of a 0-d array: it has no axis 0");
+    }
+    if (begin < 0 || begin > end || end > length) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "rows(" + std::to_string(begin) + ", " + std::to_string(end) +
+                      ") asked for, the array has " +
+                      counted(static_cast<std::uint64_t>(length), "row") +
+                      ": 0 <= begin <= end <= length, counted from the first");
+    }
+    plan.sizes[0] = end - begin;
+  }
+  plan.strides = dense_strides(plan.sizes, header.fortran_order, plan.inner_axes);
+
+  const auto bytes =
+      checked_bytes(plan.sizes, static_cast<std::int64_t>(c10::elementSize(plan.type)));
+  const auto limit = std::min<std::uint64_t>(options.max_bytes(), PTRDIFF_MAX);
+  if (!bytes || static_cast<std::uint64_t>(*bytes) > limit) {
+    throw Error(ErrorCode::TooLarge,
+                "a tensor of " + (bytes ? std::to_string(*bytes) : "more than 2^63") +
+                    " bytes is over the limit of " + std::to_string(limit) + ", max_bytes()");
+  }
+  plan.bytes = static_cast<std::size_t>(*bytes);
+  plan.count = plan.bytes / c10::elementSize(plan.type);
+  plan.run = plan.count;
+  if (plan.count != 0 && end - begin != length) {
+    const auto rows = static_cast<std::size_t>(end - begin);
+    const std::size_t row = header.fortran_order ? plan.inner : plan.count / rows;
+    const auto row_bytes = row * static_cast<std::uint64_t>(header.dtype.item_size);
+    plan.offset += static_cast<std::uint64_t>(begin) * row_bytes;
+    if (header.fortran_order) plan.run = rows * row;
+    plan.run_stride = static_cast<std::uint64_t>(length) * row_bytes;
+  }
+  plan.dtype = std::move(header.dtype);
+  return plan;
+}
+
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_TENSOR_PLAN_HPP_

@@ -1,0 +1,112 @@
+#ifndef TORCH_NPY_TENSOR_SCALAR_TYPE_HPP_
+#define TORCH_NPY_TENSOR_SCALAR_TYPE_HPP_
+
+#include <c10/core/ScalarType.h>
+#include <torch/version.h>
+
+#include <cstdint>
+#include <optional>
+
+#include <torch_npy/format/dtype.hpp>
+
+/// @file
+/// Which LibTorch dtype holds which NumPy dtype:
+///
+///     b1 kBool   i1 kChar   i2 kShort  i4 kInt    i8 kLong   u1 kByte
+///     f2 kHalf   f4 kFloat  f8 kDouble c8 kComplexFloat      c16 kComplexDouble
+///     u2 kUInt16 u4 kUInt32 u8 kUInt64 (LibTorch 2.3 and later)
+///     M8, m8     kLong, counting the unit that the Header names
+///
+/// bfloat16 and the float8 types are no dtypes of NumPy's; the ml_dtypes package stores them as
+/// items of 2 and 1 bytes without a meaning: LoadOptions::void_as gives it back to them.
+
+/// Whether the LibTorch in use is that one or a later one, for `#if`.
+// The patch level says nothing: Debian's 1.13.1 calls itself 1.13.0.
+#define TORCH_NPY_TORCH_AT_LEAST(major, minor) \
+  (TORCH_VERSION_MAJOR > (major) ||            \
+   (TORCH_VERSION_MAJOR == (major) && TORCH_VERSION_MINOR >= (minor)))
+
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
+
+/// The dtype of a tensor that holds items of `dtype` (in native byte order) bit for bit; none where
+/// this LibTorch has no such dtype.
+inline std::optional<c10::ScalarType> scalar_type_of(const DType& dtype) {
+  using c10::ScalarType;
+  const auto pick = [&](char kind, std::int64_t size) {
+    return dtype.kind == kind && dtype.item_size == size;
+  };
+  if (pick('f', 4)) return ScalarType::Float;
+  if (pick('f', 8)) return ScalarType::Double;
+  if (pick('f', 2)) return ScalarType::Half;
+  if (pick('u', 1)) return ScalarType::Byte;
+  if (pick('i', 8) || dtype.kind == 'M' || dtype.kind == 'm') return ScalarType::Long;
+  if (pick('i', 4)) return ScalarType::Int;
+  if (pick('i', 2)) return ScalarType::Short;
+  if (pick('i', 1)) return ScalarType::Char;
+  if (pick('b', 1)) return ScalarType::Bool;
+  if (pick('c', 8)) return ScalarType::ComplexFloat;
+  if (pick('c', 16)) return ScalarType::ComplexDouble;
+#if TORCH_NPY_TORCH_AT_LEAST(2, 3)
+  if (pick('u', 2)) return ScalarType::UInt16;
+  if (pick('u', 4)) return ScalarType::UInt32;
+  if (pick('u', 8)) return ScalarType::UInt64;
+#endif
+  return std::nullopt;
+}
+
+/// Unsigned integers that LibTorch before 2.3 has no dtype for.
+inline bool is_wide_unsigned(const DType& dtype) {
+  return dtype.kind == 'u' && dtype.item_size > 1;
+}
+
+/// The dtype NumPy stores elements of `type` in, in native byte order; none where it has none.
+/// bfloat16 and float8 become raw bytes, as ml_dtypes stores them ('<V2'; its '<f1' for float8_e5m2
+/// excepted, which NumPy itself cannot load).
+inline std::optional<DType> dtype_of(c10::ScalarType type) {
+  using c10::ScalarType;
+  const auto raw = [](std::int64_t size) {
+    DType dtype;
+    dtype.byte_order = native_byte_order();
+    dtype.item_size = size;
+    return dtype;
+  };
+  switch (type) {
+    case ScalarType::Bool: return parse_type_string("|b1");
+    case ScalarType::Byte: return parse_type_string("|u1");
+    case ScalarType::Char: return parse_type_string("|i1");
+    case ScalarType::Short: return parse_type_string("=i2");
+    case ScalarType::Int: return parse_type_string("=i4");
+    case ScalarType::Long: return parse_type_string("=i8");
+    case ScalarType::Half: return parse_type_string("=f2");
+    case ScalarType::Float: return parse_type_string("=f4");
+    case ScalarType::Double: return parse_type_string("=f8");
+    case ScalarType::ComplexFloat: return parse_type_string("=c8");
+    case ScalarType::ComplexDouble: return parse_type_string("=c16");
+    case ScalarType::BFloat16: return raw(2);
+#if TORCH_NPY_TORCH_AT_LEAST(2, 1)
+    case ScalarType::Float8_e5m2:
+    case ScalarType::Float8_e4m3fn: return raw(1);
+#endif
+#if TORCH_NPY_TORCH_AT_LEAST(2, 2)
+    case ScalarType::Float8_e5m2fnuz:
+    case ScalarType::Float8_e4m3fnuz: return raw(1);
+#endif
+#if TORCH_NPY_TORCH_AT_LEAST(2, 7)
+    case ScalarType::Float8_e8m0fnu: return raw(1);
+#endif
+#if TORCH_NPY_TORCH_AT_LEAST(2, 3)
+    case ScalarType::UInt16: return parse_type_string("=u2");
+    case ScalarType::UInt32: return parse_type_string("=u4");
+    case ScalarType::UInt64: return parse_type_string("=u8");
+#endif
+    default: return std::nullopt;
+  }
+}
+
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_TENSOR_SCALAR_TYPE_HPP_

@@ -1,0 +1,65 @@
+#ifndef TORCH_NPY_ZIP_DEFLATE_HPP_
+#define TORCH_NPY_ZIP_DEFLATE_HPP_
+
+// The algorithms of zip from libdeflate, for programs that link it. CMake's torch_npy::npz does,
+// and defines TORCH_NPY_WITH_LIBDEFLATE; without that macro this header is empty.
+
+#ifdef TORCH_NPY_WITH_LIBDEFLATE
+#include <libdeflate.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <string>
+
+#include <torch_npy/zip/codec.hpp>
+
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
+
+inline std::uint32_t libdeflate_crc(std::uint32_t crc, const void* data, std::size_t size) {
+  return size == 0 ? crc : ::libdeflate_crc32(crc, data, size);  // for no data it would begin anew
+}
+
+inline Inflated libdeflate_inflate(const void* in, std::size_t& in_size, void* out,
+                                   std::size_t& out_size) {
+  const std::unique_ptr<libdeflate_decompressor, void (*)(libdeflate_decompressor*)> decompressor(
+      ::libdeflate_alloc_decompressor(), &::libdeflate_free_decompressor);
+  if (decompressor == nullptr) throw std::bad_alloc();
+  switch (::libdeflate_deflate_decompress_ex(decompressor.get(), in, in_size, out, out_size,
+                                             &in_size, &out_size)) {
+    case LIBDEFLATE_SUCCESS: return Inflated::Whole;
+    case LIBDEFLATE_INSUFFICIENT_SPACE: return Inflated::TooMuch;
+    default: return Inflated::Damaged;
+  }
+}
+
+inline std::string libdeflate_deflate(const void* data, std::size_t size) {
+  constexpr int kLevel = 6;  // as zlib, and so NumPy, has it
+  // One a thread: making one costs far more than deflating a small array.
+  thread_local const std::unique_ptr<libdeflate_compressor, void (*)(libdeflate_compressor*)>
+      compressor(::libdeflate_alloc_compressor(kLevel), &::libdeflate_free_compressor);
+  if (compressor == nullptr) throw std::bad_alloc();
+  std::string out(size, '\0');
+  out.resize(::libdeflate_deflate_compress(compressor.get(), data, size, out.data(), size));
+  return out;
+}
+
+inline bool use_libdeflate() {
+  static constexpr ZipCodec codec{&libdeflate_crc, &libdeflate_inflate, &libdeflate_deflate};
+  zip_codec() = &codec;
+  return true;
+}
+
+namespace {
+[[maybe_unused]] const bool uses_libdeflate = use_libdeflate();
+}
+
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
+#endif  // TORCH_NPY_WITH_LIBDEFLATE
+
+#endif  // TORCH_NPY_ZIP_DEFLATE_HPP_

@@ -1,0 +1,429 @@
+#ifndef TORCH_NPY_ZIP_READER_HPP_
+#define TORCH_NPY_ZIP_READER_HPP_
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <new>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <torch_npy/error.hpp>
+#include <torch_npy/format/header.hpp>
+#include <torch_npy/io/file.hpp>
+#include <torch_npy/zip/codec.hpp>
+#include <torch_npy/zip/records.hpp>
+
+// The zip container of .npz files, read. The directory at the end of an archive is held against the
+// file, and what stands before a member against the directory: an archive that contradicts itself
+// is refused, for two readers would find two different things in it.
+
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+namespace detail {
+
+/// An archive, open for reading. Its directory is read once and held against itself; reading
+/// members from several threads at once is fine.
+class ZipArchive {
+ public:
+  /// Throws Error (NotFound, Io, NotNpy, BadZip) without a path.
+  explicit ZipArchive(const std::filesystem::path& path) : file_(path) {
+    const std::uint64_t size = file_.size();
+    const Directory directory = find_directory(size);
+    read_directory(directory);
+    if (members_.size() != directory.count) {
+      throw bad_archive("the directory has " + counted(members_.size(), "member") +
+                        ", its end says " + std::to_string(directory.count));
+    }
+    find_limits(directory.offset);
+    reject_double_names();
+  }
+
+  /// In the order of the directory.
+  const std::vector<ZipMember>& members() const noexcept { return members_; }
+
+  // What goes wrong from here on is an Error without the member's name, which the caller adds.
+
+  /// The bytes of a member as they stand in the archive. What stands before them has to agree with
+  /// the directory. Throws Error (BadZip).
+  FilePart packed(const ZipMember& member) const {
+    const auto refuse = [&](const std::string& reason) { return bad_zip(reason, member.offset); };
+    if ((member.flags & kEncryptedFlags) != 0) throw refuse("it is encrypted, which is not read");
+    if (member.method != kStored && member.method != kDeflated) {
+      throw refuse("it is packed by method " + std::to_string(member.method) +
+                   ": 0 (stored) and 8 (deflated) are read");
+    }
+    const std::string at = " at byte " + std::to_string(member.offset);
+    unsigned char bytes[kLocalHeaderSize];
+    file_.read(bytes, sizeof bytes, member.offset);
+    ZipFields fields(bytes, sizeof bytes);
+    if (fields.u32() != kLocalHeader) throw refuse("there is no header" + at);
+    (void)fields.u16();  // version
+    const std::uint16_t flags = fields.u16();
+    const std::uint16_t method = fields.u16();
+    (void)fields.u32();  // time and date
+    const std::uint64_t crc = fields.u32();
+    std::uint64_t packed = fields.u32();
+    std::uint64_t size = fields.u32();
+    const std::uint16_t name_size = fields.u16();
+    const std::uint16_t extra_size = fields.u16();
+    const std::uint64_t begin = member.offset + kLocalHeaderSize + name_size + extra_size;
+    if (begin > member.limit || member.limit - begin < member.packed) {
+      throw refuse("its header and data reach past byte " + std::to_string(member.limit) +
+                   ", where what follows begins");
+    }
+    constexpr std::uint64_t kLargestDescriptor = 24;
+    if (member.limit - begin - member.packed > kLargestDescriptor) {
+      throw refuse(counted(member.limit - begin - member.packed, "byte") +
+                   " between it and what follows, which are part of nothing");
+    }
+    std::string rest(std::size_t{name_size} + extra_size, '\0');
+    file_.read(rest.data(), rest.size(), member.offset + kLocalHeaderSize);
+    const std::string_view extra = std::string_view(rest).substr(name_size);
+    read_zip64(extra, {&size, &packed});
+    require_one_name(extra, member.name);
+    const bool named_alike = zip_name({rest.data(), name_size}, flags) == member.name;
+    // What is written before the sizes are known has zeros here, and the numbers behind the data.
+    const bool later = (flags & kDescriptorFlag) != 0;
+    const auto agrees = [&](std::uint64_t here, std::uint64_t there) {
+      return here == there || (later && here == 0);
+    };
+    if (!named_alike || method != member.method ||
+        ((flags ^ member.flags) & kEncryptedFlags) != 0 || !agrees(crc, member.crc) ||
+        !agrees(packed, member.packed) || !agrees(size, member.size)) {
+      throw refuse("its header" + at + " and the directory contradict each other in " +
+                   (!named_alike               ? "its name"
+                    : method != member.method  ? "its method"
+                    : !agrees(crc, member.crc) ? "its CRC"
+                                               : "its size"));
+    }
+    // Deflate can't do better than a match of 258 bytes in 2 bits.
+    constexpr std::uint64_t kMostRatio = 1032;
+    if (member.size / kMostRatio > member.packed) {
+      throw refuse("it is said to unpack from " + std::to_string(member.packed) + " to " +
+                   counted(member.size, "byte") + ", which deflate cannot do");
+    }
+    // What cannot be packed takes 5 bytes more for a block, which no writer makes as small as that.
+    // Packed bytes are memory, too.
+    constexpr std::uint64_t kMostSlack = 1024;
+    if (member.packed > kMostSlack && (member.packed - kMostSlack) / 2 > member.size) {
+      throw refuse("it is said to unpack from " + std::to_string(member.packed) + " to only " +
+                   counted(member.size, "byte"));
+    }
+    return FilePart(file_, begin, member.packed);
+  }
+
+  /// Unpacks a deflated member into `out`, which takes member.size bytes, and checks their CRC.
+  /// Throws Error (BadZip).
+  void inflate(const ZipMember& member, void* out) const {
+    const FilePart part = packed(member);
+    if (inflate_part(part, member.packed, out, member.size) != Inflated::Whole) {
+      throw bad_deflate_stream(member, part);
+    }
+    require_crc(member, zip_codec().load()->crc32(0, out, static_cast<std::size_t>(member.size)));
+  }
+
+  static void require_crc(const ZipMember& member, std::uint32_t crc) {
+    if (crc == member.crc) return;
+    char text[48];
+    std::snprintf(text, sizeof text, "%08x instead of %08x", crc, member.crc);
+    throw bad_zip(std::string("its bytes are not those that were stored: their CRC-32 is ") + text,
+                  member.offset);
+  }
+
+  /// The first bytes of a member: `most` of them, or all there are. Their CRC is not known.
+  std::string start(const ZipMember& member, std::size_t most) const {
+    const FilePart part = packed(member);
+    const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(most, member.size));
+    if (member.method == kStored) {
+      std::string out(size, '\0');
+      part.read(out.data(), size, 0);
+      return out;
+    }
+    // libdeflate unpacks whole streams. Where the output has no room it stops at the match or the
+    // stored block that does not fit, and leaves what comes before; so there is room for the
+    // largest of them. Since it does not promise that, bytes that were not touched look like an
+    // array, for loading that fails loudly.
+    constexpr std::size_t kLargestStep = UINT16_MAX;
+    std::string some(kMagic, kMagicSize);
+    some.resize((std::max)(size, kMagicSize) + kLargestStep);
+    if (member.size <= some.size()) {
+      some.resize(static_cast<std::size_t>(member.size));
+      inflate(member, some.data());
+      return some.substr(0, size);
+    }
+    // packed() has seen to it that a stream takes no more than that.
+    const auto input = std::min<std::uint64_t>(member.packed, 2 * some.size());
+    if (inflate_part(part, input, some.data(), some.size()) != Inflated::TooMuch) {
+      throw bad_deflate_stream(member, part);
+    }
+    return some.substr(0, size);
+  }
+
+ private:
+  struct Directory {
+    std::uint64_t offset = 0;
+    std::uint64_t size = 0;
+    std::uint64_t count = 0;
+  };
+
+  /// Piece by piece: there is memory for what turns out to be members, not for what the end record
+  /// says.
+  void read_directory(const Directory& directory) {
+    constexpr std::size_t kPiece = std::size_t{1} << 20;
+    constexpr std::size_t kLargestEntry = kDirectoryEntrySize + 3 * UINT16_MAX;
+    const std::uint64_t end = directory.offset + directory.size;
+    std::vector<unsigned char> bytes(
+        static_cast<std::size_t>(std::min<std::uint64_t>(directory.size, kPiece)));
+    for (std::uint64_t offset = directory.offset; offset != end;) {
+      const auto size =
+          static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), end - offset));
+      file_.read(bytes.data(), size, offset);
+      ZipFields fields(bytes.data(), size);
+      const std::size_t rest = offset + size == end ? 1 : kLargestEntry;
+      while (fields.left() >= rest) {
+        members_.push_back(read_entry(fields, offset + (size - fields.left())));
+      }
+      offset += size - fields.left();
+    }
+  }
+
+  Directory find_directory(std::uint64_t size) const {
+    unsigned char start[4] = {};
+    const auto got = static_cast<std::size_t>(std::min<std::uint64_t>(size, sizeof start));
+    file_.read(start, got, 0);
+    if (got == 0) {
+      throw Error(ErrorCode::Truncated, "empty: an .npz archive starts with \"PK\\x03\\x04\"");
+    }
+    const std::uint64_t signature = little_endian(start, sizeof start);
+    if (got != sizeof start || (signature != kLocalHeader && signature != kDirectoryEnd)) {
+      throw Error(ErrorCode::NotNpy, "not an .npz archive: it starts with " +
+                                         shown({reinterpret_cast<const char*>(start), got}) +
+                                         " instead of \"PK\\x03\\x04\"" +
+                                         (start[0] == 0x93 ? "; load() reads .npy files" : ""));
+    }
+    // A comment of up to 65,535 bytes may follow the end record.
+    const std::uint64_t tail_size = (std::min)(size, std::uint64_t{kDirectoryEndSize + UINT16_MAX});
+    const std::uint64_t tail_begin = size - tail_size;
+    std::string tail(static_cast<std::size_t>(tail_size), '\0');
+    file_.read(tail.data(), tail.size(), tail_begin);
+    const std::size_t found = find_end_record(tail);
+    if (found == tail.npos) {
+      throw bad_archive("the record at its end is missing: the file is cut short", size);
+    }
+    if (has_two_ends(tail, found)) throw bad_archive("it has two records at its end", size);
+    const std::uint64_t end_offset = tail_begin + found;
+
+    ZipFields end(tail.data() + found, tail.size() - found);
+    (void)end.u32();
+    const std::uint16_t disk = end.u16();
+    const std::uint16_t directory_disk = end.u16();
+    std::uint64_t count_here = end.u16();
+    Directory directory;
+    directory.count = end.u16();
+    directory.size = end.u32();
+    directory.offset = end.u32();
+    std::uint64_t directory_end = end_offset;
+    const bool one_disk = disk == directory_disk && (disk == 0 || disk == UINT16_MAX);
+    if (end.u16() > end.left()) throw bad_archive("its comment is cut short", size);
+    read_end64(end_offset, directory, count_here, directory_end);
+    if (!one_disk || count_here != directory.count) throw several_parts(end_offset);
+    if (directory.offset > directory_end || directory.size != directory_end - directory.offset) {
+      throw bad_archive("its end says that the directory has " + counted(directory.size, "byte") +
+                            " from byte " + std::to_string(directory.offset) +
+                            " on, but that end is at byte " + std::to_string(directory_end),
+                        end_offset);
+    }
+    return directory;
+  }
+
+  static Error several_parts(std::uint64_t offset) {
+    return bad_archive("it is one of several parts, which are not read", offset);
+  }
+
+  /// Python's zipfile looks first where it stands without a comment, then for the last signature.
+  static std::size_t find_end_record(const std::string& tail) {
+    constexpr std::string_view kSignature("PK\x05\x06", 4);
+    if (tail.size() < kDirectoryEndSize) return tail.npos;
+    const std::size_t last = tail.size() - kDirectoryEndSize;
+    if (tail.compare(last, 4, kSignature) == 0 &&
+        tail.compare(tail.size() - 2, 2, "\0\0", 2) == 0) {
+      return last;
+    }
+    const std::size_t found = tail.rfind(kSignature);
+    return found > last ? tail.npos : found;
+  }
+
+  /// Whether another record stands before the one found whose comment reaches to the end, too.
+  static bool has_two_ends(const std::string& tail, std::size_t found) {
+    for (std::size_t at = found; at != 0;) {
+      at = tail.rfind("PK\x05\x06", at - 1);
+      if (at == tail.npos) return false;
+      const std::uint64_t comment = little_endian(
+          reinterpret_cast<const unsigned char*>(tail.data()) + at + kDirectoryEndSize - 2, 2);
+      if (at + kDirectoryEndSize + comment == tail.size()) return true;
+    }
+    return false;
+  }
+
+  /// The end record of zip64, where there is one, has the numbers that the other has no room for.
+  void read_end64(std::uint64_t end_offset, Directory& directory, std::uint64_t& count_here,
+                  std::uint64_t& directory_end) const {
+    unsigned char bytes[kDirectoryEnd64Size];
+    if (end_offset < kDirectoryEnd64LocatorSize) return;
+    const std::uint64_t locator_offset = end_offset - kDirectoryEnd64LocatorSize;
+    file_.read(bytes, kDirectoryEnd64LocatorSize, locator_offset);
+    ZipFields locator(bytes, kDirectoryEnd64LocatorSize);
+    if (locator.u32() != kDirectoryEnd64Locator) return;
+    const std::uint32_t disk_of_end = locator.u32();
+    directory_end = locator.u64();
+    if (disk_of_end != 0 || locator.u32() > 1) throw several_parts(locator_offset);
+    if (directory_end > locator_offset || locator_offset - directory_end < kDirectoryEnd64Size) {
+      throw bad_archive(
+          "the zip64 end record is said to be at byte " + std::to_string(directory_end),
+          locator_offset);
+    }
+    file_.read(bytes, kDirectoryEnd64Size, directory_end);
+    ZipFields end(bytes, kDirectoryEnd64Size);
+    const bool is_one = end.u32() == kDirectoryEnd64;
+    if (!is_one || end.u64() != locator_offset - directory_end - 12) {
+      throw bad_archive("there is no zip64 end record where it is said to be", directory_end);
+    }
+    (void)end.u32();  // versions
+    const std::uint32_t disk = end.u32();
+    if (end.u32() != disk || disk != 0) throw several_parts(directory_end);
+    const auto replace = [&](std::uint64_t& number, std::uint64_t none) {
+      const std::uint64_t number64 = end.u64();
+      if (number != none && number != number64) {
+        throw bad_archive("its two end records contradict each other", directory_end);
+      }
+      number = number64;
+    };
+    replace(count_here, UINT16_MAX);
+    replace(directory.count, UINT16_MAX);
+    replace(directory.size, UINT32_MAX);
+    replace(directory.offset, UINT32_MAX);
+  }
+
+  static ZipMember read_entry(ZipFields& fields, std::uint64_t offset) {
+    if (fields.left() < kDirectoryEntrySize || fields.u32() != kDirectoryEntry) {
+      throw bad_archive(
+          "no member where the directory has the next one, at byte " + std::to_string(offset),
+          offset);
+    }
+    (void)fields.u16();  // made by
+    const int version = fields.u16() & 0xff;
+    ZipMember member;
+    member.entry = offset;
+    member.flags = fields.u16();
+    member.method = fields.u16();
+    (void)fields.u32();  // time and date
+    member.crc = fields.u32();
+    member.packed = fields.u32();
+    member.size = fields.u32();
+    const std::uint16_t name_size = fields.u16();
+    const std::uint16_t extra_size = fields.u16();
+    const std::uint16_t comment_size = fields.u16();
+    (void)fields.u64();  // disk, attributes
+    member.offset = fields.u32();
+    member.name = zip_name(fields.text(name_size), member.flags);
+    if (const std::string fault = fault_of_name(member.name); !fault.empty()) {
+      throw bad_archive("the name of a member: " + fault, offset);
+    }
+    try {
+      const std::string_view extra = fields.text(extra_size);
+      read_zip64(extra, {&member.size, &member.packed, &member.offset});
+      require_one_name(extra, member.name);
+      (void)fields.text(comment_size);
+      if (version > kNewestVersion) {
+        throw bad_zip("it takes version " + std::to_string(version / 10) + "." +
+                      std::to_string(version % 10) + " of the zip format to unpack");
+      }
+      if (member.method == kStored && member.packed != member.size) {
+        throw bad_zip("it is stored, and still has " + std::to_string(member.packed) + " and " +
+                      counted(member.size, "byte"));
+      }
+    } catch (const Error& error) {
+      throw error.within(member.label());
+    }
+    return member;
+  }
+
+  /// Members do not overlap: else a small file could hold any amount of data.
+  void find_limits(std::uint64_t directory_offset) {
+    std::vector<ZipMember*> order;
+    for (ZipMember& member : members_) order.push_back(&member);
+    std::sort(order.begin(), order.end(),
+              [](const ZipMember* a, const ZipMember* b) { return a->offset > b->offset; });
+    std::uint64_t limit = directory_offset;
+    for (ZipMember* member : order) {
+      member->limit = limit;
+      if (member->offset > limit || limit - member->offset < kLocalHeaderSize ||
+          limit - member->offset - kLocalHeaderSize < member->packed) {
+        throw bad_zip(counted(member->packed, "byte") + " from byte " +
+                          std::to_string(member->offset) + " on, but what follows is at byte " +
+                          std::to_string(limit),
+                      member->entry)
+            .within(member->label());
+      }
+      limit = member->offset;
+    }
+    if (limit != 0) {
+      throw bad_archive(counted(limit, "byte") + " in front of its first member");
+    }
+  }
+
+  void reject_double_names() const {
+    std::vector<std::string_view> names;
+    for (const ZipMember& member : members_) names.push_back(member.name);
+    std::sort(names.begin(), names.end());
+    const auto twice = std::adjacent_find(names.begin(), names.end());
+    if (twice != names.end()) throw bad_archive("two members have the name " + shown(*twice));
+  }
+
+  /// For bytes that the file has; a sparse one has any number of them.
+  static std::unique_ptr<unsigned char[]> memory_for(std::uint64_t size) {
+    try {
+      if (size <= PTRDIFF_MAX) {
+        return std::unique_ptr<unsigned char[]>(new unsigned char[static_cast<std::size_t>(size)]);
+      }
+    } catch (const std::bad_alloc&) {
+    }
+    throw Error(ErrorCode::TooLarge, "no memory for " + counted(size, "byte") + " of it");
+  }
+
+  static Error bad_deflate_stream(const ZipMember& member, const FilePart& part) {
+    return bad_zip("the deflate stream is damaged, or does not unpack to the " +
+                       counted(member.size, "byte") + " that are promised",
+                   part.begin());
+  }
+
+  static Inflated inflate_part(const FilePart& part, std::uint64_t packed, void* out,
+                               std::uint64_t size) {
+    const ZipCodec& codec = *zip_codec().load();
+    if (codec.inflate == nullptr) throw_no_deflate();
+    auto in_size = static_cast<std::size_t>(packed);
+    auto out_size = static_cast<std::size_t>(size);
+    const auto in = memory_for(packed);
+    part.read(in.get(), in_size, 0);
+    const Inflated result = codec.inflate(in.get(), in_size, out, out_size);
+    if (result == Inflated::Whole && (in_size != packed || out_size != size)) {
+      return Inflated::Damaged;
+    }
+    return result;
+  }
+
+  File file_;
+  std::vector<ZipMember> members_;
+};
+
+}  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_ZIP_READER_HPP_
