@@ -39,42 +39,22 @@
 
 #endif  // TORCH_NPY_VERSION_HPP_
 
-// ---- torch_npy/error.hpp
+// ---- torch_npy/text.hpp
 
-#ifndef TORCH_NPY_ERROR_HPP_
-#define TORCH_NPY_ERROR_HPP_
+#ifndef TORCH_NPY_TEXT_HPP_
+#define TORCH_NPY_TEXT_HPP_
 
-/// @file
-/// The one exception type, and its codes.
-
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <memory>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
-#include <utility>
+
+// Text for messages, and UTF-8.
 
 namespace torch_npy {
 inline namespace TORCH_NPY_VERSION_NAMESPACE {
-
-/// What went wrong, for code that wants to act on it; `Error::what()` tells a person.
-enum class ErrorCode {
-  NotFound,            ///< no file of that name, or no array of that name in an archive
-  Io,                  ///< the operating system refused: permission, disk, not a regular file
-  Exhausted,           ///< the system has no descriptors or memory left, whatever the file
-  NotNpy,              ///< the bytes do not start as a NumPy file does
-  UnsupportedVersion,  ///< a format version other than 1.0, 2.0 and 3.0
-  BadHeader,           ///< the header is not what the format allows
-  UnsupportedDtype,    ///< a dtype that no tensor of this LibTorch holds, or that is refused
-  Truncated,           ///< fewer bytes than the header promises
-  TooLarge,            ///< over a limit of the caller's, of memory, or of what can be counted
-  BadZip,              ///< the .npz container is damaged, or packed in a way that is not read
-  Mismatch,            ///< the file is sound but not what was asked for (shape, dtype, range)
-  InvalidArgument,     ///< the call itself cannot be carried out
-};
-
 namespace detail {
 
 constexpr std::uint32_t kNoCharacter = 0xffffffff;
@@ -140,7 +120,61 @@ inline std::string shown_path(const std::filesystem::path& path) {
   }
 }
 
+/// Bytes of a file as they may be shown on a terminal: quoted, at most `most` of them, in ASCII.
+inline std::string shown(std::string_view bytes, std::size_t most = 60) {
+  return '"' + escaped(bytes.substr(0, most), /*ascii=*/true) +
+         (bytes.size() > most ? "...\"" : "\"");
+}
+
+/// A name, which is UTF-8, in quotes.
+inline std::string in_quotes(std::string_view name) {
+  constexpr std::size_t kMost = 200;
+  return name.size() > kMost ? shown(name) : '"' + escaped(name) + '"';
+}
+
+inline std::string counted(std::uint64_t count, const char* noun) {
+  return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
+}
+
 }  // namespace detail
+}  // namespace TORCH_NPY_VERSION_NAMESPACE
+}  // namespace torch_npy
+
+#endif  // TORCH_NPY_TEXT_HPP_
+
+// ---- torch_npy/error.hpp
+
+#ifndef TORCH_NPY_ERROR_HPP_
+#define TORCH_NPY_ERROR_HPP_
+
+/// @file
+/// The one exception type, and its codes.
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace torch_npy {
+inline namespace TORCH_NPY_VERSION_NAMESPACE {
+
+/// What went wrong, for code that wants to act on it; `Error::what()` tells a person.
+enum class ErrorCode {
+  NotFound,            ///< no file of that name, or no array of that name in an archive
+  Io,                  ///< the operating system refused: permission, disk, not a regular file
+  Exhausted,           ///< the system has no descriptors or memory left, whatever the file
+  NotNpy,              ///< the bytes do not start as a NumPy file does
+  UnsupportedVersion,  ///< a format version other than 1.0, 2.0 and 3.0
+  BadHeader,           ///< the header is not what the format allows
+  UnsupportedDtype,    ///< a dtype that no tensor of this LibTorch holds, or that is refused
+  Truncated,           ///< fewer bytes than the header promises
+  TooLarge,            ///< over a limit of the caller's, of memory, or of what can be counted
+  BadZip,              ///< the .npz container is damaged, or packed in a way that is not read
+  Mismatch,            ///< the file is sound but not what was asked for (shape, dtype, range)
+  InvalidArgument,     ///< the call itself cannot be carried out
+};
 
 /// The one exception type of the library. Copying it does not throw. Read-only: safe from any
 /// thread.
@@ -209,22 +243,6 @@ auto with_path(const std::filesystem::path& path, Work&& work) -> decltype(work(
     if (!error.path().empty()) throw;
     throw error.at(path);
   }
-}
-
-/// Bytes of a file as they may be shown on a terminal: quoted, at most `most` of them, in ASCII.
-inline std::string shown(std::string_view bytes, std::size_t most = 60) {
-  return '"' + escaped(bytes.substr(0, most), /*ascii=*/true) +
-         (bytes.size() > most ? "...\"" : "\"");
-}
-
-/// A name, which is UTF-8, in quotes.
-inline std::string in_quotes(std::string_view name) {
-  constexpr std::size_t kMost = 200;
-  return name.size() > kMost ? shown(name) : '"' + escaped(name) + '"';
-}
-
-inline std::string counted(std::uint64_t count, const char* noun) {
-  return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
 }
 
 }  // namespace detail

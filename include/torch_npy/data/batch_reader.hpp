@@ -20,6 +20,7 @@
 #include <torch_npy/tensor/load.hpp>
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/plan.hpp>
+#include <torch_npy/text.hpp>
 
 // The samples of a batch: read, and then handed out as one tensor or as one tensor each.
 

@@ -27,6 +27,7 @@
 #include <torch_npy/tensor/device.hpp>
 #include <torch_npy/tensor/load.hpp>
 #include <torch_npy/tensor/plan.hpp>
+#include <torch_npy/text.hpp>
 
 namespace torch_npy {
 inline namespace TORCH_NPY_VERSION_NAMESPACE {

@@ -27,6 +27,7 @@
 #include <torch_npy/io/folder.hpp>
 #include <torch_npy/io/parallel.hpp>
 #include <torch_npy/tensor/plan.hpp>
+#include <torch_npy/text.hpp>
 
 namespace torch_npy {
 inline namespace TORCH_NPY_VERSION_NAMESPACE {

@@ -20,6 +20,7 @@
 #include <torch_npy/data/random.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/tensor/memory.hpp>
+#include <torch_npy/text.hpp>
 
 namespace torch_npy {
 inline namespace TORCH_NPY_VERSION_NAMESPACE {

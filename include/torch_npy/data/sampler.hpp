@@ -21,6 +21,7 @@
 #include <vector>
 
 #include <torch_npy/error.hpp>
+#include <torch_npy/text.hpp>
 
 namespace torch_npy {
 inline namespace TORCH_NPY_VERSION_NAMESPACE {

@@ -16,6 +16,7 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/dtype.hpp>
 #include <torch_npy/format/literal.hpp>
+#include <torch_npy/text.hpp>
 
 // The header of an .npy file, as NumPy's format.py defines it
 // (numpy.org/doc/stable/reference/generated/numpy.lib.format.html):

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <torch_npy/error.hpp>
+#include <torch_npy/text.hpp>
 
 // The Python literals of which a header is made, read and written: strings, integers, tuples,
 // bools.

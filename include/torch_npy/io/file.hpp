@@ -13,6 +13,7 @@
 #include <torch_npy/format/header.hpp>
 #include <torch_npy/io/system_posix.hpp>
 #include <torch_npy/io/system_windows.hpp>
+#include <torch_npy/text.hpp>
 
 // Files that are read and mapped. What fails here throws an Error without a path; the callers, who
 // know the path, add it.

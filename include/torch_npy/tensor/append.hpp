@@ -29,6 +29,7 @@
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/save.hpp>
 #include <torch_npy/tensor/scalar_type.hpp>
+#include <torch_npy/text.hpp>
 
 namespace torch_npy {
 inline namespace TORCH_NPY_VERSION_NAMESPACE {

@@ -28,6 +28,7 @@
 #include <torch_npy/tensor/load.hpp>
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/plan.hpp>
+#include <torch_npy/text.hpp>
 
 // Structured arrays. The records are loaded as the bytes they are, in the way of any array of
 // bytes: mapped, read by several threads, some rows alone. A field is then a strided view on them,

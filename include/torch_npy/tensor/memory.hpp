@@ -23,6 +23,7 @@
 #include <vector>
 
 #include <torch_npy/io/file.hpp>
+#include <torch_npy/text.hpp>
 
 namespace torch_npy {
 inline namespace TORCH_NPY_VERSION_NAMESPACE {

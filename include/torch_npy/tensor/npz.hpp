@@ -33,6 +33,7 @@
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/plan.hpp>
 #include <torch_npy/tensor/save.hpp>
+#include <torch_npy/text.hpp>
 #include <torch_npy/zip/codec.hpp>
 #include <torch_npy/zip/deflate.hpp>
 #include <torch_npy/zip/reader.hpp>

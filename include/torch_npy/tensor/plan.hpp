@@ -20,6 +20,7 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/header.hpp>
 #include <torch_npy/tensor/scalar_type.hpp>
+#include <torch_npy/text.hpp>
 
 namespace torch_npy {
 inline namespace TORCH_NPY_VERSION_NAMESPACE {

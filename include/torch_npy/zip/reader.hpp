@@ -16,6 +16,7 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/header.hpp>
 #include <torch_npy/io/file.hpp>
+#include <torch_npy/text.hpp>
 #include <torch_npy/zip/codec.hpp>
 #include <torch_npy/zip/records.hpp>
 

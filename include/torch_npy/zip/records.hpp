@@ -11,6 +11,7 @@
 
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/literal.hpp>
+#include <torch_npy/text.hpp>
 
 // The records of zip archives, as PKWARE's APPNOTE.TXT 6.3 describes them, as far as NumPy and
 // Python's zipfile write them: members stored or deflated, zip64, data descriptors.

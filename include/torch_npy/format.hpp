@@ -1,0 +1,13 @@
+#ifndef TORCH_NPY_FORMAT_HPP_
+#define TORCH_NPY_FORMAT_HPP_
+
+/// @file
+/// Bytes and their meaning: dtypes and headers of .npy files. Takes the standard library alone.
+
+// IWYU pragma: begin_exports
+#include <torch_npy/format/dtype.hpp>
+#include <torch_npy/format/header.hpp>
+#include <torch_npy/format/literal.hpp>
+// IWYU pragma: end_exports
+
+#endif  // TORCH_NPY_FORMAT_HPP_

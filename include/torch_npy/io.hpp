@@ -1,0 +1,16 @@
+#ifndef TORCH_NPY_IO_HPP_
+#define TORCH_NPY_IO_HPP_
+
+/// @file
+/// Headers of files, and lists of files. Takes the standard library and the operating system alone.
+
+// IWYU pragma: begin_exports
+#include <torch_npy/io/file.hpp>
+#include <torch_npy/io/file_writer.hpp>
+#include <torch_npy/io/folder.hpp>
+#include <torch_npy/io/parallel.hpp>
+#include <torch_npy/io/system_posix.hpp>
+#include <torch_npy/io/system_windows.hpp>
+// IWYU pragma: end_exports
+
+#endif  // TORCH_NPY_IO_HPP_

@@ -1,0 +1,20 @@
+#ifndef TORCH_NPY_TENSOR_HPP_
+#define TORCH_NPY_TENSOR_HPP_
+
+/// @file
+/// Arrays from and to tensors: files, streams, memory, archives, fields. Takes no data loader.
+
+// IWYU pragma: begin_exports
+#include <torch_npy/tensor/append.hpp>
+#include <torch_npy/tensor/convert.hpp>
+#include <torch_npy/tensor/device.hpp>
+#include <torch_npy/tensor/fields.hpp>
+#include <torch_npy/tensor/load.hpp>
+#include <torch_npy/tensor/memory.hpp>
+#include <torch_npy/tensor/npz.hpp>
+#include <torch_npy/tensor/plan.hpp>
+#include <torch_npy/tensor/save.hpp>
+#include <torch_npy/tensor/scalar_type.hpp>
+// IWYU pragma: end_exports
+
+#endif  // TORCH_NPY_TENSOR_HPP_
