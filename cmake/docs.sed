@@ -1,7 +1,8 @@
 # What Doxygen is to see of the sources, line by line, so that its warnings name the right ones.
 
 # Names without the namespace of the version, which nobody has to write.
-/^(inline namespace TORCH_NPY_VERSION_NAMESPACE \{|\}  \/\/ namespace TORCH_NPY_VERSION_NAMESPACE)$/ s/.*//
+s/^TORCH_NPY_BEGIN_NAMESPACE$/namespace torch_npy {/
+s/^TORCH_NPY_END_NAMESPACE$/}/
 
 # Of namespace detail, what datasets and transforms inherit from there, without its protected half.
 /^namespace detail \{$/,/^\}  \/\/ namespace detail$/ {

@@ -48,7 +48,7 @@ void train(c10d::ProcessGroupGloo& group, const std::filesystem::path& folder, b
   torch::manual_seed(rank);
 
   // Train. With pad() all have as many batches: nobody waits for gradients that never come.
-  torch_npy::DistributedSampler sampler(train_set.size(0), rank, ranks,
+  torch_npy::DistributedSampler sampler(train_set.size(0), ranks, rank,
                                         torch_npy::DistributedSamplerOptions().pad(true));
   for (int epoch = 1; epoch <= kEpochs; ++epoch) {
     sampler.set_epoch(epoch);

@@ -43,7 +43,7 @@ using Fields = torch::OrderedDict<std::string, at::Tensor>;
 /// The fields of a structured array, as float64 where LibTorch has no dtype for one of them. None
 /// where there is one that no tensor holds.
 inline Fields load_fields(const ArrayOfFile& array) {
-  const auto options = torch_npy::LoadOptions().mmap(true).strings(true);
+  const auto options = torch_npy::LoadOptions().mmap(true).strings_as_codes(true);
   for (const auto& how : {options, torch_npy::LoadOptions(options).dtype(at::kDouble)}) {
     try {
       return array.load_fields(how);

@@ -67,7 +67,7 @@ double run(const std::string& layout, const std::filesystem::path& folder, int e
   };
   const auto paired = [&](const std::string& part) {
     const auto set = folder / "paired" / part;
-    const auto options = torch_npy::FolderOptions().load_target(as_class);
+    const auto options = torch_npy::FolderOptions().target_options(as_class);
     return torch_npy::PairedFolderDataset(set / "images", set / "labels", options);
   };
   const auto classes = [&](const std::string& part) {

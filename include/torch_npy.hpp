@@ -11,7 +11,7 @@
 
 // The one source of the version: CMake reads it from here. Semantic versioning.
 #define TORCH_NPY_VERSION_MAJOR 0  ///< with another one programs may have to change
-#define TORCH_NPY_VERSION_MINOR 1  ///< there is more than before; while MAJOR is 0, as that
+#define TORCH_NPY_VERSION_MINOR 2  ///< there is more than before; while MAJOR is 0, as that
 #define TORCH_NPY_VERSION_PATCH 0  ///< nothing but faults mended
 
 /// Part of TORCH_NPY_VERSION_NAMESPACE.
@@ -28,6 +28,15 @@
 #define TORCH_NPY_VERSION_NAMESPACE                                                \
   TORCH_NPY_VERSION_NAMESPACE_OF(TORCH_NPY_VERSION_MAJOR, TORCH_NPY_VERSION_MINOR, \
                                  TORCH_NPY_VERSION_PATCH)
+
+/// Opens that namespace, in every header of the library.
+#define TORCH_NPY_BEGIN_NAMESPACE \
+  namespace torch_npy {           \
+  inline namespace TORCH_NPY_VERSION_NAMESPACE {
+/// Closes it.
+#define TORCH_NPY_END_NAMESPACE \
+  }                             \
+  }
 
 /// @namespace torch_npy
 /// NumPy files to LibTorch tensors, and folders of them to training batches.
@@ -53,8 +62,7 @@
 
 // Text for messages, and UTF-8.
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 constexpr std::uint32_t kNoCharacter = 0xffffffff;
@@ -137,8 +145,7 @@ inline std::string counted(std::uint64_t count, const char* noun) {
 }
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TEXT_HPP_
 
@@ -148,41 +155,46 @@ inline std::string counted(std::uint64_t count, const char* noun) {
 #define TORCH_NPY_ERROR_HPP_
 
 /// @file
-/// The one exception type, and its codes.
+/// The exception type of the library, and its codes.
 
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 
-/// What went wrong, for code that wants to act on it; `Error::what()` tells a person.
+/// What went wrong, for a program. `Error::what()` tells a person.
 enum class ErrorCode {
-  NotFound,            ///< no file of that name, or no array of that name in an archive
+  NotFound,            ///< no such file, or no such array in an archive
   Io,                  ///< the operating system refused: permission, disk, not a regular file
-  Exhausted,           ///< the system has no descriptors or memory left, whatever the file
-  NotNpy,              ///< the bytes do not start as a NumPy file does
+  Exhausted,           ///< the process or the system has no file descriptors left
+  OutOfMemory,         ///< memory for a tensor, a buffer or a mapping cannot be allocated
+  NotNpy,              ///< the bytes do not start like an .npy file
   UnsupportedVersion,  ///< a format version other than 1.0, 2.0 and 3.0
-  BadHeader,           ///< the header is not what the format allows
-  UnsupportedDtype,    ///< a dtype that no tensor of this LibTorch holds, or that is refused
-  Truncated,           ///< fewer bytes than the header promises
-  TooLarge,            ///< over a limit of the caller's, of memory, or of what can be counted
-  BadZip,              ///< the .npz container is damaged, or packed in a way that is not read
-  Mismatch,            ///< the file is sound but not what was asked for (shape, dtype, range)
-  InvalidArgument,     ///< the call itself cannot be carried out
+  BadHeader,           ///< the header breaks the rules of the format
+  UnsupportedDtype,    ///< no tensor of this LibTorch can hold the dtype, or it is refused
+  Truncated,           ///< fewer bytes than the header declares
+  TooLarge,            ///< over a limit set by the caller, or over what can be counted
+  BadZip,              ///< the .npz container is damaged, or uses an unsupported zip feature
+  Mismatch,            ///< the file is valid, but not what was asked for (shape, dtype, range)
+  InvalidArgument,     ///< the call itself is wrong
 };
 
-/// The one exception type of the library. Copying it does not throw. Read-only: safe from any
-/// thread.
+namespace detail {
+struct ErrorContext;
+}
+
+/// The exception type of the library. Copying it does not throw. Read-only: safe from any thread.
 ///
-/// `what()` reads `<path>: <reason>`, without the path where there is none (streams, memory).
+/// `what()` is `<path>: <reason>`, or the reason alone for streams and memory.
 class Error : public std::runtime_error {
  public:
-  /// `reason` is for a person, and goes into what() as it is; the path is made printable there.
+  /// `reason` is for a person and is used in what() as it is. Characters of the path that are not
+  /// printable are escaped there.
   Error(ErrorCode code, const std::string& reason, std::uint64_t offset = 0,
         const std::filesystem::path& path = {})
       : std::runtime_error(path.empty() ? reason : detail::shown_path(path) + ": " + reason),
@@ -190,7 +202,7 @@ class Error : public std::runtime_error {
         code_(code),
         offset_(offset) {}
 
-  // No moves: one that was moved from could not answer.
+  // Never moved: a moved-from Error would have no path.
 
   /// Copies share path and reason. A move copies.
   Error(const Error&) = default;
@@ -200,28 +212,17 @@ class Error : public std::runtime_error {
   /// What went wrong, for a program.
   ErrorCode code() const noexcept { return code_; }
 
-  /// The file concerned; empty for streams and memory.
+  /// The file concerned. Empty for streams and memory, and for errors about several files.
   const std::filesystem::path& path() const noexcept { return where_->path; }
 
-  /// Byte of the file (or memory), counted from its start, at which the fault shows; 0 where it is
-  /// about none in particular. Of an array in a stream or an archive: counted from the array's own
-  /// start. Of an archive itself (BadZip), and where the system fails to read one (Io): from the
-  /// archive's.
+  /// Byte offset of the error, or 0 if not applicable. Counted from the start of the file or
+  /// memory; for an array in a stream or an archive from the start of that array; for the archive
+  /// itself (BadZip), and if reading it fails (Io), from the start of the archive.
   std::uint64_t offset() const noexcept { return offset_; }
 
-  /// The same error, about `path`. What parses bytes does not know where they came from; whoever
-  /// opened the file adds it.
-  Error at(const std::filesystem::path& path) const {
-    return Error(code_, where_->reason, offset_, path);
-  }
-
-  /// The same error, about `part` of what the path names, a member of an archive or a field:
-  /// `what()` reads `<path>: <part>: <reason>`.
-  Error within(const std::string& part) const {
-    return Error(code_, part + ": " + where_->reason, offset_, where_->path);
-  }
-
  private:
+  friend struct detail::ErrorContext;
+
   struct Where {
     std::filesystem::path path;
     std::string reason;
@@ -234,20 +235,46 @@ class Error : public std::runtime_error {
 
 namespace detail {
 
-/// Calls `work`; an Error that has no path yet leaves as one about `path`.
+/// Adds what a caller knows to an Error: the code that parses bytes does not know their origin.
+struct ErrorContext {
+  /// The same error about `path`.
+  static Error at(const Error& error, const std::filesystem::path& path) {
+    return Error(error.code_, error.where_->reason, error.offset_, path);
+  }
+
+  /// The same error about `part` of what the path names: what() is `<path>: <part>: <reason>`.
+  static Error within(const Error& error, const std::string& part) {
+    return Error(error.code_, part + ": " + error.where_->reason, error.offset_,
+                 error.where_->path);
+  }
+};
+
+/// Calls `work`. Adds `path` to an Error that has none; std::bad_alloc becomes an Error
+/// (OutOfMemory).
 template <class Work>
 auto with_path(const std::filesystem::path& path, Work&& work) -> decltype(work()) {
   try {
     return std::forward<Work>(work)();
   } catch (const Error& error) {
     if (!error.path().empty()) throw;
-    throw error.at(path);
+    throw ErrorContext::at(error, path);
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorCode::OutOfMemory, "out of memory", 0, path);
+  }
+}
+
+/// Calls `work`. An Error is thrown again as one about a part of the file: `kind` "name".
+template <class Work>
+auto with_part(const char* kind, const std::string& name, Work&& work) -> decltype(work()) {
+  try {
+    return std::forward<Work>(work)();
+  } catch (const Error& error) {
+    throw ErrorContext::within(error, std::string(kind) + " " + in_quotes(name));
   }
 }
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_ERROR_HPP_
 
@@ -267,8 +294,7 @@ auto with_path(const std::filesystem::path& path, Work&& work) -> decltype(work(
 // The Python literals of which a header is made, read and written: strings, integers, tuples,
 // bools.
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// NumPy 2's limit on dimensions; NumPy 1 has 32.
@@ -548,8 +574,7 @@ class LiteralReader {
 };
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_FORMAT_LITERAL_HPP_
 
@@ -568,8 +593,7 @@ class LiteralReader {
 #include <string_view>
 #include <vector>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 
 struct Field;
 
@@ -777,8 +801,7 @@ inline bool operator==(const Field& a, const Field& b) {
          a.offset == b.offset;
 }
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_FORMAT_DTYPE_HPP_
 
@@ -811,8 +834,7 @@ inline bool operator==(const Field& a, const Field& b) {
 // takes them, trailing commas, and Python 2's 10L before 3.0. What only a person could type
 // (0x10, 1_000, +3, 'a' 'b', nested parentheses) is refused, and so is a doubled key.
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 
 /// What stands before the data of an .npy file.
 struct Header {
@@ -1181,8 +1203,7 @@ inline std::string format_header(const Header& header) {
   return detail::assemble_header(version, padded(version), text);
 }
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_FORMAT_HEADER_HPP_
 
@@ -1218,8 +1239,7 @@ inline std::string format_header(const Header& header) {
 #include <system_error>
 #include <utility>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 // Offsets would be cut off: on 32 bits Linux asks for the macro.
@@ -1236,9 +1256,10 @@ inline bool is_taken(int number) { return number == EEXIST; }
 
 [[noreturn]] inline void throw_system_error(const std::string& what, int number,
                                             std::uint64_t offset = 0) {
-  const bool exhausted = number == EMFILE || number == ENFILE || number == ENOMEM;
+  const bool is_exhausted = number == EMFILE || number == ENFILE;
   throw Error(is_missing(number) ? ErrorCode::NotFound
-              : exhausted        ? ErrorCode::Exhausted
+              : is_exhausted     ? ErrorCode::Exhausted
+              : number == ENOMEM ? ErrorCode::OutOfMemory
                                  : ErrorCode::Io,
               what + ": " + std::generic_category().message(number), offset);
 }
@@ -1669,8 +1690,7 @@ class Directory {
 };
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 #endif  // _WIN32
 
 #endif  // TORCH_NPY_IO_SYSTEM_POSIX_HPP_
@@ -1703,8 +1723,7 @@ class Directory {
 #include <system_error>
 #include <utility>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 // ---- Names
@@ -1800,11 +1819,9 @@ inline bool is_taken(int number) {
   return number == ERROR_FILE_EXISTS || number == ERROR_ALREADY_EXISTS;
 }
 
-inline bool is_exhausted(int number) {
-  constexpr int kExhausted[] = {ERROR_TOO_MANY_OPEN_FILES, ERROR_NOT_ENOUGH_MEMORY,
-                                ERROR_OUTOFMEMORY, ERROR_NO_SYSTEM_RESOURCES,
-                                ERROR_COMMITMENT_LIMIT};
-  return std::find(std::begin(kExhausted), std::end(kExhausted), number) != std::end(kExhausted);
+inline bool is_out_of_memory(int number) {
+  return number == ERROR_NOT_ENOUGH_MEMORY || number == ERROR_OUTOFMEMORY ||
+         number == ERROR_NO_SYSTEM_RESOURCES || number == ERROR_COMMITMENT_LIMIT;
 }
 
 /// In UTF-8; std::system_category() gives the code page of the machine.
@@ -1821,9 +1838,10 @@ inline std::string message_of(int number) {
 
 [[noreturn]] inline void throw_system_error(const std::string& what, int number,
                                             std::uint64_t offset = 0) {
-  throw Error(is_missing(number)     ? ErrorCode::NotFound
-              : is_exhausted(number) ? ErrorCode::Exhausted
-                                     : ErrorCode::Io,
+  throw Error(is_missing(number)                    ? ErrorCode::NotFound
+              : number == ERROR_TOO_MANY_OPEN_FILES ? ErrorCode::Exhausted
+              : is_out_of_memory(number)            ? ErrorCode::OutOfMemory
+                                                    : ErrorCode::Io,
               what + ": " + message_of(number), offset);
 }
 
@@ -2149,8 +2167,7 @@ class Directory {
 };
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 #endif  // _WIN32
 
 #endif  // TORCH_NPY_IO_SYSTEM_WINDOWS_HPP_
@@ -2171,8 +2188,7 @@ class Directory {
 // Files that are read and mapped. What fails here throws an Error without a path; the callers, who
 // know the path, add it.
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// Refuses paths that the system would take for others.
@@ -2369,8 +2385,7 @@ inline Header read_header(const std::filesystem::path& path,
   });
 }
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_IO_FILE_HPP_
 
@@ -2390,8 +2405,7 @@ inline Header read_header(const std::filesystem::path& path,
 // Files that are written: in place, and whole or not at all.
 // As in file.hpp, an Error has no path yet.
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// The same place wherever the process goes; what is no path stays as it is.
@@ -2563,8 +2577,7 @@ class AtomicFile {
 };
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_IO_FILE_WRITER_HPP_
 
@@ -2585,8 +2598,7 @@ class AtomicFile {
 #include <utility>
 #include <vector>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// Which files of a folder are taken, and in which order.
@@ -2803,8 +2815,7 @@ class FileList {
   std::vector<std::uint64_t> starts_;  // in names_
 };
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_IO_FOLDER_HPP_
 
@@ -2821,8 +2832,7 @@ class FileList {
 #include <thread>
 #include <vector>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// Processors this process may use; at least 1. Asked once: it opens a file, which takes longer
@@ -2885,8 +2895,7 @@ void for_each_index(std::size_t count, std::size_t threads, const Job& job) {
 }
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_IO_PARALLEL_HPP_
 
@@ -2904,8 +2913,7 @@ void for_each_index(std::size_t count, std::size_t threads, const Job& job) {
 
 // The algorithms that zip archives take: CRC-32, and deflate where there is libdeflate.
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// CRC-32 by tables, 16 bytes at a time. LibTorch exports none, and stored archives are to work
@@ -2978,8 +2986,7 @@ inline std::atomic<const ZipCodec*>& zip_codec() {
 }
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_ZIP_CODEC_HPP_
 
@@ -3000,8 +3007,7 @@ inline std::atomic<const ZipCodec*>& zip_codec() {
 #include <new>
 #include <string>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 inline std::uint32_t libdeflate_crc(std::uint32_t crc, const void* data, std::size_t size) {
@@ -3043,8 +3049,7 @@ namespace {
 }
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 #endif  // TORCH_NPY_WITH_LIBDEFLATE
 
 #endif  // TORCH_NPY_ZIP_DEFLATE_HPP_
@@ -3065,8 +3070,7 @@ namespace {
 // The records of zip archives, as PKWARE's APPNOTE.TXT 6.3 describes them, as far as NumPy and
 // Python's zipfile write them: members stored or deflated, zip64, data descriptors.
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// An unsigned number of `size` bytes, little endian.
@@ -3133,8 +3137,6 @@ struct ZipMember {
   std::uint64_t entry = 0;   ///< where the directory has it
   std::uint64_t offset = 0;  ///< of its local header
   std::uint64_t limit = 0;   ///< where the next member, or the directory, begins
-
-  std::string label() const { return "member " + in_quotes(name); }
 };
 
 inline Error bad_zip(const std::string& reason, std::uint64_t offset = 0) {
@@ -3214,8 +3216,7 @@ inline void require_one_name(std::string_view extra, const std::string& name) {
 }
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_ZIP_RECORDS_HPP_
 
@@ -3240,8 +3241,7 @@ inline void require_one_name(std::string_view extra, const std::string& name) {
 // file, and what stands before a member against the directory: an archive that contradicts itself
 // is refused, for two readers would find two different things in it.
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// An archive, open for reading. Its directory is read once and held against itself; reading
@@ -3552,22 +3552,20 @@ class ZipArchive {
     if (const std::string fault = fault_of_name(member.name); !fault.empty()) {
       throw bad_archive("the name of a member: " + fault, offset);
     }
-    try {
+    with_part("member", member.name, [&] {
       const std::string_view extra = fields.text(extra_size);
       read_zip64(extra, {&member.size, &member.packed, &member.offset});
       require_one_name(extra, member.name);
       (void)fields.text(comment_size);
       if (version > kNewestVersion) {
-        throw bad_zip("it takes version " + std::to_string(version / 10) + "." +
-                      std::to_string(version % 10) + " of the zip format to unpack");
+        throw bad_zip("unpacking it needs version " + std::to_string(version / 10) + "." +
+                      std::to_string(version % 10) + " of the zip format");
       }
       if (member.method == kStored && member.packed != member.size) {
-        throw bad_zip("it is stored, and still has " + std::to_string(member.packed) + " and " +
-                      counted(member.size, "byte"));
+        throw bad_zip("it is stored, but has two sizes: " + std::to_string(member.packed) +
+                      " and " + counted(member.size, "byte"));
       }
-    } catch (const Error& error) {
-      throw error.within(member.label());
-    }
+    });
     return member;
   }
 
@@ -3582,11 +3580,12 @@ class ZipArchive {
       member->limit = limit;
       if (member->offset > limit || limit - member->offset < kLocalHeaderSize ||
           limit - member->offset - kLocalHeaderSize < member->packed) {
-        throw bad_zip(counted(member->packed, "byte") + " from byte " +
-                          std::to_string(member->offset) + " on, but what follows is at byte " +
-                          std::to_string(limit),
-                      member->entry)
-            .within(member->label());
+        throw ErrorContext::within(
+            bad_zip("its " + counted(member->packed, "byte") + " start at byte " +
+                        std::to_string(member->offset) + " and overlap what starts at byte " +
+                        std::to_string(limit),
+                    member->entry),
+            "member " + in_quotes(member->name));
       }
       limit = member->offset;
     }
@@ -3611,7 +3610,7 @@ class ZipArchive {
       }
     } catch (const std::bad_alloc&) {
     }
-    throw Error(ErrorCode::TooLarge, "no memory for " + counted(size, "byte") + " of it");
+    throw Error(ErrorCode::OutOfMemory, "out of memory for its " + counted(size, "byte"));
   }
 
   static Error bad_deflate_stream(const ZipMember& member, const FilePart& part) {
@@ -3640,8 +3639,7 @@ class ZipArchive {
 };
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_ZIP_READER_HPP_
 
@@ -3659,8 +3657,7 @@ class ZipArchive {
 #include <utility>
 #include <vector>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 inline void put_little_endian(std::string& out, std::uint64_t value, std::size_t size) {
@@ -3815,8 +3812,7 @@ class ZipWriter {
 };
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_ZIP_WRITER_HPP_
 
@@ -3846,8 +3842,7 @@ class ZipWriter {
 #include <utility>
 #include <vector>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// Refuses a tensor whose elements do not lie in memory one by one; `call` names who needs them.
@@ -3924,14 +3919,14 @@ inline bool owns_memory(const at::Tensor& tensor) {
 }
 
 [[noreturn]] inline void throw_no_memory(std::size_t bytes) {
-  throw Error(ErrorCode::TooLarge, "no memory for a tensor of " + counted(bytes, "byte"));
+  throw Error(ErrorCode::OutOfMemory, "out of memory for a tensor of " + counted(bytes, "byte"));
 }
 
 /// Fresh memory costs a page fault every 4 KiB, several times what copying into it costs: from here
 /// on huge pages are asked for, as NumPy does.
 constexpr std::size_t kLarge = std::size_t{4} << 20;
 
-/// A dense tensor on the host, to be filled. Throws Error (TooLarge) where there is no memory for
+/// A dense tensor on the host, to be filled. Throws Error (TooLarge) if there is no memory for
 /// it.
 ///
 /// Mapping large tensors on their own, aligned to huge pages, was no faster (100 MiB, two threads:
@@ -4065,10 +4060,115 @@ inline at::Tensor empty_from(BufferPool& pool, std::size_t bytes, c10::ScalarTyp
 }
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TENSOR_MEMORY_HPP_
+
+// ---- torch_npy/tensor/options.hpp
+
+#ifndef TORCH_NPY_TENSOR_OPTIONS_HPP_
+#define TORCH_NPY_TENSOR_OPTIONS_HPP_
+
+/// @file
+/// LoadOptions, SaveOptions and SaveNpzOptions.
+
+#include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
+#include <torch/arg.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <utility>
+
+TORCH_NPY_BEGIN_NAMESPACE
+
+/// How to load. Options chain: `LoadOptions().device(torch::kCUDA).dtype(torch::kFloat32)`. Called
+/// without an argument, each gives what is set. Setting throws nothing: what cannot be done is an
+/// Error of the call that is given the options. Reading one object is safe from any thread.
+struct LoadOptions {
+  /// Where the tensor is to be. Where there is no such device, an Error (InvalidArgument).
+  TORCH_ARG(c10::Device, device) = c10::kCPU;
+
+  /// Element type of the tensor; the file's when not given. Converts while reading, as Tensor::to()
+  /// does: what does not fit wraps round, or is cut off. Unsigned integers of 16 to 64 bits are
+  /// checked: one that an integer dtype or float16 cannot hold is an Error (Mismatch); other
+  /// floating dtypes round. It is also the way to read those with LibTorch before 2.3, which has no
+  /// such dtypes.
+  TORCH_ARG(std::optional<c10::ScalarType>, dtype) = std::nullopt;
+
+  /// Map the file instead of reading it: nothing is read before it is used, so that loading takes
+  /// the same few microseconds whatever the size. Writing to the tensor
+  /// never reaches the file; changes of the file may show in the tensor, and using a part that has
+  /// been cut off meanwhile ends the process (SIGBUS). Where a mapping would have to be copied
+  /// anyhow (another byte order or dtype, data that is not aligned for its dtype, some rows of a
+  /// Fortran-ordered array, pinned memory) the file is read. Streams and memory cannot be mapped:
+  /// an Error (InvalidArgument).
+  TORCH_ARG(bool, mmap) = false;
+
+  /// Read into page-locked memory, from which CUDA copies faster, and while the CPU goes on. Where
+  /// there is no CUDA, ordinary memory is used.
+  TORCH_ARG(bool, pinned_memory) = false;
+
+  /// What items of raw bytes (NumPy's V dtypes) are. NumPy has no bfloat16 and no float8, and the
+  /// ml_dtypes package stores them so: `void_as(torch::kBFloat16)` for V2. Other dtypes are not
+  /// affected; another size of item is an Error (Mismatch).
+  TORCH_ARG(std::optional<c10::ScalarType>, void_as) = std::nullopt;
+
+  /// Read strings as numbers, along one further axis, the last: S5 as uint8 and U5 as int32 code
+  /// points, both with an axis of 5 and zeros where a string is shorter. Without it they are an
+  /// Error (UnsupportedDtype).
+  TORCH_ARG(bool, strings_as_codes) = false;
+
+  /// Threads that read one array; 0: one for every 4 MiB, up to the number of processors, and a
+  /// single one below 8 MiB. A stream is read by one in any case. load_all(), load_npz() and
+  /// FolderOptions::data_options say what it means there.
+  TORCH_ARG(std::size_t, threads) = 0;
+
+  /// Characters a header may have, as in np.load; more is an Error (TooLarge).
+  TORCH_ARG(std::uint64_t, max_header_size) = kMaxHeaderSize;
+
+  /// Bytes a tensor may have, those of load_fields() and of load_npz() all together; more is an
+  /// Error (TooLarge) before any memory is taken. What a deflated array unpacks to counts, too.
+  TORCH_ARG(std::uint64_t, max_bytes) = UINT64_MAX;
+
+ public:
+  /// Only rows [begin, end) of axis 0, with 0 <= begin <= end <= length: the others are not read.
+  /// Any other range, and a 0-d array, are an Error (InvalidArgument).
+  LoadOptions& rows(std::int64_t begin, std::int64_t end) {
+    rows_ = {begin, end};
+    return *this;
+  }
+  /// Begin and end of the rows asked for; none: all of them.
+  const std::optional<std::pair<std::int64_t, std::int64_t>>& rows() const noexcept {
+    return rows_;
+  }
+
+ private:
+  std::optional<std::pair<std::int64_t, std::int64_t>> rows_;
+};
+
+/// How to save. Called without an argument, an option gives what is set.
+struct SaveOptions {
+  /// Flush the file to the disk before it takes the place of the old one; of an Appender, flush the
+  /// rows before they count. Without it saving is faster and still whole when the process is
+  /// killed, but a power cut soon after may lose the file.
+  TORCH_ARG(bool, sync) = true;
+};
+
+/// How to save an archive. Called without an argument, an option gives what is set.
+struct SaveNpzOptions {
+  /// Deflate the arrays, as np.savez_compressed does; one that does not become smaller is stored.
+  /// Takes libdeflate (see NpzFile). A deflated array cannot be mapped.
+  TORCH_ARG(bool, compressed) = false;
+
+  /// As in SaveOptions.
+  TORCH_ARG(bool, sync) = true;
+};
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_TENSOR_OPTIONS_HPP_
 
 // ---- torch_npy/tensor/scalar_type.hpp
 
@@ -4098,8 +4198,7 @@ inline at::Tensor empty_from(BufferPool& pool, std::size_t bytes, c10::ScalarTyp
   (TORCH_VERSION_MAJOR > (major) ||            \
    (TORCH_VERSION_MAJOR == (major) && TORCH_VERSION_MINOR >= (minor)))
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// The dtype of a tensor that holds items of `dtype` (in native byte order) bit for bit; none where
@@ -4178,8 +4277,7 @@ inline std::optional<DType> dtype_of(c10::ScalarType type) {
 }
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TENSOR_SCALAR_TYPE_HPP_
 
@@ -4193,7 +4291,6 @@ inline std::optional<DType> dtype_of(c10::ScalarType type) {
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/ScalarType.h>
-#include <torch/arg.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -4202,16 +4299,7 @@ inline std::optional<DType> dtype_of(c10::ScalarType type) {
 #include <ostream>
 #include <string>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
-
-/// How to save. Called without an argument, an option gives what is set.
-struct SaveOptions {
-  /// Flush the file to the disk before it takes the place of the old one; of an Appender, flush the
-  /// rows before they count. Without it saving is faster and still whole when the process is
-  /// killed, but a power cut soon after may lose the file.
-  TORCH_ARG(bool, sync) = true;
-};
+TORCH_NPY_BEGIN_NAMESPACE
 
 namespace detail {
 
@@ -4314,8 +4402,7 @@ inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptio
   }
 }
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TENSOR_SAVE_HPP_
 
@@ -4344,8 +4431,7 @@ inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptio
 #include <utility>
 #include <vector>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// True for items without a meaning, as which bfloat16 and float8 are stored.
@@ -4789,8 +4875,7 @@ class Appender {
   std::unique_ptr<State> state_;
 };
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TENSOR_APPEND_HPP_
 
@@ -4810,8 +4895,7 @@ class Appender {
 #include <memory>
 #include <string>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// Bytes that change places together: of a complex number each half on its own.
@@ -4936,8 +5020,7 @@ inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, 
 }
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TENSOR_CONVERT_HPP_
 
@@ -4956,8 +5039,7 @@ inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, 
 #include <cstdint>
 #include <string>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// Devices of a type that this LibTorch can reach now. A CUDA build without a driver has none.
@@ -4998,8 +5080,7 @@ inline c10::Device default_device() {
   return tensor.to(device, non_blocking);
 }
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TENSOR_DEVICE_HPP_
 
@@ -5008,13 +5089,8 @@ inline c10::Device default_device() {
 #ifndef TORCH_NPY_TENSOR_PLAN_HPP_
 #define TORCH_NPY_TENSOR_PLAN_HPP_
 
-/// @file
-/// LoadOptions.
-
-#include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
 #include <c10/util/Exception.h>
-#include <torch/arg.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -5024,73 +5100,7 @@ inline c10::Device default_device() {
 #include <utility>
 #include <vector>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
-
-/// How to load. Options chain: `LoadOptions().device(torch::kCUDA).dtype(torch::kFloat32)`. Called
-/// without an argument, each gives what is set. Setting throws nothing: what cannot be done is an
-/// Error of the call that is given the options. Reading one object is safe from any thread.
-struct LoadOptions {
-  /// Where the tensor is to be. Where there is no such device, an Error (InvalidArgument).
-  TORCH_ARG(c10::Device, device) = c10::kCPU;
-
-  /// Element type of the tensor; the file's when not given. Converts while reading, as Tensor::to()
-  /// does: what does not fit wraps round, or is cut off. Unsigned integers of 16 to 64 bits are
-  /// checked: one that an integer dtype or float16 cannot hold is an Error (Mismatch); other
-  /// floating dtypes round. It is also the way to read those with LibTorch before 2.3, which has no
-  /// such dtypes.
-  TORCH_ARG(std::optional<c10::ScalarType>, dtype) = std::nullopt;
-
-  /// Map the file instead of reading it: nothing is read before it is used, so that loading takes
-  /// the same few microseconds whatever the size. Writing to the tensor
-  /// never reaches the file; changes of the file may show in the tensor, and using a part that has
-  /// been cut off meanwhile ends the process (SIGBUS). Where a mapping would have to be copied
-  /// anyhow (another byte order or dtype, data that is not aligned for its dtype, some rows of a
-  /// Fortran-ordered array, pinned memory) the file is read. Streams and memory cannot be mapped:
-  /// an Error (InvalidArgument).
-  TORCH_ARG(bool, mmap) = false;
-
-  /// Read into page-locked memory, from which CUDA copies faster, and while the CPU goes on. Where
-  /// there is no CUDA, ordinary memory is used.
-  TORCH_ARG(bool, pinned_memory) = false;
-
-  /// What items of raw bytes (NumPy's V dtypes) are. NumPy has no bfloat16 and no float8, and the
-  /// ml_dtypes package stores them so: `void_as(torch::kBFloat16)` for V2. Other dtypes are not
-  /// affected; another size of item is an Error (Mismatch).
-  TORCH_ARG(std::optional<c10::ScalarType>, void_as) = std::nullopt;
-
-  /// Read strings as numbers, along one further axis, the last: S5 as uint8 and U5 as int32 code
-  /// points, both with an axis of 5 and zeros where a string is shorter. Without it they are an
-  /// Error (UnsupportedDtype).
-  TORCH_ARG(bool, strings) = false;
-
-  /// Threads that read one array; 0: one for every 4 MiB, up to the number of processors, and a
-  /// single one below 8 MiB. A stream is read by one in any case. load_all(), load_npz() and
-  /// FolderOptions::load say what it means there.
-  TORCH_ARG(std::size_t, threads) = 0;
-
-  /// Characters a header may have, as in np.load; more is an Error (TooLarge).
-  TORCH_ARG(std::uint64_t, max_header_size) = kMaxHeaderSize;
-
-  /// Bytes a tensor may have, those of load_fields() and of load_npz() all together; more is an
-  /// Error (TooLarge) before any memory is taken. What a deflated array unpacks to counts, too.
-  TORCH_ARG(std::uint64_t, max_bytes) = UINT64_MAX;
-
- public:
-  /// Only rows [begin, end) of axis 0, with 0 <= begin <= end <= length: the others are not read.
-  /// Any other range, and a 0-d array, are an Error (InvalidArgument).
-  LoadOptions& rows(std::int64_t begin, std::int64_t end) {
-    rows_ = {begin, end};
-    return *this;
-  }
-  /// Begin and end of the rows asked for; none: all of them.
-  const std::optional<std::pair<std::int64_t, std::int64_t>>& rows() const noexcept {
-    return rows_;
-  }
-
- private:
-  std::optional<std::pair<std::int64_t, std::int64_t>> rows_;
-};
+TORCH_NPY_BEGIN_NAMESPACE
 
 namespace detail {
 
@@ -5157,7 +5167,7 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
     case 'S':
     case 'U':
       throw unsupported("strings (" + descr_literal(dtype) +
-                        ") are no numbers; strings(true) reads them as such, their " +
+                        ") are no numbers; strings_as_codes(true) reads them as such, their " +
                         (dtype.kind == 'S' ? "bytes as uint8" : "code points as int32"));
     case 'V':
       if (!options.void_as()) {
@@ -5227,7 +5237,7 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
   LoadPlan plan;
   require_plain(options.dtype(), "dtype()");
   require_plain(options.void_as(), "void_as()");
-  if (options.strings() && (header.dtype.kind == 'S' || header.dtype.kind == 'U')) {
+  if (options.strings_as_codes() && (header.dtype.kind == 'S' || header.dtype.kind == 'U')) {
     split_string(header.dtype, inner);
   }
   const auto stored = stored_type(header.dtype, options);
@@ -5295,8 +5305,7 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
 }
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TENSOR_PLAN_HPP_
 
@@ -5326,8 +5335,7 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
 #include <utility>
 #include <vector>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// Where the bytes of an array come from. (As a template parameter of what reads them it made a
@@ -5727,8 +5735,7 @@ inline void load_into(const at::Tensor& out, const std::filesystem::path& path,
   return tensors;
 }
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TENSOR_LOAD_HPP_
 
@@ -5760,8 +5767,7 @@ inline void load_into(const at::Tensor& out, const std::filesystem::path& path,
 // bytes: mapped, read by several threads, some rows alone. A field is then a strided view on them,
 // or is gathered from them as from a file of its own.
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// A field that has no fields itself.
@@ -5795,16 +5801,6 @@ inline void append_leaves(const DType& dtype, const Leaf& around, std::vector<Le
   }
 }
 
-/// Calls `work`; an Error leaves as one about the field.
-template <class Work>
-auto with_field(const std::string& name, const Work& work) -> decltype(work()) {
-  try {
-    return work();
-  } catch (const Error& error) {
-    throw error.within("field " + in_quotes(name));
-  }
-}
-
 /// The leaves of `dtype`. Throws Error for objects, and for names that are the same.
 inline std::vector<Leaf> leaves_of(const DType& dtype, const LoadOptions& options) {
   std::vector<Leaf> leaves;
@@ -5814,7 +5810,7 @@ inline std::vector<Leaf> leaves_of(const DType& dtype, const LoadOptions& option
     names.push_back(leaf.name);
     // First of all: what follows is then one pickle of any length, not the bytes of records.
     if (leaf.dtype.kind == 'O') {
-      with_field(leaf.name, [&] { (void)stored_type(leaf.dtype, options); });
+      with_part("field", leaf.name, [&] { (void)stored_type(leaf.dtype, options); });
     }
   }
   std::sort(names.begin(), names.end());
@@ -5945,7 +5941,7 @@ torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const Loa
   LoadOptions of_field = options;
   if (options.rows()) of_field.rows(0, sizes[0]);  // all that there will be
   for (Leaf& leaf : leaves) {
-    with_field(leaf.name, [&] { plan_leaf(leaf, sizes, fortran_order, of_field); });
+    with_part("field", leaf.name, [&] { plan_leaf(leaf, sizes, fortran_order, of_field); });
   }
 
   std::uint64_t bytes = 0;  // no overflow: each field has at most 16 times the bytes of the file
@@ -5960,7 +5956,7 @@ torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const Loa
   torch::OrderedDict<std::string, at::Tensor> fields("Field");
   fields.reserve(leaves.size());
   for (const Leaf& leaf : leaves) {
-    with_field(leaf.name, [&] {
+    with_part("field", leaf.name, [&] {
       at::Tensor field = leaf_of(records, leaf, of_field);
       // Not behind the back of what frees the records: pinned memory only knows that a copy from it
       // is under way when it starts where the memory does.
@@ -5975,9 +5971,9 @@ torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const Loa
 
 /// Loads a structured .npy file: a tensor for each field, under its name and in the order of the
 /// file. A field within a field is named with dots, `pos.x`. Its shape is that of the array, then
-/// the axes of the sub-arrays around it and its own, then with strings() that of the characters.
-/// dtypes are those of load(), and dtype(), void_as() and device() act on every field. Padding is
-/// left out.
+/// the axes of the sub-arrays around it and its own, then with strings_as_codes() that of the
+/// characters. dtypes are those of load(), and dtype(), void_as() and device() act on every field.
+/// Padding is left out.
 ///
 /// The records are read (or mapped) once, as they are. A field in native byte order whose elements
 /// are aligned, and whose size divides all its strides, is a strided view on them; of any other
@@ -6005,8 +6001,7 @@ torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const Loa
   });
 }
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TENSOR_FIELDS_HPP_
 
@@ -6020,7 +6015,6 @@ torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const Loa
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/ScalarType.h>
-#include <torch/arg.h>
 #include <torch/ordered_dict.h>
 
 #include <algorithm>
@@ -6037,8 +6031,7 @@ torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const Loa
 #include <utility>
 #include <vector>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// A stored member, read in order from its first byte to its last, and its CRC on the way.
@@ -6242,7 +6235,8 @@ class NpzFile {
       const auto name = array_name(member);
       if (!name) continue;
       if (!indices_.emplace(*name, arrays_.size()).second) {
-        throw detail::bad_archive("two arrays have the name " + detail::in_quotes(*name)).at(path_);
+        throw Error(ErrorCode::BadZip,
+                    "bad archive: two arrays have the name " + detail::in_quotes(*name), 0, path_);
       }
       names_.push_back(*name);
       arrays_.push_back(&member);
@@ -6315,11 +6309,7 @@ class NpzFile {
 
   template <class Work>
   auto about(const detail::ZipMember& member, const Work& work) const -> decltype(work()) {
-    try {
-      return work();
-    } catch (const Error& error) {
-      throw error.within(member.label()).at(path_);
-    }
+    return detail::with_path(path_, [&] { return detail::with_part("member", member.name, work); });
   }
 
   at::Tensor load_on_host(const detail::ZipMember& member, const LoadOptions& options,
@@ -6411,16 +6401,6 @@ class NpzFile {
   return arrays;
 }
 
-/// How to save an archive. Called without an argument, an option gives what is set.
-struct SaveNpzOptions {
-  /// Deflate the arrays, as np.savez_compressed does; one that does not become smaller is stored.
-  /// Takes libdeflate (see NpzFile). A deflated array cannot be mapped.
-  TORCH_ARG(bool, compressed) = false;
-
-  /// As in SaveOptions.
-  TORCH_ARG(bool, sync) = true;
-};
-
 /// Saves arrays as np.savez does, each under its name and ".npy", for NumPy and any program that
 /// reads zip archives; with zip64 only where something passes 4 GiB. A stored array begins at a
 /// multiple of 64 bytes and so can be mapped. Tensors are taken, and the file appears, as save()
@@ -6432,11 +6412,7 @@ inline void save_npz(const std::filesystem::path& path,
                      const torch::OrderedDict<std::string, at::Tensor>& arrays,
                      const SaveNpzOptions& options = {}) {
   const auto about = [&](std::size_t i, const auto& work) {
-    try {
-      work();
-    } catch (const Error& error) {
-      throw error.within("array " + detail::shown(arrays[i].key()));
-    }
+    detail::with_part("array", arrays[i].key(), work);
   };
   detail::with_path(path, [&] {
     if (options.compressed() && detail::zip_codec().load()->deflate == nullptr) {
@@ -6479,8 +6455,7 @@ inline void save_npz(const std::filesystem::path& path,
   });
 }
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TENSOR_NPZ_HPP_
 
@@ -6503,8 +6478,7 @@ inline void save_npz(const std::filesystem::path& path,
 #include <utility>
 #include <vector>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// The rows of one mapped file, in any order: index i is row i of axis 0. Read-only, safe from any
@@ -6602,8 +6576,7 @@ class ArrayRows {
 };
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_ARRAY_ROWS_HPP_
 
@@ -6617,8 +6590,7 @@ class ArrayRows {
 
 #include <torch/data.h>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 
 /// LibTorch's own: `data` and `target`, two tensors.
 using torch::data::Example;
@@ -6638,8 +6610,7 @@ struct Batch : E {
   Batch() = default;
 };
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_BATCH_HPP_
 
@@ -6661,8 +6632,7 @@ struct Batch : E {
 
 // The samples of a batch: read, and then handed out as one tensor or as one tensor each.
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// The rows of `whole` along axis 0.
@@ -6762,7 +6732,7 @@ class BatchReader {
       const File file = files_->list.open(index);
       if (!read_like_first(file)) read_any(file);
     } catch (const Error& error) {
-      throw error.at(files_->list[index]);
+      throw ErrorContext::at(error, files_->list[index]);
     }
   }
 
@@ -6900,10 +6870,97 @@ class BatchReader {
 };
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_BATCH_READER_HPP_
+
+// ---- torch_npy/data/options.hpp
+
+#ifndef TORCH_NPY_DATA_OPTIONS_HPP_
+#define TORCH_NPY_DATA_OPTIONS_HPP_
+
+/// @file
+/// FolderOptions, OnBadFile and DistributedSamplerOptions.
+
+#include <torch/arg.h>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+
+TORCH_NPY_BEGIN_NAMESPACE
+
+/// What a dataset does about a file that cannot be read in the middle of an epoch.
+enum class OnBadFile {
+  Throw,  ///< the Error reaches the training loop; from a loader's worker in a WorkerException
+  Skip,   ///< the batch goes on without the sample, and may even be empty; an Error that is not the
+          ///< file's fault (InvalidArgument, Exhausted) is thrown all the same
+};
+
+/// How a folder becomes a dataset. Options chain:
+/// `FolderOptions().recursive(true).data_options(LoadOptions().dtype(torch::kFloat32))`. Called
+/// without an argument, each gives what is set.
+struct FolderOptions {
+  /// Which of the .npy files are samples: a pattern for their names, as the shell has it (`*`, `?`,
+  /// `[a-z]`). Other files, and hidden ones (".name"), never are.
+  TORCH_ARG(std::string, pattern) = "*";
+
+  /// Take the files of folders in the folder too, and so on. Links to folders are followed.
+  TORCH_ARG(bool, recursive) = false;
+
+  /// Order numbers in names by value, "a9" before "a10". Otherwise names are ordered by their
+  /// bytes, as Python's sorted() does.
+  TORCH_ARG(bool, natural_order) = false;
+
+  /// How the samples are loaded. threads(0) means one: the workers of a loader are the threads.
+  /// With device(), a batch goes there as a whole.
+  TORCH_ARG(LoadOptions, data_options);
+
+  /// How the targets of a PairedFolderDataset are loaded.
+  TORCH_ARG(LoadOptions, target_options);
+
+ public:
+  /// What to do about bad files; Throw is the default. `callback` hears of each one that is left
+  /// out, one call at a time, on the thread that read it. It must not read the dataset itself.
+  FolderOptions& on_bad_file(OnBadFile what, std::function<void(const Error&)> callback = {}) {
+    on_bad_file_ = what;
+    bad_file_callback_ = std::move(callback);
+    return *this;
+  }
+  /// What is done about bad files.
+  OnBadFile on_bad_file() const noexcept { return on_bad_file_; }
+  /// What hears of them; may be empty.
+  const std::function<void(const Error&)>& bad_file_callback() const noexcept {
+    return bad_file_callback_;
+  }
+
+ private:
+  OnBadFile on_bad_file_ = OnBadFile::Throw;
+  std::function<void(const Error&)> bad_file_callback_;
+};
+
+/// How to share out. Options chain: `DistributedSamplerOptions().seed(7).drop_last(true)`. Called
+/// without an argument, each gives what is set.
+struct DistributedSamplerOptions {
+  /// What the order of an epoch comes from, together with its number. The same on every rank.
+  TORCH_ARG(std::uint64_t, seed) = 0;
+
+  /// A new order each epoch; false: 0, 1, 2, ... in all of them.
+  TORCH_ARG(bool, shuffle) = true;
+
+  /// Leave out the last few of the order, so that all ranks get the same number of samples: what
+  /// drop_last=True does in Python.
+  TORCH_ARG(bool, drop_last) = false;
+
+  /// Go on from the start of the order until all ranks have the same number of samples: what
+  /// drop_last=False does in Python. A few samples are then seen twice an epoch.
+  TORCH_ARG(bool, pad) = false;
+};
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_OPTIONS_HPP_
 
 // ---- torch_npy/data/random.hpp
 
@@ -6926,8 +6983,7 @@ class BatchReader {
 // gives batches to whichever worker is free, each with a copy of the dataset and of its transforms.
 // So a dataset names each batch it reads, and a transform draws from its own seed and that name.
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// The batch that this thread is at.
@@ -6997,8 +7053,7 @@ class BatchRandom {
 };
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_RANDOM_HPP_
 
@@ -7021,8 +7076,7 @@ class BatchRandom {
 #include <utility>
 #include <vector>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 
 template <class Dataset>
 class Stacked;
@@ -7138,8 +7192,7 @@ class Stacked : public torch::data::datasets::BatchDataset<Stacked<Dataset>,
   Dataset dataset_;
 };
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_SAMPLE_DATASET_HPP_
 
@@ -7152,7 +7205,6 @@ class Stacked : public torch::data::datasets::BatchDataset<Stacked<Dataset>,
 /// FolderOptions, and what the datasets over folders have in common.
 
 #include <c10/util/ArrayRef.h>
-#include <torch/arg.h>
 
 #include <algorithm>
 #include <atomic>
@@ -7167,59 +7219,14 @@ class Stacked : public torch::data::datasets::BatchDataset<Stacked<Dataset>,
 #include <utility>
 #include <vector>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
-
-/// What a dataset does about a file that cannot be read in the middle of an epoch.
-enum class OnBadFile {
-  Throw,  ///< the Error reaches the training loop; from a loader's worker in a WorkerException
-  Skip,   ///< the batch goes on without the sample, and may even be empty; an Error that is not the
-          ///< file's fault (InvalidArgument, Exhausted) is thrown all the same
-};
-
-/// How a folder becomes a dataset. Options chain:
-/// `FolderOptions().recursive(true).load(LoadOptions().dtype(torch::kFloat32))`. Called without an
-/// argument, each gives what is set.
-struct FolderOptions {
-  /// Which of the .npy files are samples: a pattern for their names, as the shell has it (`*`, `?`,
-  /// `[a-z]`). Other files, and hidden ones (".name"), never are.
-  TORCH_ARG(std::string, pattern) = "*";
-
-  /// Take the files of folders in the folder too, and so on. Links to folders are followed.
-  TORCH_ARG(bool, recursive) = false;
-
-  /// Order numbers in names by value, "a9" before "a10". Otherwise names are ordered by their
-  /// bytes, as Python's sorted() does.
-  TORCH_ARG(bool, natural_order) = false;
-
-  /// How the samples are loaded. threads(0) means one: the workers of a loader are the threads.
-  /// With device(), a batch goes there as a whole.
-  TORCH_ARG(LoadOptions, load);
-
-  /// How the targets of a PairedFolderDataset are loaded.
-  TORCH_ARG(LoadOptions, load_target);
-
- public:
-  /// What to do about bad files; Throw is the default. `callback` hears of each one that is left
-  /// out, one call at a time, on the thread that read it. It must not read the dataset itself.
-  FolderOptions& on_bad_file(OnBadFile what, std::function<void(const Error&)> callback = {}) {
-    on_bad_file_ = what;
-    bad_file_callback_ = std::move(callback);
-    return *this;
-  }
-  /// What is done about bad files.
-  OnBadFile on_bad_file() const noexcept { return on_bad_file_; }
-  /// What hears of them; may be empty.
-  const std::function<void(const Error&)>& bad_file_callback() const noexcept {
-    return bad_file_callback_;
-  }
-
- private:
-  OnBadFile on_bad_file_ = OnBadFile::Throw;
-  std::function<void(const Error&)> bad_file_callback_;
-};
+TORCH_NPY_BEGIN_NAMESPACE
 
 namespace detail {
+
+/// Whether the system is short of something, so that another file would fail in the same way.
+inline bool is_of_system(const Error& error) {
+  return error.code() == ErrorCode::Exhausted || error.code() == ErrorCode::OutOfMemory;
+}
 
 /// What is done about the bad files of a dataset and its copies.
 class BadFiles {
@@ -7229,10 +7236,7 @@ class BadFiles {
 
   /// True when the sample is to be left out.
   bool skips(const Error& error) {
-    if (!skip_ || error.code() == ErrorCode::InvalidArgument ||
-        error.code() == ErrorCode::Exhausted) {
-      return false;
-    }
+    if (!skip_ || is_of_system(error) || error.code() == ErrorCode::InvalidArgument) return false;
     ++count_;
     if (callback_) {
       const std::lock_guard<std::mutex> lock(mutex_);
@@ -7276,8 +7280,8 @@ inline std::vector<Error> verify(const std::vector<std::shared_ptr<const SampleF
       const std::uint64_t available = start.available(file);
       (void)make_plan(std::move(start.header), (*part)->options, available);
     } catch (const Error& error) {
-      if (error.code() == ErrorCode::Exhausted) throw;
-      bad = error.at(list[index]);
+      if (is_of_system(error)) throw;
+      bad = ErrorContext::at(error, list[index]);
     }
     const std::lock_guard<std::mutex> lock(mutex);
     if (bad) found.emplace_back(number, *bad);
@@ -7317,7 +7321,7 @@ class FileDataset : public SampleDataset<Self, E> {
 
   /// How often a sample was left out because its file was bad, by this dataset and its copies. Safe
   /// from any thread.
-  std::size_t bad_files() const noexcept { return state_->bad.count(); }
+  std::size_t bad_file_count() const noexcept { return state_->bad.count(); }
 
   /// For the base class. @private
   std::size_t length() const noexcept { return part(0).list.size(); }
@@ -7386,8 +7390,7 @@ inline std::shared_ptr<const SampleFiles> sample_files(FileList list, const Load
 }
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_FILE_DATASET_HPP_
 
@@ -7412,12 +7415,11 @@ inline std::shared_ptr<const SampleFiles> sample_files(FileList list, const Load
 #include <utility>
 #include <vector>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 
 /// The .npy files of a folder, a sample each: Examples of a tensor and no target, each with the
-/// file's shape and dtype (FolderOptions::load says more). Only names are read before a sample is
-/// asked for; then a file costs an open, a read and a close.
+/// file's shape and dtype (FolderOptions::data_options says more). Only names are read before a
+/// sample is asked for; then a file costs an open, a read and a close.
 ///
 /// Copies share the list of files and the memory that is kept for the next batches, 256 MiB of it
 /// at most. They cost nothing, and each may be used by a thread of its own, as LibTorch's loader
@@ -7428,8 +7430,8 @@ class FolderDataset : public detail::FileDataset<FolderDataset, TensorExample> {
   /// where there is no such folder or no .npy file in it, Io, Exhausted, and InvalidArgument for a
   /// device that is not there.
   explicit FolderDataset(const std::filesystem::path& folder, const FolderOptions& options = {})
-      : FileDataset({detail::sample_files(detail::list_folder(folder, options), options.load(),
-                                          detail::make_pool())},
+      : FileDataset({detail::sample_files(detail::list_folder(folder, options),
+                                          options.data_options(), detail::make_pool())},
                     options) {}
 
   /// The file of each sample.
@@ -7475,8 +7477,8 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
     FileList target_list = detail::list_folder(targets, options);
     require_partners(input_list, target_list);
     const auto pool = detail::make_pool();
-    return {detail::sample_files(std::move(input_list), options.load(), pool),
-            detail::sample_files(std::move(target_list), options.load_target(), pool)};
+    return {detail::sample_files(std::move(input_list), options.data_options(), pool),
+            detail::sample_files(std::move(target_list), options.target_options(), pool)};
   }
 
   /// Both are sorted by the same rule, so partners stand at the same place, or there are none.
@@ -7576,9 +7578,9 @@ class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Exampl
   }
 
   ClassFolderDataset(Classes classes, const FolderOptions& options)
-      : FileDataset(
-            {detail::sample_files(std::move(classes.list), options.load(), detail::make_pool())},
-            options),
+      : FileDataset({detail::sample_files(std::move(classes.list), options.data_options(),
+                                          detail::make_pool())},
+                    options),
         classes_(std::make_shared<const std::vector<std::string>>(std::move(classes.names))),
         ends_(std::make_shared<const std::vector<std::size_t>>(std::move(classes.ends))) {}
 
@@ -7658,8 +7660,7 @@ ArrayDataset(const std::filesystem::path&, const std::filesystem::path&, const L
              const LoadOptions&)
     ->ArrayDataset<Example<>>;
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_DATASET_HPP_
 
@@ -7694,8 +7695,7 @@ ArrayDataset(const std::filesystem::path&, const std::filesystem::path&, const L
 #include <utility>
 #include <vector>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 // The tensors in a batch: BatchTensors<Batch>::each(batch, call) calls call(at::Tensor&) with each
@@ -8076,8 +8076,7 @@ template <class Loader>
 template <class Loader>
 void prefetch(std::unique_ptr<Loader>& loader, c10::Device device) = delete;
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_PREFETCH_HPP_
 
@@ -8091,7 +8090,6 @@ void prefetch(std::unique_ptr<Loader>& loader, c10::Device device) = delete;
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/randperm.h>
-#include <torch/arg.h>
 #include <torch/data/samplers/base.h>
 #include <torch/serialize/archive.h>
 
@@ -8105,30 +8103,11 @@ void prefetch(std::unique_ptr<Loader>& loader, c10::Device device) = delete;
 #include <utility>
 #include <vector>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
-
-/// How to share out. Options chain: `DistributedSamplerOptions().seed(7).drop_last(true)`. Called
-/// without an argument, each gives what is set.
-struct DistributedSamplerOptions {
-  /// What the order of an epoch comes from, together with its number. The same on every rank.
-  TORCH_ARG(std::uint64_t, seed) = 0;
-
-  /// A new order each epoch; false: 0, 1, 2, ... in all of them.
-  TORCH_ARG(bool, shuffle) = true;
-
-  /// Leave out the last few of the order, so that all ranks get the same number of samples: what
-  /// drop_last=True does in Python.
-  TORCH_ARG(bool, drop_last) = false;
-
-  /// Go on from the start of the order until all ranks have the same number of samples: what
-  /// drop_last=False does in Python. A few samples are then seen twice an epoch.
-  TORCH_ARG(bool, pad) = false;
-};
+TORCH_NPY_BEGIN_NAMESPACE
 
 /// Shares out the samples of a dataset among the processes (ranks) that train on it together:
 ///
-///     torch_npy::DistributedSampler sampler(dataset.size().value(), rank, world_size);
+///     torch_npy::DistributedSampler sampler(dataset.size().value(), num_replicas, rank);
 ///     auto loader = torch::data::make_data_loader(dataset, sampler, batch_size);
 ///     for (std::uint64_t epoch = 0; epoch < epochs; ++epoch) {
 ///       sampler.set_epoch(epoch);
@@ -8137,7 +8116,7 @@ struct DistributedSamplerOptions {
 ///
 /// The order of an epoch is torch.randperm(size) of a CPU generator seeded with seed + epoch, the
 /// same on every rank, and the same as in Python's torch.utils.data.DistributedSampler. Of it, rank
-/// r takes places r, r + world_size, r + 2 * world_size, ... So no sample goes to two ranks and
+/// r takes places r, r + num_replicas, r + 2 * num_replicas, ... So no sample goes to two ranks and
 /// none is left out, and the ranks' numbers of samples differ by one at most. Where they must not
 /// differ (a rank with one more batch waits for gradients that never come), drop_last() or pad().
 /// There may be more ranks than samples: some get nothing then; with pad() each gets one.
@@ -8161,18 +8140,18 @@ struct DistributedSamplerOptions {
 ///     }
 class DistributedSampler : public torch::data::samplers::Sampler<> {
  public:
-  /// For `size` samples and this `rank` of `world_size`. An Error (InvalidArgument) when there is
+  /// For `size` samples and this `rank` of `num_replicas`. An Error (InvalidArgument) when there is
   /// no such rank, and for drop_last() together with pad().
-  DistributedSampler(std::size_t size, std::size_t rank, std::size_t world_size,
+  DistributedSampler(std::size_t size, std::size_t num_replicas, std::size_t rank,
                      DistributedSamplerOptions options = {})
       : options_(options),
         rank_(rank),
-        world_size_(world_size),
+        num_replicas_(num_replicas),
         state_(std::make_shared<State>(size)) {
-    if (rank >= world_size) {
-      throw Error(ErrorCode::InvalidArgument, "no rank " + std::to_string(rank) +
-                                                  " in a world of " + std::to_string(world_size) +
-                                                  ": ranks count from 0 to world_size - 1");
+    if (rank >= num_replicas) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "no rank " + std::to_string(rank) + " among " + std::to_string(num_replicas) +
+                      " replicas: ranks count from 0 to num_replicas - 1");
     }
     if (options.drop_last() && options.pad()) {
       throw Error(ErrorCode::InvalidArgument,
@@ -8298,14 +8277,14 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
   };
 
   std::size_t share_size(std::size_t size) const {
-    const auto all_have = size / world_size_, rest = size % world_size_;
+    const auto all_have = size / num_replicas_, rest = size % num_replicas_;
     if (options_.drop_last()) return all_have;
     return all_have + (options_.pad() ? rest != 0 : rank_ < rest);
   }
 
   void begin(std::size_t size) {
     std::vector<std::size_t> share(share_size(size));
-    for (std::size_t i = 0; i < share.size(); ++i) share[i] = (rank_ + i * world_size_) % size;
+    for (std::size_t i = 0; i < share.size(); ++i) share[i] = (rank_ + i * num_replicas_) % size;
     if (options_.shuffle() && !share.empty()) {
       const at::Tensor order =
           at::randperm(static_cast<std::int64_t>(size),
@@ -8322,9 +8301,12 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
 
   /// What two samplers must have in common to hand out the same.
   std::vector<std::pair<const char*, std::uint64_t>> identity() const {
-    return {{"size", state_->size},          {"rank", rank_},
-            {"world_size", world_size_},     {"seed", options_.seed()},
-            {"shuffle", options_.shuffle()}, {"drop_last", options_.drop_last()},
+    return {{"size", state_->size},
+            {"num_replicas", num_replicas_},
+            {"rank", rank_},
+            {"seed", options_.seed()},
+            {"shuffle", options_.shuffle()},
+            {"drop_last", options_.drop_last()},
             {"pad", options_.pad()}};
   }
 
@@ -8344,12 +8326,11 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
 
   DistributedSamplerOptions options_;
   std::size_t rank_;
-  std::size_t world_size_;
+  std::size_t num_replicas_;
   std::shared_ptr<State> state_;
 };
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_SAMPLER_HPP_
 
@@ -8382,8 +8363,7 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
 #include <utility>
 #include <vector>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// The tensor of which `samples` are the rows, all of them and in order, when nobody else holds it:
@@ -8832,8 +8812,7 @@ class ToDtype : public detail::BatchWise<ToDtype<Samples>, Samples> {
 };
 
 }  // namespace transforms
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_TRANSFORMS_HPP_
 

@@ -235,7 +235,7 @@ TEST_CASE("no control character of a file reaches the terminal", "[error]") {
 TEST_CASE("an error tells file, reason and byte", "[error]") {
   const Error error(ErrorCode::BadHeader, "bad header: x", 7);
   CHECK(std::string(error.what()) == "bad header: x");
-  const Error there = error.at("a/b.npy");
+  const Error there(ErrorCode::BadHeader, "bad header: x", 7, "a/b.npy");
   CHECK(std::string(there.what()) == "a/b.npy: bad header: x");
   CHECK(there.path() == "a/b.npy");
   CHECK(there.code() == ErrorCode::BadHeader);

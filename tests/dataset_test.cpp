@@ -186,7 +186,7 @@ TEST_CASE("samples are read as load() reads them, whatever their files look like
     for (std::size_t i = 0; i < files.size(); ++i) {
       write_bytes(some / name_of(static_cast<int>(i)), files[i]);
     }
-    const FolderDataset dataset(some.path(), FolderOptions().load(options));
+    const FolderDataset dataset(some.path(), FolderOptions().data_options(options));
     Indices all(files.size());
     std::vector<at::Tensor> want;
     for (std::size_t i = 0; i < all.size(); ++i) {
@@ -287,7 +287,7 @@ TEST_CASE("a bad file ends the epoch with its Error, or is left out", "[dataset]
         CHECK(error.path() == folder / "s004.npy");
       }
     }
-    CHECK(dataset.bad_files() == 0);
+    CHECK(dataset.bad_file_count() == 0);
   }
   SECTION("left out") {
     std::set<std::string> heard;
@@ -302,7 +302,7 @@ TEST_CASE("a bad file ends the epoch with its Error, or is left out", "[dataset]
       CHECK(at::equal(epoch(*loader_of(mapped, 3, workers)), good));
     }
     CHECK(heard == std::set<std::string>{"s004.npy", "s007.npy"});
-    CHECK(dataset.bad_files() == 8);
+    CHECK(dataset.bad_file_count() == 8);
 
     // The first of a batch tells nothing about the others when it is bad.
     CHECK(at::equal(dataset.get_stacked_batch(Indices{4, 7, 8}).data, sample(8).unsqueeze(0)));
@@ -314,7 +314,7 @@ TEST_CASE("a bad file ends the epoch with its Error, or is left out", "[dataset]
                says("a batch without samples"));
     // One that was asked for alone is not left out.
     CHECK(error_of([&] { (void)FolderDataset(dataset).get(7); }).path() == folder / "s007.npy");
-    CHECK(dataset.bad_files() == 14);
+    CHECK(dataset.bad_file_count() == 14);
   }
   SECTION("left out with its partner") {
     const Folder targets;
@@ -325,7 +325,7 @@ TEST_CASE("a bad file ends the epoch with its Error, or is left out", "[dataset]
     const auto batch = dataset.get_stacked_batch(Indices{0, 1, 4, 5, 7, 8});
     CHECK(at::equal(batch.data, at::stack({sample(1), sample(5), sample(8)})));
     CHECK(at::equal(batch.target, batch.data));
-    CHECK(dataset.bad_files() == 3);
+    CHECK(dataset.bad_file_count() == 3);
   }
   SECTION("gone since the folder was read") {
     FolderDataset dataset(folder.path());
@@ -349,9 +349,9 @@ TEST_CASE("what is not a file's fault is thrown in any case", "[dataset]") {
           }).code() == ErrorCode::Exhausted);
   }
 #endif
-  CHECK(dataset.bad_files() == 0);
+  CHECK(dataset.bad_file_count() == 0);
   const FolderDataset wrong(folder.path(),
-                            FolderOptions(skipping).load(LoadOptions().dtype(at::kQInt8)));
+                            FolderOptions(skipping).data_options(LoadOptions().dtype(at::kQInt8)));
   CHECK(error_of([&] {
           (void)wrong.get_stacked_batch(Indices{0, 1});
         }).code() == ErrorCode::InvalidArgument);
@@ -397,7 +397,7 @@ TEST_CASE("partners are matched by name", "[dataset]") {
   save(inputs / "deep" / "x.npy", sample(50));
   save(targets / "deep" / "x.npy", sample(51));
   const PairedFolderDataset dataset(inputs, targets,
-                                    FolderOptions().load(LoadOptions().dtype(at::kDouble)));
+                                    FolderOptions().data_options(LoadOptions().dtype(at::kDouble)));
   CHECK(*dataset.size() == 9);
   CHECK(dataset.target_files()[2] == targets / "s002.npy");
   const auto batch = dataset.get_stacked_batch(Indices{8, 0});
@@ -405,7 +405,8 @@ TEST_CASE("partners are matched by name", "[dataset]") {
   CHECK(at::equal(batch.target, batch.data.to(at::kInt) + 1));
 
   const PairedFolderDataset deep(
-      inputs, targets, FolderOptions().recursive(true).load_target(LoadOptions().dtype(at::kByte)));
+      inputs, targets,
+      FolderOptions().recursive(true).target_options(LoadOptions().dtype(at::kByte)));
   CHECK(*deep.size() == 10);
   CHECK(deep.files()[0] == inputs / "deep/x.npy");
   CHECK(deep.get_stacked_batch(Indices{1}).target.scalar_type() == at::kByte);
@@ -481,8 +482,9 @@ TEST_CASE("folders without samples are errors that say what is there", "[dataset
   check(folder.path(), FolderOptions().pattern("x*"), "matches the pattern \"x*\"");
   const c10::Device cuda(c10::kCUDA, 100);
   save(folder / "a.npy", at::zeros({1}));
-  const Error error = error_of(
-      [&] { FolderDataset(folder.path(), FolderOptions().load(LoadOptions().device(cuda))); });
+  const Error error = error_of([&] {
+    FolderDataset(folder.path(), FolderOptions().data_options(LoadOptions().device(cuda)));
+  });
   CHECK(error.code() == ErrorCode::InvalidArgument);
 }
 

@@ -25,7 +25,7 @@ namespace {
 using Fields = torch::OrderedDict<std::string, at::Tensor>;
 
 /// What loads whatever make_fields.py writes.
-LoadOptions everything() { return LoadOptions().strings(true).void_as(at::kBFloat16); }
+LoadOptions everything() { return LoadOptions().strings_as_codes(true).void_as(at::kBFloat16); }
 
 /// One line of expected.txt, which NumPy wrote.
 struct ExpectedField {
@@ -245,7 +245,7 @@ TEST_CASE("what strides cannot express is a copy", "[memory]") {
   const Folder folder;
   const auto is_view = [&](const std::string& descr, std::size_t size, const char* name) {
     const auto path = write_records(folder / "a.npy", descr, "(3,)", counting(3 * size));
-    const Fields fields = load_fields(path, LoadOptions().strings(true));
+    const Fields fields = load_fields(path, LoadOptions().strings_as_codes(true));
     const auto distance = address(fields[name]) - address(fields["at"]);
     return distance > 0 && distance < static_cast<std::ptrdiff_t>(size);
   };
@@ -356,7 +356,7 @@ TEST_CASE("bad structured files are Errors that name the field", "[bad]") {
             "field \"a.b\": object"},
            {"[('a', '<f4'), ('s', '<U3')]", "(2,)", ErrorCode::UnsupportedDtype,
             "field \"s\": strings ('<U3')"},
-           {"[('s', '|S3')]", "(2,)", ErrorCode::UnsupportedDtype, "strings(true)"},
+           {"[('s', '|S3')]", "(2,)", ErrorCode::UnsupportedDtype, "strings_as_codes(true)"},
            {"[('a', '<f16')]", "(1,)", ErrorCode::UnsupportedDtype,
             "field \"a\": LibTorch has no dtype"},
            {"[('v', '|V2')]", "(2,)", ErrorCode::UnsupportedDtype, "void_as(torch::kBFloat16)"},
@@ -379,7 +379,7 @@ TEST_CASE("bad structured files are Errors that name the field", "[bad]") {
     const auto path = write_bytes(folder / "bad.npy", npy(text, std::string(64, 'x')));
     for (const bool mmap : {false, true}) {
       LoadOptions options = LoadOptions().mmap(mmap);
-      if (std::string(bad.words) == "63 bits") options.strings(true);
+      if (std::string(bad.words) == "63 bits") options.strings_as_codes(true);
       const Error error = load_error(path, options);
       CHECK(error.code() == bad.code);
       CHECK(error.path() == path);
@@ -402,7 +402,7 @@ TEST_CASE("records without bytes give empty fields", "[load]") {
   const Folder folder;
   const auto path =
       write_records(folder / "a.npy", "[('a', '|S0'), ('b', '<f4', (0, 3))]", "(1000000000,)", "");
-  const Fields fields = load_fields(path, LoadOptions().strings(true));
+  const Fields fields = load_fields(path, LoadOptions().strings_as_codes(true));
   CHECK(fields["a"].sizes().vec() == Shape{1000000000, 0});
   CHECK(fields["b"].sizes().vec() == Shape{1000000000, 0, 3});
 }
@@ -418,12 +418,12 @@ TEST_CASE("the unit of a datetime field is in the header", "[load]") {
 TEST_CASE("strings are read as numbers when asked for", "[strings]") {
   const Folder folder;
   const std::string text("ab\0\0cde\0f\0\0\0ghij", 16);
-  const auto options = LoadOptions().strings(true);
+  const auto options = LoadOptions().strings_as_codes(true);
   for (const bool fortran_order : {false, true}) {
     const std::string order = fortran_order ? "True" : "False";
     const auto path = write_records(folder / "s.npy", "'|S4'", "(2, 2)", text, order);
     CHECK(error_of([&] { (void)load(path); }).code() == ErrorCode::UnsupportedDtype);
-    CHECK_THAT(error_of([&] { (void)load(path); }).what(), says("strings(true)"));
+    CHECK_THAT(error_of([&] { (void)load(path); }).what(), says("strings_as_codes(true)"));
     for (const bool mmap : {false, true}) {
       const at::Tensor s = load(path, LoadOptions(options).mmap(mmap));
       CHECK(s.scalar_type() == at::kByte);

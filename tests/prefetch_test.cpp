@@ -557,7 +557,7 @@ TEST_CASE("a dataset's batch goes to its device in one copy", "[prefetch]") {
     save(folder / (std::to_string(i) + ".npy"), at::full({2, 3}, i, at::kFloat));
   }
   save(folder / "4.npy", at::zeros({5}));
-  FolderDataset dataset(folder.path(), FolderOptions().load(LoadOptions().device(kFake)));
+  FolderDataset dataset(folder.path(), FolderOptions().data_options(LoadOptions().device(kFake)));
   using Indices = std::vector<std::size_t>;
   fake_device::copies = 0;
   const auto examples = dataset.get_batch(Indices{3, 1, 2});

@@ -38,20 +38,20 @@ Indices epoch_of(DistributedSampler& sampler) {
   return rest_of(sampler);
 }
 
-Indices draw(std::size_t size, std::size_t rank, std::size_t world_size, const Options& options,
+Indices draw(std::size_t size, std::size_t rank, std::size_t num_replicas, const Options& options,
              std::uint64_t epoch = 0) {
-  DistributedSampler sampler(size, rank, world_size, options);
+  DistributedSampler sampler(size, num_replicas, rank, options);
   sampler.set_epoch(epoch);
   Indices share = epoch_of(sampler);
   CHECK(share.size() == sampler.samples());
   return share;
 }
 
-std::vector<Indices> draw_all(std::size_t size, std::size_t world_size, const Options& options,
+std::vector<Indices> draw_all(std::size_t size, std::size_t num_replicas, const Options& options,
                               std::uint64_t epoch = 0) {
   std::vector<Indices> shares;
-  for (std::size_t rank = 0; rank < world_size; ++rank) {
-    shares.push_back(draw(size, rank, world_size, options, epoch));
+  for (std::size_t rank = 0; rank < num_replicas; ++rank) {
+    shares.push_back(draw(size, rank, num_replicas, options, epoch));
   }
   return shares;
 }
@@ -120,25 +120,25 @@ TEST_CASE("the ranks share out an epoch by the rule, in every mode") {
       const auto options = Options().seed(3).shuffle(shuffle);
       const Indices order = order_of(size, options, 4);
       REQUIRE(std::set<std::size_t>(order.begin(), order.end()).size() == size);
-      for (std::size_t world_size = 1; world_size <= 20; ++world_size) {
-        CAPTURE(size, world_size, shuffle);
+      for (std::size_t num_replicas = 1; num_replicas <= 20; ++num_replicas) {
+        CAPTURE(size, num_replicas, shuffle);
 
         // Dealt out like cards.
-        std::vector<Indices> expected(world_size);
+        std::vector<Indices> expected(num_replicas);
         for (std::size_t place = 0; place < size; ++place) {
-          expected[place % world_size].push_back(order[place]);
+          expected[place % num_replicas].push_back(order[place]);
         }
-        REQUIRE(draw_all(size, world_size, options, 4) == expected);
+        REQUIRE(draw_all(size, num_replicas, options, 4) == expected);
 
         auto dropped = expected;
         for (auto& share : dropped) share.resize(expected.back().size());
-        REQUIRE(draw_all(size, world_size, Options(options).drop_last(true), 4) == dropped);
+        REQUIRE(draw_all(size, num_replicas, Options(options).drop_last(true), 4) == dropped);
 
         auto padded = expected;
-        for (std::size_t place = size; size != 0 && place % world_size != 0; ++place) {
-          padded[place % world_size].push_back(order[place % size]);
+        for (std::size_t place = size; size != 0 && place % num_replicas != 0; ++place) {
+          padded[place % num_replicas].push_back(order[place % size]);
         }
-        REQUIRE(draw_all(size, world_size, Options(options).pad(true), 4) == padded);
+        REQUIRE(draw_all(size, num_replicas, Options(options).pad(true), 4) == padded);
 
         // What dealing like cards comes to.
         std::size_t all = 0;
@@ -154,7 +154,7 @@ TEST_CASE("the ranks share out an epoch by the rule, in every mode") {
 }
 
 // Written by PyTorch 1.13 in Python:
-//   s = torch.utils.data.DistributedSampler(range(size), num_replicas=world_size, rank=rank,
+//   s = torch.utils.data.DistributedSampler(range(size), num_replicas=num_replicas, rank=rank,
 //                                           shuffle=shuffle, seed=seed, drop_last=drop_last)
 //   s.set_epoch(epoch); print(list(s))
 TEST_CASE("the order is that of Python's DistributedSampler") {
@@ -178,7 +178,7 @@ TEST_CASE("the order is that of Python's DistributedSampler") {
 }
 
 TEST_CASE("an epoch has its own order, the same each time") {
-  DistributedSampler sampler(1000, 1, 4);
+  DistributedSampler sampler(1000, 4, 1);
   const Indices first = epoch_of(sampler);
   CHECK(epoch_of(sampler) == first);
   sampler.set_epoch(1);
@@ -198,7 +198,7 @@ TEST_CASE("the sampler leaves LibTorch's random numbers alone") {
 }
 
 TEST_CASE("next gives what is asked for, and what is left") {
-  DistributedSampler sampler(7, 0, 1, Options().shuffle(false));
+  DistributedSampler sampler(7, 1, 0, Options().shuffle(false));
   CHECK(*sampler.next(5) == Indices{0, 1, 2, 3, 4});  // without a reset
   CHECK(sampler.position() == 5);
   CHECK(*sampler.next(std::numeric_limits<std::size_t>::max()) == Indices{5, 6});
@@ -210,7 +210,7 @@ TEST_CASE("next gives what is asked for, and what is left") {
 }
 
 TEST_CASE("reset takes a new size and keeps it") {
-  DistributedSampler sampler(7, 1, 2, Options().shuffle(false));
+  DistributedSampler sampler(7, 2, 1, Options().shuffle(false));
   sampler.reset(5);
   CHECK(sampler.samples() == 2);
   CHECK(rest_of(sampler) == Indices{1, 3});
@@ -225,22 +225,22 @@ TEST_CASE("reset takes a new size and keeps it") {
 }
 
 TEST_CASE("a sampler that cannot be is refused") {
-  for (const auto& [rank, world_size] :
+  for (const auto& [rank, num_replicas] :
        {std::pair<std::size_t, std::size_t>{0, 0}, {2, 2}, {3, 2}}) {
-    const Error error =
-        error_of([rank = rank, world = world_size] { DistributedSampler(10, rank, world); });
+    const Error error = error_of(
+        [rank = rank, replicas = num_replicas] { DistributedSampler(10, replicas, rank); });
     CHECK(error.code() == ErrorCode::InvalidArgument);
-    CHECK_THAT(error.what(), says("no rank " + std::to_string(rank) + " in a world of " +
-                                  std::to_string(world_size)));
+    CHECK_THAT(error.what(),
+               says("no rank " + std::to_string(rank) + " among " + std::to_string(num_replicas)));
   }
   const Error error =
-      error_of([] { DistributedSampler(10, 0, 2, Options().drop_last(true).pad(true)); });
+      error_of([] { DistributedSampler(10, 2, 0, Options().drop_last(true).pad(true)); });
   CHECK(error.code() == ErrorCode::InvalidArgument);
   CHECK_THAT(error.what(), says("drop_last() and pad()"));
 }
 
 TEST_CASE("copies share one state") {
-  DistributedSampler sampler(10, 0, 2, Options().shuffle(false));
+  DistributedSampler sampler(10, 2, 0, Options().shuffle(false));
   DistributedSampler copy = sampler;
   CHECK(*sampler.next(2) == Indices{0, 2});
   CHECK(*copy.next(2) == Indices{4, 6});
@@ -253,7 +253,7 @@ TEST_CASE("copies share one state") {
 }
 
 TEST_CASE("samplers may be used from several threads") {
-  DistributedSampler sampler(1000, 0, 1);
+  DistributedSampler sampler(1000, 1, 0);
   std::vector<Indices> got(4);
   std::vector<std::thread> threads;
   for (auto& indices : got) {
@@ -278,7 +278,7 @@ TEST_CASE("samplers may be used from several threads") {
 TEST_CASE("set_epoch works while a loader holds the sampler") {
   const std::size_t workers = GENERATE(0, 2);
   CAPTURE(workers);
-  DistributedSampler sampler(50, 1, 3);
+  DistributedSampler sampler(50, 3, 1);
   const auto loader = loader_of(sampler, 50, 4, workers);
   CHECK(read_epoch(*loader) == draw(50, 1, 3, {}, 0));
   sampler.set_epoch(7);
@@ -296,7 +296,7 @@ TEST_CASE("set_epoch works while a loader holds the sampler") {
 }
 
 TEST_CASE("a saved sampler goes on in the middle of an epoch") {
-  DistributedSampler sampler(50, 1, 3);
+  DistributedSampler sampler(50, 3, 1);
   sampler.set_epoch(7);
   const Indices whole = draw(50, 1, 3, {}, 7);
   const auto loader = loader_of(sampler, 50, 4, 0);
@@ -327,7 +327,7 @@ TEST_CASE("a saved sampler goes on in the middle of an epoch") {
 }
 
 TEST_CASE("load and set_position leave the running epoch alone") {
-  DistributedSampler sampler(9, 0, 1, Options().shuffle(false));
+  DistributedSampler sampler(9, 1, 0, Options().shuffle(false));
   sampler.next(2);
   const std::string bytes = saved(sampler);
   sampler.next(2);
@@ -346,7 +346,7 @@ TEST_CASE("with workers the loop's own count says where to go on") {
   std::string bytes;
   std::size_t seen = 0;
   {
-    DistributedSampler sampler(100, 0, 2);
+    DistributedSampler sampler(100, 2, 0);
     sampler.set_epoch(2);
     const auto loader = loader_of(sampler, 100, batch_size, 2);
     for (const auto& batch : *loader) {
@@ -367,7 +367,7 @@ TEST_CASE("with workers the loop's own count says where to go on") {
 }
 
 TEST_CASE("set_position knows the end") {
-  DistributedSampler sampler(10, 1, 3);
+  DistributedSampler sampler(10, 3, 1);
   sampler.set_position(3);
   CHECK(epoch_of(sampler).empty());
   const Error error = error_of([&] { sampler.set_position(4); });
@@ -376,7 +376,7 @@ TEST_CASE("set_position knows the end") {
 }
 
 TEST_CASE("a sampler of another make does not load") {
-  DistributedSampler sampler(10, 1, 3, Options().seed(5));
+  DistributedSampler sampler(10, 3, 1, Options().seed(5));
   sampler.set_epoch(2);
   sampler.next(2);
   const std::string bytes = saved(sampler);
@@ -388,13 +388,13 @@ TEST_CASE("a sampler of another make does not load") {
     CHECK(other.position() == 0);
   };
   const auto options = Options().seed(5);
-  refused({11, 1, 3, options}, "the saved sampler has size 10, this one has 11");
-  refused({10, 2, 3, options}, "has rank 1, this one has 2");
-  refused({10, 1, 4, options}, "has world_size 3, this one has 4");
-  refused({10, 1, 3, Options().seed(6)}, "has seed 5, this one has 6");
-  refused({10, 1, 3, Options(options).shuffle(false)}, "has shuffle 1, this one has 0");
-  refused({10, 1, 3, Options(options).drop_last(true)}, "has drop_last 0, this one has 1");
-  refused({10, 1, 3, Options(options).pad(true)}, "has pad 0, this one has 1");
+  refused({11, 3, 1, options}, "the saved sampler has size 10, this one has 11");
+  refused({10, 3, 2, options}, "has rank 1, this one has 2");
+  refused({10, 4, 1, options}, "has num_replicas 3, this one has 4");
+  refused({10, 3, 1, Options().seed(6)}, "has seed 5, this one has 6");
+  refused({10, 3, 1, Options(options).shuffle(false)}, "has shuffle 1, this one has 0");
+  refused({10, 3, 1, Options(options).drop_last(true)}, "has drop_last 0, this one has 1");
+  refused({10, 3, 1, Options(options).pad(true)}, "has pad 0, this one has 1");
 
   const Error error = error_of([&] { load(sampler, saved(torch::ones(3))); });
   CHECK(error.code() == ErrorCode::Mismatch);

@@ -164,7 +164,7 @@ TEST_CASE("datasets that sixteen threads share", "[threads]") {
            rows.size() == 100u;
   };
   CHECK(failures_of(work) == 0);
-  CHECK(files.bad_files() == std::size_t{5 * kThreads});
+  CHECK(files.bad_file_count() == std::size_t{5 * kThreads});
 }
 
 namespace {

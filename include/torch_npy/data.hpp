@@ -10,6 +10,7 @@
 #include <torch_npy/data/batch_reader.hpp>
 #include <torch_npy/data/dataset.hpp>
 #include <torch_npy/data/file_dataset.hpp>
+#include <torch_npy/data/options.hpp>
 #include <torch_npy/data/prefetch.hpp>
 #include <torch_npy/data/random.hpp>
 #include <torch_npy/data/sample_dataset.hpp>

@@ -2,11 +2,12 @@
 #define TORCH_NPY_ERROR_HPP_
 
 /// @file
-/// The one exception type, and its codes.
+/// The exception type of the library, and its codes.
 
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -14,32 +15,36 @@
 #include <torch_npy/text.hpp>
 #include <torch_npy/version.hpp>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 
-/// What went wrong, for code that wants to act on it; `Error::what()` tells a person.
+/// What went wrong, for a program. `Error::what()` tells a person.
 enum class ErrorCode {
-  NotFound,            ///< no file of that name, or no array of that name in an archive
+  NotFound,            ///< no such file, or no such array in an archive
   Io,                  ///< the operating system refused: permission, disk, not a regular file
-  Exhausted,           ///< the system has no descriptors or memory left, whatever the file
-  NotNpy,              ///< the bytes do not start as a NumPy file does
+  Exhausted,           ///< the process or the system has no file descriptors left
+  OutOfMemory,         ///< memory for a tensor, a buffer or a mapping cannot be allocated
+  NotNpy,              ///< the bytes do not start like an .npy file
   UnsupportedVersion,  ///< a format version other than 1.0, 2.0 and 3.0
-  BadHeader,           ///< the header is not what the format allows
-  UnsupportedDtype,    ///< a dtype that no tensor of this LibTorch holds, or that is refused
-  Truncated,           ///< fewer bytes than the header promises
-  TooLarge,            ///< over a limit of the caller's, of memory, or of what can be counted
-  BadZip,              ///< the .npz container is damaged, or packed in a way that is not read
-  Mismatch,            ///< the file is sound but not what was asked for (shape, dtype, range)
-  InvalidArgument,     ///< the call itself cannot be carried out
+  BadHeader,           ///< the header breaks the rules of the format
+  UnsupportedDtype,    ///< no tensor of this LibTorch can hold the dtype, or it is refused
+  Truncated,           ///< fewer bytes than the header declares
+  TooLarge,            ///< over a limit set by the caller, or over what can be counted
+  BadZip,              ///< the .npz container is damaged, or uses an unsupported zip feature
+  Mismatch,            ///< the file is valid, but not what was asked for (shape, dtype, range)
+  InvalidArgument,     ///< the call itself is wrong
 };
 
-/// The one exception type of the library. Copying it does not throw. Read-only: safe from any
-/// thread.
+namespace detail {
+struct ErrorContext;
+}
+
+/// The exception type of the library. Copying it does not throw. Read-only: safe from any thread.
 ///
-/// `what()` reads `<path>: <reason>`, without the path where there is none (streams, memory).
+/// `what()` is `<path>: <reason>`, or the reason alone for streams and memory.
 class Error : public std::runtime_error {
  public:
-  /// `reason` is for a person, and goes into what() as it is; the path is made printable there.
+  /// `reason` is for a person and is used in what() as it is. Characters of the path that are not
+  /// printable are escaped there.
   Error(ErrorCode code, const std::string& reason, std::uint64_t offset = 0,
         const std::filesystem::path& path = {})
       : std::runtime_error(path.empty() ? reason : detail::shown_path(path) + ": " + reason),
@@ -47,7 +52,7 @@ class Error : public std::runtime_error {
         code_(code),
         offset_(offset) {}
 
-  // No moves: one that was moved from could not answer.
+  // Never moved: a moved-from Error would have no path.
 
   /// Copies share path and reason. A move copies.
   Error(const Error&) = default;
@@ -57,28 +62,17 @@ class Error : public std::runtime_error {
   /// What went wrong, for a program.
   ErrorCode code() const noexcept { return code_; }
 
-  /// The file concerned; empty for streams and memory.
+  /// The file concerned. Empty for streams and memory, and for errors about several files.
   const std::filesystem::path& path() const noexcept { return where_->path; }
 
-  /// Byte of the file (or memory), counted from its start, at which the fault shows; 0 where it is
-  /// about none in particular. Of an array in a stream or an archive: counted from the array's own
-  /// start. Of an archive itself (BadZip), and where the system fails to read one (Io): from the
-  /// archive's.
+  /// Byte offset of the error, or 0 if not applicable. Counted from the start of the file or
+  /// memory; for an array in a stream or an archive from the start of that array; for the archive
+  /// itself (BadZip), and if reading it fails (Io), from the start of the archive.
   std::uint64_t offset() const noexcept { return offset_; }
 
-  /// The same error, about `path`. What parses bytes does not know where they came from; whoever
-  /// opened the file adds it.
-  Error at(const std::filesystem::path& path) const {
-    return Error(code_, where_->reason, offset_, path);
-  }
-
-  /// The same error, about `part` of what the path names, a member of an archive or a field:
-  /// `what()` reads `<path>: <part>: <reason>`.
-  Error within(const std::string& part) const {
-    return Error(code_, part + ": " + where_->reason, offset_, where_->path);
-  }
-
  private:
+  friend struct detail::ErrorContext;
+
   struct Where {
     std::filesystem::path path;
     std::string reason;
@@ -91,19 +85,45 @@ class Error : public std::runtime_error {
 
 namespace detail {
 
-/// Calls `work`; an Error that has no path yet leaves as one about `path`.
+/// Adds what a caller knows to an Error: the code that parses bytes does not know their origin.
+struct ErrorContext {
+  /// The same error about `path`.
+  static Error at(const Error& error, const std::filesystem::path& path) {
+    return Error(error.code_, error.where_->reason, error.offset_, path);
+  }
+
+  /// The same error about `part` of what the path names: what() is `<path>: <part>: <reason>`.
+  static Error within(const Error& error, const std::string& part) {
+    return Error(error.code_, part + ": " + error.where_->reason, error.offset_,
+                 error.where_->path);
+  }
+};
+
+/// Calls `work`. Adds `path` to an Error that has none; std::bad_alloc becomes an Error
+/// (OutOfMemory).
 template <class Work>
 auto with_path(const std::filesystem::path& path, Work&& work) -> decltype(work()) {
   try {
     return std::forward<Work>(work)();
   } catch (const Error& error) {
     if (!error.path().empty()) throw;
-    throw error.at(path);
+    throw ErrorContext::at(error, path);
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorCode::OutOfMemory, "out of memory", 0, path);
+  }
+}
+
+/// Calls `work`. An Error is thrown again as one about a part of the file: `kind` "name".
+template <class Work>
+auto with_part(const char* kind, const std::string& name, Work&& work) -> decltype(work()) {
+  try {
+    return std::forward<Work>(work)();
+  } catch (const Error& error) {
+    throw ErrorContext::within(error, std::string(kind) + " " + in_quotes(name));
   }
 }
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_ERROR_HPP_

@@ -12,8 +12,7 @@
 
 // Text for messages, and UTF-8.
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 constexpr std::uint32_t kNoCharacter = 0xffffffff;
@@ -96,7 +95,6 @@ inline std::string counted(std::uint64_t count, const char* noun) {
 }
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TEXT_HPP_

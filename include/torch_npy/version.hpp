@@ -6,7 +6,7 @@
 
 // The one source of the version: CMake reads it from here. Semantic versioning.
 #define TORCH_NPY_VERSION_MAJOR 0  ///< with another one programs may have to change
-#define TORCH_NPY_VERSION_MINOR 1  ///< there is more than before; while MAJOR is 0, as that
+#define TORCH_NPY_VERSION_MINOR 2  ///< there is more than before; while MAJOR is 0, as that
 #define TORCH_NPY_VERSION_PATCH 0  ///< nothing but faults mended
 
 /// Part of TORCH_NPY_VERSION_NAMESPACE.
@@ -23,6 +23,15 @@
 #define TORCH_NPY_VERSION_NAMESPACE                                                \
   TORCH_NPY_VERSION_NAMESPACE_OF(TORCH_NPY_VERSION_MAJOR, TORCH_NPY_VERSION_MINOR, \
                                  TORCH_NPY_VERSION_PATCH)
+
+/// Opens that namespace, in every header of the library.
+#define TORCH_NPY_BEGIN_NAMESPACE \
+  namespace torch_npy {           \
+  inline namespace TORCH_NPY_VERSION_NAMESPACE {
+/// Closes it.
+#define TORCH_NPY_END_NAMESPACE \
+  }                             \
+  }
 
 /// @namespace torch_npy
 /// NumPy files to LibTorch tensors, and folders of them to training batches.

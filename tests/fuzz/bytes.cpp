@@ -50,7 +50,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   // The last byte says how to load: behind an array it means nothing to NumPy either.
   const unsigned how = size == 0 ? 0 : data[size - 1];
   LoadOptions options;
-  options.strings(true).threads(1).max_bytes(1 << 20);
+  options.strings_as_codes(true).threads(1).max_bytes(1 << 20);
   Header header;
   at::Tensor tensor;
   try {

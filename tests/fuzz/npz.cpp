@@ -14,7 +14,7 @@ namespace {
 
 LoadOptions options_for(const Header& header) {
   LoadOptions options;
-  options.threads(1).max_bytes(1 << 20).strings(true);
+  options.threads(1).max_bytes(1 << 20).strings_as_codes(true);
   if (header.dtype.kind == 'V' && header.dtype.item_size == 2) options.void_as(at::kBFloat16);
   if (header.dtype.kind == 'V' && header.dtype.item_size == 1) options.void_as(at::kByte);
   return options;

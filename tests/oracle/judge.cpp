@@ -69,7 +69,7 @@ std::string line_of(const Error& error) {
 /// element of their size, unsigned integers that this LibTorch lacks as doubles.
 LoadOptions options_for(const DType& dtype) {
   LoadOptions options;
-  options.strings(true);
+  options.strings_as_codes(true);
   if (torch_npy::detail::is_wide_unsigned(dtype) && !torch_npy::detail::scalar_type_of(dtype))
     options.dtype(at::kDouble);
   switch (dtype.kind == 'V' ? dtype.item_size : 0) {
@@ -135,7 +135,7 @@ std::string judge_array(const std::string& bytes, MemoryFile& memory, bool thoro
   try {
     header = parse_header(bytes.data(), bytes.size());
     if (header.dtype.is_structured()) {
-      return line_of(header, load_fields(memory.holding(bytes), options.strings(true)));
+      return line_of(header, load_fields(memory.holding(bytes), options.strings_as_codes(true)));
     }
     options = options_for(header.dtype);
     const at::Tensor tensor = load_bytes(bytes.data(), bytes.size(), options);
@@ -179,7 +179,7 @@ std::string judge_archive(const std::string& bytes, MemoryFile& memory) {
       try {
         const Header header = file.header(name);
         if (header.dtype.is_structured()) {
-          line += line_of(header, file.load_fields(name, LoadOptions().strings(true)));
+          line += line_of(header, file.load_fields(name, LoadOptions().strings_as_codes(true)));
         } else {
           line += line_of(header, file.load(name, options_for(header.dtype)));
         }

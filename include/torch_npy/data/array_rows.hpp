@@ -21,8 +21,7 @@
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/plan.hpp>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// The rows of one mapped file, in any order: index i is row i of axis 0. Read-only, safe from any
@@ -120,7 +119,6 @@ class ArrayRows {
 };
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_ARRAY_ROWS_HPP_

@@ -8,8 +8,7 @@
 
 #include <torch_npy/version.hpp>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 
 /// LibTorch's own: `data` and `target`, two tensors.
 using torch::data::Example;
@@ -29,7 +28,6 @@ struct Batch : E {
   Batch() = default;
 };
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_BATCH_HPP_

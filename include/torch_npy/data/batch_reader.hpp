@@ -24,8 +24,7 @@
 
 // The samples of a batch: read, and then handed out as one tensor or as one tensor each.
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// The rows of `whole` along axis 0.
@@ -125,7 +124,7 @@ class BatchReader {
       const File file = files_->list.open(index);
       if (!read_like_first(file)) read_any(file);
     } catch (const Error& error) {
-      throw error.at(files_->list[index]);
+      throw ErrorContext::at(error, files_->list[index]);
     }
   }
 
@@ -263,7 +262,6 @@ class BatchReader {
 };
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_BATCH_READER_HPP_

@@ -29,12 +29,11 @@
 #include <torch_npy/tensor/plan.hpp>
 #include <torch_npy/text.hpp>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 
 /// The .npy files of a folder, a sample each: Examples of a tensor and no target, each with the
-/// file's shape and dtype (FolderOptions::load says more). Only names are read before a sample is
-/// asked for; then a file costs an open, a read and a close.
+/// file's shape and dtype (FolderOptions::data_options says more). Only names are read before a
+/// sample is asked for; then a file costs an open, a read and a close.
 ///
 /// Copies share the list of files and the memory that is kept for the next batches, 256 MiB of it
 /// at most. They cost nothing, and each may be used by a thread of its own, as LibTorch's loader
@@ -45,8 +44,8 @@ class FolderDataset : public detail::FileDataset<FolderDataset, TensorExample> {
   /// where there is no such folder or no .npy file in it, Io, Exhausted, and InvalidArgument for a
   /// device that is not there.
   explicit FolderDataset(const std::filesystem::path& folder, const FolderOptions& options = {})
-      : FileDataset({detail::sample_files(detail::list_folder(folder, options), options.load(),
-                                          detail::make_pool())},
+      : FileDataset({detail::sample_files(detail::list_folder(folder, options),
+                                          options.data_options(), detail::make_pool())},
                     options) {}
 
   /// The file of each sample.
@@ -92,8 +91,8 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
     FileList target_list = detail::list_folder(targets, options);
     require_partners(input_list, target_list);
     const auto pool = detail::make_pool();
-    return {detail::sample_files(std::move(input_list), options.load(), pool),
-            detail::sample_files(std::move(target_list), options.load_target(), pool)};
+    return {detail::sample_files(std::move(input_list), options.data_options(), pool),
+            detail::sample_files(std::move(target_list), options.target_options(), pool)};
   }
 
   /// Both are sorted by the same rule, so partners stand at the same place, or there are none.
@@ -193,9 +192,9 @@ class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Exampl
   }
 
   ClassFolderDataset(Classes classes, const FolderOptions& options)
-      : FileDataset(
-            {detail::sample_files(std::move(classes.list), options.load(), detail::make_pool())},
-            options),
+      : FileDataset({detail::sample_files(std::move(classes.list), options.data_options(),
+                                          detail::make_pool())},
+                    options),
         classes_(std::make_shared<const std::vector<std::string>>(std::move(classes.names))),
         ends_(std::make_shared<const std::vector<std::size_t>>(std::move(classes.ends))) {}
 
@@ -275,7 +274,6 @@ ArrayDataset(const std::filesystem::path&, const std::filesystem::path&, const L
              const LoadOptions&)
     ->ArrayDataset<Example<>>;
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_DATASET_HPP_

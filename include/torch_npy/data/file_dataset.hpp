@@ -5,7 +5,6 @@
 /// FolderOptions, and what the datasets over folders have in common.
 
 #include <c10/util/ArrayRef.h>
-#include <torch/arg.h>
 
 #include <algorithm>
 #include <atomic>
@@ -21,6 +20,7 @@
 #include <vector>
 
 #include <torch_npy/data/batch_reader.hpp>
+#include <torch_npy/data/options.hpp>
 #include <torch_npy/data/sample_dataset.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/file.hpp>
@@ -29,59 +29,14 @@
 #include <torch_npy/tensor/plan.hpp>
 #include <torch_npy/text.hpp>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
-
-/// What a dataset does about a file that cannot be read in the middle of an epoch.
-enum class OnBadFile {
-  Throw,  ///< the Error reaches the training loop; from a loader's worker in a WorkerException
-  Skip,   ///< the batch goes on without the sample, and may even be empty; an Error that is not the
-          ///< file's fault (InvalidArgument, Exhausted) is thrown all the same
-};
-
-/// How a folder becomes a dataset. Options chain:
-/// `FolderOptions().recursive(true).load(LoadOptions().dtype(torch::kFloat32))`. Called without an
-/// argument, each gives what is set.
-struct FolderOptions {
-  /// Which of the .npy files are samples: a pattern for their names, as the shell has it (`*`, `?`,
-  /// `[a-z]`). Other files, and hidden ones (".name"), never are.
-  TORCH_ARG(std::string, pattern) = "*";
-
-  /// Take the files of folders in the folder too, and so on. Links to folders are followed.
-  TORCH_ARG(bool, recursive) = false;
-
-  /// Order numbers in names by value, "a9" before "a10". Otherwise names are ordered by their
-  /// bytes, as Python's sorted() does.
-  TORCH_ARG(bool, natural_order) = false;
-
-  /// How the samples are loaded. threads(0) means one: the workers of a loader are the threads.
-  /// With device(), a batch goes there as a whole.
-  TORCH_ARG(LoadOptions, load);
-
-  /// How the targets of a PairedFolderDataset are loaded.
-  TORCH_ARG(LoadOptions, load_target);
-
- public:
-  /// What to do about bad files; Throw is the default. `callback` hears of each one that is left
-  /// out, one call at a time, on the thread that read it. It must not read the dataset itself.
-  FolderOptions& on_bad_file(OnBadFile what, std::function<void(const Error&)> callback = {}) {
-    on_bad_file_ = what;
-    bad_file_callback_ = std::move(callback);
-    return *this;
-  }
-  /// What is done about bad files.
-  OnBadFile on_bad_file() const noexcept { return on_bad_file_; }
-  /// What hears of them; may be empty.
-  const std::function<void(const Error&)>& bad_file_callback() const noexcept {
-    return bad_file_callback_;
-  }
-
- private:
-  OnBadFile on_bad_file_ = OnBadFile::Throw;
-  std::function<void(const Error&)> bad_file_callback_;
-};
+TORCH_NPY_BEGIN_NAMESPACE
 
 namespace detail {
+
+/// Whether the system is short of something, so that another file would fail in the same way.
+inline bool is_of_system(const Error& error) {
+  return error.code() == ErrorCode::Exhausted || error.code() == ErrorCode::OutOfMemory;
+}
 
 /// What is done about the bad files of a dataset and its copies.
 class BadFiles {
@@ -91,10 +46,7 @@ class BadFiles {
 
   /// True when the sample is to be left out.
   bool skips(const Error& error) {
-    if (!skip_ || error.code() == ErrorCode::InvalidArgument ||
-        error.code() == ErrorCode::Exhausted) {
-      return false;
-    }
+    if (!skip_ || is_of_system(error) || error.code() == ErrorCode::InvalidArgument) return false;
     ++count_;
     if (callback_) {
       const std::lock_guard<std::mutex> lock(mutex_);
@@ -138,8 +90,8 @@ inline std::vector<Error> verify(const std::vector<std::shared_ptr<const SampleF
       const std::uint64_t available = start.available(file);
       (void)make_plan(std::move(start.header), (*part)->options, available);
     } catch (const Error& error) {
-      if (error.code() == ErrorCode::Exhausted) throw;
-      bad = error.at(list[index]);
+      if (is_of_system(error)) throw;
+      bad = ErrorContext::at(error, list[index]);
     }
     const std::lock_guard<std::mutex> lock(mutex);
     if (bad) found.emplace_back(number, *bad);
@@ -179,7 +131,7 @@ class FileDataset : public SampleDataset<Self, E> {
 
   /// How often a sample was left out because its file was bad, by this dataset and its copies. Safe
   /// from any thread.
-  std::size_t bad_files() const noexcept { return state_->bad.count(); }
+  std::size_t bad_file_count() const noexcept { return state_->bad.count(); }
 
   /// For the base class. @private
   std::size_t length() const noexcept { return part(0).list.size(); }
@@ -248,7 +200,6 @@ inline std::shared_ptr<const SampleFiles> sample_files(FileList list, const Load
 }
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_FILE_DATASET_HPP_

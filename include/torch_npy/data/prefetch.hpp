@@ -30,8 +30,7 @@
 #include <torch_npy/data/batch.hpp>
 #include <torch_npy/tensor/device.hpp>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 // The tensors in a batch: BatchTensors<Batch>::each(batch, call) calls call(at::Tensor&) with each
@@ -412,7 +411,6 @@ template <class Loader>
 template <class Loader>
 void prefetch(std::unique_ptr<Loader>& loader, c10::Device device) = delete;
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_PREFETCH_HPP_

@@ -19,8 +19,7 @@
 // gives batches to whichever worker is free, each with a copy of the dataset and of its transforms.
 // So a dataset names each batch it reads, and a transform draws from its own seed and that name.
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// The batch that this thread is at.
@@ -90,7 +89,6 @@ class BatchRandom {
 };
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_RANDOM_HPP_

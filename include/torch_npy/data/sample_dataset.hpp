@@ -22,8 +22,7 @@
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/text.hpp>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 
 template <class Dataset>
 class Stacked;
@@ -139,7 +138,6 @@ class Stacked : public torch::data::datasets::BatchDataset<Stacked<Dataset>,
   Dataset dataset_;
 };
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_SAMPLE_DATASET_HPP_

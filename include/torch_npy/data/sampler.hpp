@@ -6,7 +6,6 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/randperm.h>
-#include <torch/arg.h>
 #include <torch/data/samplers/base.h>
 #include <torch/serialize/archive.h>
 
@@ -20,33 +19,15 @@
 #include <utility>
 #include <vector>
 
+#include <torch_npy/data/options.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/text.hpp>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
-
-/// How to share out. Options chain: `DistributedSamplerOptions().seed(7).drop_last(true)`. Called
-/// without an argument, each gives what is set.
-struct DistributedSamplerOptions {
-  /// What the order of an epoch comes from, together with its number. The same on every rank.
-  TORCH_ARG(std::uint64_t, seed) = 0;
-
-  /// A new order each epoch; false: 0, 1, 2, ... in all of them.
-  TORCH_ARG(bool, shuffle) = true;
-
-  /// Leave out the last few of the order, so that all ranks get the same number of samples: what
-  /// drop_last=True does in Python.
-  TORCH_ARG(bool, drop_last) = false;
-
-  /// Go on from the start of the order until all ranks have the same number of samples: what
-  /// drop_last=False does in Python. A few samples are then seen twice an epoch.
-  TORCH_ARG(bool, pad) = false;
-};
+TORCH_NPY_BEGIN_NAMESPACE
 
 /// Shares out the samples of a dataset among the processes (ranks) that train on it together:
 ///
-///     torch_npy::DistributedSampler sampler(dataset.size().value(), rank, world_size);
+///     torch_npy::DistributedSampler sampler(dataset.size().value(), num_replicas, rank);
 ///     auto loader = torch::data::make_data_loader(dataset, sampler, batch_size);
 ///     for (std::uint64_t epoch = 0; epoch < epochs; ++epoch) {
 ///       sampler.set_epoch(epoch);
@@ -55,7 +36,7 @@ struct DistributedSamplerOptions {
 ///
 /// The order of an epoch is torch.randperm(size) of a CPU generator seeded with seed + epoch, the
 /// same on every rank, and the same as in Python's torch.utils.data.DistributedSampler. Of it, rank
-/// r takes places r, r + world_size, r + 2 * world_size, ... So no sample goes to two ranks and
+/// r takes places r, r + num_replicas, r + 2 * num_replicas, ... So no sample goes to two ranks and
 /// none is left out, and the ranks' numbers of samples differ by one at most. Where they must not
 /// differ (a rank with one more batch waits for gradients that never come), drop_last() or pad().
 /// There may be more ranks than samples: some get nothing then; with pad() each gets one.
@@ -79,18 +60,18 @@ struct DistributedSamplerOptions {
 ///     }
 class DistributedSampler : public torch::data::samplers::Sampler<> {
  public:
-  /// For `size` samples and this `rank` of `world_size`. An Error (InvalidArgument) when there is
+  /// For `size` samples and this `rank` of `num_replicas`. An Error (InvalidArgument) when there is
   /// no such rank, and for drop_last() together with pad().
-  DistributedSampler(std::size_t size, std::size_t rank, std::size_t world_size,
+  DistributedSampler(std::size_t size, std::size_t num_replicas, std::size_t rank,
                      DistributedSamplerOptions options = {})
       : options_(options),
         rank_(rank),
-        world_size_(world_size),
+        num_replicas_(num_replicas),
         state_(std::make_shared<State>(size)) {
-    if (rank >= world_size) {
-      throw Error(ErrorCode::InvalidArgument, "no rank " + std::to_string(rank) +
-                                                  " in a world of " + std::to_string(world_size) +
-                                                  ": ranks count from 0 to world_size - 1");
+    if (rank >= num_replicas) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "no rank " + std::to_string(rank) + " among " + std::to_string(num_replicas) +
+                      " replicas: ranks count from 0 to num_replicas - 1");
     }
     if (options.drop_last() && options.pad()) {
       throw Error(ErrorCode::InvalidArgument,
@@ -216,14 +197,14 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
   };
 
   std::size_t share_size(std::size_t size) const {
-    const auto all_have = size / world_size_, rest = size % world_size_;
+    const auto all_have = size / num_replicas_, rest = size % num_replicas_;
     if (options_.drop_last()) return all_have;
     return all_have + (options_.pad() ? rest != 0 : rank_ < rest);
   }
 
   void begin(std::size_t size) {
     std::vector<std::size_t> share(share_size(size));
-    for (std::size_t i = 0; i < share.size(); ++i) share[i] = (rank_ + i * world_size_) % size;
+    for (std::size_t i = 0; i < share.size(); ++i) share[i] = (rank_ + i * num_replicas_) % size;
     if (options_.shuffle() && !share.empty()) {
       const at::Tensor order =
           at::randperm(static_cast<std::int64_t>(size),
@@ -240,9 +221,12 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
 
   /// What two samplers must have in common to hand out the same.
   std::vector<std::pair<const char*, std::uint64_t>> identity() const {
-    return {{"size", state_->size},          {"rank", rank_},
-            {"world_size", world_size_},     {"seed", options_.seed()},
-            {"shuffle", options_.shuffle()}, {"drop_last", options_.drop_last()},
+    return {{"size", state_->size},
+            {"num_replicas", num_replicas_},
+            {"rank", rank_},
+            {"seed", options_.seed()},
+            {"shuffle", options_.shuffle()},
+            {"drop_last", options_.drop_last()},
             {"pad", options_.pad()}};
   }
 
@@ -262,11 +246,10 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
 
   DistributedSamplerOptions options_;
   std::size_t rank_;
-  std::size_t world_size_;
+  std::size_t num_replicas_;
   std::shared_ptr<State> state_;
 };
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_SAMPLER_HPP_

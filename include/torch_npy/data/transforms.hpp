@@ -31,8 +31,7 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/literal.hpp>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// The tensor of which `samples` are the rows, all of them and in order, when nobody else holds it:
@@ -481,7 +480,6 @@ class ToDtype : public detail::BatchWise<ToDtype<Samples>, Samples> {
 };
 
 }  // namespace transforms
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_TRANSFORMS_HPP_

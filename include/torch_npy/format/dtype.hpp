@@ -13,8 +13,7 @@
 
 #include <torch_npy/format/literal.hpp>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 
 struct Field;
 
@@ -222,7 +221,6 @@ inline bool operator==(const Field& a, const Field& b) {
          a.offset == b.offset;
 }
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_FORMAT_DTYPE_HPP_

@@ -30,8 +30,7 @@
 // takes them, trailing commas, and Python 2's 10L before 3.0. What only a person could type
 // (0x10, 1_000, +3, 'a' 'b', nested parentheses) is refused, and so is a doubled key.
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 
 /// What stands before the data of an .npy file.
 struct Header {
@@ -400,7 +399,6 @@ inline std::string format_header(const Header& header) {
   return detail::assemble_header(version, padded(version), text);
 }
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_FORMAT_HEADER_HPP_

@@ -15,8 +15,7 @@
 // The Python literals of which a header is made, read and written: strings, integers, tuples,
 // bools.
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// NumPy 2's limit on dimensions; NumPy 1 has 32.
@@ -296,7 +295,6 @@ class LiteralReader {
 };
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_FORMAT_LITERAL_HPP_

@@ -18,8 +18,7 @@
 // Files that are read and mapped. What fails here throws an Error without a path; the callers, who
 // know the path, add it.
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// Refuses paths that the system would take for others.
@@ -216,7 +215,6 @@ inline Header read_header(const std::filesystem::path& path,
   });
 }
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_IO_FILE_HPP_

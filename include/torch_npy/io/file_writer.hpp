@@ -15,8 +15,7 @@
 // Files that are written: in place, and whole or not at all.
 // As in file.hpp, an Error has no path yet.
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// The same place wherever the process goes; what is no path stays as it is.
@@ -188,7 +187,6 @@ class AtomicFile {
 };
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_IO_FILE_WRITER_HPP_

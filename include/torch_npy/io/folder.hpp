@@ -16,8 +16,7 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/file.hpp>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// Which files of a folder are taken, and in which order.
@@ -234,7 +233,6 @@ class FileList {
   std::vector<std::uint64_t> starts_;  // in names_
 };
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_IO_FOLDER_HPP_

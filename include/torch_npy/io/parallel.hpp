@@ -11,8 +11,7 @@
 
 #include <torch_npy/version.hpp>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// Processors this process may use; at least 1. Asked once: it opens a file, which takes longer
@@ -75,7 +74,6 @@ void for_each_index(std::size_t count, std::size_t threads, const Job& job) {
 }
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_IO_PARALLEL_HPP_

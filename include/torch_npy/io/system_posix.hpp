@@ -30,8 +30,7 @@
 
 #include <torch_npy/error.hpp>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 // Offsets would be cut off: on 32 bits Linux asks for the macro.
@@ -48,9 +47,10 @@ inline bool is_taken(int number) { return number == EEXIST; }
 
 [[noreturn]] inline void throw_system_error(const std::string& what, int number,
                                             std::uint64_t offset = 0) {
-  const bool exhausted = number == EMFILE || number == ENFILE || number == ENOMEM;
+  const bool is_exhausted = number == EMFILE || number == ENFILE;
   throw Error(is_missing(number) ? ErrorCode::NotFound
-              : exhausted        ? ErrorCode::Exhausted
+              : is_exhausted     ? ErrorCode::Exhausted
+              : number == ENOMEM ? ErrorCode::OutOfMemory
                                  : ErrorCode::Io,
               what + ": " + std::generic_category().message(number), offset);
 }
@@ -481,8 +481,7 @@ class Directory {
 };
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 #endif  // _WIN32
 
 #endif  // TORCH_NPY_IO_SYSTEM_POSIX_HPP_

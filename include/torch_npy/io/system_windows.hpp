@@ -26,8 +26,7 @@
 
 #include <torch_npy/error.hpp>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 // ---- Names
@@ -123,11 +122,9 @@ inline bool is_taken(int number) {
   return number == ERROR_FILE_EXISTS || number == ERROR_ALREADY_EXISTS;
 }
 
-inline bool is_exhausted(int number) {
-  constexpr int kExhausted[] = {ERROR_TOO_MANY_OPEN_FILES, ERROR_NOT_ENOUGH_MEMORY,
-                                ERROR_OUTOFMEMORY, ERROR_NO_SYSTEM_RESOURCES,
-                                ERROR_COMMITMENT_LIMIT};
-  return std::find(std::begin(kExhausted), std::end(kExhausted), number) != std::end(kExhausted);
+inline bool is_out_of_memory(int number) {
+  return number == ERROR_NOT_ENOUGH_MEMORY || number == ERROR_OUTOFMEMORY ||
+         number == ERROR_NO_SYSTEM_RESOURCES || number == ERROR_COMMITMENT_LIMIT;
 }
 
 /// In UTF-8; std::system_category() gives the code page of the machine.
@@ -144,9 +141,10 @@ inline std::string message_of(int number) {
 
 [[noreturn]] inline void throw_system_error(const std::string& what, int number,
                                             std::uint64_t offset = 0) {
-  throw Error(is_missing(number)     ? ErrorCode::NotFound
-              : is_exhausted(number) ? ErrorCode::Exhausted
-                                     : ErrorCode::Io,
+  throw Error(is_missing(number)                    ? ErrorCode::NotFound
+              : number == ERROR_TOO_MANY_OPEN_FILES ? ErrorCode::Exhausted
+              : is_out_of_memory(number)            ? ErrorCode::OutOfMemory
+                                                    : ErrorCode::Io,
               what + ": " + message_of(number), offset);
 }
 
@@ -472,8 +470,7 @@ class Directory {
 };
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 #endif  // _WIN32
 
 #endif  // TORCH_NPY_IO_SYSTEM_WINDOWS_HPP_

@@ -31,8 +31,7 @@
 #include <torch_npy/tensor/scalar_type.hpp>
 #include <torch_npy/text.hpp>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// True for items without a meaning, as which bfloat16 and float8 are stored.
@@ -476,7 +475,6 @@ class Appender {
   std::unique_ptr<State> state_;
 };
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TENSOR_APPEND_HPP_

@@ -16,8 +16,7 @@
 #include <torch_npy/format/dtype.hpp>
 #include <torch_npy/tensor/scalar_type.hpp>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// Bytes that change places together: of a complex number each half on its own.
@@ -142,7 +141,6 @@ inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, 
 }
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TENSOR_CONVERT_HPP_

@@ -13,8 +13,7 @@
 
 #include <torch_npy/error.hpp>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// Devices of a type that this LibTorch can reach now. A CUDA build without a driver has none.
@@ -55,7 +54,6 @@ inline c10::Device default_device() {
   return tensor.to(device, non_blocking);
 }
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TENSOR_DEVICE_HPP_

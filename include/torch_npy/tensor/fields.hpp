@@ -34,8 +34,7 @@
 // bytes: mapped, read by several threads, some rows alone. A field is then a strided view on them,
 // or is gathered from them as from a file of its own.
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// A field that has no fields itself.
@@ -69,16 +68,6 @@ inline void append_leaves(const DType& dtype, const Leaf& around, std::vector<Le
   }
 }
 
-/// Calls `work`; an Error leaves as one about the field.
-template <class Work>
-auto with_field(const std::string& name, const Work& work) -> decltype(work()) {
-  try {
-    return work();
-  } catch (const Error& error) {
-    throw error.within("field " + in_quotes(name));
-  }
-}
-
 /// The leaves of `dtype`. Throws Error for objects, and for names that are the same.
 inline std::vector<Leaf> leaves_of(const DType& dtype, const LoadOptions& options) {
   std::vector<Leaf> leaves;
@@ -88,7 +77,7 @@ inline std::vector<Leaf> leaves_of(const DType& dtype, const LoadOptions& option
     names.push_back(leaf.name);
     // First of all: what follows is then one pickle of any length, not the bytes of records.
     if (leaf.dtype.kind == 'O') {
-      with_field(leaf.name, [&] { (void)stored_type(leaf.dtype, options); });
+      with_part("field", leaf.name, [&] { (void)stored_type(leaf.dtype, options); });
     }
   }
   std::sort(names.begin(), names.end());
@@ -219,7 +208,7 @@ torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const Loa
   LoadOptions of_field = options;
   if (options.rows()) of_field.rows(0, sizes[0]);  // all that there will be
   for (Leaf& leaf : leaves) {
-    with_field(leaf.name, [&] { plan_leaf(leaf, sizes, fortran_order, of_field); });
+    with_part("field", leaf.name, [&] { plan_leaf(leaf, sizes, fortran_order, of_field); });
   }
 
   std::uint64_t bytes = 0;  // no overflow: each field has at most 16 times the bytes of the file
@@ -234,7 +223,7 @@ torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const Loa
   torch::OrderedDict<std::string, at::Tensor> fields("Field");
   fields.reserve(leaves.size());
   for (const Leaf& leaf : leaves) {
-    with_field(leaf.name, [&] {
+    with_part("field", leaf.name, [&] {
       at::Tensor field = leaf_of(records, leaf, of_field);
       // Not behind the back of what frees the records: pinned memory only knows that a copy from it
       // is under way when it starts where the memory does.
@@ -249,9 +238,9 @@ torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const Loa
 
 /// Loads a structured .npy file: a tensor for each field, under its name and in the order of the
 /// file. A field within a field is named with dots, `pos.x`. Its shape is that of the array, then
-/// the axes of the sub-arrays around it and its own, then with strings() that of the characters.
-/// dtypes are those of load(), and dtype(), void_as() and device() act on every field. Padding is
-/// left out.
+/// the axes of the sub-arrays around it and its own, then with strings_as_codes() that of the
+/// characters. dtypes are those of load(), and dtype(), void_as() and device() act on every field.
+/// Padding is left out.
 ///
 /// The records are read (or mapped) once, as they are. A field in native byte order whose elements
 /// are aligned, and whose size divides all its strides, is a strided view on them; of any other
@@ -279,7 +268,6 @@ torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const Loa
   });
 }
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TENSOR_FIELDS_HPP_

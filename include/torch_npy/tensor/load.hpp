@@ -31,8 +31,7 @@
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/plan.hpp>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// Where the bytes of an array come from. (As a template parameter of what reads them it made a
@@ -432,7 +431,6 @@ inline void load_into(const at::Tensor& out, const std::filesystem::path& path,
   return tensors;
 }
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TENSOR_LOAD_HPP_

@@ -25,8 +25,7 @@
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/text.hpp>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// Refuses a tensor whose elements do not lie in memory one by one; `call` names who needs them.
@@ -103,14 +102,14 @@ inline bool owns_memory(const at::Tensor& tensor) {
 }
 
 [[noreturn]] inline void throw_no_memory(std::size_t bytes) {
-  throw Error(ErrorCode::TooLarge, "no memory for a tensor of " + counted(bytes, "byte"));
+  throw Error(ErrorCode::OutOfMemory, "out of memory for a tensor of " + counted(bytes, "byte"));
 }
 
 /// Fresh memory costs a page fault every 4 KiB, several times what copying into it costs: from here
 /// on huge pages are asked for, as NumPy does.
 constexpr std::size_t kLarge = std::size_t{4} << 20;
 
-/// A dense tensor on the host, to be filled. Throws Error (TooLarge) where there is no memory for
+/// A dense tensor on the host, to be filled. Throws Error (TooLarge) if there is no memory for
 /// it.
 ///
 /// Mapping large tensors on their own, aligned to huge pages, was no faster (100 MiB, two threads:
@@ -244,7 +243,6 @@ inline at::Tensor empty_from(BufferPool& pool, std::size_t bytes, c10::ScalarTyp
 }
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TENSOR_MEMORY_HPP_

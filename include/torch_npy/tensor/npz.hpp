@@ -6,7 +6,6 @@
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/ScalarType.h>
-#include <torch/arg.h>
 #include <torch/ordered_dict.h>
 
 #include <algorithm>
@@ -31,6 +30,7 @@
 #include <torch_npy/tensor/fields.hpp>
 #include <torch_npy/tensor/load.hpp>
 #include <torch_npy/tensor/memory.hpp>
+#include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/plan.hpp>
 #include <torch_npy/tensor/save.hpp>
 #include <torch_npy/text.hpp>
@@ -40,8 +40,7 @@
 #include <torch_npy/zip/records.hpp>
 #include <torch_npy/zip/writer.hpp>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// A stored member, read in order from its first byte to its last, and its CRC on the way.
@@ -245,7 +244,8 @@ class NpzFile {
       const auto name = array_name(member);
       if (!name) continue;
       if (!indices_.emplace(*name, arrays_.size()).second) {
-        throw detail::bad_archive("two arrays have the name " + detail::in_quotes(*name)).at(path_);
+        throw Error(ErrorCode::BadZip,
+                    "bad archive: two arrays have the name " + detail::in_quotes(*name), 0, path_);
       }
       names_.push_back(*name);
       arrays_.push_back(&member);
@@ -318,11 +318,7 @@ class NpzFile {
 
   template <class Work>
   auto about(const detail::ZipMember& member, const Work& work) const -> decltype(work()) {
-    try {
-      return work();
-    } catch (const Error& error) {
-      throw error.within(member.label()).at(path_);
-    }
+    return detail::with_path(path_, [&] { return detail::with_part("member", member.name, work); });
   }
 
   at::Tensor load_on_host(const detail::ZipMember& member, const LoadOptions& options,
@@ -414,16 +410,6 @@ class NpzFile {
   return arrays;
 }
 
-/// How to save an archive. Called without an argument, an option gives what is set.
-struct SaveNpzOptions {
-  /// Deflate the arrays, as np.savez_compressed does; one that does not become smaller is stored.
-  /// Takes libdeflate (see NpzFile). A deflated array cannot be mapped.
-  TORCH_ARG(bool, compressed) = false;
-
-  /// As in SaveOptions.
-  TORCH_ARG(bool, sync) = true;
-};
-
 /// Saves arrays as np.savez does, each under its name and ".npy", for NumPy and any program that
 /// reads zip archives; with zip64 only where something passes 4 GiB. A stored array begins at a
 /// multiple of 64 bytes and so can be mapped. Tensors are taken, and the file appears, as save()
@@ -435,11 +421,7 @@ inline void save_npz(const std::filesystem::path& path,
                      const torch::OrderedDict<std::string, at::Tensor>& arrays,
                      const SaveNpzOptions& options = {}) {
   const auto about = [&](std::size_t i, const auto& work) {
-    try {
-      work();
-    } catch (const Error& error) {
-      throw error.within("array " + detail::shown(arrays[i].key()));
-    }
+    detail::with_part("array", arrays[i].key(), work);
   };
   detail::with_path(path, [&] {
     if (options.compressed() && detail::zip_codec().load()->deflate == nullptr) {
@@ -482,7 +464,6 @@ inline void save_npz(const std::filesystem::path& path,
   });
 }
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TENSOR_NPZ_HPP_

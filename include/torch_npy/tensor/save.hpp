@@ -6,7 +6,6 @@
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/ScalarType.h>
-#include <torch/arg.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -19,18 +18,10 @@
 #include <torch_npy/format/header.hpp>
 #include <torch_npy/io/file_writer.hpp>
 #include <torch_npy/tensor/memory.hpp>
+#include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/scalar_type.hpp>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
-
-/// How to save. Called without an argument, an option gives what is set.
-struct SaveOptions {
-  /// Flush the file to the disk before it takes the place of the old one; of an Appender, flush the
-  /// rows before they count. Without it saving is faster and still whole when the process is
-  /// killed, but a power cut soon after may lose the file.
-  TORCH_ARG(bool, sync) = true;
-};
+TORCH_NPY_BEGIN_NAMESPACE
 
 namespace detail {
 
@@ -133,7 +124,6 @@ inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptio
   }
 }
 
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TENSOR_SAVE_HPP_

@@ -26,8 +26,7 @@
   (TORCH_VERSION_MAJOR > (major) ||            \
    (TORCH_VERSION_MAJOR == (major) && TORCH_VERSION_MINOR >= (minor)))
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// The dtype of a tensor that holds items of `dtype` (in native byte order) bit for bit; none where
@@ -106,7 +105,6 @@ inline std::optional<DType> dtype_of(c10::ScalarType type) {
 }
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TENSOR_SCALAR_TYPE_HPP_

@@ -12,8 +12,7 @@
 
 // The algorithms that zip archives take: CRC-32, and deflate where there is libdeflate.
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// CRC-32 by tables, 16 bytes at a time. LibTorch exports none, and stored archives are to work
@@ -86,7 +85,6 @@ inline std::atomic<const ZipCodec*>& zip_codec() {
 }
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_ZIP_CODEC_HPP_

@@ -15,8 +15,7 @@
 
 #include <torch_npy/zip/codec.hpp>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 inline std::uint32_t libdeflate_crc(std::uint32_t crc, const void* data, std::size_t size) {
@@ -58,8 +57,7 @@ namespace {
 }
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 #endif  // TORCH_NPY_WITH_LIBDEFLATE
 
 #endif  // TORCH_NPY_ZIP_DEFLATE_HPP_

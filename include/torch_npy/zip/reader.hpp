@@ -24,8 +24,7 @@
 // file, and what stands before a member against the directory: an archive that contradicts itself
 // is refused, for two readers would find two different things in it.
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// An archive, open for reading. Its directory is read once and held against itself; reading
@@ -336,22 +335,20 @@ class ZipArchive {
     if (const std::string fault = fault_of_name(member.name); !fault.empty()) {
       throw bad_archive("the name of a member: " + fault, offset);
     }
-    try {
+    with_part("member", member.name, [&] {
       const std::string_view extra = fields.text(extra_size);
       read_zip64(extra, {&member.size, &member.packed, &member.offset});
       require_one_name(extra, member.name);
       (void)fields.text(comment_size);
       if (version > kNewestVersion) {
-        throw bad_zip("it takes version " + std::to_string(version / 10) + "." +
-                      std::to_string(version % 10) + " of the zip format to unpack");
+        throw bad_zip("unpacking it needs version " + std::to_string(version / 10) + "." +
+                      std::to_string(version % 10) + " of the zip format");
       }
       if (member.method == kStored && member.packed != member.size) {
-        throw bad_zip("it is stored, and still has " + std::to_string(member.packed) + " and " +
-                      counted(member.size, "byte"));
+        throw bad_zip("it is stored, but has two sizes: " + std::to_string(member.packed) +
+                      " and " + counted(member.size, "byte"));
       }
-    } catch (const Error& error) {
-      throw error.within(member.label());
-    }
+    });
     return member;
   }
 
@@ -366,11 +363,12 @@ class ZipArchive {
       member->limit = limit;
       if (member->offset > limit || limit - member->offset < kLocalHeaderSize ||
           limit - member->offset - kLocalHeaderSize < member->packed) {
-        throw bad_zip(counted(member->packed, "byte") + " from byte " +
-                          std::to_string(member->offset) + " on, but what follows is at byte " +
-                          std::to_string(limit),
-                      member->entry)
-            .within(member->label());
+        throw ErrorContext::within(
+            bad_zip("its " + counted(member->packed, "byte") + " start at byte " +
+                        std::to_string(member->offset) + " and overlap what starts at byte " +
+                        std::to_string(limit),
+                    member->entry),
+            "member " + in_quotes(member->name));
       }
       limit = member->offset;
     }
@@ -395,7 +393,7 @@ class ZipArchive {
       }
     } catch (const std::bad_alloc&) {
     }
-    throw Error(ErrorCode::TooLarge, "no memory for " + counted(size, "byte") + " of it");
+    throw Error(ErrorCode::OutOfMemory, "out of memory for its " + counted(size, "byte"));
   }
 
   static Error bad_deflate_stream(const ZipMember& member, const FilePart& part) {
@@ -424,7 +422,6 @@ class ZipArchive {
 };
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_ZIP_READER_HPP_

@@ -16,8 +16,7 @@
 // The records of zip archives, as PKWARE's APPNOTE.TXT 6.3 describes them, as far as NumPy and
 // Python's zipfile write them: members stored or deflated, zip64, data descriptors.
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// An unsigned number of `size` bytes, little endian.
@@ -84,8 +83,6 @@ struct ZipMember {
   std::uint64_t entry = 0;   ///< where the directory has it
   std::uint64_t offset = 0;  ///< of its local header
   std::uint64_t limit = 0;   ///< where the next member, or the directory, begins
-
-  std::string label() const { return "member " + in_quotes(name); }
 };
 
 inline Error bad_zip(const std::string& reason, std::uint64_t offset = 0) {
@@ -165,7 +162,6 @@ inline void require_one_name(std::string_view extra, const std::string& name) {
 }
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_ZIP_RECORDS_HPP_

@@ -13,8 +13,7 @@
 #include <torch_npy/io/file_writer.hpp>
 #include <torch_npy/zip/records.hpp>
 
-namespace torch_npy {
-inline namespace TORCH_NPY_VERSION_NAMESPACE {
+TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 inline void put_little_endian(std::string& out, std::uint64_t value, std::size_t size) {
@@ -169,7 +168,6 @@ class ZipWriter {
 };
 
 }  // namespace detail
-}  // namespace TORCH_NPY_VERSION_NAMESPACE
-}  // namespace torch_npy
+TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_ZIP_WRITER_HPP_
