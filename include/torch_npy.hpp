@@ -1351,6 +1351,18 @@ inline std::uint64_t size_of(const Descriptor& file) {
   return static_cast<std::uint64_t>(status.st_size);
 }
 
+/// Size and time of modification.
+inline std::string version_of(const Descriptor& file) {
+  const struct stat status = status_of(file);
+#ifdef __APPLE__
+  const struct timespec& time = status.st_mtimespec;
+#else
+  const struct timespec& time = status.st_mtim;
+#endif
+  return std::to_string(status.st_size) + '-' + std::to_string(time.tv_sec) + '.' +
+         std::to_string(time.tv_nsec);
+}
+
 /// Throws where it cannot be opened.
 inline Descriptor open_file(const char* name, int flags, int folder = AT_FDCWD) {
   // O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
@@ -1918,6 +1930,16 @@ inline std::uint64_t size_of(const Descriptor& file) {
   return static_cast<std::uint64_t>(size.QuadPart);
 }
 
+/// Size and time of modification.
+inline std::string version_of(const Descriptor& file) {
+  BY_HANDLE_FILE_INFORMATION info;
+  if (::GetFileInformationByHandle(file.get(), &info) == 0) {
+    throw_system_error("cannot stat", last_error());
+  }
+  return std::to_string(size_of(file)) + '-' + std::to_string(info.ftLastWriteTime.dwHighDateTime) +
+         '.' + std::to_string(info.ftLastWriteTime.dwLowDateTime);
+}
+
 // ---- Reading and mapping
 
 inline OVERLAPPED at_offset(std::uint64_t offset) {
@@ -2172,6 +2194,207 @@ TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_IO_SYSTEM_WINDOWS_HPP_
 
+// ---- torch_npy/io/byte_source.hpp
+
+#ifndef TORCH_NPY_IO_BYTE_SOURCE_HPP_
+#define TORCH_NPY_IO_BYTE_SOURCE_HPP_
+
+/// @file
+/// ByteSource: where the bytes of an array or an archive are read from.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// Size of the first read of any array: all of a small array, and the header of any other.
+constexpr std::size_t kFirstRead = 16384;
+
+/// The first bytes of a source, which were read to know its header.
+struct FirstBytes {
+  std::size_t size = 0;
+  // Not initialized: clearing it would cost more than parsing a header. Aligned to the cache lines,
+  // which makes reading into it faster.
+  alignas(64) unsigned char data[kFirstRead];
+  FirstBytes() {}  // NOLINT(modernize-use-equals-default)
+};
+
+/// The position of a source in an open file.
+struct FileRange {
+  const Descriptor* file = nullptr;
+  std::uint64_t begin = 0;
+};
+
+/// What this library knows of its own sources.
+struct SourceTraits {
+  /// Bytes can only be read in order, by one thread.
+  bool is_sequential = false;
+  /// Bytes are compressed: ByteSource::unpacked() has all of them.
+  bool is_packed = false;
+  /// Where the bytes are in a file that can be mapped.
+  FileRange range;
+  /// Where the bytes are in memory.
+  const char* data = nullptr;
+};
+
+}  // namespace detail
+
+/// A range of a source for ByteSource::read_many().
+struct ByteRange {
+  void* out = nullptr;       ///< receives the bytes
+  std::size_t size = 0;      ///< in bytes
+  std::uint64_t offset = 0;  ///< of the first byte in the source
+};
+
+/// Where bytes are stored: a file, part of a file, memory, a stream, a member of an archive, or
+/// anything for which a program implements this class. open(), NpzFile and everything on them work
+/// on any ByteSource.
+///
+/// An implementation defines size(), read() and name(). They are called from several threads at
+/// once. They may throw any exception; an Error without a path gets name() as its path.
+class ByteSource {
+ public:
+  virtual ~ByteSource() = default;
+
+  /// Total number of bytes. Not called if the first read() already shows that the array is
+  /// complete.
+  virtual std::uint64_t size() const = 0;
+
+  /// Reads up to `size` bytes from byte `offset` on into `out` and returns their number, as
+  /// pread(2) does. It may be less than `size`, and is 0 only at the end of the source.
+  virtual std::size_t read(void* out, std::size_t size, std::uint64_t offset) const = 0;
+
+  /// Reads all of the ranges, and throws Error (Truncated) if the source ends before the end of
+  /// one. The default reads one after another. Override it if several reads can be under way at
+  /// once, or close ranges can be joined.
+  virtual void read_many(const std::vector<ByteRange>& ranges) const {
+    for (const ByteRange& range : ranges) read_fully(range.out, range.size, range.offset);
+  }
+
+  /// Name for messages, in UTF-8: a path or a URI. Empty for memory and streams.
+  virtual std::string name() const = 0;
+
+  /// Identifies the content: size and time of modification, or an entity tag. Two different
+  /// non-empty versions mean that the source was replaced. Empty if it is not known.
+  virtual std::string version() const { return {}; }
+
+  /// Reads exactly `size` bytes from byte `offset` on. Throws Error (Truncated) if the source ends
+  /// before that, and what read() throws.
+  void read_fully(void* out, std::size_t size, std::uint64_t offset) const {
+    char* at = static_cast<char*>(out);
+    while (size != 0) {
+      const std::size_t got = read(at, size, offset);
+      if (got == 0) {
+        throw Error(ErrorCode::Truncated,
+                    "data cut short: it ends at byte " + std::to_string(offset) + ", " +
+                        detail::counted(size, "byte") + " before the end of what is being read",
+                    offset);
+      }
+      at += got;
+      size -= got;
+      offset += got;
+    }
+  }
+
+  // The rest is for the sources of this library. A program's own source leaves it as it is.
+
+  /// What is known of this source. @private
+  virtual detail::SourceTraits traits() const { return {}; }
+
+  /// The source to load an array from, if that is not this one: a member of an archive, unpacked or
+  /// checked. `first` are the first bytes of this source, and outlive the result. `whole`: all of
+  /// the array will be read, in order. @private
+  virtual std::unique_ptr<const ByteSource> unpacked(const detail::FirstBytes& /*first*/,
+                                                     bool /*whole*/) const {
+    return nullptr;
+  }
+
+  /// Owner of the memory that the bytes are in, for a tensor over it; null if there is none.
+  /// @private
+  virtual std::shared_ptr<char> memory() const { return nullptr; }
+
+  /// Called after an array, which ends at byte `end`, has been read in order. @private
+  virtual void finish(std::uint64_t /*end*/) const {}
+
+ protected:
+  ByteSource() = default;
+  ByteSource(const ByteSource&) = default;             ///< for derived classes
+  ByteSource& operator=(const ByteSource&) = default;  ///< for derived classes
+};
+
+namespace detail {
+
+/// `size` bytes from byte `begin` of another source on. They are within that source, which outlives
+/// this one.
+class SourcePart : public ByteSource {
+ public:
+  SourcePart(const ByteSource& whole, std::uint64_t begin, std::uint64_t size)
+      : whole_(whole), begin_(begin), size_(size) {}
+  SourcePart(const ByteSource&&, std::uint64_t, std::uint64_t) = delete;  // it would dangle
+
+  std::uint64_t size() const override { return size_; }
+
+  std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
+    const std::uint64_t left = size_ - (std::min)(offset, size_);
+    size = static_cast<std::size_t>(std::min<std::uint64_t>(size, left));
+    return size == 0 ? 0 : whole_.read(out, size, begin_ + offset);
+  }
+
+  std::string name() const override { return whole_.name(); }
+  std::string version() const override { return whole_.version(); }
+
+  SourceTraits traits() const override {
+    SourceTraits traits = whole_.traits();
+    traits.range.begin += begin_;
+    if (traits.data != nullptr) traits.data += begin_;
+    return traits;
+  }
+
+ private:
+  const ByteSource& whole_;
+  std::uint64_t begin_;
+  std::uint64_t size_;
+};
+
+/// Memory of somebody else, which outlives this source, or memory of its own.
+class MemorySource final : public ByteSource {
+ public:
+  MemorySource(const void* data, std::size_t size)
+      : data_(static_cast<const char*>(data)), size_(size) {}
+  MemorySource(std::shared_ptr<char> memory, std::size_t size)
+      : memory_(std::move(memory)), data_(memory_.get()), size_(size) {}
+
+  std::uint64_t size() const override { return size_; }
+
+  std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
+    const std::size_t left = offset < size_ ? size_ - static_cast<std::size_t>(offset) : 0;
+    size = (std::min)(size, left);
+    if (size != 0) std::memcpy(out, data_ + offset, size);
+    return size;
+  }
+
+  std::string name() const override { return {}; }
+  std::shared_ptr<char> memory() const override { return memory_; }
+  SourceTraits traits() const override { return {false, false, {}, data_}; }
+
+ private:
+  std::shared_ptr<char> memory_;
+  const char* data_;
+  std::size_t size_;
+};
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_IO_BYTE_SOURCE_HPP_
+
 // ---- torch_npy/io/file.hpp
 
 #ifndef TORCH_NPY_IO_FILE_HPP_
@@ -2181,12 +2404,13 @@ TORCH_NPY_END_NAMESPACE
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
+#include <new>
 #include <string>
 #include <utility>
-#include <vector>
 
-// Files that are read and mapped. What fails here throws an Error without a path; the callers, who
-// know the path, add it.
+// Files that are read and mapped. An Error thrown here has no path; the callers, who know it, add
+// it.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
@@ -2195,17 +2419,17 @@ namespace detail {
 inline void require_path(const std::filesystem::path& path) {
   if (path.empty()) throw Error(ErrorCode::NotFound, "the path is empty");
   if (path.native().find('\0') != std::filesystem::path::string_type::npos) {
-    throw Error(ErrorCode::InvalidArgument, "the path holds a zero byte");
+    throw Error(ErrorCode::InvalidArgument, "the path contains a zero byte");
   }
 }
 
 /// Bytes of one call: Linux moves at most 2^31 - 4096, macOS refuses more than 2^31 - 1, and
 /// Windows counts with 32 bits.
-constexpr std::size_t kMostAtOnce = std::size_t{1} << 30;
+constexpr std::size_t kMaxCallSize = std::size_t{1} << 30;
 
-/// A file, open for reading: a regular one, as shows when it is read or asked for its size. Reading
-/// from several threads at once is fine.
-class File {
+/// A file, open for reading. That it is a regular one shows when it is read, or asked for its size.
+/// It has no name: a copy of the path would cost more than opening a file that was just listed.
+class File : public ByteSource {
  public:
   explicit File(const std::filesystem::path& path)
       : file_(open_to_read((require_path(path), path))) {}
@@ -2213,48 +2437,28 @@ class File {
   /// `name` is relative to an open folder.
   File(const char* name, const OpenFolder& folder) : file_(open_to_read(name, folder)) {}
 
-  /// Bytes of the file at this moment.
-  std::uint64_t size() const { return size_of(file_); }
+  /// Size of the file at this moment.
+  std::uint64_t size() const override { return size_of(file_); }
 
-  /// Reads up to `size` bytes from byte `offset` on, in one call; 0 at the end.
-  std::size_t read_some(void* out, std::size_t size, std::uint64_t offset) const {
-    const std::ptrdiff_t got = read_at(file_, out, (std::min)(size, kMostAtOnce), offset);
+  std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
+    const std::ptrdiff_t got = read_at(file_, out, (std::min)(size, kMaxCallSize), offset);
     if (got >= 0) return static_cast<std::size_t>(got);
     const int number = last_error();
-    (void)this->size();  // says so if this is no regular file
+    (void)this->size();  // a clearer Error if this is not a regular file
     throw_system_error("cannot read at byte " + std::to_string(offset), number, offset);
   }
 
-  /// Fills `out` with `size` bytes from byte `offset` on. Throws Truncated where the file ends
-  /// before that: it has become shorter meanwhile, or the caller did not look at size().
-  void read(void* out, std::size_t size, std::uint64_t offset) const {
-    char* at = static_cast<char*>(out);
-    while (size != 0) {
-      const std::size_t got = read_some(at, size, offset);
-      if (got == 0) {
-        throw Error(ErrorCode::Truncated,
-                    "data cut short: the file ends at byte " + std::to_string(offset) + ", " +
-                        counted(size, "byte") + " before the end of what was to be read",
-                    offset);
-      }
-      at += got;
-      size -= got;
-      offset += got;
-    }
-  }
+  std::string name() const override { return {}; }
 
-  /// Reads from the start of the file, first into `head`, then into `body`, in one call. Gives how
-  /// many bytes came: fewer also where the system would not give more at a time, or any.
+  SourceTraits traits() const override { return {false, false, {&file_, 0}, nullptr}; }
+
+  /// Reads from the start of the file, first into `head`, then into `body`, in one call. Returns
+  /// the number of bytes read, which may be less for any reason, failure included.
   std::size_t read_split(void* head, std::size_t head_size, void* body,
                          std::size_t body_size) const {
     const std::ptrdiff_t got = detail::read_split(file_, head, head_size, body, body_size);
     return got < 0 ? 0 : static_cast<std::size_t>(got);
   }
-
-  const Descriptor& descriptor() const noexcept { return file_; }
-
-  /// Where its first byte stands in itself: what a FilePart is asked, too.
-  std::uint64_t begin() const noexcept { return 0; }
 
  protected:
   explicit File(Descriptor file) : file_(std::move(file)) {}
@@ -2262,38 +2466,25 @@ class File {
   Descriptor file_;
 };
 
-/// `size` bytes from byte `begin` of an open file on, read as if they were a file of their own: a
-/// member of an archive. They lie within the file, and nobody reads past them.
-class FilePart {
+/// A file that knows its path.
+class NamedFile final : public File {
  public:
-  FilePart(const File& file, std::uint64_t begin, std::uint64_t size) noexcept
-      : file_(file), begin_(begin), size_(size) {}
-  FilePart(const File&&, std::uint64_t, std::uint64_t) = delete;  // it would go before the part
+  explicit NamedFile(const std::filesystem::path& path) : File(path), path_(path) {}
 
-  std::uint64_t begin() const noexcept { return begin_; }
-  std::uint64_t size() const noexcept { return size_; }
-  const Descriptor& descriptor() const noexcept { return file_.descriptor(); }
-
-  std::size_t read_some(void* out, std::size_t size, std::uint64_t offset) const {
-    const std::uint64_t left = size_ - (std::min)(offset, size_);
-    return file_.read_some(out, static_cast<std::size_t>(std::min<std::uint64_t>(size, left)),
-                           begin_ + offset);
+  std::string name() const override {
+    const auto utf8 = path_.u8string();  // std::string, or std::u8string from C++20 on
+    return {reinterpret_cast<const char*>(utf8.data()), utf8.size()};
   }
-
-  void read(void* out, std::size_t size, std::uint64_t offset) const {
-    file_.read(out, size, begin_ + offset);
-  }
+  std::string version() const override { return version_of(file_); }
 
  private:
-  const File& file_;
-  std::uint64_t begin_;
-  std::uint64_t size_;
+  std::filesystem::path path_;
 };
 
 /// Owns a range of mapped memory.
 class Mapping {
  public:
-  /// `lead` bytes before what was asked for are mapped too: a mapping starts at a page.
+  /// `lead` bytes before the requested range are mapped too: a mapping starts at a page.
   Mapping(void* base, std::size_t size, std::size_t lead = 0) noexcept
       : base_(base), size_(size), lead_(lead) {}
   Mapping(Mapping&& other) noexcept
@@ -2303,13 +2494,12 @@ class Mapping {
     if (size_ != 0) unmap(base_, size_);
   }
 
-  /// Maps bytes [offset, offset + size) of `file`, or of a part of one, copy-on-write: what is
-  /// written to the memory never reaches the file. Reads nothing yet. `size` is not 0.
-  template <class Source>
-  static Mapping of(const Source& file, std::uint64_t offset, std::size_t size) {
-    offset += file.begin();
+  /// Maps bytes [offset, offset + size) of a range copy-on-write: what is written to the memory
+  /// never reaches the file. Reads nothing yet. `size` is not 0.
+  static Mapping of(const FileRange& range, std::uint64_t offset, std::size_t size) {
+    offset += range.begin;
     const auto lead = static_cast<std::size_t>(offset % mapping_alignment());
-    void* const base = map(file.descriptor(), offset - lead, size + lead);
+    void* const base = map(*range.file, offset - lead, size + lead);
     if (base == nullptr) {
       throw_system_error("cannot map " + counted(size, "byte"), last_error(), offset);
     }
@@ -2324,67 +2514,28 @@ class Mapping {
   std::size_t lead_;
 };
 
-/// Bytes read ahead of knowing anything: a small file whole, the header of any other.
-constexpr std::size_t kFirstRead = 16384;
+/// Fresh memory costs a page fault every 4 KiB, several times what copying into it costs. From this
+/// size on huge pages are asked for, as NumPy does.
+constexpr std::size_t kHugePagesFrom = std::size_t{4} << 20;
 
-/// The header of an open file, and the bytes of it that were read on the way.
-struct FileStart {
-  Header header;
-  std::size_t size = 0;  ///< bytes in `bytes`, from the start of the file
-  // Left as it is: clearing it would cost more than parsing. Out of line with the cache, reading 12
-  // KiB into it took 0.1 us of 2.4 longer.
-  alignas(64) unsigned char bytes[kFirstRead];
-  FileStart() {}  // NOLINT(modernize-use-equals-default)
-
-  /// Bytes of the file, as far as they matter: it is not asked when all of the array is here. That
-  /// call would cost a tenth of loading a small file.
-  template <class Source>
-  std::uint64_t available(const Source& file) const {
-    const std::uint64_t promised = header.end();
-    return promised <= size ? promised : file.size();
+/// A buffer of `size` bytes, aligned as LibTorch aligns tensors, in huge pages if it is large.
+/// Throws Error (OutOfMemory).
+inline std::shared_ptr<char> allocate_buffer(std::uint64_t size) {
+  constexpr std::align_val_t kAlignment{64};
+  const auto free = [](char* memory) { ::operator delete(memory, kAlignment); };
+  try {
+    if (size <= PTRDIFF_MAX) {
+      const auto bytes = static_cast<std::size_t>(size);
+      std::shared_ptr<char> buffer(static_cast<char*>(::operator new(bytes, kAlignment)), free);
+      if (bytes >= kHugePagesFrom) advise_huge_pages(buffer.get(), bytes);
+      return buffer;
+    }
+  } catch (const std::bad_alloc&) {
   }
-};
-
-/// Reads the header of a File or a FilePart, with one system call for any but a giant one.
-template <class Source>
-void read_start(const Source& file, std::uint64_t max_header_size, FileStart& start) {
-  start.size = file.read_some(start.bytes, kFirstRead, 0);
-  if (start.size < kMaxPrefixSize) {
-    // Nearly nothing: a device, or a file system that gives little at a time.
-    start.size = static_cast<std::size_t>(std::min<std::uint64_t>(file.size(), kFirstRead));
-    file.read(start.bytes, start.size, 0);
-  }
-  const HeaderExtent extent = parse_prefix(start.bytes, start.size, max_header_size);
-  if (extent.end() <= start.size) {
-    start.header = parse_text(start.bytes, extent, max_header_size);
-    return;
-  }
-  const std::uint64_t size = file.size();
-  if (extent.end() > size) throw header_cut_short(extent, size);
-  std::vector<unsigned char> bytes(static_cast<std::size_t>(extent.end()));
-  file.read(bytes.data(), bytes.size(), 0);
-  start.header = parse_text(bytes.data(), extent, max_header_size);
+  throw Error(ErrorCode::OutOfMemory, "out of memory for " + counted(size, "byte"));
 }
 
 }  // namespace detail
-
-/// @file
-/// Headers of files.
-
-/// Reads the header of an .npy file: an open, one read of at most 16 KiB (more only where the
-/// header is longer) and a close, whatever the size of the array. That all of its data is there is
-/// not looked at. Safe from any thread. Throws Error: NotFound, Io, Exhausted, InvalidArgument (a
-/// zero byte in the path), and what parse_header() throws.
-inline Header read_header(const std::filesystem::path& path,
-                          std::uint64_t max_header_size = kMaxHeaderSize) {
-  return detail::with_path(path, [&] {
-    const detail::File file(path);
-    detail::FileStart start;
-    detail::read_start(file, max_header_size, start);
-    return std::move(start.header);
-  });
-}
-
 TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_IO_FILE_HPP_
@@ -2421,7 +2572,7 @@ template <class Put>
 void write_all(const void* data, std::size_t size, std::uint64_t offset, const Put& put) {
   const char* const begin = static_cast<const char*>(data);
   for (std::size_t done = 0; done != size;) {
-    const std::ptrdiff_t more = put(begin + done, (std::min)(size - done, kMostAtOnce), done);
+    const std::ptrdiff_t more = put(begin + done, (std::min)(size - done, kMaxCallSize), done);
     if (more == -1) {
       throw_system_error("cannot write at byte " + std::to_string(offset + done), last_error(),
                          offset + done);
@@ -2899,6 +3050,202 @@ TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_IO_PARALLEL_HPP_
 
+// ---- torch_npy/io/read_header.hpp
+
+#ifndef TORCH_NPY_IO_READ_HEADER_HPP_
+#define TORCH_NPY_IO_READ_HEADER_HPP_
+
+/// @file
+/// The header of a file, without its data.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <string>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// Reads bytes [size, wanted) of the source to the end of `bytes`; returns the new size, which is
+/// less than `wanted` only if the source ends there.
+inline std::size_t read_more(const ByteSource& source, unsigned char* bytes, std::size_t size,
+                             std::size_t wanted) {
+  while (size < wanted) {
+    const std::size_t got = source.read(bytes + size, wanted - size, size);
+    if (got == 0) break;
+    size += got;
+  }
+  return size;
+}
+
+/// Reads the header of the array at the start of a source, with one read() unless it is longer than
+/// 16 KiB. A sequential source is left right after the header. `first` receives the bytes that were
+/// read, as far as it has room and they are not in memory already.
+inline Header read_header(const ByteSource& source, std::uint64_t max_header_size,
+                          FirstBytes& first) {
+  const SourceTraits traits = source.traits();
+  if (traits.data != nullptr) {
+    first.size = 0;
+    return parse_header(traits.data, static_cast<std::size_t>(source.size()), max_header_size);
+  }
+  if (traits.is_sequential) {
+    first.size = read_more(source, first.data, 0, kMagicSize + 2);
+    if (first.size == kMagicSize + 2 && std::memcmp(first.data, kMagic, kMagicSize) == 0) {
+      first.size = read_more(source, first.data, first.size, prefix_size(first.data[kMagicSize]));
+    }
+  } else {
+    first.size = source.read(first.data, kFirstRead, 0);
+    if (first.size < kMaxPrefixSize) {
+      first.size = read_more(source, first.data, first.size, kMaxPrefixSize);
+      if (first.size < kMaxPrefixSize) (void)source.size();  // a File tells if it is not regular
+    }
+  }
+  const HeaderExtent extent = parse_prefix(first.data, first.size, max_header_size);
+  const std::uint64_t end = extent.end();
+  if (end <= first.size) return parse_text(first.data, extent, max_header_size);
+  if (end <= kFirstRead) {
+    first.size = read_more(source, first.data, first.size, static_cast<std::size_t>(end));
+    if (first.size < end) throw header_cut_short(extent, first.size);
+    return parse_text(first.data, extent, max_header_size);
+  }
+  // In steps: a length in a file is no reason to allocate memory.
+  constexpr std::size_t kStep = std::size_t{1} << 20;
+  std::string bytes(reinterpret_cast<const char*>(first.data), first.size);
+  while (bytes.size() < end) {
+    const std::size_t size = bytes.size();
+    bytes.resize(static_cast<std::size_t>(std::min<std::uint64_t>(end, size + kStep)));
+    const std::size_t got =
+        read_more(source, reinterpret_cast<unsigned char*>(bytes.data()), size, bytes.size());
+    if (got < bytes.size()) throw header_cut_short(extent, got);
+  }
+  if (traits.is_sequential) first.size = 0;  // the rest is not read again
+  return parse_text(bytes.data(), extent, max_header_size);
+}
+
+/// Bytes of the source that are known to exist, as far as they matter: its size is not asked for if
+/// all of the array has been read. That call would take a tenth of the time to load a small file.
+inline std::uint64_t available_bytes(const ByteSource& source, const FirstBytes& first,
+                                     const Header& header) {
+  const std::uint64_t declared = header.end();
+  return declared <= first.size ? declared : source.size();
+}
+
+}  // namespace detail
+
+/// Reads the header of an .npy file: an open, one read of at most 16 KiB (more only if the header
+/// is longer) and a close, whatever the size of the array. Does not check that all of the data
+/// exists. Safe from any thread. Throws Error: NotFound, Io, Exhausted, OutOfMemory,
+/// InvalidArgument (a zero byte in the path), and what parse_header() throws.
+inline Header read_header(const std::filesystem::path& path,
+                          std::uint64_t max_header_size = kMaxHeaderSize) {
+  return detail::with_path(path, [&] {
+    const detail::File file(path);
+    detail::FirstBytes first;
+    return detail::read_header(file, max_header_size, first);
+  });
+}
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_IO_READ_HEADER_HPP_
+
+// ---- torch_npy/io/stream.hpp
+
+#ifndef TORCH_NPY_IO_STREAM_HPP_
+#define TORCH_NPY_IO_STREAM_HPP_
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <istream>
+#include <string>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// A stream, read in order; bytes between two reads are read and discarded. Offsets count from the
+/// position of the stream at the beginning. The stream outlives it.
+class StreamSource final : public ByteSource {
+ public:
+  explicit StreamSource(std::istream& stream) : stream_(stream) {
+    if (!stream || stream.rdbuf() == nullptr) {
+      throw Error(ErrorCode::Io, "the stream cannot be read: was the file opened?");
+    }
+    size_ = remaining();
+  }
+
+  /// UINT64_MAX if the stream cannot tell.
+  std::uint64_t size() const override { return size_; }
+
+  std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
+    if (offset < position_) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "an array in a stream can be loaded once: its bytes have been read");
+    }
+    char skipped[4096];
+    while (position_ < offset) {
+      const auto wanted = std::min<std::uint64_t>(sizeof skipped, offset - position_);
+      if (take(skipped, static_cast<std::size_t>(wanted)) == 0) {
+        throw Error(ErrorCode::Truncated,
+                    "data cut short: the stream ends at byte " + std::to_string(position_) +
+                        ", before byte " + std::to_string(offset),
+                    position_);
+      }
+    }
+    return size == 0 ? 0 : take(out, size);
+  }
+
+  std::string name() const override { return {}; }
+  SourceTraits traits() const override { return {true, false, {}, nullptr}; }
+
+  void finish(std::uint64_t end) const override { (void)read(nullptr, 0, end); }
+
+ private:
+  /// The next `size` bytes, or what is left before the end. Read from the buffer directly: the
+  /// stream's own read() would throw what its exceptions() mask says.
+  std::size_t take(void* out, std::size_t size) const {
+    try {
+      const auto got =
+          stream_.rdbuf()->sgetn(static_cast<char*>(out), static_cast<std::streamsize>(size));
+      position_ += static_cast<std::uint64_t>(got);
+      return static_cast<std::size_t>(got);
+    } catch (const std::exception& error) {
+      throw Error(ErrorCode::Io, std::string("the stream cannot be read: ") + error.what(),
+                  position_);
+    }
+  }
+
+  /// Bytes from the current position to the end.
+  std::uint64_t remaining() const {
+    const std::streampos none(-1);
+    std::streambuf& buffer = *stream_.rdbuf();
+    std::streampos here(none);
+    std::streampos end(none);
+    try {
+      here = buffer.pubseekoff(0, std::ios::cur, std::ios::in);
+      if (here != none) end = buffer.pubseekoff(0, std::ios::end, std::ios::in);
+      if (end != none && buffer.pubseekpos(here, std::ios::in) == none) {
+        throw Error(ErrorCode::Io, "the stream cannot be read: it does not return to its position");
+      }
+    } catch (const std::ios_base::failure&) {
+      return UINT64_MAX;  // how some streams say that they cannot seek
+    }
+    return end == none ? UINT64_MAX : static_cast<std::uint64_t>(end - here);
+  }
+
+  std::istream& stream_;
+  std::uint64_t size_ = 0;
+  mutable std::uint64_t position_ = 0;
+};
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_IO_STREAM_HPP_
+
 // ---- torch_npy/zip/codec.hpp
 
 #ifndef TORCH_NPY_ZIP_CODEC_HPP_
@@ -3229,28 +3576,27 @@ TORCH_NPY_END_NAMESPACE
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <filesystem>
+#include <cstring>
 #include <memory>
-#include <new>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-// The zip container of .npz files, read. The directory at the end of an archive is held against the
-// file, and what stands before a member against the directory: an archive that contradicts itself
-// is refused, for two readers would find two different things in it.
+// The zip container of .npz files, read. The directory at the end of an archive is validated
+// against the file, and the local header before each member against the directory: an archive that
+// contradicts itself is refused, because two readers would find two different contents in it.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// An archive, open for reading. Its directory is read once and held against itself; reading
-/// members from several threads at once is fine.
+/// An archive, open for reading. Its directory is read and validated once. Members can be read from
+/// several threads at once.
 class ZipArchive {
  public:
-  /// Throws Error (NotFound, Io, NotNpy, BadZip) without a path.
-  explicit ZipArchive(const std::filesystem::path& path) : file_(path) {
-    const std::uint64_t size = file_.size();
+  /// Throws Error (Io, NotNpy, Truncated, BadZip, OutOfMemory) without a path.
+  explicit ZipArchive(std::shared_ptr<const ByteSource> source) : source_(std::move(source)) {
+    const std::uint64_t size = source_->size();
     const Directory directory = find_directory(size);
     read_directory(directory);
     if (members_.size() != directory.count) {
@@ -3264,22 +3610,25 @@ class ZipArchive {
   /// In the order of the directory.
   const std::vector<ZipMember>& members() const noexcept { return members_; }
 
-  // What goes wrong from here on is an Error without the member's name, which the caller adds.
+  const ByteSource& source() const noexcept { return *source_; }
 
-  /// The bytes of a member as they stand in the archive. What stands before them has to agree with
-  /// the directory. Throws Error (BadZip).
-  FilePart packed(const ZipMember& member) const {
+  // Errors from here on do not name the member: the caller adds that.
+
+  /// Offset of the packed bytes of a member in the archive. Its local header must agree with the
+  /// directory. Throws Error (BadZip).
+  std::uint64_t data_offset(const ZipMember& member) const {
     const auto refuse = [&](const std::string& reason) { return bad_zip(reason, member.offset); };
-    if ((member.flags & kEncryptedFlags) != 0) throw refuse("it is encrypted, which is not read");
+    if ((member.flags & kEncryptedFlags) != 0)
+      throw refuse("it is encrypted, which is not supported");
     if (member.method != kStored && member.method != kDeflated) {
-      throw refuse("it is packed by method " + std::to_string(member.method) +
-                   ": 0 (stored) and 8 (deflated) are read");
+      throw refuse("it has compression method " + std::to_string(member.method) +
+                   ": 0 (stored) and 8 (deflated) are supported");
     }
     const std::string at = " at byte " + std::to_string(member.offset);
     unsigned char bytes[kLocalHeaderSize];
-    file_.read(bytes, sizeof bytes, member.offset);
+    source_->read_fully(bytes, sizeof bytes, member.offset);
     ZipFields fields(bytes, sizeof bytes);
-    if (fields.u32() != kLocalHeader) throw refuse("there is no header" + at);
+    if (fields.u32() != kLocalHeader) throw refuse("no local header" + at);
     (void)fields.u16();  // version
     const std::uint16_t flags = fields.u16();
     const std::uint16_t method = fields.u16();
@@ -3291,21 +3640,21 @@ class ZipArchive {
     const std::uint16_t extra_size = fields.u16();
     const std::uint64_t begin = member.offset + kLocalHeaderSize + name_size + extra_size;
     if (begin > member.limit || member.limit - begin < member.packed) {
-      throw refuse("its header and data reach past byte " + std::to_string(member.limit) +
-                   ", where what follows begins");
+      throw refuse("its header and data overlap what starts at byte " +
+                   std::to_string(member.limit));
     }
     constexpr std::uint64_t kLargestDescriptor = 24;
     if (member.limit - begin - member.packed > kLargestDescriptor) {
       throw refuse(counted(member.limit - begin - member.packed, "byte") +
-                   " between it and what follows, which are part of nothing");
+                   " between it and what follows belong to no member");
     }
     std::string rest(std::size_t{name_size} + extra_size, '\0');
-    file_.read(rest.data(), rest.size(), member.offset + kLocalHeaderSize);
+    source_->read_fully(rest.data(), rest.size(), member.offset + kLocalHeaderSize);
     const std::string_view extra = std::string_view(rest).substr(name_size);
     read_zip64(extra, {&size, &packed});
     require_one_name(extra, member.name);
     const bool named_alike = zip_name({rest.data(), name_size}, flags) == member.name;
-    // What is written before the sizes are known has zeros here, and the numbers behind the data.
+    // A writer that does not know the sizes yet writes zeros here, and the numbers after the data.
     const bool later = (flags & kDescriptorFlag) != 0;
     const auto agrees = [&](std::uint64_t here, std::uint64_t there) {
       return here == there || (later && here == 0);
@@ -3313,73 +3662,68 @@ class ZipArchive {
     if (!named_alike || method != member.method ||
         ((flags ^ member.flags) & kEncryptedFlags) != 0 || !agrees(crc, member.crc) ||
         !agrees(packed, member.packed) || !agrees(size, member.size)) {
-      throw refuse("its header" + at + " and the directory contradict each other in " +
+      throw refuse("its local header" + at + " and the directory disagree about " +
                    (!named_alike               ? "its name"
                     : method != member.method  ? "its method"
                     : !agrees(crc, member.crc) ? "its CRC"
                                                : "its size"));
     }
-    // Deflate can't do better than a match of 258 bytes in 2 bits.
-    constexpr std::uint64_t kMostRatio = 1032;
-    if (member.size / kMostRatio > member.packed) {
-      throw refuse("it is said to unpack from " + std::to_string(member.packed) + " to " +
-                   counted(member.size, "byte") + ", which deflate cannot do");
-    }
-    // What cannot be packed takes 5 bytes more for a block, which no writer makes as small as that.
-    // Packed bytes are memory, too.
-    constexpr std::uint64_t kMostSlack = 1024;
-    if (member.packed > kMostSlack && (member.packed - kMostSlack) / 2 > member.size) {
-      throw refuse("it is said to unpack from " + std::to_string(member.packed) + " to only " +
+    // The best that deflate can do is a match of 258 bytes in 2 bits.
+    constexpr std::uint64_t kMaxRatio = 1032;
+    if (member.size / kMaxRatio > member.packed) {
+      throw refuse("deflate cannot unpack " + std::to_string(member.packed) + " to " +
                    counted(member.size, "byte"));
     }
-    return FilePart(file_, begin, member.packed);
+    // Incompressible data takes 5 more bytes a block, and no writer makes such small blocks. The
+    // packed bytes are read into memory, too.
+    constexpr std::uint64_t kMaxSlack = 1024;
+    if (member.packed > kMaxSlack && (member.packed - kMaxSlack) / 2 > member.size) {
+      throw refuse("it has " + counted(member.packed, "packed byte") + " for only " +
+                   counted(member.size, "byte"));
+    }
+    return begin;
   }
 
-  /// Unpacks a deflated member into `out`, which takes member.size bytes, and checks their CRC.
-  /// Throws Error (BadZip).
-  void inflate(const ZipMember& member, void* out) const {
-    const FilePart part = packed(member);
-    if (inflate_part(part, member.packed, out, member.size) != Inflated::Whole) {
-      throw bad_deflate_stream(member, part);
+  /// Unpacks a deflated member and checks its CRC. Throws Error (BadZip, OutOfMemory).
+  std::shared_ptr<char> inflate(const ZipMember& member) const {
+    const std::uint64_t begin = data_offset(member);
+    std::shared_ptr<char> out = allocate_buffer(member.size);
+    if (inflate_part(begin, member.packed, out.get(), member.size) != Inflated::Whole) {
+      throw bad_deflate_stream(member, begin);
     }
-    require_crc(member, zip_codec().load()->crc32(0, out, static_cast<std::size_t>(member.size)));
+    require_crc(member,
+                zip_codec().load()->crc32(0, out.get(), static_cast<std::size_t>(member.size)));
+    return out;
   }
 
   static void require_crc(const ZipMember& member, std::uint32_t crc) {
     if (crc == member.crc) return;
     char text[48];
-    std::snprintf(text, sizeof text, "%08x instead of %08x", crc, member.crc);
-    throw bad_zip(std::string("its bytes are not those that were stored: their CRC-32 is ") + text,
-                  member.offset);
+    std::snprintf(text, sizeof text, "%08x, expected %08x", crc, member.crc);
+    throw bad_zip(std::string("the data is damaged: its CRC-32 is ") + text, member.offset);
   }
 
-  /// The first bytes of a member: `most` of them, or all there are. Their CRC is not known.
-  std::string start(const ZipMember& member, std::size_t most) const {
-    const FilePart part = packed(member);
-    const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(most, member.size));
-    if (member.method == kStored) {
-      std::string out(size, '\0');
-      part.read(out.data(), size, 0);
-      return out;
-    }
-    // libdeflate unpacks whole streams. Where the output has no room it stops at the match or the
-    // stored block that does not fit, and leaves what comes before; so there is room for the
-    // largest of them. Since it does not promise that, bytes that were not touched look like an
-    // array, for loading that fails loudly.
+  /// The first `count` bytes of a deflated member, or all of it if it has fewer; their CRC is not
+  /// checked. Bytes that the codec does not write are those of `unwritten`.
+  std::string inflate_start(const ZipMember& member, std::uint64_t count,
+                            std::string_view unwritten) const {
+    // libdeflate unpacks whole streams. If the output has no room it stops at the match or the
+    // stored block that does not fit, and keeps what comes before; so there is room for the largest
+    // of them. It does not promise that: hence `unwritten`, by which the caller recognizes it.
     constexpr std::size_t kLargestStep = UINT16_MAX;
-    std::string some(kMagic, kMagicSize);
-    some.resize((std::max)(size, kMagicSize) + kLargestStep);
-    if (member.size <= some.size()) {
-      some.resize(static_cast<std::size_t>(member.size));
-      inflate(member, some.data());
-      return some.substr(0, size);
+    if (member.size <= count + kLargestStep) {
+      const std::shared_ptr<char> all = inflate(member);
+      return {all.get(), static_cast<std::size_t>((std::min)(count, member.size))};
     }
-    // packed() has seen to it that a stream takes no more than that.
+    const std::uint64_t begin = data_offset(member);
+    std::string some(unwritten);
+    some.resize((std::max)(static_cast<std::size_t>(count), unwritten.size()) + kLargestStep);
+    // data_offset() has verified that a stream has no more bytes than that.
     const auto input = std::min<std::uint64_t>(member.packed, 2 * some.size());
-    if (inflate_part(part, input, some.data(), some.size()) != Inflated::TooMuch) {
-      throw bad_deflate_stream(member, part);
+    if (inflate_part(begin, input, some.data(), some.size()) != Inflated::TooMuch) {
+      throw bad_deflate_stream(member, begin);
     }
-    return some.substr(0, size);
+    return some.substr(0, static_cast<std::size_t>(count));
   }
 
  private:
@@ -3389,18 +3733,17 @@ class ZipArchive {
     std::uint64_t count = 0;
   };
 
-  /// Piece by piece: there is memory for what turns out to be members, not for what the end record
-  /// says.
+  /// In chunks: memory is allocated for members that exist, not for what the end record declares.
   void read_directory(const Directory& directory) {
-    constexpr std::size_t kPiece = std::size_t{1} << 20;
+    constexpr std::size_t kChunk = std::size_t{1} << 20;
     constexpr std::size_t kLargestEntry = kDirectoryEntrySize + 3 * UINT16_MAX;
     const std::uint64_t end = directory.offset + directory.size;
     std::vector<unsigned char> bytes(
-        static_cast<std::size_t>(std::min<std::uint64_t>(directory.size, kPiece)));
+        static_cast<std::size_t>(std::min<std::uint64_t>(directory.size, kChunk)));
     for (std::uint64_t offset = directory.offset; offset != end;) {
       const auto size =
           static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), end - offset));
-      file_.read(bytes.data(), size, offset);
+      source_->read_fully(bytes.data(), size, offset);
       ZipFields fields(bytes.data(), size);
       const std::size_t rest = offset + size == end ? 1 : kLargestEntry;
       while (fields.left() >= rest) {
@@ -3413,7 +3756,7 @@ class ZipArchive {
   Directory find_directory(std::uint64_t size) const {
     unsigned char start[4] = {};
     const auto got = static_cast<std::size_t>(std::min<std::uint64_t>(size, sizeof start));
-    file_.read(start, got, 0);
+    source_->read_fully(start, got, 0);
     if (got == 0) {
       throw Error(ErrorCode::Truncated, "empty: an .npz archive starts with \"PK\\x03\\x04\"");
     }
@@ -3421,19 +3764,18 @@ class ZipArchive {
     if (got != sizeof start || (signature != kLocalHeader && signature != kDirectoryEnd)) {
       throw Error(ErrorCode::NotNpy, "not an .npz archive: it starts with " +
                                          shown({reinterpret_cast<const char*>(start), got}) +
-                                         " instead of \"PK\\x03\\x04\"" +
-                                         (start[0] == 0x93 ? "; load() reads .npy files" : ""));
+                                         " instead of \"PK\\x03\\x04\"");
     }
     // A comment of up to 65,535 bytes may follow the end record.
     const std::uint64_t tail_size = (std::min)(size, std::uint64_t{kDirectoryEndSize + UINT16_MAX});
     const std::uint64_t tail_begin = size - tail_size;
     std::string tail(static_cast<std::size_t>(tail_size), '\0');
-    file_.read(tail.data(), tail.size(), tail_begin);
+    source_->read_fully(tail.data(), tail.size(), tail_begin);
     const std::size_t found = find_end_record(tail);
     if (found == tail.npos) {
-      throw bad_archive("the record at its end is missing: the file is cut short", size);
+      throw bad_archive("its end record is missing: the file is cut short", size);
     }
-    if (has_two_ends(tail, found)) throw bad_archive("it has two records at its end", size);
+    if (has_two_ends(tail, found)) throw bad_archive("it has two end records", size);
     const std::uint64_t end_offset = tail_begin + found;
 
     ZipFields end(tail.data() + found, tail.size() - found);
@@ -3451,19 +3793,20 @@ class ZipArchive {
     read_end64(end_offset, directory, count_here, directory_end);
     if (!one_disk || count_here != directory.count) throw several_parts(end_offset);
     if (directory.offset > directory_end || directory.size != directory_end - directory.offset) {
-      throw bad_archive("its end says that the directory has " + counted(directory.size, "byte") +
-                            " from byte " + std::to_string(directory.offset) +
-                            " on, but that end is at byte " + std::to_string(directory_end),
+      throw bad_archive("its end record declares a directory of " +
+                            counted(directory.size, "byte") + " from byte " +
+                            std::to_string(directory.offset) + " on, but is itself at byte " +
+                            std::to_string(directory_end),
                         end_offset);
     }
     return directory;
   }
 
   static Error several_parts(std::uint64_t offset) {
-    return bad_archive("it is one of several parts, which are not read", offset);
+    return bad_archive("it is one part of a multi-part archive, which is not supported", offset);
   }
 
-  /// Python's zipfile looks first where it stands without a comment, then for the last signature.
+  /// As Python's zipfile: first at the position without a comment, then for the last signature.
   static std::size_t find_end_record(const std::string& tail) {
     constexpr std::string_view kSignature("PK\x05\x06", 4);
     if (tail.size() < kDirectoryEndSize) return tail.npos;
@@ -3476,7 +3819,7 @@ class ZipArchive {
     return found > last ? tail.npos : found;
   }
 
-  /// Whether another record stands before the one found whose comment reaches to the end, too.
+  /// Whether another end record comes before the one found, whose comment also extends to the end.
   static bool has_two_ends(const std::string& tail, std::size_t found) {
     for (std::size_t at = found; at != 0;) {
       at = tail.rfind("PK\x05\x06", at - 1);
@@ -3488,28 +3831,28 @@ class ZipArchive {
     return false;
   }
 
-  /// The end record of zip64, where there is one, has the numbers that the other has no room for.
+  /// The end record of zip64, if there is one, has the numbers that do not fit in the other.
   void read_end64(std::uint64_t end_offset, Directory& directory, std::uint64_t& count_here,
                   std::uint64_t& directory_end) const {
     unsigned char bytes[kDirectoryEnd64Size];
     if (end_offset < kDirectoryEnd64LocatorSize) return;
     const std::uint64_t locator_offset = end_offset - kDirectoryEnd64LocatorSize;
-    file_.read(bytes, kDirectoryEnd64LocatorSize, locator_offset);
+    source_->read_fully(bytes, kDirectoryEnd64LocatorSize, locator_offset);
     ZipFields locator(bytes, kDirectoryEnd64LocatorSize);
     if (locator.u32() != kDirectoryEnd64Locator) return;
     const std::uint32_t disk_of_end = locator.u32();
     directory_end = locator.u64();
     if (disk_of_end != 0 || locator.u32() > 1) throw several_parts(locator_offset);
     if (directory_end > locator_offset || locator_offset - directory_end < kDirectoryEnd64Size) {
-      throw bad_archive(
-          "the zip64 end record is said to be at byte " + std::to_string(directory_end),
-          locator_offset);
+      throw bad_archive("the zip64 end record cannot be at byte " + std::to_string(directory_end),
+                        locator_offset);
     }
-    file_.read(bytes, kDirectoryEnd64Size, directory_end);
+    source_->read_fully(bytes, kDirectoryEnd64Size, directory_end);
     ZipFields end(bytes, kDirectoryEnd64Size);
     const bool is_one = end.u32() == kDirectoryEnd64;
     if (!is_one || end.u64() != locator_offset - directory_end - 12) {
-      throw bad_archive("there is no zip64 end record where it is said to be", directory_end);
+      throw bad_archive("no zip64 end record at byte " + std::to_string(directory_end),
+                        directory_end);
     }
     (void)end.u32();  // versions
     const std::uint32_t disk = end.u32();
@@ -3529,9 +3872,8 @@ class ZipArchive {
 
   static ZipMember read_entry(ZipFields& fields, std::uint64_t offset) {
     if (fields.left() < kDirectoryEntrySize || fields.u32() != kDirectoryEntry) {
-      throw bad_archive(
-          "no member where the directory has the next one, at byte " + std::to_string(offset),
-          offset);
+      throw bad_archive("the directory has no valid entry at byte " + std::to_string(offset),
+                        offset);
     }
     (void)fields.u16();  // made by
     const int version = fields.u16() & 0xff;
@@ -3569,7 +3911,7 @@ class ZipArchive {
     return member;
   }
 
-  /// Members do not overlap: else a small file could hold any amount of data.
+  /// Members must not overlap: a small file could contain any amount of data otherwise.
   void find_limits(std::uint64_t directory_offset) {
     std::vector<ZipMember*> order;
     for (ZipMember& member : members_) order.push_back(&member);
@@ -3590,7 +3932,7 @@ class ZipArchive {
       limit = member->offset;
     }
     if (limit != 0) {
-      throw bad_archive(counted(limit, "byte") + " in front of its first member");
+      throw bad_archive(counted(limit, "byte") + " before its first member");
     }
   }
 
@@ -3602,31 +3944,21 @@ class ZipArchive {
     if (twice != names.end()) throw bad_archive("two members have the name " + shown(*twice));
   }
 
-  /// For bytes that the file has; a sparse one has any number of them.
-  static std::unique_ptr<unsigned char[]> memory_for(std::uint64_t size) {
-    try {
-      if (size <= PTRDIFF_MAX) {
-        return std::unique_ptr<unsigned char[]>(new unsigned char[static_cast<std::size_t>(size)]);
-      }
-    } catch (const std::bad_alloc&) {
-    }
-    throw Error(ErrorCode::OutOfMemory, "out of memory for its " + counted(size, "byte"));
+  static Error bad_deflate_stream(const ZipMember& member, std::uint64_t begin) {
+    return bad_zip("the deflate stream is damaged, or does not unpack to the declared " +
+                       counted(member.size, "byte"),
+                   begin);
   }
 
-  static Error bad_deflate_stream(const ZipMember& member, const FilePart& part) {
-    return bad_zip("the deflate stream is damaged, or does not unpack to the " +
-                       counted(member.size, "byte") + " that are promised",
-                   part.begin());
-  }
-
-  static Inflated inflate_part(const FilePart& part, std::uint64_t packed, void* out,
-                               std::uint64_t size) {
+  /// Unpacks the first `packed` bytes of the stream at byte `begin` into `size` bytes at `out`.
+  Inflated inflate_part(std::uint64_t begin, std::uint64_t packed, void* out,
+                        std::uint64_t size) const {
     const ZipCodec& codec = *zip_codec().load();
     if (codec.inflate == nullptr) throw_no_deflate();
+    const std::shared_ptr<char> in = allocate_buffer(packed);
     auto in_size = static_cast<std::size_t>(packed);
     auto out_size = static_cast<std::size_t>(size);
-    const auto in = memory_for(packed);
-    part.read(in.get(), in_size, 0);
+    source_->read_fully(in.get(), in_size, begin);
     const Inflated result = codec.inflate(in.get(), in_size, out, out_size);
     if (result == Inflated::Whole && (in_size != packed || out_size != size)) {
       return Inflated::Damaged;
@@ -3634,8 +3966,110 @@ class ZipArchive {
     return result;
   }
 
-  File file_;
+  std::shared_ptr<const ByteSource> source_;
   std::vector<ZipMember> members_;
+};
+
+/// A stored member that is read in order, from its first byte to its last, while its CRC is
+/// computed.
+class CheckedMember final : public ByteSource {
+ public:
+  /// All of these outlive it. `first` are the first bytes of the member.
+  CheckedMember(const ByteSource& part, const FirstBytes& first, const ZipMember& member)
+      : part_(part), first_(first), member_(member) {}
+
+  std::uint64_t size() const override { return member_.size; }
+  std::string name() const override { return part_.name(); }
+  SourceTraits traits() const override { return {true, false, {}, nullptr}; }
+
+  std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
+    skip_to(offset);
+    return read_next(out, size);
+  }
+
+  void finish(std::uint64_t /*end*/) const override {
+    skip_to(member_.size);
+    ZipArchive::require_crc(member_, crc_);
+  }
+
+ private:
+  void skip_to(std::uint64_t offset) const {
+    char skipped[4096];
+    while (position_ < offset) {
+      const auto size = std::min<std::uint64_t>(sizeof skipped, offset - position_);
+      if (read_next(skipped, static_cast<std::size_t>(size)) == 0) break;
+    }
+  }
+
+  std::size_t read_next(void* out, std::size_t size) const {
+    // The CRC of a chunk is computed while it is in the processor's cache.
+    constexpr std::size_t kChunk = std::size_t{128} << 10;
+    size = (std::min)(size, kChunk);
+    if (position_ < first_.size) {
+      size = std::min<std::size_t>(size, first_.size - static_cast<std::size_t>(position_));
+      std::memcpy(out, first_.data + position_, size);
+    } else {
+      size = part_.read(out, size, position_);
+    }
+    crc_ = crc32_(crc_, out, size);
+    position_ += size;
+    return size;
+  }
+
+  const ByteSource& part_;
+  const FirstBytes& first_;
+  const ZipMember& member_;
+  std::uint32_t (*crc32_)(std::uint32_t, const void*, std::size_t) = zip_codec().load()->crc32;
+  mutable std::uint64_t position_ = 0;
+  mutable std::uint32_t crc_ = 0;
+};
+
+/// A stored member of an archive. Its CRC is checked if all of it is loaded.
+class StoredMember final : public SourcePart {
+ public:
+  /// Throws Error (BadZip).
+  StoredMember(const ZipArchive& archive, const ZipMember& member)
+      : SourcePart(archive.source(), archive.data_offset(member), member.packed), member_(member) {}
+
+  std::unique_ptr<const ByteSource> unpacked(const FirstBytes& first, bool whole) const override {
+    return whole ? std::make_unique<CheckedMember>(*this, first, member_) : nullptr;
+  }
+
+ private:
+  const ZipMember& member_;
+};
+
+/// A deflated member of an archive: its unpacked bytes. All of it is unpacked to load any of it.
+class DeflatedMember final : public ByteSource {
+ public:
+  /// `unwritten`: see ZipArchive::inflate_start(). Not empty.
+  DeflatedMember(const ZipArchive& archive, const ZipMember& member, std::string_view unwritten)
+      : archive_(archive), member_(member), unwritten_(unwritten) {}
+
+  std::uint64_t size() const override { return member_.size; }
+  std::string name() const override { return archive_.source().name(); }
+  SourceTraits traits() const override { return {false, true, {}, nullptr}; }
+
+  /// Unpacks from the start on: for headers.
+  std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
+    if (offset >= member_.size) return 0;
+    const std::uint64_t end = offset + (std::min<std::uint64_t>)(size, member_.size - offset);
+    const std::string start = archive_.inflate_start(member_, end, unwritten_);
+    return start.copy(static_cast<char*>(out), size, static_cast<std::size_t>(offset));
+  }
+
+  std::unique_ptr<const ByteSource> unpacked(const FirstBytes& first, bool) const override {
+    std::shared_ptr<char> bytes = archive_.inflate(member_);
+    if (std::memcmp(bytes.get(), first.data, first.size) != 0) {
+      throw Error(ErrorCode::Io, "the file changed while it was read");
+    }
+    return std::make_unique<MemorySource>(std::move(bytes), static_cast<std::size_t>(member_.size));
+  }
+
+ private:
+  const ZipArchive& archive_;
+  const ZipMember& member_;
+  std::string_view unwritten_;
 };
 
 }  // namespace detail
@@ -3823,7 +4257,7 @@ TORCH_NPY_END_NAMESPACE
 
 #include <ATen/EmptyTensor.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/Storage.h>
 #include <c10/core/TensorImpl.h>
@@ -3845,7 +4279,7 @@ TORCH_NPY_END_NAMESPACE
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// Refuses a tensor whose elements do not lie in memory one by one; `call` names who needs them.
+/// Refuses a tensor whose elements are not stored one by one in memory, for the function `call`.
 inline void require_data(const at::Tensor& tensor, const char* call) {
   const bool is_dense = tensor.defined() && !tensor.is_nested() &&
                         tensor.layout() == c10::kStrided && !tensor.is_meta() &&
@@ -3857,8 +4291,8 @@ inline void require_data(const at::Tensor& tensor, const char* call) {
                                                     : " of an undefined tensor"));
 }
 
-/// True when no two elements share memory: every axis steps past all that the axes of smaller
-/// strides span. A view whose axes interleave in another way counts as overlapping.
+/// Whether no two elements share memory: every axis steps past all that the axes of smaller strides
+/// span. A view whose axes interleave in another way counts as overlapping.
 inline bool is_free_of_overlap(const at::Tensor& tensor) {
   if (tensor.numel() == 0) return true;
   std::vector<std::pair<std::int64_t, std::int64_t>> axes;  // stride and length
@@ -3874,35 +4308,73 @@ inline bool is_free_of_overlap(const at::Tensor& tensor) {
   return true;
 }
 
-/// A tensor over `bytes` bytes of memory, which goes when the last tensor on it goes. The storage
-/// is an ordinary one: resize_() may replace it, which it refuses on a from_blob tensor.
-inline at::Tensor tensor_over(at::DataPtr memory, std::size_t bytes, c10::ScalarType type,
-                              at::IntArrayRef sizes, at::IntArrayRef strides) {
-  c10::Storage storage(c10::Storage::use_byte_size_t(), bytes, std::move(memory),
-                       c10::GetCPUAllocator(), /*resizable=*/true);
-  return at::empty({0}, type).set_(std::move(storage), 0, sizes, strides);
-}
+/// Memory that tensors lie over, and its owner: the last of these tensors destroys it.
+class TensorMemory {
+ public:
+  /// Tells what the byte at an offset was read from, for messages.
+  using Origin = std::function<std::string(std::size_t)>;
 
-/// A tensor over the memory at `data`, which lives as long as `owner` does.
+  TensorMemory() = default;
+  TensorMemory(const TensorMemory&) = delete;
+  TensorMemory& operator=(const TensorMemory&) = delete;
+  virtual ~TensorMemory() = default;
+
+  /// The memory under `tensor`, if it is of this kind.
+  static TensorMemory* of(const at::Tensor& tensor) {
+    if (!tensor.defined() || !tensor.has_storage()) return nullptr;
+    const at::DataPtr& memory = tensor.storage().data_ptr();
+    if (memory.get_deleter() != &destroy) return nullptr;
+    return static_cast<TensorMemory*>(memory.get_context());
+  }
+
+  static void destroy(void* context) noexcept { delete static_cast<TensorMemory*>(context); }
+
+  Origin origin;
+};
+
+/// Memory that lives as long as `Owner` does.
 template <class Owner>
-at::Tensor tensor_over(Owner owner, void* data, std::size_t bytes, c10::ScalarType type,
-                       at::IntArrayRef sizes, at::IntArrayRef strides) {
-  at::DataPtr memory(
-      data, std::make_unique<Owner>(std::move(owner)).release(),
-      [](void* context) { delete static_cast<Owner*>(context); }, at::kCPU);
-  return tensor_over(std::move(memory), bytes, type, sizes, strides);
+class OwnedMemory final : public TensorMemory {
+ public:
+  explicit OwnedMemory(Owner owner) : owner_(std::move(owner)) {}
+
+ private:
+  Owner owner_;
+};
+
+/// Lets LibTorch replace the memory in resize_(), which it can from 2.1 on. Earlier ones refuse
+/// that for every from_blob tensor.
+template <class Maker>
+auto allow_resize(Maker& maker, int)
+    -> decltype(maker.resizeable_storage().allocator(c10::GetCPUAllocator()), void()) {
+  maker.resizeable_storage().allocator(c10::GetCPUAllocator());
+}
+template <class Maker>
+void allow_resize(Maker&, long) {}
+
+/// A tensor of at least one element over `data`, which `memory` owns: every tensor over memory that
+/// LibTorch did not allocate is made here.
+inline at::Tensor tensor_over(std::unique_ptr<TensorMemory> memory, void* data,
+                              c10::ScalarType type, at::IntArrayRef sizes,
+                              at::IntArrayRef strides) {
+  auto maker = at::for_blob(data, sizes);
+  maker.strides(strides).options(type).target_device(at::kCPU);
+  maker.context(memory.release(), &TensorMemory::destroy);
+  allow_resize(maker, 0);
+  return maker.make_tensor();
 }
 
-/// A tensor over a mapped file.
-inline at::Tensor tensor_over(Mapping mapping, std::size_t bytes, c10::ScalarType type,
-                              at::IntArrayRef sizes, at::IntArrayRef strides) {
-  void* const data = mapping.data();
-  return tensor_over(std::move(mapping), data, bytes, type, sizes, strides);
+/// The same over memory that lives as long as `owner` does: a mapping, a buffer, another storage.
+template <class Owner>
+at::Tensor tensor_over(Owner owner, void* data, c10::ScalarType type, at::IntArrayRef sizes,
+                       at::IntArrayRef strides) {
+  return tensor_over(std::unique_ptr<TensorMemory>(new OwnedMemory<Owner>(std::move(owner))), data,
+                     type, sizes, strides);
 }
 
-/// A tensor over part of another's memory, which it keeps alive and whose dtype it has. As a view
-/// made by LibTorch it would keep that tensor alive too, for autograd, and take 250 to 360 ns to
-/// make instead of 85, which shows in batches of small samples.
+/// A tensor over part of another's memory, which it keeps alive and whose dtype it has. A view made
+/// by LibTorch would also keep that tensor alive, for autograd, and take several times as long,
+/// which shows in batches of small samples.
 inline at::Tensor view_of(const at::Tensor& tensor, std::int64_t offset, at::IntArrayRef sizes,
                           at::IntArrayRef strides) {
   at::Tensor view = at::detail::make_tensor<c10::TensorImpl>(c10::Storage(tensor.storage()),
@@ -3912,96 +4384,87 @@ inline at::Tensor view_of(const at::Tensor& tensor, std::int64_t offset, at::Int
   return view;
 }
 
-/// True for memory that goes with the tensor. What from_blob() makes a tensor over is somebody
-/// else's, however few tensors there are on it.
+/// Whether the memory is freed with the last tensor on it. Other memory that from_blob() was given
+/// belongs to somebody else, however few tensors there are on it.
 inline bool owns_memory(const at::Tensor& tensor) {
-  return tensor.storage().resizable() && tensor.storage().allocator() != nullptr;
+  return TensorMemory::of(tensor) != nullptr ||
+         (tensor.storage().resizable() && tensor.storage().allocator() != nullptr);
 }
 
 [[noreturn]] inline void throw_no_memory(std::size_t bytes) {
   throw Error(ErrorCode::OutOfMemory, "out of memory for a tensor of " + counted(bytes, "byte"));
 }
 
-/// Fresh memory costs a page fault every 4 KiB, several times what copying into it costs: from here
-/// on huge pages are asked for, as NumPy does.
-constexpr std::size_t kLarge = std::size_t{4} << 20;
-
-/// A dense tensor on the host, to be filled. Throws Error (TooLarge) if there is no memory for
-/// it.
-///
-/// Mapping large tensors on their own, aligned to huge pages, was no faster (100 MiB, two threads:
-/// 20 to 24 ms this way, 20 to 21 ms that way), and took 1.5 to 3 times as long from 4 to 30 MiB,
-/// where malloc hands memory back that has been in use.
+/// A dense tensor on the host, to be filled. Throws Error (OutOfMemory). Large ones are allocated
+/// like all others: malloc returns memory that has been in use, which is faster than fresh pages.
 inline at::Tensor empty_host(std::size_t bytes, c10::ScalarType type, at::IntArrayRef sizes,
                              at::IntArrayRef strides, bool pinned) {
   at::Tensor tensor;
   try {
-    // What at::empty_strided() comes to, without the 60 ns of the way there.
+    // What at::empty_strided() calls, without the dispatcher.
     tensor = at::detail::empty_strided_cpu(sizes, strides, type, pinned);
   } catch (const c10::Error&) {
     throw_no_memory(bytes);
   }
-  if (bytes >= kLarge && !pinned) advise_huge_pages(tensor.data_ptr(), bytes);
+  if (bytes >= kHugePagesFrom && !pinned) advise_huge_pages(tensor.data_ptr(), bytes);
   return tensor;
 }
 
-/// Host memory that is used again: what it lends comes back when the last tensor on it goes, from
-/// any thread. What comes back after the pool has gone is freed. With fresh memory for each,
-/// batches of 4.7 MB took from 5 to 50 % longer to read, in three runs.
+/// Host memory that is used again: what the pool lends is returned when the last tensor on it is
+/// destroyed, by any thread. What is returned after the pool was destroyed is freed. Batches of
+/// fresh memory would take longer to read.
 class BufferPool : public std::enable_shared_from_this<BufferPool> {
  public:
-  /// Tells what the byte at an offset of a buffer was read from, for messages.
-  using Origin = std::function<std::string(std::size_t)>;
-
-  /// Keeps at most `limit` bytes that nobody uses; gives back the ones longest unused.
-  explicit BufferPool(std::size_t limit) : limit_(limit) {}
-
-  /// `bytes` bytes, of any content; not 0. Throws Error (TooLarge).
-  at::DataPtr take(std::size_t bytes) {
-    auto loan = std::make_unique<Loan>();
-    loan->pool = weak_from_this();
-    loan->buffer = kept_for(bytes);
-    if (loan->buffer.size == 0) loan->buffer = fresh(bytes);
-    void* const data = loan->buffer.memory.get();
-    return {data, loan.release(), &take_back, at::kCPU};
-  }
-
-  /// Says where the bytes behind `tensor`, which take() gave, come from.
-  static void set_origin(const at::Tensor& tensor, Origin origin) {
-    if (Loan* const loan = loan_of(tensor)) loan->origin = std::move(origin);
-  }
-
-  /// Where the first element of `tensor` was read from; empty where that is not known.
-  static std::string origin_of(const at::Tensor& tensor) {
-    const Loan* const loan = loan_of(tensor);
-    if (loan == nullptr || !loan->origin) return {};
-    return loan->origin(static_cast<std::size_t>(tensor.storage_offset() *
-                                                 static_cast<std::int64_t>(tensor.element_size())));
-  }
-
- private:
   struct Buffer {
     at::DataPtr memory;
     std::size_t size = 0;
   };
 
-  struct Loan {
-    std::weak_ptr<BufferPool> pool;
-    Buffer buffer;
-    Origin origin;
+  /// A buffer that is in use.
+  class Loan final : public TensorMemory {
+   public:
+    Loan(std::weak_ptr<BufferPool> pool, Buffer buffer)
+        : pool_(std::move(pool)), buffer_(std::move(buffer)) {}
+
+    ~Loan() override {
+      const std::shared_ptr<BufferPool> pool = pool_.lock();
+      if (pool == nullptr) return;
+      try {
+        pool->keep(std::move(buffer_));
+      } catch (const std::exception&) {
+        // There is no memory to record it; it is freed.
+      }
+    }
+
+    char* data() const { return static_cast<char*>(buffer_.memory.get()); }
+
+   private:
+    std::weak_ptr<BufferPool> pool_;
+    Buffer buffer_;
   };
 
+  /// Keeps at most `limit` bytes that are not in use, those used last.
+  explicit BufferPool(std::size_t limit) : limit_(limit) {}
+
+  /// `bytes` bytes, of any content; not 0. Throws Error (OutOfMemory).
+  std::unique_ptr<Loan> take(std::size_t bytes) {
+    Buffer buffer = kept_for(bytes);
+    if (buffer.size == 0) buffer = fresh(bytes);
+    return std::make_unique<Loan>(weak_from_this(), std::move(buffer));
+  }
+
+ private:
   static Buffer fresh(std::size_t bytes) {
     try {
       Buffer buffer{c10::GetCPUAllocator()->allocate(bytes), bytes};
-      if (bytes >= kLarge) advise_huge_pages(buffer.memory.get(), bytes);
+      if (bytes >= kHugePagesFrom) advise_huge_pages(buffer.memory.get(), bytes);
       return buffer;
     } catch (const c10::Error&) {
       throw_no_memory(bytes);
     }
   }
 
-  /// The one used last of those that fit and are not far too large: it may still be in the cache.
+  /// Of the buffers that fit and are not far too large, the one used last: it may be in the cache.
   Buffer kept_for(std::size_t bytes) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto found = std::find_if(kept_.rbegin(), kept_.rend(), [&](const Buffer& buffer) {
@@ -4015,7 +4478,7 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   }
 
   void keep(Buffer buffer) {
-    std::vector<Buffer> evicted;  // let go after the lock
+    std::vector<Buffer> evicted;  // freed after the lock is released
     const std::lock_guard<std::mutex> lock(mutex_);
     const std::size_t size = buffer.size;
     kept_.push_back(std::move(buffer));
@@ -4027,36 +4490,29 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
     }
   }
 
-  static void take_back(void* context) {
-    const std::unique_ptr<Loan> loan(static_cast<Loan*>(context));
-    const std::shared_ptr<BufferPool> pool = loan->pool.lock();
-    if (pool == nullptr) return;
-    try {
-      pool->keep(std::move(loan->buffer));
-    } catch (const std::exception&) {
-      // No memory to remember it by: it is freed.
-    }
-  }
-
-  static Loan* loan_of(const at::Tensor& tensor) {
-    if (!tensor.defined() || !tensor.has_storage()) return nullptr;
-    const at::DataPtr& memory = tensor.storage().data_ptr();
-    return memory.get_deleter() == &take_back ? static_cast<Loan*>(memory.get_context()) : nullptr;
-  }
-
   const std::size_t limit_;
   std::mutex mutex_;
   std::vector<Buffer> kept_;  // the one used last at the end
   std::size_t kept_bytes_ = 0;
 };
 
-/// A dense tensor on the host, to be filled, over memory of the pool. Pinned memory is not the
-/// pool's: LibTorch's own allocator uses it again, and knows which copies from it are still under
-/// way.
+/// What the first element of `tensor` was read from; empty if that is not known.
+inline std::string origin_of(const at::Tensor& tensor) {
+  const TensorMemory* const memory = TensorMemory::of(tensor);
+  if (memory == nullptr || !memory->origin) return {};
+  return memory->origin(static_cast<std::size_t>(tensor.storage_offset() *
+                                                 static_cast<std::int64_t>(tensor.element_size())));
+}
+
+/// A dense tensor on the host, to be filled, over memory of the pool. Pinned memory is not taken
+/// from the pool: LibTorch's own allocator reuses it, and knows which copies from it are not
+/// finished.
 inline at::Tensor empty_from(BufferPool& pool, std::size_t bytes, c10::ScalarType type,
                              at::IntArrayRef sizes, at::IntArrayRef strides, bool pinned) {
   if (pinned || bytes == 0) return empty_host(bytes, type, sizes, strides, pinned);
-  return tensor_over(pool.take(bytes), bytes, type, sizes, strides);
+  auto loan = pool.take(bytes);
+  void* const data = loan->data();
+  return tensor_over(std::unique_ptr<TensorMemory>(std::move(loan)), data, type, sizes, strides);
 }
 
 }  // namespace detail
@@ -4449,9 +4905,8 @@ inline bool stores(const DType& dtype, c10::ScalarType type) {
 class GrowingArray {
  public:
   explicit GrowingArray(LockedFile file) : file_(std::move(file)) {
-    FileStart start;
-    read_start(file_, kMaxHeaderSize, start);
-    header_ = std::move(start.header);
+    FirstBytes first;
+    header_ = read_header(file_, kMaxHeaderSize, first);
     require_axis();
     require_tensor_dtype();
     require_free_end();
@@ -4460,7 +4915,7 @@ class GrowingArray {
     rows_ = header_.shape[0];
     end_ = header_.end();
     bytes_.resize(static_cast<std::size_t>(header_.data_offset));
-    file_.read(bytes_.data(), bytes_.size(), 0);
+    file_.read_fully(bytes_.data(), bytes_.size(), 0);
     keep_raw_byte_order();
     require_header_room();
   }
@@ -4547,7 +5002,7 @@ class GrowingArray {
     has_leftovers_ = end < size;
     char next[kMagicSize];
     if (size - end < kMagicSize) return;
-    file_.read(next, kMagicSize, end);
+    file_.read_fully(next, kMagicSize, end);
     if (std::memcmp(next, kMagic, kMagicSize) == 0) {
       throw Error(ErrorCode::Mismatch,
                   "another array follows at byte " + std::to_string(end) +
@@ -5104,15 +5559,15 @@ TORCH_NPY_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// What a load has to do, settled before any memory is taken. `rows` of a Fortran-ordered array lie
-/// in as many runs as the array has columns; everything else is one run.
+/// What a load does, computed before any memory is allocated. `rows` of a Fortran-ordered array are
+/// as many contiguous runs as the array has columns; everything else is one run.
 ///
 /// An item of the array may be several elements of the tensor (the characters of a string, the
-/// bytes of a record). They lie together, and have axes of their own, the last ones, in C order
-/// also where the array is in Fortran order. All counts here are of elements.
+/// bytes of a record). They are adjacent and have their own axes, the last ones, in C order even if
+/// the array is in Fortran order. All counts are in elements.
 struct LoadPlan {
   DType dtype;                        ///< of an element in the file
-  c10::ScalarType stored{};           ///< the same for LibTorch; `type` where it has none
+  c10::ScalarType stored{};           ///< the same for LibTorch; `type` if it has none
   c10::ScalarType type{};             ///< of the tensor
   std::vector<std::int64_t> sizes;    ///< of the tensor
   std::vector<std::int64_t> strides;  ///< of the tensor, in elements
@@ -5126,8 +5581,8 @@ struct LoadPlan {
   std::size_t inner_axes = 0;         ///< axes that these have in the tensor
 
   std::size_t item_size() const { return static_cast<std::size_t>(dtype.item_size); }
-  /// What the address of an element in native byte order has to be a multiple of. Of a complex
-  /// number, too, all of its size: c10::complex is aligned so, and copying one that is not crashes.
+  /// The address of an element in native byte order must be a multiple of this. For complex numbers
+  /// it is their whole size: c10::complex has that alignment, and a misaligned copy crashes.
   std::size_t alignment() const { return item_size(); }
   bool converts() const { return stored != type || !is_native(); }
   bool in_one_run() const { return run == count; }
@@ -5135,7 +5590,7 @@ struct LoadPlan {
   bool is_native() const { return !is_wide_unsigned(dtype) || scalar_type_of(dtype); }
 };
 
-/// Refuses what has no plain elements to fill: quantized types, undefined and unknown ones.
+/// Refuses types without plain elements: quantized, undefined and unknown ones.
 inline void require_plain(const std::optional<c10::ScalarType>& type, const char* option) {
   if (!type) return;
   bool plain = !c10::isQIntType(*type);
@@ -5150,7 +5605,7 @@ inline void require_plain(const std::optional<c10::ScalarType>& type, const char
   }
 }
 
-/// The ScalarType of the file's items; none for unsigned integers that only dtype() can bring in.
+/// The ScalarType of the items in the file; none for unsigned integers that only dtype() can load.
 inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const LoadOptions& options) {
   const auto unsupported = [](const std::string& reason) {
     return Error(ErrorCode::UnsupportedDtype, reason);
@@ -5162,12 +5617,13 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
   switch (dtype.kind) {
     case 'O':
       throw unsupported(
-          "object dtype: its items are pickled Python objects, which can run any code "
-          "and are never loaded; save the array with a numeric dtype");
+          "object dtype: its items are pickled Python objects, which can execute code and are "
+          "never "
+          "loaded; save the array with a numeric dtype");
     case 'S':
     case 'U':
       throw unsupported("strings (" + descr_literal(dtype) +
-                        ") are no numbers; strings_as_codes(true) reads them as such, their " +
+                        ") are not numbers; strings_as_codes(true) loads their " +
                         (dtype.kind == 'S' ? "bytes as uint8" : "code points as int32"));
     case 'V':
       if (!options.void_as()) {
@@ -5177,8 +5633,8 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
             : dtype.item_size == 2 ? ", for instance void_as(torch::kBFloat16) for the bfloat16 of "
                                      "ml_dtypes"
                                    : "";
-        throw unsupported("items of raw bytes (" + descr_literal(dtype) +
-                          ") do not say what they are; void_as() tells" + example);
+        throw unsupported("raw bytes (" + descr_literal(dtype) +
+                          ") have no numeric type; void_as() sets one" + example);
       }
       if (static_cast<std::int64_t>(c10::elementSize(*options.void_as())) != dtype.item_size) {
         throw Error(ErrorCode::Mismatch, "void_as() names a dtype of " +
@@ -5203,8 +5659,8 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
   return type;
 }
 
-/// Strides in elements; the last `inner_axes` axes are in C order in any case. Axes of length 0
-/// count as 1, as NumPy and LibTorch have it.
+/// Strides in elements; the last `inner_axes` axes are always in C order. Axes of length 0 count as
+/// 1, as in NumPy and LibTorch.
 inline std::vector<std::int64_t> dense_strides(const std::vector<std::int64_t>& sizes,
                                                bool fortran_order, std::size_t inner_axes = 0) {
   std::vector<std::int64_t> strides(sizes.size());
@@ -5218,7 +5674,7 @@ inline std::vector<std::int64_t> dense_strides(const std::vector<std::int64_t>& 
   return strides;
 }
 
-/// Makes characters of a string dtype: the axis they need joins `inner`.
+/// Replaces a string dtype by that of its characters, which get one more axis in `inner`.
 inline void split_string(DType& dtype, std::vector<std::int64_t>& inner) {
   const char byte_order = dtype.byte_order;
   const std::int64_t bytes = dtype.item_size;
@@ -5227,12 +5683,13 @@ inline void split_string(DType& dtype, std::vector<std::int64_t>& inner) {
   inner.push_back(bytes / dtype.item_size);
 }
 
-/// Holds the header against the options and against `available`, the bytes there are from its
-/// start. An item of the array is elements of header.dtype, with axes `inner`; one, without any.
+/// Validates the header against the options and against `available`, the number of bytes that exist
+/// from its start on. An item of the array consists of elements of header.dtype with axes `inner`;
+/// of one element if there are none.
 inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint64_t available,
                           std::vector<std::int64_t> inner = {}) {
-  // More than NumPy has, and than some of LibTorch's functions take.
-  constexpr std::size_t kMostAxes = 64;
+  // NumPy has no more, and some of LibTorch's functions support no more.
+  constexpr std::size_t kMaxAxes = 64;
 
   LoadPlan plan;
   require_plain(options.dtype(), "dtype()");
@@ -5253,9 +5710,9 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
     plan.inner = static_cast<std::size_t>(checked_bytes(inner, 1).value_or(0));
   }
   const auto whole = checked_bytes(plan.sizes, header.dtype.item_size);
-  if (!whole || plan.sizes.size() > kMostAxes) {
+  if (!whole || plan.sizes.size() > kMaxAxes) {
     throw Error(ErrorCode::TooLarge, whole ? "a tensor of " + std::to_string(plan.sizes.size()) +
-                                                 " axes: there can be " + std::to_string(kMostAxes)
+                                                 " axes: the limit is " + std::to_string(kMaxAxes)
                                            : "the bytes of shape " + python_tuple(plan.sizes) +
                                                  " do not fit in 63 bits");
   }
@@ -5273,9 +5730,8 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
     if (begin < 0 || begin > end || end > length) {
       throw Error(ErrorCode::InvalidArgument,
                   "rows(" + std::to_string(begin) + ", " + std::to_string(end) +
-                      ") asked for, the array has " +
-                      counted(static_cast<std::uint64_t>(length), "row") +
-                      ": 0 <= begin <= end <= length, counted from the first");
+                      ") of an array of " + counted(static_cast<std::uint64_t>(length), "row") +
+                      ": 0 <= begin <= end <= length is required");
     }
     plan.sizes[0] = end - begin;
   }
@@ -5309,162 +5765,79 @@ TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TENSOR_PLAN_HPP_
 
-// ---- torch_npy/tensor/load.hpp
+// ---- torch_npy/tensor/read.hpp
 
-#ifndef TORCH_NPY_TENSOR_LOAD_HPP_
-#define TORCH_NPY_TENSOR_LOAD_HPP_
-
-/// @file
-/// Arrays from .npy files, streams and memory.
+#ifndef TORCH_NPY_TENSOR_READ_HPP_
+#define TORCH_NPY_TENSOR_READ_HPP_
 
 #include <ATen/core/Tensor.h>
-#include <ATen/core/grad_mode.h>
 #include <c10/core/Device.h>
-#include <c10/core/InferenceMode.h>
-#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <exception>
 #include <filesystem>
-#include <istream>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+// From the bytes of a source to a tensor, as a LoadPlan says. Everything that loads ends here.
+
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// Where the bytes of an array come from. (As a template parameter of what reads them it made a
-/// program that loads files, archives and fields compile 0.6 s longer.)
-class Source {
+/// The bytes of an array: those that were read with its header, and the rest from its source.
+class ArrayBytes {
  public:
-  /// Fills `out` with `size` bytes from byte `offset` on, or throws an Error.
-  virtual void read(void* out, std::size_t size, std::uint64_t offset) const = 0;
+  /// `first` may be null. The array ends at byte `end`, for messages.
+  ArrayBytes(const ByteSource& source, const FirstBytes* first, std::uint64_t end)
+      : source_(source), first_(first), end_(end) {}
 
-  /// Whether several threads may read at once, in any order.
-  virtual bool is_concurrent() const { return true; }
+  bool is_sequential() const { return source_.traits().is_sequential; }
 
- protected:
-  ~Source() = default;
-};
-
-/// A File or a FilePart whose start has been read already.
-template <class Bytes>
-class FileSource final : public Source {
- public:
-  FileSource(const Bytes& file, const FileStart& start) : file_(file), start_(start) {}
-
-  void read(void* out, std::size_t size, std::uint64_t offset) const override {
-    if (offset < start_.size) {
-      const auto at = static_cast<std::size_t>(offset);
-      const std::size_t known = (std::min)(size, start_.size - at);
-      std::memcpy(out, start_.bytes + at, known);
-      if (known == size) return;
-      out = static_cast<char*>(out) + known;
+  /// Throws Error (Truncated) if the source ends before the last of the bytes.
+  void read(void* out, std::size_t size, std::uint64_t offset) const {
+    char* at = static_cast<char*>(out);
+    if (first_ != nullptr && offset < first_->size) {
+      const auto begin = static_cast<std::size_t>(offset);
+      const std::size_t known = (std::min)(size, first_->size - begin);
+      std::memcpy(at, first_->data + begin, known);
+      at += known;
       size -= known;
       offset += known;
     }
-    file_.read(out, size, offset);
-  }
-
- private:
-  const Bytes& file_;
-  const FileStart& start_;
-};
-
-class BytesSource final : public Source {
- public:
-  explicit BytesSource(const char* bytes) : bytes_(bytes) {}
-
-  void read(void* out, std::size_t size, std::uint64_t offset) const override {
-    std::memcpy(out, bytes_ + offset, size);
-  }
-
- private:
-  const char* bytes_;
-};
-
-/// A stream, read in order; what is passed over is read too. Offsets count from where it stood.
-class StreamSource final : public Source {
- public:
-  explicit StreamSource(std::istream& stream) : stream_(stream) {}
-
-  /// The next `size` bytes, or what there is before the end. They come straight from the buffer:
-  /// the stream's own read() would throw what its exceptions() mask says.
-  std::size_t take(void* out, std::size_t size) const {
-    try {
-      const auto got =
-          stream_.rdbuf()->sgetn(static_cast<char*>(out), static_cast<std::streamsize>(size));
-      position_ += static_cast<std::uint64_t>(got);
-      return static_cast<std::size_t>(got);
-    } catch (const std::exception& error) {
-      throw Error(ErrorCode::Io, std::string("the stream cannot be read: ") + error.what(),
-                  position_);
-    }
-  }
-
-  bool is_concurrent() const override { return false; }
-
-  void read(void* out, std::size_t size, std::uint64_t offset) const override {
-    char skipped[4096];
-    while (position_ < offset) {
-      const auto wanted = std::min<std::uint64_t>(sizeof skipped, offset - position_);
-      require(static_cast<std::size_t>(wanted), take(skipped, static_cast<std::size_t>(wanted)));
-    }
-    require(size, take(out, size));
-  }
-
-  /// Where the array ends, for messages.
-  void expect(std::uint64_t end) { end_ = end; }
-
-  /// Bytes from the first one on, where the stream can tell; else as many as can be.
-  std::uint64_t size() const {
-    const std::streampos none(-1);
-    std::streambuf& buffer = *stream_.rdbuf();
-    std::streampos here(none);
-    std::streampos end(none);
-    try {
-      here = buffer.pubseekoff(0, std::ios::cur, std::ios::in);
-      if (here != none) end = buffer.pubseekoff(0, std::ios::end, std::ios::in);
-      if (end != none && buffer.pubseekpos(here, std::ios::in) == none) {
-        throw Error(ErrorCode::Io,
-                    "the stream cannot be read: it does not go back to where it stood");
+    while (size != 0) {
+      const std::size_t got = source_.read(at, size, offset);
+      if (got == 0) {
+        throw Error(ErrorCode::Truncated,
+                    "data cut short: the array ends at byte " + std::to_string(end_) +
+                        ", its source at byte " + std::to_string(offset),
+                    offset);
       }
-    } catch (const std::ios_base::failure&) {
-      return UINT64_MAX;  // a stream that cannot seek may say so like this
+      at += got;
+      size -= got;
+      offset += got;
     }
-    return end == none ? UINT64_MAX : position_ + static_cast<std::uint64_t>(end - here);
   }
 
  private:
-  void require(std::size_t wanted, std::size_t got) const {
-    if (got == wanted) return;
-    throw Error(ErrorCode::Truncated,
-                end_ == 0 ? "header cut short: the stream ends at byte " + std::to_string(position_)
-                          : "data cut short: the array ends at byte " + std::to_string(end_) +
-                                ", the stream at byte " + std::to_string(position_),
-                position_);
-  }
-
-  std::istream& stream_;
-  std::uint64_t end_ = 0;  // 0 as long as it is not known
-  mutable std::uint64_t position_ = 0;
+  const ByteSource& source_;
+  const FirstBytes* first_;
+  std::uint64_t end_;
 };
 
 /// Reads items [first, first + count) of the plan, in the order of the tensor's memory.
-inline void read_items(const Source& source, const LoadPlan& plan, std::size_t first,
+inline void read_items(const ArrayBytes& bytes, const LoadPlan& plan, std::size_t first,
                        std::size_t count, char* out) {
   const std::size_t item = plan.item_size();
   if (plan.in_one_run()) {
-    source.read(out, count * item, plan.offset + static_cast<std::uint64_t>(first) * item);
+    bytes.read(out, count * item, plan.offset + static_cast<std::uint64_t>(first) * item);
     return;
   }
-  // Short runs close together are read with what lies between them: a call costs as much as
-  // copying some thousand bytes.
+  // Short runs that are close together are read with the bytes between them: a call costs as much
+  // as copying some thousand bytes.
   char span[16384];
   while (count != 0) {
     const std::size_t run = first / plan.run;
@@ -5476,13 +5849,13 @@ inline void read_items(const Source& source, const LoadPlan& plan, std::size_t f
       const auto stride = static_cast<std::size_t>(plan.run_stride);
       const std::size_t runs = (std::min)(more + 1, sizeof span / stride);
       const std::size_t run_bytes = plan.run * item;
-      source.read(span, (runs - 1) * stride + run_bytes, offset);
+      bytes.read(span, (runs - 1) * stride + run_bytes, offset);
       for (std::size_t i = 0; i < runs; ++i) {
         std::memcpy(out + i * run_bytes, span + i * stride, run_bytes);
       }
       taken = runs * plan.run;
     } else {
-      source.read(out, taken * item, offset);
+      bytes.read(out, taken * item, offset);
     }
     out += taken * item;
     first += taken;
@@ -5491,17 +5864,15 @@ inline void read_items(const Source& source, const LoadPlan& plan, std::size_t f
 }
 
 /// Fills the memory of a tensor as the plan says.
-inline void fill(const Source& source, const LoadPlan& plan, void* out, std::size_t threads) {
-  // Below this a second thread gains nothing: two took 0.30 ms for 4 MiB where one took 0.25 ms,
-  // and 0.7 ms for 10 MiB where one took 1.1 ms.
+inline void fill(const ArrayBytes& bytes, const LoadPlan& plan, void* out, std::size_t threads) {
+  // Below this a second thread gains nothing.
   constexpr std::size_t kBytesPerThread = std::size_t{4} << 20;
-  // Two threads that come to one huge page at once both fill one, and one of them for nothing: 1
-  // GiB took 62 to 77 ms in chunks of 1 MiB, 52 to 70 ms in chunks of 4. Small ones share out
-  // better.
+  // Small chunks share the work better. In a large array a chunk has whole huge pages: two threads
+  // that touch a fresh one at the same time both clear it.
   constexpr std::size_t kChunk = std::size_t{1} << 20;
   constexpr std::size_t kLargeChunk = std::size_t{4} << 20;
-  constexpr std::size_t kFromManyChunks = std::size_t{64} << 20;
-  // Turned round or converted, a block is still in the processor's cache.
+  constexpr std::size_t kLargeChunksFrom = std::size_t{64} << 20;
+  // Bytes that are swapped or converted are still in the processor's cache.
   constexpr std::size_t kBlock = std::size_t{128} << 10;
 
   if (plan.count == 0) return;
@@ -5509,12 +5880,12 @@ inline void fill(const Source& source, const LoadPlan& plan, void* out, std::siz
   const std::size_t unit = swap_unit(plan.dtype);
   const std::size_t out_item = plan.bytes / plan.count;
   const bool converts = plan.converts();
-  const std::size_t chunk = (plan.bytes < kFromManyChunks ? kChunk : kLargeChunk) / item;
+  const std::size_t chunk = (plan.bytes < kLargeChunksFrom ? kChunk : kLargeChunk) / item;
   const std::size_t block = converts    ? (std::min)(kConvertBlock, kBlock / item)
                             : unit != 1 ? kBlock / item
                                         : chunk;
   const std::size_t worth = plan.count * item / kBytesPerThread;
-  if (!source.is_concurrent()) threads = 1;
+  if (bytes.is_sequential()) threads = 1;
   if (threads == 0) threads = worth < 2 ? 1 : (std::min)(worth, processor_count());
 
   const auto fill_chunk = [&](std::size_t index) {
@@ -5524,7 +5895,7 @@ inline void fill(const Source& source, const LoadPlan& plan, void* out, std::siz
       const std::size_t count = (std::min)(block, end - first);
       char* const to = static_cast<char*>(out) + first * out_item;
       char* const in = converts ? scratch.get() : to;
-      read_items(source, plan, first, count, in);
+      read_items(bytes, plan, first, count, in);
       swap_bytes(in, count * item, unit);
       if (converts) convert(in, plan.dtype, plan.stored, to, plan.type, count);
     }
@@ -5532,40 +5903,121 @@ inline void fill(const Source& source, const LoadPlan& plan, void* out, std::siz
   for_each_index((plan.count + chunk - 1) / chunk, threads, fill_chunk);
 }
 
-/// Without CUDA there is no pinned memory, and asking for it throws.
+/// Whether the tensor is to be in pinned memory: without CUDA there is none.
 inline bool pins_memory(const LoadOptions& options) {
   return options.pinned_memory() && device_count(c10::kCUDA) != 0;
 }
 
-/// A tensor on the host with what the plan says.
-inline at::Tensor read_tensor(const Source& source, const LoadPlan& plan,
+/// A tensor on the host with the elements of the plan.
+inline at::Tensor read_tensor(const ArrayBytes& bytes, const LoadPlan& plan,
                               const LoadOptions& options) {
   at::Tensor out =
       empty_host(plan.bytes, plan.type, plan.sizes, plan.strides, pins_memory(options));
-  fill(source, plan, out.data_ptr(), options.threads());
+  fill(bytes, plan, out.data_ptr(), options.threads());
   return out;
 }
 
-/// Whether a tensor can lie over the bytes of the array as they are; `begin` is where its header
-/// stands in the file or the memory.
+/// Whether a tensor can use the bytes of the array as they are; `begin` is the position of its
+/// header in the file, or its address in memory.
 inline bool can_be_viewed(const LoadPlan& plan, std::uint64_t begin) {
   return !plan.converts() && plan.in_one_run() && !plan.dtype.is_swapped() && plan.bytes != 0 &&
          (begin + plan.offset) % plan.alignment() == 0;
 }
 
-inline bool can_map(const LoadPlan& plan, const LoadOptions& options, std::uint64_t begin = 0) {
-  return options.mmap() && !options.pinned_memory() && can_be_viewed(plan, begin);
+/// Whether mmap(true) maps the array instead of reading it.
+inline bool can_map(const LoadPlan& plan, const LoadOptions& options, const FileRange& range) {
+  return range.file != nullptr && !options.pinned_memory() && can_be_viewed(plan, range.begin);
 }
 
-/// The array of a File or a FilePart.
-template <class Bytes>
-at::Tensor load_file(const Bytes& file, const FileStart& start, const LoadPlan& plan,
-                     const LoadOptions& options) {
-  if (!can_map(plan, options, file.begin())) {
-    return read_tensor(FileSource<Bytes>(file, start), plan, options);
+/// An array whose header has been read: a small object for the stack, on which everything that
+/// loads is written. `source` and `first` outlive it.
+struct OpenArray {
+  const ByteSource& source;
+  const FirstBytes& first;
+  Header header;
+
+  /// Validates the header against the options and the size of the source. `inner`: see make_plan().
+  /// The header loses its shape and its dtype.
+  LoadPlan plan(const LoadOptions& options, std::vector<std::int64_t> inner = {}) {
+    const std::uint64_t available = available_bytes(source, first, header);
+    return make_plan(std::move(header), options, available, std::move(inner));
   }
-  return tensor_over(Mapping::of(file, plan.offset, plan.bytes), plan.bytes, plan.type, plan.sizes,
-                     plan.strides);
+};
+
+/// Bytes of memory that loading by `plan` takes, all of them from max_bytes().
+inline std::uint64_t memory_to_load(const ByteSource& source, const LoadPlan& plan) {
+  const bool is_copied = source.traits().is_packed && !can_be_viewed(plan, 0);
+  return plan.bytes + (is_copied ? source.size() : 0);
+}
+
+/// An array in the course of being loaded. A member of an archive is unpacked, or checked while it
+/// is read; all others are read from where they are.
+class ArrayReading {
+ public:
+  ArrayReading(const OpenArray& array, const LoadPlan& plan, const LoadOptions& options)
+      : plan_(plan), options_(options), source_(&array.source), first_(&array.first) {
+    if (array.source.traits().is_packed) require_room(array);
+    unpacked_ = array.source.unpacked(array.first, !options.rows());
+    if (unpacked_ == nullptr) return;
+    source_ = unpacked_.get();
+    first_ = nullptr;
+  }
+
+  at::Tensor tensor() const {
+    // A tensor over the unpacked bytes, unless they hold much else, which it would keep in memory.
+    const char* const data = source_->traits().data;
+    const auto address = static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(data));
+    std::shared_ptr<char> memory = source_->memory();
+    if (memory != nullptr && can_be_viewed(plan_, address) &&
+        plan_.offset + plan_.bytes == source_->size() && !options_.rows() &&
+        !pins_memory(options_)) {
+      char* const begin = memory.get() + plan_.offset;
+      return tensor_over(std::move(memory), begin, plan_.type, plan_.sizes, plan_.strides);
+    }
+    at::Tensor out = read_tensor(bytes(), plan_, options_);
+    source_->finish(plan_.end);
+    return out;
+  }
+
+  void fill(void* out) const {
+    detail::fill(bytes(), plan_, out, options_.threads());
+    source_->finish(plan_.end);
+  }
+
+ private:
+  ArrayBytes bytes() const { return {*source_, first_, plan_.end}; }
+
+  void require_room(const OpenArray& array) const {
+    const std::uint64_t size = array.source.size() - array.header.data_offset;
+    if (size <= options_.max_bytes()) return;
+    throw Error(ErrorCode::TooLarge, "a deflated array is unpacked whole, and its " +
+                                         counted(size, "byte") + " are over the limit of " +
+                                         std::to_string(options_.max_bytes()) + ", max_bytes()");
+  }
+
+  const LoadPlan& plan_;
+  const LoadOptions& options_;
+  std::unique_ptr<const ByteSource> unpacked_;
+  const ByteSource* source_;
+  const FirstBytes* first_;
+};
+
+/// The tensor on the host: mapped, if the options ask for it and it is possible, or read.
+inline at::Tensor load_on_host(const OpenArray& array, const LoadPlan& plan,
+                               const LoadOptions& options) {
+  if (options.mmap()) {
+    const SourceTraits traits = array.source.traits();
+    if (traits.range.file == nullptr && !traits.is_packed) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "mmap(true) is for files: a stream, memory or another source cannot be mapped");
+    }
+    if (can_map(plan, options, traits.range)) {
+      Mapping mapping = Mapping::of(traits.range, plan.offset, plan.bytes);
+      void* const data = mapping.data();
+      return tensor_over(std::move(mapping), data, plan.type, plan.sizes, plan.strides);
+    }
+  }
+  return ArrayReading(array, plan, options).tensor();
 }
 
 inline at::Tensor on_device(at::Tensor tensor, const LoadOptions& options) {
@@ -5573,155 +6025,170 @@ inline at::Tensor on_device(at::Tensor tensor, const LoadOptions& options) {
   return to_device(tensor, options.device(), /*non_blocking=*/options.pinned_memory());
 }
 
-inline void refuse_mmap(const LoadOptions& options) {
-  if (options.mmap())
+/// Calls `use` with the array of a source.
+template <class Use>
+auto with_array(const ByteSource& source, const LoadOptions& options, const Use& use) {
+  FirstBytes first;
+  OpenArray array{source, first, read_header(source, options.max_header_size(), first)};
+  return use(array);
+}
+
+/// Calls `use` with the array of a file.
+template <class Use>
+auto with_array(const std::filesystem::path& path, const LoadOptions& options, const Use& use) {
+  return with_path(path, [&] { return with_array(File(path), options, use); });
+}
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_TENSOR_READ_HPP_
+
+// ---- torch_npy/tensor/load.hpp
+
+#ifndef TORCH_NPY_TENSOR_LOAD_HPP_
+#define TORCH_NPY_TENSOR_LOAD_HPP_
+
+/// @file
+/// Tensors from .npy files, streams and memory.
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <c10/core/Device.h>
+#include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <filesystem>
+#include <istream>
+#include <string>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+inline at::Tensor load_array(OpenArray& array, const LoadOptions& options) {
+  const LoadPlan plan = array.plan(options);
+  return on_device(load_on_host(array, plan, options), options);
+}
+
+/// Refuses a tensor that load_into() cannot fill.
+inline void require_fillable(const at::Tensor& out) {
+  require_data(out, "load_into()");
+  if (!is_free_of_overlap(out)) {
     throw Error(ErrorCode::InvalidArgument,
-                "mmap(true) is for paths: neither a stream nor memory can be mapped");
+                "load_into() a tensor whose elements share memory: clone() it first");
+  }
+  if (out.is_inference() && !c10::InferenceMode::is_enabled()) {
+    throw Error(ErrorCode::InvalidArgument,
+                "load_into() an inference tensor outside InferenceMode");
+  }
+}
+
+inline void load_array_into(const at::Tensor& out, OpenArray& array, const LoadOptions& options) {
+  const LoadPlan plan = array.plan(options);
+  if (out.sizes() != at::IntArrayRef(plan.sizes)) {
+    throw Error(ErrorCode::Mismatch, "the array has shape " + python_tuple(plan.sizes) +
+                                         ", the tensor to fill " + python_tuple(out.sizes().vec()));
+  }
+  if (out.scalar_type() != plan.type) {
+    throw Error(ErrorCode::Mismatch, std::string("the array has elements of ") +
+                                         c10::toString(plan.type) + ", the tensor to fill has " +
+                                         c10::toString(out.scalar_type()) +
+                                         (options.dtype() ? "" : "; dtype() converts"));
+  }
+  const at::NoGradGuard no_grad;
+  const bool as_in_file = out.device().is_cpu() && !out.is_conj() && !out.is_neg() &&
+                          out.strides() == at::IntArrayRef(plan.strides);
+  if (!as_in_file) {
+    out.copy_(load_on_host(array, plan, options), options.pinned_memory());
+    return;
+  }
+  out.unsafeGetTensorImpl()->bump_version();  // first: a failure may come after some writing
+  ArrayReading(array, plan, options).fill(out.data_ptr());
 }
 
 }  // namespace detail
 
-/// Loads an .npy file: a tensor with the file's dtype (see scalar_type.hpp), shape and values;
-/// where the file is in Fortran order, with the strides of that. The tensor owns its memory, unless
-/// mmap() is asked for.
+/// Loads an .npy file into a tensor with the file's dtype (see scalar_type.hpp), shape and values;
+/// if the file is in Fortran order, with Fortran strides. The tensor owns its memory, unless
+/// LoadOptions::mmap is set.
 ///
-/// A small file costs an open, a read and a close; large ones are read by several threads. Peak
-/// memory is the tensor plus at most 2 MiB, and where dtype() converts up to 256 KiB a thread (1
-/// GiB, two threads: 60 KiB in all, converted to another dtype 1.1 MiB). Safe from any thread.
+/// A small file takes an open, a read and a close; large ones are read by several threads. Peak
+/// memory is the tensor plus at most 2 MiB; with dtype() that converts, up to 256 KiB more for each
+/// thread. Safe from any thread.
 ///
-/// Throws Error, of any code but BadZip: NotFound, Io and Exhausted about the file; NotNpy,
-/// UnsupportedVersion, BadHeader and Truncated about what is in it; UnsupportedDtype where no
-/// tensor holds its items, or LibTorch does not convert them; TooLarge; Mismatch and
-/// InvalidArgument as the options say. Nothing else but std::bad_alloc and what LibTorch throws for
-/// want of memory.
+/// Throws Error with any code but BadZip: NotFound, Io, Exhausted and OutOfMemory for the file or
+/// the system; NotNpy, UnsupportedVersion, BadHeader and Truncated for its content;
+/// UnsupportedDtype if no tensor can hold its items, or LibTorch does not convert them; TooLarge;
+/// Mismatch and InvalidArgument as the options say. LibTorch's own exceptions if a device is out of
+/// memory.
 [[nodiscard]] inline at::Tensor load(const std::filesystem::path& path,
                                      const LoadOptions& options = {}) {
-  return detail::with_path(path, [&] {
-    detail::require_device(options.device());
-    const detail::File file(path);
-    detail::FileStart start;
-    detail::read_start(file, options.max_header_size(), start);
-    const std::uint64_t available = start.available(file);
-    const auto plan = detail::make_plan(std::move(start.header), options, available);
-    return detail::on_device(detail::load_file(file, start, plan, options), options);
+  detail::with_path(path, [&] { detail::require_device(options.device()); });
+  return detail::with_array(
+      path, options, [&](detail::OpenArray& array) { return detail::load_array(array, options); });
+}
+
+/// Loads the array at the position of `stream`, and leaves the stream right after it, so that
+/// several can follow one another. The stream need not be seekable. Offsets in Errors count from
+/// the start of the array. After an Error the stream is somewhere within the array. With rows() the
+/// other rows are read and discarded.
+///
+/// The size of a stream that cannot seek is unknown: memory for what the header declares is
+/// allocated before the data arrives. max_bytes() limits it.
+///
+/// Throws Error: as load() of a path, without a path; Io if the stream was not opened or fails;
+/// InvalidArgument for mmap(true). The stream is used by this thread alone.
+[[nodiscard]] inline at::Tensor load(std::istream& stream, const LoadOptions& options = {}) {
+  detail::require_device(options.device());
+  return detail::with_array(detail::StreamSource(stream), options, [&](detail::OpenArray& array) {
+    return detail::load_array(array, options);
   });
 }
 
-/// Loads the array that starts where `stream` stands, and leaves the stream right behind it, so
-/// that several can follow one another. Pipes will do. Offsets in errors count from the start
-/// of the array. After an Error the stream stands somewhere within the array. rows() leaves out
-/// nothing here: what is passed over is read, too.
-///
-/// A stream that cannot seek cannot be held against its header: memory for what that promises is
-/// reserved, though not touched before data arrives. max_bytes() bounds it.
-///
-/// Throws Error: what load() of a path throws, without a path; Io where the stream was not opened
-/// or fails, InvalidArgument for mmap(). The stream is for one thread at a time.
-[[nodiscard]] inline at::Tensor load(std::istream& stream, const LoadOptions& options = {}) {
-  detail::require_device(options.device());
-  detail::refuse_mmap(options);
-  if (!stream || stream.rdbuf() == nullptr) {
-    throw Error(ErrorCode::Io, "the stream cannot be read: was the file opened?");
-  }
-  detail::StreamSource source(stream);
-  const std::uint64_t available = source.size();
-  std::vector<char> bytes(detail::kMaxPrefixSize);
-  std::size_t size = source.take(bytes.data(), detail::kMagicSize + 2);
-  if (size == detail::kMagicSize + 2 &&
-      std::memcmp(bytes.data(), detail::kMagic, detail::kMagicSize) == 0) {
-    size += source.take(bytes.data() + size, detail::prefix_size(bytes[detail::kMagicSize]) - size);
-  }
-  const auto extent = detail::parse_prefix(bytes.data(), size, options.max_header_size());
-  if (extent.end() > available) throw detail::header_cut_short(extent, available);
-  bytes.resize(static_cast<std::size_t>(extent.end()));
-  source.read(bytes.data() + size, bytes.size() - size, size);
-  const auto plan = detail::make_plan(
-      detail::parse_text(bytes.data(), extent, options.max_header_size()), options, available);
-  source.expect(plan.end);
-  at::Tensor out = detail::read_tensor(source, plan, options);
-  source.read(nullptr, 0, plan.end);
-  return detail::on_device(std::move(out), options);
-}
-
-/// Loads an .npy file that lies in memory, aligned or not: the array at the start of `size` bytes,
-/// of which those behind it are not looked at. The bytes are copied, by several threads where there
-/// are many. Throws Error: what load() of a path throws about what is in a file, without a path;
-/// InvalidArgument for mmap(). Safe from any thread.
+/// Loads an .npy file from memory: the array at the start of `size` bytes, which need not be
+/// aligned. Bytes after the array are ignored. The data is copied, by several threads if it is
+/// large. Throws Error: as load() of a path about the content of a file, without a path;
+/// InvalidArgument for mmap(true). Safe from any thread.
 [[nodiscard]] inline at::Tensor load_bytes(const void* data, std::size_t size,
                                            const LoadOptions& options = {}) {
   detail::require_device(options.device());
-  detail::refuse_mmap(options);
-  const auto plan =
-      detail::make_plan(parse_header(data, size, options.max_header_size()), options, size);
-  const detail::BytesSource source(static_cast<const char*>(data));
-  return detail::on_device(detail::read_tensor(source, plan, options), options);
+  return detail::with_array(
+      detail::MemorySource(data, size), options,
+      [&](detail::OpenArray& array) { return detail::load_array(array, options); });
 }
 
-/// Loads into a tensor that is there already, contiguous or not, on any device; straight into its
-/// memory where it lies on the host in the order of the file. Shape and dtype must be those of the
-/// file: another one is an Error (Mismatch) before anything is written. dtype() permits another
-/// dtype, and must name that of `out`. A tensor whose elements share memory is an Error
-/// (InvalidArgument), and so is one that is undefined, sparse, nested or without data, or an
-/// inference tensor outside InferenceMode. device() has no meaning here. Where reading fails
-/// half-way, or a value does not fit, `out` holds part of the new values. Autograd does not record
-/// it, but knows that `out` changed.
+/// Loads into an existing tensor, contiguous or not, on any device; directly into its memory if
+/// that is on the host and in the order of the file. Shape and dtype must be those of the file, or
+/// of dtype(), which converts: others are an Error (Mismatch) before anything is written. Throws
+/// Error (InvalidArgument) for a tensor whose elements share memory, that is undefined, sparse,
+/// nested or without data, and for an inference tensor outside InferenceMode. device() is ignored.
+/// If reading fails, or a value does not fit, `out` has part of the new values. Autograd does not
+/// record the change, but detects it (the version of `out` is increased).
 ///
-/// Takes no memory of the array's size where it reads straight into `out`, and else that of one
-/// more tensor. Throws Error, as load(). Safe from any thread, each with an `out` of its own.
+/// Allocates no memory for the array if it reads directly into `out`, and otherwise that of one
+/// more tensor. Throws Error, as load(). Safe from any thread, each with its own `out`.
 inline void load_into(const at::Tensor& out, const std::filesystem::path& path,
                       const LoadOptions& options = {}) {
-  detail::with_path(path, [&] {
-    detail::require_data(out, "load_into()");
-    if (!detail::is_free_of_overlap(out)) {
-      throw Error(ErrorCode::InvalidArgument,
-                  "load_into() a tensor whose elements share memory: clone() it first");
-    }
-    if (out.is_inference() && !c10::InferenceMode::is_enabled()) {
-      throw Error(ErrorCode::InvalidArgument,
-                  "load_into() an inference tensor outside InferenceMode");
-    }
-    const detail::File file(path);
-    detail::FileStart start;
-    detail::read_start(file, options.max_header_size(), start);
-    const std::uint64_t available = start.available(file);
-    const auto plan = detail::make_plan(std::move(start.header), options, available);
-    if (out.sizes() != at::IntArrayRef(plan.sizes)) {
-      throw Error(ErrorCode::Mismatch, "the array has shape " + detail::python_tuple(plan.sizes) +
-                                           ", the tensor to fill " +
-                                           detail::python_tuple(out.sizes().vec()));
-    }
-    if (out.scalar_type() != plan.type) {
-      throw Error(ErrorCode::Mismatch, std::string("the array gives elements of ") +
-                                           c10::toString(plan.type) + ", the tensor to fill has " +
-                                           c10::toString(out.scalar_type()) +
-                                           (options.dtype() ? "" : "; dtype() converts"));
-    }
-    const at::NoGradGuard no_grad;
-    const bool as_in_file = out.device().is_cpu() && !out.is_conj() && !out.is_neg() &&
-                            out.strides() == at::IntArrayRef(plan.strides);
-    if (as_in_file) {
-      out.unsafeGetTensorImpl()->bump_version();  // first: a failure may come after some writing
-      detail::fill(detail::FileSource<detail::File>(file, start), plan, out.data_ptr(),
-                   options.threads());
-    } else {
-      out.copy_(detail::load_file(file, start, plan, options), options.pinned_memory());
-    }
+  detail::with_path(path, [&] { detail::require_fillable(out); });
+  detail::with_array(path, options, [&](detail::OpenArray& array) {
+    detail::load_array_into(out, array, options);
   });
 }
 
-/// Loads many files at once, in parallel, and keeps their order. If one fails, its Error is thrown;
-/// if several do, that of the first of them in `paths`. threads(0) takes at least 32, for most of
-/// the time goes by waiting for the disk. All are read to host memory before the first one goes to
-/// device(). Throws Error, as load(). Safe from any thread.
+/// Loads many files in parallel, and returns the tensors in the order of `paths`. If several files
+/// fail, the Error of the first of them in `paths` is thrown. threads(0) uses at least 32 threads:
+/// most of the time is spent waiting for the disk. All files are read to host memory before the
+/// first tensor is copied to device(). Throws Error, as load(). Safe from any thread.
 [[nodiscard]] inline std::vector<at::Tensor> load_all(
     const std::vector<std::filesystem::path>& paths, const LoadOptions& options = {}) {
   detail::require_device(options.device());
-  // 20,000 files of 12 KiB on two processors, with 1, 8 and 32 threads: 87, 39 and 30 us a file
-  // from the disk, 8.6, 5.3 and 4.8 us from memory. 64 gained nothing.
   const std::size_t threads = options.threads() != 0
                                   ? options.threads()
                                   : (std::max)(std::size_t{32}, detail::processor_count());
-  // Few large files are each read by several.
+  // A few large files are each read by several threads.
   const std::size_t readers =
       options.threads() != 0 ? options.threads() : detail::processor_count();
   LoadOptions one = options;
@@ -5730,7 +6197,7 @@ inline void load_into(const at::Tensor& out, const std::filesystem::path& path,
   std::vector<at::Tensor> tensors(paths.size());
   detail::for_each_index(paths.size(), threads,
                          [&](std::size_t i) { tensors[i] = load(paths[i], one); });
-  // The caller's thread knows the caller's current stream, the others do not.
+  // Only this thread has the caller's current stream.
   for (at::Tensor& tensor : tensors) tensor = detail::on_device(std::move(tensor), options);
   return tensors;
 }
@@ -5763,25 +6230,25 @@ TORCH_NPY_END_NAMESPACE
 #include <utility>
 #include <vector>
 
-// Structured arrays. The records are loaded as the bytes they are, in the way of any array of
-// bytes: mapped, read by several threads, some rows alone. A field is then a strided view on them,
-// or is gathered from them as from a file of its own.
+// The records of a structured array are loaded like an array of bytes: mapped, read by several
+// threads, or some rows of them. A field is then a strided view of the records, or it is gathered
+// from them as if they were a file.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// A field that has no fields itself.
+/// A field without fields of its own.
 struct Leaf {
-  std::string name;                   ///< after those of the fields around it, with dots between
+  std::string name;                   ///< with those of the outer fields: `outer.inner`
   DType dtype;                        ///< of one element
   std::int64_t offset = 0;            ///< bytes from the start of the record
-  std::vector<std::int64_t> sizes;    ///< of the sub-arrays around it, and of its own
+  std::vector<std::int64_t> sizes;    ///< of the outer sub-arrays, and of its own
   std::vector<std::int64_t> strides;  ///< of the same, in bytes
   LoadPlan plan;                      ///< as if it were an array of its own
 };
 
 /// Appends the leaves of `dtype`, in the order of the file. `around` is the field that has this
-/// dtype, its name with the dot behind.
+/// dtype; its name ends in a dot.
 inline void append_leaves(const DType& dtype, const Leaf& around, std::vector<Leaf>& leaves) {
   for (const Field& field : dtype.fields) {
     Leaf leaf = around;
@@ -5801,14 +6268,14 @@ inline void append_leaves(const DType& dtype, const Leaf& around, std::vector<Le
   }
 }
 
-/// The leaves of `dtype`. Throws Error for objects, and for names that are the same.
+/// The leaves of `dtype`. Throws Error for objects, and for two leaves of one name.
 inline std::vector<Leaf> leaves_of(const DType& dtype, const LoadOptions& options) {
   std::vector<Leaf> leaves;
   append_leaves(dtype, {}, leaves);
   std::vector<std::string_view> names;
   for (const Leaf& leaf : leaves) {
     names.push_back(leaf.name);
-    // First of all: what follows is then one pickle of any length, not the bytes of records.
+    // Checked first: the data is then one pickle of any length, not the bytes of records.
     if (leaf.dtype.kind == 'O') {
       with_part("field", leaf.name, [&] { (void)stored_type(leaf.dtype, options); });
     }
@@ -5822,7 +6289,7 @@ inline std::vector<Leaf> leaves_of(const DType& dtype, const LoadOptions& option
   return leaves;
 }
 
-/// Plans how to load the leaf of records of shape `sizes`.
+/// Makes the plan of a leaf for records of shape `sizes`.
 inline void plan_leaf(Leaf& leaf, const std::vector<std::int64_t>& sizes, bool fortran_order,
                       const LoadOptions& options) {
   Header header;
@@ -5834,27 +6301,33 @@ inline void plan_leaf(Leaf& leaf, const std::vector<std::int64_t>& sizes, bool f
   if (is_string) leaf.strides.push_back(leaf.plan.dtype.item_size);
 }
 
-/// The elements of a leaf, as if they lay in a file one after the other, in the order of the
-/// records and within each of them in C order.
-class LeafSource final : public Source {
+/// The elements of a leaf as a source of their own: one after another in the order of the records,
+/// and within each record in C order.
+class LeafSource final : public ByteSource {
  public:
-  /// `first` is the leaf in the first of the records.
+  /// `first` is the address of the leaf in the first record.
   LeafSource(const char* first, const Leaf& leaf, std::int64_t record_size)
-      : first_(first), block_(leaf.plan.item_size()) {
-    axes_.push_back({UINT64_MAX, static_cast<std::size_t>(record_size)});  // as many as there are
+      : first_(first),
+        size_(leaf.plan.count * leaf.plan.item_size()),
+        block_(leaf.plan.item_size()) {
+    axes_.push_back({UINT64_MAX, static_cast<std::size_t>(record_size)});  // any number of records
     const std::size_t outer = leaf.plan.sizes.size() - leaf.strides.size();
     for (std::size_t i = 0; i < leaf.strides.size(); ++i) {
       axes_.push_back({static_cast<std::uint64_t>(leaf.plan.sizes[outer + i]),
                        static_cast<std::size_t>(leaf.strides[i])});
     }
-    // What lies together is copied together.
+    // Adjacent bytes are copied together.
     while (axes_.size() > 1 && axes_.back().stride == block_) {
       block_ *= static_cast<std::size_t>(axes_.back().length);
       axes_.pop_back();
     }
   }
 
-  void read(void* out, std::size_t size, std::uint64_t offset) const override {
+  std::uint64_t size() const override { return size_; }
+  std::string name() const override { return {}; }
+
+  std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
+    const std::size_t total = size;
     auto* to = static_cast<char*>(out);
     std::uint64_t index = offset / block_;
     auto skip = static_cast<std::size_t>(offset % block_);
@@ -5865,7 +6338,7 @@ class LeafSource final : public Source {
         from += rest % axis->length * axis->stride;
         rest /= axis->length;
       }
-      // Finding a block takes divisions; the next ones along the last axis are a step away.
+      // Finding a block takes divisions; the next one along the last axis takes an addition.
       const Axis& last = axes_.back();
       for (std::uint64_t i = index % last.length; i < last.length && size != 0; ++i, ++index) {
         const std::size_t part = (std::min)(size, block_ - skip);
@@ -5876,6 +6349,7 @@ class LeafSource final : public Source {
         skip = 0;
       }
     }
+    return total;
   }
 
  private:
@@ -5885,13 +6359,14 @@ class LeafSource final : public Source {
   };
 
   const char* first_;
+  std::uint64_t size_;
   std::size_t block_;  // bytes
   std::vector<Axis> axes_;
 };
 
-/// The tensor of one leaf. `records` are bytes, with those of one record along the last axis, dense
-/// in the order of the file. A view where there is nothing to be done to the elements and strides,
-/// which count elements, can express where they lie; else a copy.
+/// The tensor of one leaf. `records` are bytes, those of one record along the last axis, dense in
+/// the order of the file. A view if the elements can be used as they are and strides, which count
+/// elements, can express their positions; otherwise a copy.
 inline at::Tensor leaf_of(const at::Tensor& records, const Leaf& leaf, const LoadOptions& options) {
   const LoadPlan& plan = leaf.plan;
   if (plan.count == 0) {
@@ -5904,42 +6379,38 @@ inline at::Tensor leaf_of(const at::Tensor& records, const Leaf& leaf, const Loa
   std::vector<std::int64_t> strides =
       records.strides().slice(0, plan.sizes.size() - leaf.strides.size()).vec();
   strides.insert(strides.end(), leaf.strides.begin(), leaf.strides.end());
-  std::size_t bytes = item;  // from the first element to the end of the last
   for (std::size_t i = 0; i < strides.size(); ++i) {
-    bytes += static_cast<std::size_t>((plan.sizes[i] - 1) * strides[i]);
     is_view = is_view && static_cast<std::size_t>(strides[i]) % item == 0;
     strides[i] /= static_cast<std::int64_t>(item);
   }
-  // Its storage starts at its first element, which need not lie a whole number of elements behind
-  // the first record.
+  // Its storage starts at its first element: the offset from the first record need not be a whole
+  // number of elements.
   if (is_view) {
-    return tensor_over(c10::Storage(records.storage()), first, bytes, plan.type, plan.sizes,
-                       strides);
+    return tensor_over(c10::Storage(records.storage()), first, plan.type, plan.sizes, strides);
   }
   const LeafSource source(first, leaf, records.size(-1));
-  return read_tensor(source, plan, options);
+  return read_tensor(ArrayBytes(source, nullptr, plan.end), plan, options);
 }
 
-/// One tensor for each field of a structured array, of which `available` bytes are there from the
-/// start of the header on. `load_records` takes the LoadPlan and the LoadOptions for the bytes of
-/// the records and gives them, on the host; it is called once all else is known to be right.
-template <class LoadRecords>
-torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const LoadOptions& options,
-                                                      std::uint64_t available,
-                                                      const LoadRecords& load_records) {
+/// One tensor for each field of a structured array. The records are loaded once everything else is
+/// known to be valid.
+inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(OpenArray& array,
+                                                                  const LoadOptions& options) {
+  Header& header = array.header;
   if (!header.dtype.is_structured()) {
-    throw Error(ErrorCode::Mismatch, "load_fields() is for structured dtypes, and the array has " +
-                                         descr_literal(header.dtype));
+    throw Error(ErrorCode::Mismatch,
+                "load_fields() is for structured dtypes, the array has dtype " +
+                    descr_literal(header.dtype));
   }
   const DType dtype = std::exchange(header.dtype, *parse_type_string("|u1"));
   std::vector<Leaf> leaves = leaves_of(dtype, options);
   const bool fortran_order = header.fortran_order;
   LoadOptions as_bytes = options;
   as_bytes.device(c10::kCPU).dtype(std::nullopt).void_as(std::nullopt);
-  const LoadPlan plan = make_plan(std::move(header), as_bytes, available, {dtype.item_size});
+  const LoadPlan plan = array.plan(as_bytes, {dtype.item_size});
   const std::vector<std::int64_t> sizes(plan.sizes.begin(), plan.sizes.end() - 1);
   LoadOptions of_field = options;
-  if (options.rows()) of_field.rows(0, sizes[0]);  // all that there will be
+  if (options.rows()) of_field.rows(0, sizes[0]);  // all records that are loaded
   for (Leaf& leaf : leaves) {
     with_part("field", leaf.name, [&] { plan_leaf(leaf, sizes, fortran_order, of_field); });
   }
@@ -5947,19 +6418,19 @@ torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const Loa
   std::uint64_t bytes = 0;  // no overflow: each field has at most 16 times the bytes of the file
   for (const Leaf& leaf : leaves) bytes += leaf.plan.bytes;
   if (bytes > options.max_bytes()) {
-    throw Error(ErrorCode::TooLarge, "the fields make tensors of " + counted(bytes, "byte") +
+    throw Error(ErrorCode::TooLarge, "the tensors of the fields have " + counted(bytes, "byte") +
                                          ", which is over the limit of " +
                                          std::to_string(options.max_bytes()) + ", max_bytes()");
   }
 
-  const at::Tensor records = load_records(plan, as_bytes);
+  const at::Tensor records = load_on_host(array, plan, as_bytes);
   torch::OrderedDict<std::string, at::Tensor> fields("Field");
   fields.reserve(leaves.size());
   for (const Leaf& leaf : leaves) {
     with_part("field", leaf.name, [&] {
       at::Tensor field = leaf_of(records, leaf, of_field);
-      // Not behind the back of what frees the records: pinned memory only knows that a copy from it
-      // is under way when it starts where the memory does.
+      // Not asynchronously: pinned memory is kept until a copy from it is finished only if the copy
+      // starts at the beginning of the memory.
       if (!options.device().is_cpu()) field = to_device(field, options.device());
       fields.insert(leaf.name, std::move(field));
     });
@@ -5970,40 +6441,186 @@ torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const Loa
 }  // namespace detail
 
 /// Loads a structured .npy file: a tensor for each field, under its name and in the order of the
-/// file. A field within a field is named with dots, `pos.x`. Its shape is that of the array, then
-/// the axes of the sub-arrays around it and its own, then with strings_as_codes() that of the
-/// characters. dtypes are those of load(), and dtype(), void_as() and device() act on every field.
-/// Padding is left out.
+/// file. A field of a field has a name with a dot, `pos.x`. The shape of a tensor is the shape of
+/// the array, then the axes of sub-arrays, outer ones first, then with strings_as_codes() the axis
+/// of the characters. dtypes are those of load(). dtype(), void_as() and device() apply to every
+/// field. Padding is skipped.
 ///
-/// The records are read (or mapped) once, as they are. A field in native byte order whose elements
-/// are aligned, and whose size divides all its strides, is a strided view on them; of any other
-/// there is a copy in the order of the array. A view keeps all records alive;
-/// clone(MemoryFormat::Contiguous) has one field alone. Peak memory is that of the records and the
-/// copies. Moving to a device copies field by field, and waits.
+/// The records are read (or mapped) once, as they are. A field is a strided view of them if it is
+/// in native byte order, its elements are aligned, and their size divides all strides. Any other
+/// field is a copy in the order of the array. A view keeps all records in memory;
+/// clone(MemoryFormat::Contiguous) makes an independent tensor. Peak memory is that of the records
+/// and the copies. Fields are copied to a device one after another, synchronously.
 ///
-/// Safe from any thread. Throws Error, as load(); its message names the field. Mismatch for an
-/// array without fields; UnsupportedDtype where there is any field that cannot be loaded, or two
-/// whose names with dots are the same.
+/// Safe from any thread. Throws Error, as load(), with the name of the field: Mismatch for an array
+/// without fields; UnsupportedDtype if any field cannot be loaded, or two fields have the same name
+/// when it is written with dots.
 [[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_fields(
     const std::filesystem::path& path, const LoadOptions& options = {}) {
-  // These steps stand in load(), too: behind a function for both, a file of 12 KiB took load() 4.9
-  // us instead of 4.7.
-  return detail::with_path(path, [&] {
-    detail::require_device(options.device());
-    const detail::File file(path);
-    detail::FileStart start;
-    detail::read_start(file, options.max_header_size(), start);
-    const std::uint64_t available = start.available(file);
-    return detail::fields_of(std::move(start.header), options, available,
-                             [&](const detail::LoadPlan& plan, const LoadOptions& as_bytes) {
-                               return detail::load_file(file, start, plan, as_bytes);
-                             });
+  detail::with_path(path, [&] { detail::require_device(options.device()); });
+  return detail::with_array(path, options, [&](detail::OpenArray& array) {
+    return detail::load_fields_of(array, options);
   });
 }
 
 TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TENSOR_FIELDS_HPP_
+
+// ---- torch_npy/tensor/stored_array.hpp
+
+#ifndef TORCH_NPY_TENSOR_STORED_ARRAY_HPP_
+#define TORCH_NPY_TENSOR_STORED_ARRAY_HPP_
+
+/// @file
+/// StoredArray: an array whose header has been read, wherever it is stored.
+
+#include <ATen/core/Tensor.h>
+#include <torch/ordered_dict.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <istream>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+
+/// An array of which only the header has been read: in a file, a member of an archive, memory, a
+/// stream, or any other ByteSource. Made by open() and NpzFile::array(). It keeps open what it
+/// reads from, so it may outlive the NpzFile, and reads the old content if the file is replaced.
+/// Copies share it and cost a copy of the header.
+///
+/// Safe from any thread, except for an array in a stream, which can be loaded once. Errors have the
+/// path of the file, and name the member of an archive.
+class StoredArray {
+ public:
+  /// dtype, shape and order of the array. data_offset counts from the start of the array.
+  const Header& header() const& noexcept { return header_; }
+  /// The same for a temporary.
+  Header header() && { return std::move(header_); }
+  /// Its dtype in the file.
+  const DType& dtype() const& noexcept { return header_.dtype; }
+  /// The same for a temporary.
+  DType dtype() && { return std::move(header_.dtype); }
+  /// Its shape in the file; empty for a 0-d array.
+  const std::vector<std::int64_t>& shape() const& noexcept { return header_.shape; }
+  /// The same for a temporary.
+  std::vector<std::int64_t> shape() && { return std::move(header_.shape); }
+
+  /// Loads the array, as load() of a path does. Throws Error, as load(), and BadZip for a damaged
+  /// member of an archive; InvalidArgument for mmap(true) if the array is not in a file, and for
+  /// an array in a stream that has been loaded before.
+  [[nodiscard]] at::Tensor load(const LoadOptions& options = {}) const {
+    return with_array([&](detail::OpenArray& array) {
+      detail::require_device(options.device());
+      return detail::load_array(array, options);
+    });
+  }
+
+  /// Loads the array into an existing tensor, as load_into() of a path does.
+  void load_into(const at::Tensor& out, const LoadOptions& options = {}) const {
+    with_array([&](detail::OpenArray& array) {
+      detail::require_fillable(out);
+      detail::load_array_into(out, array, options);
+    });
+  }
+
+  /// Loads a structured array: a tensor for each field, as load_fields() of a path does.
+  [[nodiscard]] torch::OrderedDict<std::string, at::Tensor> load_fields(
+      const LoadOptions& options = {}) const {
+    return with_array([&](detail::OpenArray& array) {
+      detail::require_device(options.device());
+      return detail::load_fields_of(array, options);
+    });
+  }
+
+  /// Whether load() with these options and mmap(true) maps the array. If not, load() reads it, or
+  /// throws Error (InvalidArgument) if it is not in a file. Throws Error: as load() does before it
+  /// reads.
+  bool can_map(const LoadOptions& options = {}) const {
+    return with_array([&](detail::OpenArray& array) {
+      const detail::LoadPlan plan = array.plan(options);
+      return detail::can_map(plan, options, array.source.traits().range);
+    });
+  }
+
+ private:
+  friend class NpzFile;
+  friend StoredArray open(const std::filesystem::path&, std::uint64_t);
+  friend StoredArray open(std::shared_ptr<const ByteSource>, std::uint64_t);
+
+  /// `member` is the name of a member of an archive; else empty.
+  StoredArray(std::shared_ptr<const ByteSource> source, std::filesystem::path path,
+              std::string member, std::uint64_t max_header_size)
+      : source_(std::move(source)), path_(std::move(path)), member_(std::move(member)) {
+    const auto first = std::make_shared<detail::FirstBytes>();
+    about([&] { header_ = detail::read_header(*source_, max_header_size, *first); });
+    first_ = first;
+  }
+
+  template <class Work>
+  auto about(const Work& work) const -> decltype(work()) {
+    return detail::with_path(path_, [&] {
+      return member_.empty() ? work() : detail::with_part("member", member_, work);
+    });
+  }
+
+  template <class Use>
+  auto with_array(const Use& use) const -> decltype(use(std::declval<detail::OpenArray&>())) {
+    return about([&] {
+      detail::OpenArray array{*source_, *first_, header_};
+      return use(array);
+    });
+  }
+
+  std::shared_ptr<const ByteSource> source_;
+  std::shared_ptr<const detail::FirstBytes> first_;
+  std::filesystem::path path_;
+  std::string member_;
+  Header header_;
+};
+
+/// Opens an .npy file and reads its header. The file stays open as long as the StoredArray or a
+/// copy exists. Throws Error: what read_header() throws. Safe from any thread.
+[[nodiscard]] inline StoredArray open(const std::filesystem::path& path,
+                                      std::uint64_t max_header_size = kMaxHeaderSize) {
+  auto file =
+      detail::with_path(path, [&] { return std::make_shared<const detail::NamedFile>(path); });
+  return StoredArray(std::move(file), path, {}, max_header_size);
+}
+
+/// Reads the header of an array in any source. Errors have source->name() as their path. Throws
+/// Error: InvalidArgument for a null pointer, what parse_header() throws, and what the source
+/// throws.
+[[nodiscard]] inline StoredArray open(std::shared_ptr<const ByteSource> source,
+                                      std::uint64_t max_header_size = kMaxHeaderSize) {
+  if (source == nullptr) throw Error(ErrorCode::InvalidArgument, "open() of no ByteSource");
+  std::filesystem::path path = detail::path_of(source->name());
+  return StoredArray(std::move(source), std::move(path), {}, max_header_size);
+}
+
+/// Reads the header of the array at the start of `size` bytes of memory, which are not copied and
+/// have to outlive the StoredArray. Throws Error: what parse_header() throws.
+[[nodiscard]] inline StoredArray open(const void* data, std::size_t size,
+                                      std::uint64_t max_header_size = kMaxHeaderSize) {
+  return open(std::make_shared<const detail::MemorySource>(data, size), max_header_size);
+}
+
+/// Reads the header of the array at the position of a stream, which has to outlive the StoredArray.
+/// It can be loaded once, which leaves the stream right after the array. Nobody else may use the
+/// stream meanwhile. Throws Error: what parse_header() throws, and Io if the stream fails.
+[[nodiscard]] inline StoredArray open(std::istream& stream,
+                                      std::uint64_t max_header_size = kMaxHeaderSize) {
+  return open(std::make_shared<const detail::StreamSource>(stream), max_header_size);
+}
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_TENSOR_STORED_ARRAY_HPP_
 
 // ---- torch_npy/tensor/npz.hpp
 
@@ -6023,6 +6640,7 @@ TORCH_NPY_END_NAMESPACE
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -6034,137 +6652,31 @@ TORCH_NPY_END_NAMESPACE
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// A stored member, read in order from its first byte to its last, and its CRC on the way.
-class CheckedSource final : public Source {
- public:
-  CheckedSource(const FilePart& part, const FileStart& start) : source_(part, start) {}
-
-  bool is_concurrent() const override { return false; }
-
-  void read(void* out, std::size_t size, std::uint64_t offset) const override {
-    pass_over(offset);
-    // Each piece is looked at while it is in the processor's cache.
-    constexpr std::size_t kPiece = std::size_t{128} << 10;
-    char* at = static_cast<char*>(out);
-    while (size != 0) {
-      const std::size_t piece = (std::min)(size, kPiece);
-      source_.read(at, piece, position_);
-      crc_ = crc32_(crc_, at, piece);
-      position_ += piece;
-      at += piece;
-      size -= piece;
-    }
-  }
-
-  /// The CRC of all bytes before `offset`, from which on nothing has been read yet.
-  std::uint32_t crc_up_to(std::uint64_t offset) const {
-    pass_over(offset);
-    return crc_;
-  }
-
- private:
-  void pass_over(std::uint64_t offset) const {
-    char skipped[4096];
-    while (position_ < offset) {
-      read(skipped,
-           static_cast<std::size_t>(std::min<std::uint64_t>(sizeof skipped, offset - position_)),
-           position_);
-    }
-  }
-
-  FileSource<FilePart> source_;
-  std::uint32_t (*crc32_)(std::uint32_t, const void*, std::size_t) = zip_codec().load()->crc32;
-  mutable std::uint64_t position_ = 0;
-  mutable std::uint32_t crc_ = 0;
+/// A member of an archive as a source that keeps the archive open.
+template <class Member>
+struct HeldMember {
+  std::shared_ptr<const ZipArchive> archive;
+  Member member;
 };
 
-inline at::Tensor load_stored(const FilePart& part, const FileStart& start, const ZipMember& member,
-                              const LoadPlan& plan, const LoadOptions& options) {
-  if (can_map(plan, options, part.begin()) || options.rows()) {
-    return load_file(part, start, plan, options);
-  }
-  const CheckedSource source(part, start);
-  at::Tensor out = read_tensor(source, plan, options);
-  ZipArchive::require_crc(member, source.crc_up_to(part.size()));
-  return out;
-}
+/// Bytes that libdeflate has not written look like an array, which fails when it is loaded: nothing
+/// is skipped by mistake.
+inline constexpr std::string_view kUnwritten(kMagic, kMagicSize);
 
-/// A deflated array is unpacked whole, and where that will do, the tensor lies over what came of
-/// it. `start` holds its header.
-inline at::Tensor load_deflated(const ZipArchive& archive, const ZipMember& member,
-                                std::string_view start, const LoadPlan& plan,
-                                const LoadOptions& options) {
-  if (member.size - start.size() > options.max_bytes()) {
-    throw Error(ErrorCode::TooLarge, "a deflated array is unpacked whole, and " +
-                                         counted(member.size - start.size(), "byte") +
-                                         " are over the limit of " +
-                                         std::to_string(options.max_bytes()) + ", max_bytes()");
-  }
-  const auto size = static_cast<std::size_t>(member.size);
-  at::Tensor bytes =
-      empty_host(size, c10::kByte, {static_cast<std::int64_t>(size)}, {1}, /*pinned=*/false);
-  char* const data = static_cast<char*>(bytes.data_ptr());
-  archive.inflate(member, data);
-  if (std::memcmp(data, start.data(), start.size()) != 0) {
-    throw Error(ErrorCode::Io, "the file changed while it was read");
-  }
-  // Where there is more than the array that was asked for, the tensor is not to keep it in memory.
-  const auto address = static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(data));
-  if (can_be_viewed(plan, address) && plan.offset + plan.bytes == member.size && !options.rows() &&
-      !pins_memory(options)) {
-    return tensor_over(std::move(bytes), data + plan.offset, plan.bytes, plan.type, plan.sizes,
-                       plan.strides);
-  }
-  return read_tensor(BytesSource(data), plan, options);
-}
-
-/// The header of a member, and its bytes as far as they had to be read for that.
-inline Header header_of(const ZipArchive& archive, const ZipMember& member,
-                        std::uint64_t max_header_size, std::string& start) {
-  start = archive.start(member, kFirstRead);
-  const auto extent = parse_prefix(start.data(), start.size(), max_header_size);
-  if (extent.end() > start.size()) {
-    if (extent.end() > member.size) throw header_cut_short(extent, member.size);
-    start = archive.start(member, static_cast<std::size_t>(extent.end()));
-  }
-  return parse_text(start.data(), extent, max_header_size);
-}
-
-/// Gives `use` the header of a member, its size, and a way to load it by a plan and options: what
-/// these do not allow is to take no memory.
-template <class Use>
-auto with_member(const ZipArchive& archive, const ZipMember& member, const LoadOptions& options,
-                 const Use& use) {
-  if (member.method == kStored) {
-    const FilePart part = archive.packed(member);
-    FileStart start;
-    read_start(part, options.max_header_size(), start);
-    return use(std::move(start.header), part.size(),
-               [&](const LoadPlan& plan, const LoadOptions& how) {
-                 return load_stored(part, start, member, plan, how);
-               });
-  }
-  std::string start;
-  Header header = header_of(archive, member, options.max_header_size(), start);
-  start.resize(static_cast<std::size_t>(header.data_offset));
-  return use(std::move(header), member.size, [&](const LoadPlan& plan, const LoadOptions& how) {
-    return load_deflated(archive, member, start, plan, how);
-  });
-}
-
-/// Bytes that several tensors may have together. Any thread may take some.
+/// Bytes that several tensors may have together. Safe from any thread.
 class Budget {
  public:
   explicit Budget(std::uint64_t bytes) : left_(bytes) {}
 
-  /// Throws Error (TooLarge) where there are not so many left.
+  /// Throws Error (TooLarge) if fewer are left.
   void take(std::uint64_t bytes) {
     std::uint64_t left = left_;
     do {
       if (bytes > left) {
-        throw Error(ErrorCode::TooLarge, counted(bytes, "byte") +
-                                             ", and the arrays of the archive would be over the "
-                                             "limit of all together, max_bytes()");
+        throw Error(ErrorCode::TooLarge,
+                    "with its " + counted(bytes, "byte") +
+                        " the arrays of the archive are over the limit for all of them together, "
+                        "max_bytes()");
       }
     } while (!left_.compare_exchange_weak(left, left - bytes));
   }
@@ -6173,11 +6685,11 @@ class Budget {
   std::atomic<std::uint64_t> left_;
 };
 
-/// An array as a member of an archive.
+/// An array packed as a member of an archive.
 struct PackedArray {
   ZipMember member;
-  std::string front;  ///< the header, or all of it deflated
-  at::Tensor data;    ///< what follows, where it is stored
+  std::string front;  ///< the header, or the whole array deflated
+  at::Tensor data;    ///< the data if it is stored
 
   void add_to(ZipWriter& zip) const {
     if (!data.defined()) return zip.add(member, {front});
@@ -6187,7 +6699,8 @@ struct PackedArray {
 
 inline PackedArray pack(const std::string& name, const at::Tensor& tensor, bool compressed) {
   if (const std::string fault = fault_of_name(name); !fault.empty()) {
-    throw Error(ErrorCode::InvalidArgument, "not a name for a member of an archive: " + fault);
+    throw Error(ErrorCode::InvalidArgument,
+                "not a valid name for a member of an archive: " + fault);
   }
   const ZipCodec& codec = *zip_codec().load();
   Saved array(tensor);
@@ -6198,7 +6711,7 @@ inline PackedArray pack(const std::string& name, const at::Tensor& tensor, bool 
   packed.member.crc = codec.crc32(0, array.header.data(), array.header.size());
   packed.member.crc = codec.crc32(packed.member.crc, array.data.data_ptr(), size);
   if (compressed) {
-    std::string whole;  // in one piece, as libdeflate takes it
+    std::string whole;  // libdeflate takes contiguous input
     whole.reserve(array.header.size() + size);
     whole.append(array.header).append(static_cast<const char*>(array.data.data_ptr()), size);
     packed.front = codec.deflate(whole.data(), whole.size());
@@ -6215,85 +6728,84 @@ inline PackedArray pack(const std::string& name, const at::Tensor& tensor, bool 
 
 }  // namespace detail
 
-/// An .npz archive, as np.savez and np.savez_compressed write it, open for reading: its directory
-/// is read once, then what is asked for and nothing else. All of it may be called from any number
-/// of threads at once. What it throws is an Error that names the archive and the member,
-/// std::bad_alloc, or what LibTorch throws for want of memory. Other code may replace the file
-/// meanwhile; what is read is the old one.
+/// An .npz archive, as np.savez and np.savez_compressed write it, open for reading. Its directory
+/// is read once; after that only what is asked for is read. Safe from any thread. Other programs
+/// may replace the file meanwhile: the old one is read. Throws Error with the path of the archive
+/// and the name of the member, and LibTorch's own exceptions if a device is out of memory.
 ///
-/// Deflated arrays take libdeflate: link torch_npy::npz, or define TORCH_NPY_WITH_LIBDEFLATE.
-/// Without it, loading one is an Error (InvalidArgument).
+/// Deflated arrays need libdeflate: link torch_npy::npz, or define TORCH_NPY_WITH_LIBDEFLATE and
+/// link libdeflate. Without it, loading one throws Error (InvalidArgument).
 class NpzFile {
  public:
-  /// Reads the directory, n members in O(n log n). Of a member whose name does not end
-  /// in ".npy" the first bytes are read, too. Throws Error: NotFound, Io, Exhausted, NotNpy (no
+  /// Reads the directory, n members in O(n log n), and the first bytes of each member whose name
+  /// does not end in ".npy". Throws Error: NotFound, Io, Exhausted, OutOfMemory, NotNpy (not an
   /// archive), Truncated (an empty file), BadZip (an archive that is damaged or contradicts itself:
-  /// overlapping members, two of one name, names that lead out of a folder).
+  /// overlapping members, two members of one name, names that lead out of a folder).
   explicit NpzFile(const std::filesystem::path& path)
-      : path_(path), archive_(detail::with_path(path, [&] { return detail::ZipArchive(path); })) {
-    for (const detail::ZipMember& member : archive_.members()) {
-      const auto name = array_name(member);
-      if (!name) continue;
-      if (!indices_.emplace(*name, arrays_.size()).second) {
-        throw Error(ErrorCode::BadZip,
-                    "bad archive: two arrays have the name " + detail::in_quotes(*name), 0, path_);
-      }
-      names_.push_back(*name);
-      arrays_.push_back(&member);
-    }
-  }
+      : NpzFile(path, detail::with_path(
+                          path, [&] { return std::make_shared<const detail::NamedFile>(path); })) {}
 
-  /// The arrays, in the order of the archive, without ".npy". Members that are no arrays are left
-  /// out: those whose name lacks that ending, and whose content starts in another way.
+  /// An archive in any source. Errors have source->name() as their path. Throws Error:
+  /// InvalidArgument for a null pointer, what the other constructor throws, and what the source
+  /// throws.
+  explicit NpzFile(std::shared_ptr<const ByteSource> source)
+      : NpzFile(source == nullptr ? std::filesystem::path() : detail::path_of(source->name()),
+                source) {}
+
+  /// Names of the arrays in the order of the archive, without ".npy". A member is not an array if
+  /// its name does not end in ".npy" and its content does not start like an .npy file.
   const std::vector<std::string>& names() const& noexcept { return names_; }
-  /// The same, of an NpzFile that goes at once.
+  /// The same for a temporary.
   std::vector<std::string> names() && { return std::move(names_); }
 
-  /// Whether there is such an array, with or without ".npy" behind its name. Reads nothing.
+  /// Whether there is an array of this name, with or without ".npy" at its end. Reads nothing.
   bool contains(const std::string& name) const { return find(name) != nullptr; }
 
-  /// The header of an array; data_offset counts from the array's own start. Reads 16 KiB at most,
-  /// of a deflated one 160 KiB, and more only where the header is longer. Throws Error: NotFound,
-  /// Io, BadZip, InvalidArgument (deflated, and no libdeflate), and what parse_header() throws.
-  Header header(const std::string& name, std::uint64_t max_header_size = kMaxHeaderSize) const {
-    const detail::ZipMember& member = at(name);
-    return about(member, [&] {
-      std::string start;
-      return detail::header_of(archive_, member, max_header_size, start);
-    });
-  }
-
-  /// Whether an array is deflated, or else stored as it is. Throws Error (NotFound).
+  /// Whether an array is deflated; otherwise it is stored as it is. Throws Error (NotFound).
   bool is_deflated(const std::string& name) const { return at(name).method == detail::kDeflated; }
 
-  /// Loads one array, with or without ".npy" behind its name. The CRC of what is read whole is
-  /// checked; with rows() or a mapping nothing is read whole.
-  ///
-  /// With mmap(true) a stored array is a view of the archive, which np.load cannot give. It is read
-  /// where it does not lie at a multiple of its dtype's alignment, as arrays in NumPy's own
-  /// archives mostly don't (save_npz() sees to it), where it is deflated, and where load() would
-  /// read it, too.
-  ///
-  /// A deflated array is unpacked whole, also for some rows() of it: that takes the memory of its
-  /// packed bytes on top of the tensor, and that of its unpacked bytes where the tensor cannot lie
-  /// over these. max_bytes() bounds both.
-  /// Throws Error: NotFound, BadZip, and what load() throws.
-  [[nodiscard]] at::Tensor load(const std::string& name, const LoadOptions& options = {}) const {
-    detail::require_device(options.device());
-    detail::Budget budget(UINT64_MAX);
-    return detail::on_device(load_on_host(at(name), options, budget), options);
+  /// Opens one array, by its name with or without ".npy", and reads its header: at most 16 KiB of
+  /// the file, and 160 KiB of a deflated array, unless the header is longer. The StoredArray keeps
+  /// the archive open. Throws Error: NotFound, Io, BadZip, InvalidArgument (deflated, and no
+  /// libdeflate), and what parse_header() throws.
+  [[nodiscard]] StoredArray array(const std::string& name,
+                                  std::uint64_t max_header_size = kMaxHeaderSize) const {
+    const detail::ZipMember& member = at(name);
+    return StoredArray(about(member, [&] { return source_of(member); }), path_, member.name,
+                       max_header_size);
   }
 
-  /// Loads a structured array: a tensor for each field, as load_fields() has it for a file. Throws
-  /// Error: NotFound, BadZip, and what that throws.
+  /// array(name), as the NpzFile of np.load has it.
+  [[nodiscard]] StoredArray operator[](const std::string& name) const { return array(name); }
+
+  /// The header of an array, as array(name).header().
+  Header header(const std::string& name, std::uint64_t max_header_size = kMaxHeaderSize) const {
+    return array(name, max_header_size).header();
+  }
+
+  /// Loads one array, by its name with or without ".npy". The CRC of an array that is read whole is
+  /// checked; with rows() or a mapping it is not read whole.
+  ///
+  /// With mmap(true) a stored array is mapped in place, which np.load cannot do. It is read instead
+  /// if it is deflated, if it does not start at a multiple of its dtype's size, which save_npz()
+  /// ensures and NumPy does not, and if load() of a path would read it, too:
+  /// `array(name).can_map(options)` tells.
+  ///
+  /// A deflated array is unpacked whole, also for some rows(). That takes the memory of its packed
+  /// bytes in addition to the tensor, and of its unpacked bytes if the tensor cannot use them as
+  /// they are. max_bytes() limits both. Throws Error: NotFound, BadZip, and what load() throws.
+  [[nodiscard]] at::Tensor load(const std::string& name, const LoadOptions& options = {}) const {
+    return with_array(at(name), options,
+                      [&](detail::OpenArray& array) { return detail::load_array(array, options); });
+  }
+
+  /// Loads a structured array: a tensor for each field, as load_fields() of a path does. Throws
+  /// Error: NotFound, BadZip, and what load_fields() throws.
   [[nodiscard]] torch::OrderedDict<std::string, at::Tensor> load_fields(
       const std::string& name, const LoadOptions& options = {}) const {
-    detail::require_device(options.device());
-    const auto fields = [&](Header&& header, std::uint64_t size, const auto& load) {
-      return detail::fields_of(std::move(header), options, size, load);
-    };
-    const detail::ZipMember& member = at(name);
-    return about(member, [&] { return detail::with_member(archive_, member, options, fields); });
+    return with_array(at(name), options, [&](detail::OpenArray& array) {
+      return detail::load_fields_of(array, options);
+    });
   }
 
  private:
@@ -6301,6 +6813,39 @@ class NpzFile {
                                                               const LoadOptions&);
 
   static constexpr std::string_view kEnding = ".npy";
+
+  NpzFile(const std::filesystem::path& path, std::shared_ptr<const ByteSource> source)
+      : path_(path) {
+    if (source == nullptr) throw Error(ErrorCode::InvalidArgument, "an NpzFile of no ByteSource");
+    detail::with_path(path_, [&] {
+      archive_ = open_archive(std::move(source));
+      for (const detail::ZipMember& member : archive_->members()) {
+        const auto name = array_name(member);
+        if (!name) continue;
+        if (!indices_.emplace(*name, arrays_.size()).second) {
+          throw detail::bad_archive("two arrays have the name " + detail::in_quotes(*name));
+        }
+        names_.push_back(*name);
+        arrays_.push_back(&member);
+      }
+    });
+  }
+
+  static std::shared_ptr<const detail::ZipArchive> open_archive(
+      std::shared_ptr<const ByteSource> source) {
+    try {
+      return std::make_shared<const detail::ZipArchive>(source);
+    } catch (const Error& error) {
+      char magic[detail::kMagicSize];
+      if (error.code() != ErrorCode::NotNpy ||
+          source->read(magic, sizeof magic, 0) != sizeof magic ||
+          std::memcmp(magic, detail::kMagic, sizeof magic) != 0) {
+        throw;
+      }
+      throw Error(ErrorCode::NotNpy,
+                  "not an .npz archive but an .npy file: open() and load() read it");
+    }
+  }
 
   static bool ends_as_array(const std::string& name) {
     return name.size() >= kEnding.size() &&
@@ -6312,34 +6857,49 @@ class NpzFile {
     return detail::with_path(path_, [&] { return detail::with_part("member", member.name, work); });
   }
 
-  at::Tensor load_on_host(const detail::ZipMember& member, const LoadOptions& options,
-                          detail::Budget& budget) const {
+  /// Calls `use` with the array in a member.
+  template <class Use>
+  auto with_array(const detail::ZipMember& member, const LoadOptions& options, const Use& use) const
+      -> decltype(use(std::declval<detail::OpenArray&>())) {
     return about(member, [&] {
-      return detail::with_member(
-          archive_, member, options, [&](Header&& header, std::uint64_t size, const auto& load) {
-            const auto plan = detail::make_plan(std::move(header), options, size);
-            budget.take(plan.bytes);
-            if (member.method == detail::kDeflated && !detail::can_be_viewed(plan, 0)) {
-              budget.take(size);  // what it unpacks to is there besides
-            }
-            return load(plan, options);
-          });
+      detail::require_device(options.device());
+      if (member.method == detail::kStored) {
+        return detail::with_array(detail::StoredMember(*archive_, member), options, use);
+      }
+      return detail::with_array(detail::DeflatedMember(*archive_, member, detail::kUnwritten),
+                                options, use);
     });
   }
 
-  /// None for what is no array. What cannot be looked into is said to be one: the Error comes when
-  /// it is loaded.
+  /// The member as a source that keeps the archive open.
+  std::shared_ptr<const ByteSource> source_of(const detail::ZipMember& member) const {
+    using detail::HeldMember;
+    if (member.method == detail::kStored) {
+      auto held = std::make_shared<HeldMember<detail::StoredMember>>(
+          HeldMember<detail::StoredMember>{archive_, {*archive_, member}});
+      return {held, &held->member};
+    }
+    auto held = std::make_shared<HeldMember<detail::DeflatedMember>>(
+        HeldMember<detail::DeflatedMember>{archive_, {*archive_, member, detail::kUnwritten}});
+    return {held, &held->member};
+  }
+
+  /// None if the member is not an array. One that cannot be read counts as an array: its Error
+  /// comes when it is loaded.
   std::optional<std::string> array_name(const detail::ZipMember& member) const {
     const std::string& name = member.name;
     if (ends_as_array(name)) return name.substr(0, name.size() - kEnding.size());
     try {
-      if (archive_.start(member, detail::kMagicSize) != detail::kMagic) return std::nullopt;
+      char magic[detail::kMagicSize] = {};
+      const auto size = std::min<std::uint64_t>(member.size, sizeof magic);
+      source_of(member)->read_fully(magic, static_cast<std::size_t>(size), 0);
+      if (std::memcmp(magic, detail::kMagic, sizeof magic) != 0) return std::nullopt;
     } catch (const Error&) {
     }
     return name;
   }
 
-  /// The array of that name, or else the one whose member has it; null where there is neither.
+  /// The array of this name, or else the array whose member has this name; null if there is none.
   const detail::ZipMember* find(const std::string& name) const {
     auto found = indices_.find(name);
     if (found == indices_.end() && ends_as_array(name)) {
@@ -6350,10 +6910,10 @@ class NpzFile {
     return found->first == name || member->name == name ? member : nullptr;
   }
 
-  /// Members that are no arrays are found, too: loading tells what they are.
+  /// Finds members that are not arrays, too: loading one tells what it is.
   const detail::ZipMember& at(const std::string& name) const {
     if (const detail::ZipMember* const member = find(name)) return *member;
-    for (const detail::ZipMember& member : archive_.members()) {
+    for (const detail::ZipMember& member : archive_->members()) {
       if (member.name == name) return member;
     }
     std::string there;
@@ -6368,20 +6928,20 @@ class NpzFile {
   }
 
   std::filesystem::path path_;
-  detail::ZipArchive archive_;
+  std::shared_ptr<const detail::ZipArchive> archive_;
   std::vector<std::string> names_;
   std::vector<const detail::ZipMember*> arrays_;  // of names_
   std::unordered_map<std::string, std::size_t> indices_;
 };
 
 /// Loads all arrays of an .npz archive, several at a time, in the order of the archive. Members
-/// that are no arrays are passed over. See NpzFile for what mmap(true) does, and to load single
-/// ones. threads(0) takes as many as there are processors. max_bytes() bounds all arrays together.
-/// If several cannot be loaded, the Error of the first of them is thrown. Throws Error: what
+/// that are not arrays are skipped. See NpzFile::load() for mmap(true), and to load single arrays.
+/// threads(0) uses as many threads as there are processors. max_bytes() limits all arrays together.
+/// If several arrays cannot be loaded, the Error of the first of them is thrown. Throws Error: what
 /// NpzFile and its load() throw. Safe from any thread.
 [[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
     const std::filesystem::path& path, const LoadOptions& options = {}) {
-  detail::require_device(options.device());
+  detail::with_path(path, [&] { detail::require_device(options.device()); });
   const NpzFile file(path);
   const std::size_t count = file.names_.size();
   const std::size_t threads =
@@ -6391,7 +6951,11 @@ class NpzFile {
   std::vector<at::Tensor> tensors(count);
   detail::Budget budget(options.max_bytes());
   detail::for_each_index(count, threads, [&](std::size_t i) {
-    tensors[i] = file.load_on_host(*file.arrays_[i], one, budget);
+    tensors[i] = file.with_array(*file.arrays_[i], one, [&](detail::OpenArray& array) {
+      const detail::LoadPlan plan = array.plan(one);
+      budget.take(detail::memory_to_load(array.source, plan));
+      return detail::load_on_host(array, plan, one);
+    });
   });
   torch::OrderedDict<std::string, at::Tensor> arrays("array");
   arrays.reserve(count);
@@ -6401,13 +6965,14 @@ class NpzFile {
   return arrays;
 }
 
-/// Saves arrays as np.savez does, each under its name and ".npy", for NumPy and any program that
-/// reads zip archives; with zip64 only where something passes 4 GiB. A stored array begins at a
-/// multiple of 64 bytes and so can be mapped. Tensors are taken, and the file appears, as save()
-/// has it: whole or not at all. Equal arrays give equal files. compressed() deflates as many arrays
-/// at a time as there are processors, and takes up to twice their memory. Throws Error: what save()
-/// throws, and InvalidArgument for a name that is not UTF-8, or no member can have, for two arrays
-/// of one name, and for compressed() without libdeflate. Safe from any thread.
+/// Saves arrays as np.savez does, each as the member `<name>.npy`, for NumPy and any program that
+/// reads zip archives. zip64 is used only if a size or offset exceeds 4 GiB. A stored array starts
+/// at a multiple of 64 bytes, so it can be mapped. Takes the tensors that save() takes. The file is
+/// written whole or not at all, as by save(). Equal arrays give equal files. compressed() deflates
+/// as many arrays at a time as there are processors, and uses up to twice their memory. Throws
+/// Error: what save() throws; InvalidArgument for a name that is not UTF-8 or not valid for a
+/// member, for two arrays of one name, and for compressed() without libdeflate. Safe from any
+/// thread.
 inline void save_npz(const std::filesystem::path& path,
                      const torch::OrderedDict<std::string, at::Tensor>& arrays,
                      const SaveNpzOptions& options = {}) {
@@ -6418,7 +6983,7 @@ inline void save_npz(const std::filesystem::path& path,
     if (options.compressed() && detail::zip_codec().load()->deflate == nullptr) {
       detail::throw_no_deflate();
     }
-    // An initializer list does not look for them, as insert() does.
+    // An OrderedDict made from an initializer list does not check for duplicates.
     std::unordered_set<std::string_view> names;
     for (const auto& array : arrays) {
       if (names.insert(array.key()).second) continue;
@@ -6428,7 +6993,7 @@ inline void save_npz(const std::filesystem::path& path,
     detail::AtomicFile file(path, options.sync());
     detail::ZipWriter zip(file);
     for (std::size_t first = 0; first < arrays.size();) {
-      // Packed together: an array for each processor, and small ones up to some size.
+      // Packed in parallel: an array for each processor, and small ones up to some total size.
       constexpr std::size_t kSmall = std::size_t{32} << 20;
       const std::size_t processors = options.compressed() ? detail::processor_count() : 1;
       std::size_t end = first;
@@ -6481,27 +7046,24 @@ TORCH_NPY_END_NAMESPACE
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// The rows of one mapped file, in any order: index i is row i of axis 0. Read-only, safe from any
-/// thread.
+/// The rows of one mapped file, in any order: index i is row i of axis 0. Safe from any thread.
 class ArrayRows {
  public:
   /// Throws Error: what load() throws, and Mismatch for a 0-d array.
   ArrayRows(const std::filesystem::path& path, const LoadOptions& options,
             std::shared_ptr<BufferPool> pool)
       : path_(path), options_(options), pool_(std::move(pool)) {
-    with_path(path_, [&] {
-      require_device(options.device());
-      const File file(path);
-      FileStart start;
-      read_start(file, options.max_header_size(), start);
-      fortran_order_ = start.header.fortran_order;
-      if (start.header.shape.empty()) {
+    with_path(path_, [&] { require_device(options.device()); });
+    with_array(path_, options, [&](OpenArray& array) {
+      fortran_order_ = array.header.fortran_order;
+      if (array.header.shape.empty()) {
         throw Error(ErrorCode::Mismatch, "a 0-d array has no axis 0 to take samples from");
       }
-      plan_ = make_plan(std::move(start.header), options, file.size());
+      plan_ = array.plan(options);
       if (plan_.count == 0) return;
       const std::uint64_t end = plan_.end - plan_.offset;
-      mapping_.emplace(Mapping::of(file, plan_.offset, static_cast<std::size_t>(end)));
+      mapping_.emplace(
+          Mapping::of(array.source.traits().range, plan_.offset, static_cast<std::size_t>(end)));
     });
     if (plan_.sizes[0] != 0) row_elements_ = plan_.count / static_cast<std::size_t>(plan_.sizes[0]);
   }
@@ -6528,8 +7090,8 @@ class ArrayRows {
 
     const std::size_t item = plan_.item_size();
     if (plan_.converts()) {
-      const at::DataPtr raw = pool_->take(count * item);
-      char* const in = static_cast<char*>(raw.get());
+      const auto raw = pool_->take(count * item);
+      char* const in = raw->data();
       copy_rows(indices, in);
       swap_bytes(in, count * item, swap_unit(plan_.dtype));
       for (std::size_t first = 0; first < count; first += kConvertBlock) {
@@ -6555,7 +7117,7 @@ class ArrayRows {
       }
       return;
     }
-    // The items of a row lie a column apart.
+    // The items of a row are one column apart.
     const std::size_t column =
         plan_.in_one_run() ? size() * item : static_cast<std::size_t>(plan_.run_stride);
     for (std::size_t i = 0; i < indices.size(); ++i) {
@@ -6630,7 +7192,7 @@ TORCH_NPY_END_NAMESPACE
 #include <utility>
 #include <vector>
 
-// The samples of a batch: read, and then handed out as one tensor or as one tensor each.
+// The samples of a batch: read, and returned as one tensor or as one tensor a sample.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
@@ -6646,11 +7208,12 @@ inline std::vector<at::Tensor> rows_of(const at::Tensor& whole) {
   return rows;
 }
 
-/// Refuses to stack samples that differ; stack() itself would promote dtypes without a word.
+/// Refuses to stack samples that differ: at::stack() would promote their dtypes silently.
 inline void require_alike(const std::vector<at::Tensor>& samples) {
   if (samples.empty()) {
-    throw Error(ErrorCode::Mismatch,
-                "a batch without samples cannot be stacked: were all its files bad, and left out?");
+    throw Error(
+        ErrorCode::Mismatch,
+        "a batch without samples cannot be stacked: were all of its files bad and skipped?");
   }
   for (const at::Tensor& sample : samples) {
     if (sample.defined()) continue;
@@ -6659,7 +7222,7 @@ inline void require_alike(const std::vector<at::Tensor>& samples) {
                 "TensorExample");
   }
   const auto name = [&](std::size_t i) {
-    const std::string origin = BufferPool::origin_of(samples[i]);
+    const std::string origin = origin_of(samples[i]);
     return origin.empty() ? "sample " + std::to_string(i) + " of the batch" : origin;
   };
   const auto fail = [&](std::size_t i, const std::string& first, const std::string& other) {
@@ -6710,21 +7273,21 @@ struct SampleFiles {
   std::shared_ptr<BufferPool> pool;
 };
 
-/// Reads files one behind another into one buffer, as long as they are alike. The first tells what
-/// to expect; a file whose header is the same, byte for byte, takes an open, a preadv straight to
-/// its place in the batch, and a close, and is not parsed.
+/// Reads files one after another into one buffer, as long as they are alike. The first file is the
+/// pattern: a file whose header has the same bytes takes an open, a preadv directly to its row of
+/// the batch, and a close, and is not parsed.
 class BatchReader {
  public:
-  /// `count` files at most.
+  /// For at most `count` files.
   BatchReader(std::shared_ptr<const SampleFiles> files, std::size_t count)
       : files_(std::move(files)), count_(count), options_(files_->options) {
     accepted_.reserve(count);
-    // The workers of a loader are the threads; the samples of a batch go to the device together.
+    // The workers of a loader are the threads. A batch is copied to the device as a whole.
     if (options_.threads() == 0) options_.threads(1);
   }
 
-  /// Reads file `index`. It is part of the batch once it is accepted; until then, another one may
-  /// take its place. Throws Error.
+  /// Reads file `index`. It becomes part of the batch by accept(); another read() replaces it.
+  /// Throws Error.
   void read(std::size_t index) {
     own_ = at::Tensor();
     index_ = index;
@@ -6752,14 +7315,14 @@ class BatchReader {
       sizes[0] = static_cast<std::int64_t>(rows_);
       rows = view_of(buffer_, 0, sizes, buffer_.strides());
       buffer_ = at::Tensor();
-      BufferPool::set_origin(rows, origin());
+      if (TensorMemory* const memory = TensorMemory::of(rows)) memory->origin = origin();
       rows = on_device(std::move(rows), options_);
     }
     if (own_samples_.empty() && rows_ != 0) return Samples(std::move(rows));
     std::vector<at::Tensor> samples;
     if (rows_ != 0) samples = rows_of(rows);
-    for (auto& [place, tensor] : own_samples_) {
-      samples.insert(samples.begin() + static_cast<std::ptrdiff_t>(place),
+    for (auto& [position, tensor] : own_samples_) {
+      samples.insert(samples.begin() + static_cast<std::ptrdiff_t>(position),
                      on_device(std::move(tensor), options_));
     }
     return Samples(std::move(samples));
@@ -6780,13 +7343,14 @@ class BatchReader {
   }
 
   void read_any(const File& file) {
-    FileStart start;
-    read_start(file, options_.max_header_size(), start);
-    const std::uint64_t available = start.available(file);
-    const auto data_offset = static_cast<std::size_t>(start.header.data_offset);
-    LoadPlan plan = make_plan(std::move(start.header), options_, available);
-    if (options_.mmap() && can_map(plan, options_)) {
-      own_ = load_file(file, start, plan, options_);
+    with_array(file, options_, [&](OpenArray& array) { read_array(array); });
+  }
+
+  void read_array(OpenArray& array) {
+    const auto data_offset = static_cast<std::size_t>(array.header.data_offset);
+    const LoadPlan plan = array.plan(options_);
+    if (options_.mmap() && can_map(plan, options_, array.source.traits().range)) {
+      own_ = load_on_host(array, plan, options_);
       return;
     }
     if (!has_first_) {
@@ -6794,26 +7358,29 @@ class BatchReader {
       first_ = plan;
       make_buffer();
       if (buffer_.defined() && !plan.converts() && plan.in_one_run() && !options_.rows() &&
-          data_offset <= start.size) {
-        header_.assign(start.bytes, start.bytes + data_offset);
+          data_offset <= array.first.size) {
+        header_.assign(array.first.data, array.first.data + data_offset);
         header_.resize(2 * data_offset);
       }
     }
-    const FileSource<File> source(file, start);
+    const ArrayReading reading(array, plan, options_);
     if (buffer_.defined() && plan.type == first_.type && plan.sizes == first_.sizes &&
         plan.strides == first_.strides) {
-      fill(source, plan, next_row(), options_.threads());
+      reading.fill(next_row());
       return;
     }
     own_ = empty(plan);
-    fill(source, plan, own_.data_ptr(), options_.threads());
-    BufferPool::set_origin(own_, [files = std::weak_ptr(files_), index = index_](std::size_t) {
-      const auto still_there = files.lock();
-      return still_there ? shown_path(still_there->list[index]) : std::string();
-    });
+    reading.fill(own_.data_ptr());
+    if (TensorMemory* const memory = TensorMemory::of(own_)) {
+      memory->origin = [files = std::weak_ptr(files_), index = index_](std::size_t) {
+        const auto owner = files.lock();
+        return owner ? shown_path(owner->list[index]) : std::string();
+      };
+    }
   }
 
-  /// Memory for the whole batch, if there is any: samples may differ, and need less than that.
+  /// Allocates memory for the whole batch. If that fails each sample gets its own: they may differ,
+  /// and need less.
   void make_buffer() {
     if (first_.bytes == 0 || count_ > PTRDIFF_MAX / first_.bytes) return;
     LoadPlan batch = first_;
@@ -6823,7 +7390,7 @@ class BatchReader {
     try {
       buffer_ = empty(batch);
     } catch (const Error&) {
-      // Then each has its own.
+      // Each sample gets its own memory.
     }
   }
 
@@ -6834,22 +7401,22 @@ class BatchReader {
 
   char* next_row() const { return static_cast<char*>(buffer_.data_ptr()) + rows_ * first_.bytes; }
 
-  BufferPool::Origin origin() const {
+  TensorMemory::Origin origin() const {
     std::vector<std::size_t> in_buffer;
     auto own = own_samples_.begin();
-    for (std::size_t place = 0; place < accepted_.size(); ++place) {
-      if (own != own_samples_.end() && own->first == place) {
+    for (std::size_t i = 0; i < accepted_.size(); ++i) {
+      if (own != own_samples_.end() && own->first == i) {
         ++own;
       } else {
-        in_buffer.push_back(accepted_[place]);
+        in_buffer.push_back(accepted_[i]);
       }
     }
     return [files = std::weak_ptr(files_), in_buffer = std::move(in_buffer),
             row_bytes = first_.bytes](std::size_t byte) {
-      const auto still_there = files.lock();
+      const auto owner = files.lock();
       const std::size_t row = byte / row_bytes;
-      if (!still_there || row >= in_buffer.size()) return std::string();
-      return shown_path(still_there->list[in_buffer[row]]);
+      if (!owner || row >= in_buffer.size()) return std::string();
+      return shown_path(owner->list[in_buffer[row]]);
     };
   }
 
@@ -6861,12 +7428,13 @@ class BatchReader {
 
   bool has_first_ = false;
   LoadPlan first_;
-  std::vector<unsigned char> header_;  // the first file's bytes, and as many to compare with them
+  std::vector<unsigned char> header_;  // of the first file, and room for another to compare
   at::Tensor buffer_;
   std::size_t rows_ = 0;  // of the buffer, in use
 
-  at::Tensor own_;  // the sample read last, when it is none of the buffer
-  std::vector<std::pair<std::size_t, at::Tensor>> own_samples_;  // with their places in the batch
+  at::Tensor own_;  // the sample read last, if it is not in the buffer
+  std::vector<std::pair<std::size_t, at::Tensor>>
+      own_samples_;  // with their positions in the batch
 };
 
 }  // namespace detail
@@ -7274,11 +7842,8 @@ inline std::vector<Error> verify(const std::vector<std::shared_ptr<const SampleF
     const FileList& list = (*part)->list;
     std::optional<Error> bad;
     try {
-      const File file = list.open(index);
-      FileStart start;
-      read_start(file, (*part)->options.max_header_size(), start);
-      const std::uint64_t available = start.available(file);
-      (void)make_plan(std::move(start.header), (*part)->options, available);
+      const LoadOptions& options = (*part)->options;
+      with_array(list.open(index), options, [&](OpenArray& array) { (void)array.plan(options); });
     } catch (const Error& error) {
       if (is_of_system(error)) throw;
       bad = ErrorContext::at(error, list[index]);

@@ -51,7 +51,7 @@ for compiler in "$@"; do
   "$compiler" --version | head -n 1
   for standard in 17 20; do
     check "core headers in C++$standard" "$compiler" -std=c++$standard "${strict[@]}" -fsyntax-only \
-      -I"$root/include" -x c++ - <<<'#include <torch_npy/io/file.hpp>
+      -I"$root/include" -x c++ - <<<'#include <torch_npy/io/read_header.hpp>
 #include <torch_npy/io/folder.hpp>
 #include <torch_npy/zip/reader.hpp>'
   done

@@ -2,7 +2,7 @@
 
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/header.hpp>
-#include <torch_npy/io/file.hpp>
+#include <torch_npy/io/read_header.hpp>
 #include <torch_npy/io/file_writer.hpp>
 #include <torch_npy/io/folder.hpp>
 #include <torch_npy/io/parallel.hpp>

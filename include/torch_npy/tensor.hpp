@@ -14,8 +14,10 @@
 #include <torch_npy/tensor/npz.hpp>
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/plan.hpp>
+#include <torch_npy/tensor/read.hpp>
 #include <torch_npy/tensor/save.hpp>
 #include <torch_npy/tensor/scalar_type.hpp>
+#include <torch_npy/tensor/stored_array.hpp>
 // IWYU pragma: end_exports
 
 #endif  // TORCH_NPY_TENSOR_HPP_

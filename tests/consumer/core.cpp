@@ -9,7 +9,7 @@ struct Header;
 int rank_of(const torch_npy::Header& header);
 
 #include <torch_npy/format/header.hpp>
-#include <torch_npy/io/file.hpp>
+#include <torch_npy/io/read_header.hpp>
 
 #include <iostream>
 

@@ -1,6 +1,6 @@
 // Built twice and linked into one program by two_versions.sh, each time with another version of the
 // headers; the program says what each of the two does.
-#include <torch_npy/io/file.hpp>
+#include <torch_npy/io/read_header.hpp>
 
 #include <iostream>
 

@@ -17,34 +17,31 @@
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/tensor/convert.hpp>
 #include <torch_npy/tensor/device.hpp>
-#include <torch_npy/tensor/load.hpp>
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/plan.hpp>
+#include <torch_npy/tensor/read.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// The rows of one mapped file, in any order: index i is row i of axis 0. Read-only, safe from any
-/// thread.
+/// The rows of one mapped file, in any order: index i is row i of axis 0. Safe from any thread.
 class ArrayRows {
  public:
   /// Throws Error: what load() throws, and Mismatch for a 0-d array.
   ArrayRows(const std::filesystem::path& path, const LoadOptions& options,
             std::shared_ptr<BufferPool> pool)
       : path_(path), options_(options), pool_(std::move(pool)) {
-    with_path(path_, [&] {
-      require_device(options.device());
-      const File file(path);
-      FileStart start;
-      read_start(file, options.max_header_size(), start);
-      fortran_order_ = start.header.fortran_order;
-      if (start.header.shape.empty()) {
+    with_path(path_, [&] { require_device(options.device()); });
+    with_array(path_, options, [&](OpenArray& array) {
+      fortran_order_ = array.header.fortran_order;
+      if (array.header.shape.empty()) {
         throw Error(ErrorCode::Mismatch, "a 0-d array has no axis 0 to take samples from");
       }
-      plan_ = make_plan(std::move(start.header), options, file.size());
+      plan_ = array.plan(options);
       if (plan_.count == 0) return;
       const std::uint64_t end = plan_.end - plan_.offset;
-      mapping_.emplace(Mapping::of(file, plan_.offset, static_cast<std::size_t>(end)));
+      mapping_.emplace(
+          Mapping::of(array.source.traits().range, plan_.offset, static_cast<std::size_t>(end)));
     });
     if (plan_.sizes[0] != 0) row_elements_ = plan_.count / static_cast<std::size_t>(plan_.sizes[0]);
   }
@@ -71,8 +68,8 @@ class ArrayRows {
 
     const std::size_t item = plan_.item_size();
     if (plan_.converts()) {
-      const at::DataPtr raw = pool_->take(count * item);
-      char* const in = static_cast<char*>(raw.get());
+      const auto raw = pool_->take(count * item);
+      char* const in = raw->data();
       copy_rows(indices, in);
       swap_bytes(in, count * item, swap_unit(plan_.dtype));
       for (std::size_t first = 0; first < count; first += kConvertBlock) {
@@ -98,7 +95,7 @@ class ArrayRows {
       }
       return;
     }
-    // The items of a row lie a column apart.
+    // The items of a row are one column apart.
     const std::size_t column =
         plan_.in_one_run() ? size() * item : static_cast<std::size_t>(plan_.run_stride);
     for (std::size_t i = 0; i < indices.size(); ++i) {

@@ -17,12 +17,12 @@
 #include <torch_npy/io/folder.hpp>
 #include <torch_npy/tensor/convert.hpp>
 #include <torch_npy/tensor/device.hpp>
-#include <torch_npy/tensor/load.hpp>
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/plan.hpp>
+#include <torch_npy/tensor/read.hpp>
 #include <torch_npy/text.hpp>
 
-// The samples of a batch: read, and then handed out as one tensor or as one tensor each.
+// The samples of a batch: read, and returned as one tensor or as one tensor a sample.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
@@ -38,11 +38,12 @@ inline std::vector<at::Tensor> rows_of(const at::Tensor& whole) {
   return rows;
 }
 
-/// Refuses to stack samples that differ; stack() itself would promote dtypes without a word.
+/// Refuses to stack samples that differ: at::stack() would promote their dtypes silently.
 inline void require_alike(const std::vector<at::Tensor>& samples) {
   if (samples.empty()) {
-    throw Error(ErrorCode::Mismatch,
-                "a batch without samples cannot be stacked: were all its files bad, and left out?");
+    throw Error(
+        ErrorCode::Mismatch,
+        "a batch without samples cannot be stacked: were all of its files bad and skipped?");
   }
   for (const at::Tensor& sample : samples) {
     if (sample.defined()) continue;
@@ -51,7 +52,7 @@ inline void require_alike(const std::vector<at::Tensor>& samples) {
                 "TensorExample");
   }
   const auto name = [&](std::size_t i) {
-    const std::string origin = BufferPool::origin_of(samples[i]);
+    const std::string origin = origin_of(samples[i]);
     return origin.empty() ? "sample " + std::to_string(i) + " of the batch" : origin;
   };
   const auto fail = [&](std::size_t i, const std::string& first, const std::string& other) {
@@ -102,21 +103,21 @@ struct SampleFiles {
   std::shared_ptr<BufferPool> pool;
 };
 
-/// Reads files one behind another into one buffer, as long as they are alike. The first tells what
-/// to expect; a file whose header is the same, byte for byte, takes an open, a preadv straight to
-/// its place in the batch, and a close, and is not parsed.
+/// Reads files one after another into one buffer, as long as they are alike. The first file is the
+/// pattern: a file whose header has the same bytes takes an open, a preadv directly to its row of
+/// the batch, and a close, and is not parsed.
 class BatchReader {
  public:
-  /// `count` files at most.
+  /// For at most `count` files.
   BatchReader(std::shared_ptr<const SampleFiles> files, std::size_t count)
       : files_(std::move(files)), count_(count), options_(files_->options) {
     accepted_.reserve(count);
-    // The workers of a loader are the threads; the samples of a batch go to the device together.
+    // The workers of a loader are the threads. A batch is copied to the device as a whole.
     if (options_.threads() == 0) options_.threads(1);
   }
 
-  /// Reads file `index`. It is part of the batch once it is accepted; until then, another one may
-  /// take its place. Throws Error.
+  /// Reads file `index`. It becomes part of the batch by accept(); another read() replaces it.
+  /// Throws Error.
   void read(std::size_t index) {
     own_ = at::Tensor();
     index_ = index;
@@ -144,14 +145,14 @@ class BatchReader {
       sizes[0] = static_cast<std::int64_t>(rows_);
       rows = view_of(buffer_, 0, sizes, buffer_.strides());
       buffer_ = at::Tensor();
-      BufferPool::set_origin(rows, origin());
+      if (TensorMemory* const memory = TensorMemory::of(rows)) memory->origin = origin();
       rows = on_device(std::move(rows), options_);
     }
     if (own_samples_.empty() && rows_ != 0) return Samples(std::move(rows));
     std::vector<at::Tensor> samples;
     if (rows_ != 0) samples = rows_of(rows);
-    for (auto& [place, tensor] : own_samples_) {
-      samples.insert(samples.begin() + static_cast<std::ptrdiff_t>(place),
+    for (auto& [position, tensor] : own_samples_) {
+      samples.insert(samples.begin() + static_cast<std::ptrdiff_t>(position),
                      on_device(std::move(tensor), options_));
     }
     return Samples(std::move(samples));
@@ -172,13 +173,14 @@ class BatchReader {
   }
 
   void read_any(const File& file) {
-    FileStart start;
-    read_start(file, options_.max_header_size(), start);
-    const std::uint64_t available = start.available(file);
-    const auto data_offset = static_cast<std::size_t>(start.header.data_offset);
-    LoadPlan plan = make_plan(std::move(start.header), options_, available);
-    if (options_.mmap() && can_map(plan, options_)) {
-      own_ = load_file(file, start, plan, options_);
+    with_array(file, options_, [&](OpenArray& array) { read_array(array); });
+  }
+
+  void read_array(OpenArray& array) {
+    const auto data_offset = static_cast<std::size_t>(array.header.data_offset);
+    const LoadPlan plan = array.plan(options_);
+    if (options_.mmap() && can_map(plan, options_, array.source.traits().range)) {
+      own_ = load_on_host(array, plan, options_);
       return;
     }
     if (!has_first_) {
@@ -186,26 +188,29 @@ class BatchReader {
       first_ = plan;
       make_buffer();
       if (buffer_.defined() && !plan.converts() && plan.in_one_run() && !options_.rows() &&
-          data_offset <= start.size) {
-        header_.assign(start.bytes, start.bytes + data_offset);
+          data_offset <= array.first.size) {
+        header_.assign(array.first.data, array.first.data + data_offset);
         header_.resize(2 * data_offset);
       }
     }
-    const FileSource<File> source(file, start);
+    const ArrayReading reading(array, plan, options_);
     if (buffer_.defined() && plan.type == first_.type && plan.sizes == first_.sizes &&
         plan.strides == first_.strides) {
-      fill(source, plan, next_row(), options_.threads());
+      reading.fill(next_row());
       return;
     }
     own_ = empty(plan);
-    fill(source, plan, own_.data_ptr(), options_.threads());
-    BufferPool::set_origin(own_, [files = std::weak_ptr(files_), index = index_](std::size_t) {
-      const auto still_there = files.lock();
-      return still_there ? shown_path(still_there->list[index]) : std::string();
-    });
+    reading.fill(own_.data_ptr());
+    if (TensorMemory* const memory = TensorMemory::of(own_)) {
+      memory->origin = [files = std::weak_ptr(files_), index = index_](std::size_t) {
+        const auto owner = files.lock();
+        return owner ? shown_path(owner->list[index]) : std::string();
+      };
+    }
   }
 
-  /// Memory for the whole batch, if there is any: samples may differ, and need less than that.
+  /// Allocates memory for the whole batch. If that fails each sample gets its own: they may differ,
+  /// and need less.
   void make_buffer() {
     if (first_.bytes == 0 || count_ > PTRDIFF_MAX / first_.bytes) return;
     LoadPlan batch = first_;
@@ -215,7 +220,7 @@ class BatchReader {
     try {
       buffer_ = empty(batch);
     } catch (const Error&) {
-      // Then each has its own.
+      // Each sample gets its own memory.
     }
   }
 
@@ -226,22 +231,22 @@ class BatchReader {
 
   char* next_row() const { return static_cast<char*>(buffer_.data_ptr()) + rows_ * first_.bytes; }
 
-  BufferPool::Origin origin() const {
+  TensorMemory::Origin origin() const {
     std::vector<std::size_t> in_buffer;
     auto own = own_samples_.begin();
-    for (std::size_t place = 0; place < accepted_.size(); ++place) {
-      if (own != own_samples_.end() && own->first == place) {
+    for (std::size_t i = 0; i < accepted_.size(); ++i) {
+      if (own != own_samples_.end() && own->first == i) {
         ++own;
       } else {
-        in_buffer.push_back(accepted_[place]);
+        in_buffer.push_back(accepted_[i]);
       }
     }
     return [files = std::weak_ptr(files_), in_buffer = std::move(in_buffer),
             row_bytes = first_.bytes](std::size_t byte) {
-      const auto still_there = files.lock();
+      const auto owner = files.lock();
       const std::size_t row = byte / row_bytes;
-      if (!still_there || row >= in_buffer.size()) return std::string();
-      return shown_path(still_there->list[in_buffer[row]]);
+      if (!owner || row >= in_buffer.size()) return std::string();
+      return shown_path(owner->list[in_buffer[row]]);
     };
   }
 
@@ -253,12 +258,13 @@ class BatchReader {
 
   bool has_first_ = false;
   LoadPlan first_;
-  std::vector<unsigned char> header_;  // the first file's bytes, and as many to compare with them
+  std::vector<unsigned char> header_;  // of the first file, and room for another to compare
   at::Tensor buffer_;
   std::size_t rows_ = 0;  // of the buffer, in use
 
-  at::Tensor own_;  // the sample read last, when it is none of the buffer
-  std::vector<std::pair<std::size_t, at::Tensor>> own_samples_;  // with their places in the batch
+  at::Tensor own_;  // the sample read last, if it is not in the buffer
+  std::vector<std::pair<std::size_t, at::Tensor>>
+      own_samples_;  // with their positions in the batch
 };
 
 }  // namespace detail

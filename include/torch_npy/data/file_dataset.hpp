@@ -84,11 +84,8 @@ inline std::vector<Error> verify(const std::vector<std::shared_ptr<const SampleF
     const FileList& list = (*part)->list;
     std::optional<Error> bad;
     try {
-      const File file = list.open(index);
-      FileStart start;
-      read_start(file, (*part)->options.max_header_size(), start);
-      const std::uint64_t available = start.available(file);
-      (void)make_plan(std::move(start.header), (*part)->options, available);
+      const LoadOptions& options = (*part)->options;
+      with_array(list.open(index), options, [&](OpenArray& array) { (void)array.plan(options); });
     } catch (const Error& error) {
       if (is_of_system(error)) throw;
       bad = ErrorContext::at(error, list[index]);

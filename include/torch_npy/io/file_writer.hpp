@@ -31,7 +31,7 @@ template <class Put>
 void write_all(const void* data, std::size_t size, std::uint64_t offset, const Put& put) {
   const char* const begin = static_cast<const char*>(data);
   for (std::size_t done = 0; done != size;) {
-    const std::ptrdiff_t more = put(begin + done, (std::min)(size - done, kMostAtOnce), done);
+    const std::ptrdiff_t more = put(begin + done, (std::min)(size - done, kMaxCallSize), done);
     if (more == -1) {
       throw_system_error("cannot write at byte " + std::to_string(offset + done), last_error(),
                          offset + done);

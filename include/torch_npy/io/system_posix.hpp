@@ -142,6 +142,18 @@ inline std::uint64_t size_of(const Descriptor& file) {
   return static_cast<std::uint64_t>(status.st_size);
 }
 
+/// Size and time of modification.
+inline std::string version_of(const Descriptor& file) {
+  const struct stat status = status_of(file);
+#ifdef __APPLE__
+  const struct timespec& time = status.st_mtimespec;
+#else
+  const struct timespec& time = status.st_mtim;
+#endif
+  return std::to_string(status.st_size) + '-' + std::to_string(time.tv_sec) + '.' +
+         std::to_string(time.tv_nsec);
+}
+
 /// Throws where it cannot be opened.
 inline Descriptor open_file(const char* name, int flags, int folder = AT_FDCWD) {
   // O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.

@@ -221,6 +221,16 @@ inline std::uint64_t size_of(const Descriptor& file) {
   return static_cast<std::uint64_t>(size.QuadPart);
 }
 
+/// Size and time of modification.
+inline std::string version_of(const Descriptor& file) {
+  BY_HANDLE_FILE_INFORMATION info;
+  if (::GetFileInformationByHandle(file.get(), &info) == 0) {
+    throw_system_error("cannot stat", last_error());
+  }
+  return std::to_string(size_of(file)) + '-' + std::to_string(info.ftLastWriteTime.dwHighDateTime) +
+         '.' + std::to_string(info.ftLastWriteTime.dwLowDateTime);
+}
+
 // ---- Reading and mapping
 
 inline OVERLAPPED at_offset(std::uint64_t offset) {

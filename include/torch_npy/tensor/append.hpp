@@ -26,6 +26,7 @@
 #include <torch_npy/format/header.hpp>
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/io/file_writer.hpp>
+#include <torch_npy/io/read_header.hpp>
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/save.hpp>
 #include <torch_npy/tensor/scalar_type.hpp>
@@ -49,9 +50,8 @@ inline bool stores(const DType& dtype, c10::ScalarType type) {
 class GrowingArray {
  public:
   explicit GrowingArray(LockedFile file) : file_(std::move(file)) {
-    FileStart start;
-    read_start(file_, kMaxHeaderSize, start);
-    header_ = std::move(start.header);
+    FirstBytes first;
+    header_ = read_header(file_, kMaxHeaderSize, first);
     require_axis();
     require_tensor_dtype();
     require_free_end();
@@ -60,7 +60,7 @@ class GrowingArray {
     rows_ = header_.shape[0];
     end_ = header_.end();
     bytes_.resize(static_cast<std::size_t>(header_.data_offset));
-    file_.read(bytes_.data(), bytes_.size(), 0);
+    file_.read_fully(bytes_.data(), bytes_.size(), 0);
     keep_raw_byte_order();
     require_header_room();
   }
@@ -147,7 +147,7 @@ class GrowingArray {
     has_leftovers_ = end < size;
     char next[kMagicSize];
     if (size - end < kMagicSize) return;
-    file_.read(next, kMagicSize, end);
+    file_.read_fully(next, kMagicSize, end);
     if (std::memcmp(next, kMagic, kMagicSize) == 0) {
       throw Error(ErrorCode::Mismatch,
                   "another array follows at byte " + std::to_string(end) +

@@ -30,25 +30,25 @@
 #include <torch_npy/tensor/plan.hpp>
 #include <torch_npy/text.hpp>
 
-// Structured arrays. The records are loaded as the bytes they are, in the way of any array of
-// bytes: mapped, read by several threads, some rows alone. A field is then a strided view on them,
-// or is gathered from them as from a file of its own.
+// The records of a structured array are loaded like an array of bytes: mapped, read by several
+// threads, or some rows of them. A field is then a strided view of the records, or it is gathered
+// from them as if they were a file.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// A field that has no fields itself.
+/// A field without fields of its own.
 struct Leaf {
-  std::string name;                   ///< after those of the fields around it, with dots between
+  std::string name;                   ///< with those of the outer fields: `outer.inner`
   DType dtype;                        ///< of one element
   std::int64_t offset = 0;            ///< bytes from the start of the record
-  std::vector<std::int64_t> sizes;    ///< of the sub-arrays around it, and of its own
+  std::vector<std::int64_t> sizes;    ///< of the outer sub-arrays, and of its own
   std::vector<std::int64_t> strides;  ///< of the same, in bytes
   LoadPlan plan;                      ///< as if it were an array of its own
 };
 
 /// Appends the leaves of `dtype`, in the order of the file. `around` is the field that has this
-/// dtype, its name with the dot behind.
+/// dtype; its name ends in a dot.
 inline void append_leaves(const DType& dtype, const Leaf& around, std::vector<Leaf>& leaves) {
   for (const Field& field : dtype.fields) {
     Leaf leaf = around;
@@ -68,14 +68,14 @@ inline void append_leaves(const DType& dtype, const Leaf& around, std::vector<Le
   }
 }
 
-/// The leaves of `dtype`. Throws Error for objects, and for names that are the same.
+/// The leaves of `dtype`. Throws Error for objects, and for two leaves of one name.
 inline std::vector<Leaf> leaves_of(const DType& dtype, const LoadOptions& options) {
   std::vector<Leaf> leaves;
   append_leaves(dtype, {}, leaves);
   std::vector<std::string_view> names;
   for (const Leaf& leaf : leaves) {
     names.push_back(leaf.name);
-    // First of all: what follows is then one pickle of any length, not the bytes of records.
+    // Checked first: the data is then one pickle of any length, not the bytes of records.
     if (leaf.dtype.kind == 'O') {
       with_part("field", leaf.name, [&] { (void)stored_type(leaf.dtype, options); });
     }
@@ -89,7 +89,7 @@ inline std::vector<Leaf> leaves_of(const DType& dtype, const LoadOptions& option
   return leaves;
 }
 
-/// Plans how to load the leaf of records of shape `sizes`.
+/// Makes the plan of a leaf for records of shape `sizes`.
 inline void plan_leaf(Leaf& leaf, const std::vector<std::int64_t>& sizes, bool fortran_order,
                       const LoadOptions& options) {
   Header header;
@@ -101,27 +101,33 @@ inline void plan_leaf(Leaf& leaf, const std::vector<std::int64_t>& sizes, bool f
   if (is_string) leaf.strides.push_back(leaf.plan.dtype.item_size);
 }
 
-/// The elements of a leaf, as if they lay in a file one after the other, in the order of the
-/// records and within each of them in C order.
-class LeafSource final : public Source {
+/// The elements of a leaf as a source of their own: one after another in the order of the records,
+/// and within each record in C order.
+class LeafSource final : public ByteSource {
  public:
-  /// `first` is the leaf in the first of the records.
+  /// `first` is the address of the leaf in the first record.
   LeafSource(const char* first, const Leaf& leaf, std::int64_t record_size)
-      : first_(first), block_(leaf.plan.item_size()) {
-    axes_.push_back({UINT64_MAX, static_cast<std::size_t>(record_size)});  // as many as there are
+      : first_(first),
+        size_(leaf.plan.count * leaf.plan.item_size()),
+        block_(leaf.plan.item_size()) {
+    axes_.push_back({UINT64_MAX, static_cast<std::size_t>(record_size)});  // any number of records
     const std::size_t outer = leaf.plan.sizes.size() - leaf.strides.size();
     for (std::size_t i = 0; i < leaf.strides.size(); ++i) {
       axes_.push_back({static_cast<std::uint64_t>(leaf.plan.sizes[outer + i]),
                        static_cast<std::size_t>(leaf.strides[i])});
     }
-    // What lies together is copied together.
+    // Adjacent bytes are copied together.
     while (axes_.size() > 1 && axes_.back().stride == block_) {
       block_ *= static_cast<std::size_t>(axes_.back().length);
       axes_.pop_back();
     }
   }
 
-  void read(void* out, std::size_t size, std::uint64_t offset) const override {
+  std::uint64_t size() const override { return size_; }
+  std::string name() const override { return {}; }
+
+  std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
+    const std::size_t total = size;
     auto* to = static_cast<char*>(out);
     std::uint64_t index = offset / block_;
     auto skip = static_cast<std::size_t>(offset % block_);
@@ -132,7 +138,7 @@ class LeafSource final : public Source {
         from += rest % axis->length * axis->stride;
         rest /= axis->length;
       }
-      // Finding a block takes divisions; the next ones along the last axis are a step away.
+      // Finding a block takes divisions; the next one along the last axis takes an addition.
       const Axis& last = axes_.back();
       for (std::uint64_t i = index % last.length; i < last.length && size != 0; ++i, ++index) {
         const std::size_t part = (std::min)(size, block_ - skip);
@@ -143,6 +149,7 @@ class LeafSource final : public Source {
         skip = 0;
       }
     }
+    return total;
   }
 
  private:
@@ -152,13 +159,14 @@ class LeafSource final : public Source {
   };
 
   const char* first_;
+  std::uint64_t size_;
   std::size_t block_;  // bytes
   std::vector<Axis> axes_;
 };
 
-/// The tensor of one leaf. `records` are bytes, with those of one record along the last axis, dense
-/// in the order of the file. A view where there is nothing to be done to the elements and strides,
-/// which count elements, can express where they lie; else a copy.
+/// The tensor of one leaf. `records` are bytes, those of one record along the last axis, dense in
+/// the order of the file. A view if the elements can be used as they are and strides, which count
+/// elements, can express their positions; otherwise a copy.
 inline at::Tensor leaf_of(const at::Tensor& records, const Leaf& leaf, const LoadOptions& options) {
   const LoadPlan& plan = leaf.plan;
   if (plan.count == 0) {
@@ -171,42 +179,38 @@ inline at::Tensor leaf_of(const at::Tensor& records, const Leaf& leaf, const Loa
   std::vector<std::int64_t> strides =
       records.strides().slice(0, plan.sizes.size() - leaf.strides.size()).vec();
   strides.insert(strides.end(), leaf.strides.begin(), leaf.strides.end());
-  std::size_t bytes = item;  // from the first element to the end of the last
   for (std::size_t i = 0; i < strides.size(); ++i) {
-    bytes += static_cast<std::size_t>((plan.sizes[i] - 1) * strides[i]);
     is_view = is_view && static_cast<std::size_t>(strides[i]) % item == 0;
     strides[i] /= static_cast<std::int64_t>(item);
   }
-  // Its storage starts at its first element, which need not lie a whole number of elements behind
-  // the first record.
+  // Its storage starts at its first element: the offset from the first record need not be a whole
+  // number of elements.
   if (is_view) {
-    return tensor_over(c10::Storage(records.storage()), first, bytes, plan.type, plan.sizes,
-                       strides);
+    return tensor_over(c10::Storage(records.storage()), first, plan.type, plan.sizes, strides);
   }
   const LeafSource source(first, leaf, records.size(-1));
-  return read_tensor(source, plan, options);
+  return read_tensor(ArrayBytes(source, nullptr, plan.end), plan, options);
 }
 
-/// One tensor for each field of a structured array, of which `available` bytes are there from the
-/// start of the header on. `load_records` takes the LoadPlan and the LoadOptions for the bytes of
-/// the records and gives them, on the host; it is called once all else is known to be right.
-template <class LoadRecords>
-torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const LoadOptions& options,
-                                                      std::uint64_t available,
-                                                      const LoadRecords& load_records) {
+/// One tensor for each field of a structured array. The records are loaded once everything else is
+/// known to be valid.
+inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(OpenArray& array,
+                                                                  const LoadOptions& options) {
+  Header& header = array.header;
   if (!header.dtype.is_structured()) {
-    throw Error(ErrorCode::Mismatch, "load_fields() is for structured dtypes, and the array has " +
-                                         descr_literal(header.dtype));
+    throw Error(ErrorCode::Mismatch,
+                "load_fields() is for structured dtypes, the array has dtype " +
+                    descr_literal(header.dtype));
   }
   const DType dtype = std::exchange(header.dtype, *parse_type_string("|u1"));
   std::vector<Leaf> leaves = leaves_of(dtype, options);
   const bool fortran_order = header.fortran_order;
   LoadOptions as_bytes = options;
   as_bytes.device(c10::kCPU).dtype(std::nullopt).void_as(std::nullopt);
-  const LoadPlan plan = make_plan(std::move(header), as_bytes, available, {dtype.item_size});
+  const LoadPlan plan = array.plan(as_bytes, {dtype.item_size});
   const std::vector<std::int64_t> sizes(plan.sizes.begin(), plan.sizes.end() - 1);
   LoadOptions of_field = options;
-  if (options.rows()) of_field.rows(0, sizes[0]);  // all that there will be
+  if (options.rows()) of_field.rows(0, sizes[0]);  // all records that are loaded
   for (Leaf& leaf : leaves) {
     with_part("field", leaf.name, [&] { plan_leaf(leaf, sizes, fortran_order, of_field); });
   }
@@ -214,19 +218,19 @@ torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const Loa
   std::uint64_t bytes = 0;  // no overflow: each field has at most 16 times the bytes of the file
   for (const Leaf& leaf : leaves) bytes += leaf.plan.bytes;
   if (bytes > options.max_bytes()) {
-    throw Error(ErrorCode::TooLarge, "the fields make tensors of " + counted(bytes, "byte") +
+    throw Error(ErrorCode::TooLarge, "the tensors of the fields have " + counted(bytes, "byte") +
                                          ", which is over the limit of " +
                                          std::to_string(options.max_bytes()) + ", max_bytes()");
   }
 
-  const at::Tensor records = load_records(plan, as_bytes);
+  const at::Tensor records = load_on_host(array, plan, as_bytes);
   torch::OrderedDict<std::string, at::Tensor> fields("Field");
   fields.reserve(leaves.size());
   for (const Leaf& leaf : leaves) {
     with_part("field", leaf.name, [&] {
       at::Tensor field = leaf_of(records, leaf, of_field);
-      // Not behind the back of what frees the records: pinned memory only knows that a copy from it
-      // is under way when it starts where the memory does.
+      // Not asynchronously: pinned memory is kept until a copy from it is finished only if the copy
+      // starts at the beginning of the memory.
       if (!options.device().is_cpu()) field = to_device(field, options.device());
       fields.insert(leaf.name, std::move(field));
     });
@@ -237,34 +241,25 @@ torch::OrderedDict<std::string, at::Tensor> fields_of(Header&& header, const Loa
 }  // namespace detail
 
 /// Loads a structured .npy file: a tensor for each field, under its name and in the order of the
-/// file. A field within a field is named with dots, `pos.x`. Its shape is that of the array, then
-/// the axes of the sub-arrays around it and its own, then with strings_as_codes() that of the
-/// characters. dtypes are those of load(), and dtype(), void_as() and device() act on every field.
-/// Padding is left out.
+/// file. A field of a field has a name with a dot, `pos.x`. The shape of a tensor is the shape of
+/// the array, then the axes of sub-arrays, outer ones first, then with strings_as_codes() the axis
+/// of the characters. dtypes are those of load(). dtype(), void_as() and device() apply to every
+/// field. Padding is skipped.
 ///
-/// The records are read (or mapped) once, as they are. A field in native byte order whose elements
-/// are aligned, and whose size divides all its strides, is a strided view on them; of any other
-/// there is a copy in the order of the array. A view keeps all records alive;
-/// clone(MemoryFormat::Contiguous) has one field alone. Peak memory is that of the records and the
-/// copies. Moving to a device copies field by field, and waits.
+/// The records are read (or mapped) once, as they are. A field is a strided view of them if it is
+/// in native byte order, its elements are aligned, and their size divides all strides. Any other
+/// field is a copy in the order of the array. A view keeps all records in memory;
+/// clone(MemoryFormat::Contiguous) makes an independent tensor. Peak memory is that of the records
+/// and the copies. Fields are copied to a device one after another, synchronously.
 ///
-/// Safe from any thread. Throws Error, as load(); its message names the field. Mismatch for an
-/// array without fields; UnsupportedDtype where there is any field that cannot be loaded, or two
-/// whose names with dots are the same.
+/// Safe from any thread. Throws Error, as load(), with the name of the field: Mismatch for an array
+/// without fields; UnsupportedDtype if any field cannot be loaded, or two fields have the same name
+/// when it is written with dots.
 [[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_fields(
     const std::filesystem::path& path, const LoadOptions& options = {}) {
-  // These steps stand in load(), too: behind a function for both, a file of 12 KiB took load() 4.9
-  // us instead of 4.7.
-  return detail::with_path(path, [&] {
-    detail::require_device(options.device());
-    const detail::File file(path);
-    detail::FileStart start;
-    detail::read_start(file, options.max_header_size(), start);
-    const std::uint64_t available = start.available(file);
-    return detail::fields_of(std::move(start.header), options, available,
-                             [&](const detail::LoadPlan& plan, const LoadOptions& as_bytes) {
-                               return detail::load_file(file, start, plan, as_bytes);
-                             });
+  detail::with_path(path, [&] { detail::require_device(options.device()); });
+  return detail::with_array(path, options, [&](detail::OpenArray& array) {
+    return detail::load_fields_of(array, options);
   });
 }
 

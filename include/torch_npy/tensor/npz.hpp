@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -24,6 +25,7 @@
 
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/header.hpp>
+#include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/io/file_writer.hpp>
 #include <torch_npy/io/parallel.hpp>
@@ -32,7 +34,9 @@
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/plan.hpp>
+#include <torch_npy/tensor/read.hpp>
 #include <torch_npy/tensor/save.hpp>
+#include <torch_npy/tensor/stored_array.hpp>
 #include <torch_npy/text.hpp>
 #include <torch_npy/zip/codec.hpp>
 #include <torch_npy/zip/deflate.hpp>
@@ -43,137 +47,31 @@
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// A stored member, read in order from its first byte to its last, and its CRC on the way.
-class CheckedSource final : public Source {
- public:
-  CheckedSource(const FilePart& part, const FileStart& start) : source_(part, start) {}
-
-  bool is_concurrent() const override { return false; }
-
-  void read(void* out, std::size_t size, std::uint64_t offset) const override {
-    pass_over(offset);
-    // Each piece is looked at while it is in the processor's cache.
-    constexpr std::size_t kPiece = std::size_t{128} << 10;
-    char* at = static_cast<char*>(out);
-    while (size != 0) {
-      const std::size_t piece = (std::min)(size, kPiece);
-      source_.read(at, piece, position_);
-      crc_ = crc32_(crc_, at, piece);
-      position_ += piece;
-      at += piece;
-      size -= piece;
-    }
-  }
-
-  /// The CRC of all bytes before `offset`, from which on nothing has been read yet.
-  std::uint32_t crc_up_to(std::uint64_t offset) const {
-    pass_over(offset);
-    return crc_;
-  }
-
- private:
-  void pass_over(std::uint64_t offset) const {
-    char skipped[4096];
-    while (position_ < offset) {
-      read(skipped,
-           static_cast<std::size_t>(std::min<std::uint64_t>(sizeof skipped, offset - position_)),
-           position_);
-    }
-  }
-
-  FileSource<FilePart> source_;
-  std::uint32_t (*crc32_)(std::uint32_t, const void*, std::size_t) = zip_codec().load()->crc32;
-  mutable std::uint64_t position_ = 0;
-  mutable std::uint32_t crc_ = 0;
+/// A member of an archive as a source that keeps the archive open.
+template <class Member>
+struct HeldMember {
+  std::shared_ptr<const ZipArchive> archive;
+  Member member;
 };
 
-inline at::Tensor load_stored(const FilePart& part, const FileStart& start, const ZipMember& member,
-                              const LoadPlan& plan, const LoadOptions& options) {
-  if (can_map(plan, options, part.begin()) || options.rows()) {
-    return load_file(part, start, plan, options);
-  }
-  const CheckedSource source(part, start);
-  at::Tensor out = read_tensor(source, plan, options);
-  ZipArchive::require_crc(member, source.crc_up_to(part.size()));
-  return out;
-}
+/// Bytes that libdeflate has not written look like an array, which fails when it is loaded: nothing
+/// is skipped by mistake.
+inline constexpr std::string_view kUnwritten(kMagic, kMagicSize);
 
-/// A deflated array is unpacked whole, and where that will do, the tensor lies over what came of
-/// it. `start` holds its header.
-inline at::Tensor load_deflated(const ZipArchive& archive, const ZipMember& member,
-                                std::string_view start, const LoadPlan& plan,
-                                const LoadOptions& options) {
-  if (member.size - start.size() > options.max_bytes()) {
-    throw Error(ErrorCode::TooLarge, "a deflated array is unpacked whole, and " +
-                                         counted(member.size - start.size(), "byte") +
-                                         " are over the limit of " +
-                                         std::to_string(options.max_bytes()) + ", max_bytes()");
-  }
-  const auto size = static_cast<std::size_t>(member.size);
-  at::Tensor bytes =
-      empty_host(size, c10::kByte, {static_cast<std::int64_t>(size)}, {1}, /*pinned=*/false);
-  char* const data = static_cast<char*>(bytes.data_ptr());
-  archive.inflate(member, data);
-  if (std::memcmp(data, start.data(), start.size()) != 0) {
-    throw Error(ErrorCode::Io, "the file changed while it was read");
-  }
-  // Where there is more than the array that was asked for, the tensor is not to keep it in memory.
-  const auto address = static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(data));
-  if (can_be_viewed(plan, address) && plan.offset + plan.bytes == member.size && !options.rows() &&
-      !pins_memory(options)) {
-    return tensor_over(std::move(bytes), data + plan.offset, plan.bytes, plan.type, plan.sizes,
-                       plan.strides);
-  }
-  return read_tensor(BytesSource(data), plan, options);
-}
-
-/// The header of a member, and its bytes as far as they had to be read for that.
-inline Header header_of(const ZipArchive& archive, const ZipMember& member,
-                        std::uint64_t max_header_size, std::string& start) {
-  start = archive.start(member, kFirstRead);
-  const auto extent = parse_prefix(start.data(), start.size(), max_header_size);
-  if (extent.end() > start.size()) {
-    if (extent.end() > member.size) throw header_cut_short(extent, member.size);
-    start = archive.start(member, static_cast<std::size_t>(extent.end()));
-  }
-  return parse_text(start.data(), extent, max_header_size);
-}
-
-/// Gives `use` the header of a member, its size, and a way to load it by a plan and options: what
-/// these do not allow is to take no memory.
-template <class Use>
-auto with_member(const ZipArchive& archive, const ZipMember& member, const LoadOptions& options,
-                 const Use& use) {
-  if (member.method == kStored) {
-    const FilePart part = archive.packed(member);
-    FileStart start;
-    read_start(part, options.max_header_size(), start);
-    return use(std::move(start.header), part.size(),
-               [&](const LoadPlan& plan, const LoadOptions& how) {
-                 return load_stored(part, start, member, plan, how);
-               });
-  }
-  std::string start;
-  Header header = header_of(archive, member, options.max_header_size(), start);
-  start.resize(static_cast<std::size_t>(header.data_offset));
-  return use(std::move(header), member.size, [&](const LoadPlan& plan, const LoadOptions& how) {
-    return load_deflated(archive, member, start, plan, how);
-  });
-}
-
-/// Bytes that several tensors may have together. Any thread may take some.
+/// Bytes that several tensors may have together. Safe from any thread.
 class Budget {
  public:
   explicit Budget(std::uint64_t bytes) : left_(bytes) {}
 
-  /// Throws Error (TooLarge) where there are not so many left.
+  /// Throws Error (TooLarge) if fewer are left.
   void take(std::uint64_t bytes) {
     std::uint64_t left = left_;
     do {
       if (bytes > left) {
-        throw Error(ErrorCode::TooLarge, counted(bytes, "byte") +
-                                             ", and the arrays of the archive would be over the "
-                                             "limit of all together, max_bytes()");
+        throw Error(ErrorCode::TooLarge,
+                    "with its " + counted(bytes, "byte") +
+                        " the arrays of the archive are over the limit for all of them together, "
+                        "max_bytes()");
       }
     } while (!left_.compare_exchange_weak(left, left - bytes));
   }
@@ -182,11 +80,11 @@ class Budget {
   std::atomic<std::uint64_t> left_;
 };
 
-/// An array as a member of an archive.
+/// An array packed as a member of an archive.
 struct PackedArray {
   ZipMember member;
-  std::string front;  ///< the header, or all of it deflated
-  at::Tensor data;    ///< what follows, where it is stored
+  std::string front;  ///< the header, or the whole array deflated
+  at::Tensor data;    ///< the data if it is stored
 
   void add_to(ZipWriter& zip) const {
     if (!data.defined()) return zip.add(member, {front});
@@ -196,7 +94,8 @@ struct PackedArray {
 
 inline PackedArray pack(const std::string& name, const at::Tensor& tensor, bool compressed) {
   if (const std::string fault = fault_of_name(name); !fault.empty()) {
-    throw Error(ErrorCode::InvalidArgument, "not a name for a member of an archive: " + fault);
+    throw Error(ErrorCode::InvalidArgument,
+                "not a valid name for a member of an archive: " + fault);
   }
   const ZipCodec& codec = *zip_codec().load();
   Saved array(tensor);
@@ -207,7 +106,7 @@ inline PackedArray pack(const std::string& name, const at::Tensor& tensor, bool 
   packed.member.crc = codec.crc32(0, array.header.data(), array.header.size());
   packed.member.crc = codec.crc32(packed.member.crc, array.data.data_ptr(), size);
   if (compressed) {
-    std::string whole;  // in one piece, as libdeflate takes it
+    std::string whole;  // libdeflate takes contiguous input
     whole.reserve(array.header.size() + size);
     whole.append(array.header).append(static_cast<const char*>(array.data.data_ptr()), size);
     packed.front = codec.deflate(whole.data(), whole.size());
@@ -224,85 +123,84 @@ inline PackedArray pack(const std::string& name, const at::Tensor& tensor, bool 
 
 }  // namespace detail
 
-/// An .npz archive, as np.savez and np.savez_compressed write it, open for reading: its directory
-/// is read once, then what is asked for and nothing else. All of it may be called from any number
-/// of threads at once. What it throws is an Error that names the archive and the member,
-/// std::bad_alloc, or what LibTorch throws for want of memory. Other code may replace the file
-/// meanwhile; what is read is the old one.
+/// An .npz archive, as np.savez and np.savez_compressed write it, open for reading. Its directory
+/// is read once; after that only what is asked for is read. Safe from any thread. Other programs
+/// may replace the file meanwhile: the old one is read. Throws Error with the path of the archive
+/// and the name of the member, and LibTorch's own exceptions if a device is out of memory.
 ///
-/// Deflated arrays take libdeflate: link torch_npy::npz, or define TORCH_NPY_WITH_LIBDEFLATE.
-/// Without it, loading one is an Error (InvalidArgument).
+/// Deflated arrays need libdeflate: link torch_npy::npz, or define TORCH_NPY_WITH_LIBDEFLATE and
+/// link libdeflate. Without it, loading one throws Error (InvalidArgument).
 class NpzFile {
  public:
-  /// Reads the directory, n members in O(n log n). Of a member whose name does not end
-  /// in ".npy" the first bytes are read, too. Throws Error: NotFound, Io, Exhausted, NotNpy (no
+  /// Reads the directory, n members in O(n log n), and the first bytes of each member whose name
+  /// does not end in ".npy". Throws Error: NotFound, Io, Exhausted, OutOfMemory, NotNpy (not an
   /// archive), Truncated (an empty file), BadZip (an archive that is damaged or contradicts itself:
-  /// overlapping members, two of one name, names that lead out of a folder).
+  /// overlapping members, two members of one name, names that lead out of a folder).
   explicit NpzFile(const std::filesystem::path& path)
-      : path_(path), archive_(detail::with_path(path, [&] { return detail::ZipArchive(path); })) {
-    for (const detail::ZipMember& member : archive_.members()) {
-      const auto name = array_name(member);
-      if (!name) continue;
-      if (!indices_.emplace(*name, arrays_.size()).second) {
-        throw Error(ErrorCode::BadZip,
-                    "bad archive: two arrays have the name " + detail::in_quotes(*name), 0, path_);
-      }
-      names_.push_back(*name);
-      arrays_.push_back(&member);
-    }
-  }
+      : NpzFile(path, detail::with_path(
+                          path, [&] { return std::make_shared<const detail::NamedFile>(path); })) {}
 
-  /// The arrays, in the order of the archive, without ".npy". Members that are no arrays are left
-  /// out: those whose name lacks that ending, and whose content starts in another way.
+  /// An archive in any source. Errors have source->name() as their path. Throws Error:
+  /// InvalidArgument for a null pointer, what the other constructor throws, and what the source
+  /// throws.
+  explicit NpzFile(std::shared_ptr<const ByteSource> source)
+      : NpzFile(source == nullptr ? std::filesystem::path() : detail::path_of(source->name()),
+                source) {}
+
+  /// Names of the arrays in the order of the archive, without ".npy". A member is not an array if
+  /// its name does not end in ".npy" and its content does not start like an .npy file.
   const std::vector<std::string>& names() const& noexcept { return names_; }
-  /// The same, of an NpzFile that goes at once.
+  /// The same for a temporary.
   std::vector<std::string> names() && { return std::move(names_); }
 
-  /// Whether there is such an array, with or without ".npy" behind its name. Reads nothing.
+  /// Whether there is an array of this name, with or without ".npy" at its end. Reads nothing.
   bool contains(const std::string& name) const { return find(name) != nullptr; }
 
-  /// The header of an array; data_offset counts from the array's own start. Reads 16 KiB at most,
-  /// of a deflated one 160 KiB, and more only where the header is longer. Throws Error: NotFound,
-  /// Io, BadZip, InvalidArgument (deflated, and no libdeflate), and what parse_header() throws.
-  Header header(const std::string& name, std::uint64_t max_header_size = kMaxHeaderSize) const {
-    const detail::ZipMember& member = at(name);
-    return about(member, [&] {
-      std::string start;
-      return detail::header_of(archive_, member, max_header_size, start);
-    });
-  }
-
-  /// Whether an array is deflated, or else stored as it is. Throws Error (NotFound).
+  /// Whether an array is deflated; otherwise it is stored as it is. Throws Error (NotFound).
   bool is_deflated(const std::string& name) const { return at(name).method == detail::kDeflated; }
 
-  /// Loads one array, with or without ".npy" behind its name. The CRC of what is read whole is
-  /// checked; with rows() or a mapping nothing is read whole.
-  ///
-  /// With mmap(true) a stored array is a view of the archive, which np.load cannot give. It is read
-  /// where it does not lie at a multiple of its dtype's alignment, as arrays in NumPy's own
-  /// archives mostly don't (save_npz() sees to it), where it is deflated, and where load() would
-  /// read it, too.
-  ///
-  /// A deflated array is unpacked whole, also for some rows() of it: that takes the memory of its
-  /// packed bytes on top of the tensor, and that of its unpacked bytes where the tensor cannot lie
-  /// over these. max_bytes() bounds both.
-  /// Throws Error: NotFound, BadZip, and what load() throws.
-  [[nodiscard]] at::Tensor load(const std::string& name, const LoadOptions& options = {}) const {
-    detail::require_device(options.device());
-    detail::Budget budget(UINT64_MAX);
-    return detail::on_device(load_on_host(at(name), options, budget), options);
+  /// Opens one array, by its name with or without ".npy", and reads its header: at most 16 KiB of
+  /// the file, and 160 KiB of a deflated array, unless the header is longer. The StoredArray keeps
+  /// the archive open. Throws Error: NotFound, Io, BadZip, InvalidArgument (deflated, and no
+  /// libdeflate), and what parse_header() throws.
+  [[nodiscard]] StoredArray array(const std::string& name,
+                                  std::uint64_t max_header_size = kMaxHeaderSize) const {
+    const detail::ZipMember& member = at(name);
+    return StoredArray(about(member, [&] { return source_of(member); }), path_, member.name,
+                       max_header_size);
   }
 
-  /// Loads a structured array: a tensor for each field, as load_fields() has it for a file. Throws
-  /// Error: NotFound, BadZip, and what that throws.
+  /// array(name), as the NpzFile of np.load has it.
+  [[nodiscard]] StoredArray operator[](const std::string& name) const { return array(name); }
+
+  /// The header of an array, as array(name).header().
+  Header header(const std::string& name, std::uint64_t max_header_size = kMaxHeaderSize) const {
+    return array(name, max_header_size).header();
+  }
+
+  /// Loads one array, by its name with or without ".npy". The CRC of an array that is read whole is
+  /// checked; with rows() or a mapping it is not read whole.
+  ///
+  /// With mmap(true) a stored array is mapped in place, which np.load cannot do. It is read instead
+  /// if it is deflated, if it does not start at a multiple of its dtype's size, which save_npz()
+  /// ensures and NumPy does not, and if load() of a path would read it, too:
+  /// `array(name).can_map(options)` tells.
+  ///
+  /// A deflated array is unpacked whole, also for some rows(). That takes the memory of its packed
+  /// bytes in addition to the tensor, and of its unpacked bytes if the tensor cannot use them as
+  /// they are. max_bytes() limits both. Throws Error: NotFound, BadZip, and what load() throws.
+  [[nodiscard]] at::Tensor load(const std::string& name, const LoadOptions& options = {}) const {
+    return with_array(at(name), options,
+                      [&](detail::OpenArray& array) { return detail::load_array(array, options); });
+  }
+
+  /// Loads a structured array: a tensor for each field, as load_fields() of a path does. Throws
+  /// Error: NotFound, BadZip, and what load_fields() throws.
   [[nodiscard]] torch::OrderedDict<std::string, at::Tensor> load_fields(
       const std::string& name, const LoadOptions& options = {}) const {
-    detail::require_device(options.device());
-    const auto fields = [&](Header&& header, std::uint64_t size, const auto& load) {
-      return detail::fields_of(std::move(header), options, size, load);
-    };
-    const detail::ZipMember& member = at(name);
-    return about(member, [&] { return detail::with_member(archive_, member, options, fields); });
+    return with_array(at(name), options, [&](detail::OpenArray& array) {
+      return detail::load_fields_of(array, options);
+    });
   }
 
  private:
@@ -310,6 +208,39 @@ class NpzFile {
                                                               const LoadOptions&);
 
   static constexpr std::string_view kEnding = ".npy";
+
+  NpzFile(const std::filesystem::path& path, std::shared_ptr<const ByteSource> source)
+      : path_(path) {
+    if (source == nullptr) throw Error(ErrorCode::InvalidArgument, "an NpzFile of no ByteSource");
+    detail::with_path(path_, [&] {
+      archive_ = open_archive(std::move(source));
+      for (const detail::ZipMember& member : archive_->members()) {
+        const auto name = array_name(member);
+        if (!name) continue;
+        if (!indices_.emplace(*name, arrays_.size()).second) {
+          throw detail::bad_archive("two arrays have the name " + detail::in_quotes(*name));
+        }
+        names_.push_back(*name);
+        arrays_.push_back(&member);
+      }
+    });
+  }
+
+  static std::shared_ptr<const detail::ZipArchive> open_archive(
+      std::shared_ptr<const ByteSource> source) {
+    try {
+      return std::make_shared<const detail::ZipArchive>(source);
+    } catch (const Error& error) {
+      char magic[detail::kMagicSize];
+      if (error.code() != ErrorCode::NotNpy ||
+          source->read(magic, sizeof magic, 0) != sizeof magic ||
+          std::memcmp(magic, detail::kMagic, sizeof magic) != 0) {
+        throw;
+      }
+      throw Error(ErrorCode::NotNpy,
+                  "not an .npz archive but an .npy file: open() and load() read it");
+    }
+  }
 
   static bool ends_as_array(const std::string& name) {
     return name.size() >= kEnding.size() &&
@@ -321,34 +252,49 @@ class NpzFile {
     return detail::with_path(path_, [&] { return detail::with_part("member", member.name, work); });
   }
 
-  at::Tensor load_on_host(const detail::ZipMember& member, const LoadOptions& options,
-                          detail::Budget& budget) const {
+  /// Calls `use` with the array in a member.
+  template <class Use>
+  auto with_array(const detail::ZipMember& member, const LoadOptions& options, const Use& use) const
+      -> decltype(use(std::declval<detail::OpenArray&>())) {
     return about(member, [&] {
-      return detail::with_member(
-          archive_, member, options, [&](Header&& header, std::uint64_t size, const auto& load) {
-            const auto plan = detail::make_plan(std::move(header), options, size);
-            budget.take(plan.bytes);
-            if (member.method == detail::kDeflated && !detail::can_be_viewed(plan, 0)) {
-              budget.take(size);  // what it unpacks to is there besides
-            }
-            return load(plan, options);
-          });
+      detail::require_device(options.device());
+      if (member.method == detail::kStored) {
+        return detail::with_array(detail::StoredMember(*archive_, member), options, use);
+      }
+      return detail::with_array(detail::DeflatedMember(*archive_, member, detail::kUnwritten),
+                                options, use);
     });
   }
 
-  /// None for what is no array. What cannot be looked into is said to be one: the Error comes when
-  /// it is loaded.
+  /// The member as a source that keeps the archive open.
+  std::shared_ptr<const ByteSource> source_of(const detail::ZipMember& member) const {
+    using detail::HeldMember;
+    if (member.method == detail::kStored) {
+      auto held = std::make_shared<HeldMember<detail::StoredMember>>(
+          HeldMember<detail::StoredMember>{archive_, {*archive_, member}});
+      return {held, &held->member};
+    }
+    auto held = std::make_shared<HeldMember<detail::DeflatedMember>>(
+        HeldMember<detail::DeflatedMember>{archive_, {*archive_, member, detail::kUnwritten}});
+    return {held, &held->member};
+  }
+
+  /// None if the member is not an array. One that cannot be read counts as an array: its Error
+  /// comes when it is loaded.
   std::optional<std::string> array_name(const detail::ZipMember& member) const {
     const std::string& name = member.name;
     if (ends_as_array(name)) return name.substr(0, name.size() - kEnding.size());
     try {
-      if (archive_.start(member, detail::kMagicSize) != detail::kMagic) return std::nullopt;
+      char magic[detail::kMagicSize] = {};
+      const auto size = std::min<std::uint64_t>(member.size, sizeof magic);
+      source_of(member)->read_fully(magic, static_cast<std::size_t>(size), 0);
+      if (std::memcmp(magic, detail::kMagic, sizeof magic) != 0) return std::nullopt;
     } catch (const Error&) {
     }
     return name;
   }
 
-  /// The array of that name, or else the one whose member has it; null where there is neither.
+  /// The array of this name, or else the array whose member has this name; null if there is none.
   const detail::ZipMember* find(const std::string& name) const {
     auto found = indices_.find(name);
     if (found == indices_.end() && ends_as_array(name)) {
@@ -359,10 +305,10 @@ class NpzFile {
     return found->first == name || member->name == name ? member : nullptr;
   }
 
-  /// Members that are no arrays are found, too: loading tells what they are.
+  /// Finds members that are not arrays, too: loading one tells what it is.
   const detail::ZipMember& at(const std::string& name) const {
     if (const detail::ZipMember* const member = find(name)) return *member;
-    for (const detail::ZipMember& member : archive_.members()) {
+    for (const detail::ZipMember& member : archive_->members()) {
       if (member.name == name) return member;
     }
     std::string there;
@@ -377,20 +323,20 @@ class NpzFile {
   }
 
   std::filesystem::path path_;
-  detail::ZipArchive archive_;
+  std::shared_ptr<const detail::ZipArchive> archive_;
   std::vector<std::string> names_;
   std::vector<const detail::ZipMember*> arrays_;  // of names_
   std::unordered_map<std::string, std::size_t> indices_;
 };
 
 /// Loads all arrays of an .npz archive, several at a time, in the order of the archive. Members
-/// that are no arrays are passed over. See NpzFile for what mmap(true) does, and to load single
-/// ones. threads(0) takes as many as there are processors. max_bytes() bounds all arrays together.
-/// If several cannot be loaded, the Error of the first of them is thrown. Throws Error: what
+/// that are not arrays are skipped. See NpzFile::load() for mmap(true), and to load single arrays.
+/// threads(0) uses as many threads as there are processors. max_bytes() limits all arrays together.
+/// If several arrays cannot be loaded, the Error of the first of them is thrown. Throws Error: what
 /// NpzFile and its load() throw. Safe from any thread.
 [[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
     const std::filesystem::path& path, const LoadOptions& options = {}) {
-  detail::require_device(options.device());
+  detail::with_path(path, [&] { detail::require_device(options.device()); });
   const NpzFile file(path);
   const std::size_t count = file.names_.size();
   const std::size_t threads =
@@ -400,7 +346,11 @@ class NpzFile {
   std::vector<at::Tensor> tensors(count);
   detail::Budget budget(options.max_bytes());
   detail::for_each_index(count, threads, [&](std::size_t i) {
-    tensors[i] = file.load_on_host(*file.arrays_[i], one, budget);
+    tensors[i] = file.with_array(*file.arrays_[i], one, [&](detail::OpenArray& array) {
+      const detail::LoadPlan plan = array.plan(one);
+      budget.take(detail::memory_to_load(array.source, plan));
+      return detail::load_on_host(array, plan, one);
+    });
   });
   torch::OrderedDict<std::string, at::Tensor> arrays("array");
   arrays.reserve(count);
@@ -410,13 +360,14 @@ class NpzFile {
   return arrays;
 }
 
-/// Saves arrays as np.savez does, each under its name and ".npy", for NumPy and any program that
-/// reads zip archives; with zip64 only where something passes 4 GiB. A stored array begins at a
-/// multiple of 64 bytes and so can be mapped. Tensors are taken, and the file appears, as save()
-/// has it: whole or not at all. Equal arrays give equal files. compressed() deflates as many arrays
-/// at a time as there are processors, and takes up to twice their memory. Throws Error: what save()
-/// throws, and InvalidArgument for a name that is not UTF-8, or no member can have, for two arrays
-/// of one name, and for compressed() without libdeflate. Safe from any thread.
+/// Saves arrays as np.savez does, each as the member `<name>.npy`, for NumPy and any program that
+/// reads zip archives. zip64 is used only if a size or offset exceeds 4 GiB. A stored array starts
+/// at a multiple of 64 bytes, so it can be mapped. Takes the tensors that save() takes. The file is
+/// written whole or not at all, as by save(). Equal arrays give equal files. compressed() deflates
+/// as many arrays at a time as there are processors, and uses up to twice their memory. Throws
+/// Error: what save() throws; InvalidArgument for a name that is not UTF-8 or not valid for a
+/// member, for two arrays of one name, and for compressed() without libdeflate. Safe from any
+/// thread.
 inline void save_npz(const std::filesystem::path& path,
                      const torch::OrderedDict<std::string, at::Tensor>& arrays,
                      const SaveNpzOptions& options = {}) {
@@ -427,7 +378,7 @@ inline void save_npz(const std::filesystem::path& path,
     if (options.compressed() && detail::zip_codec().load()->deflate == nullptr) {
       detail::throw_no_deflate();
     }
-    // An initializer list does not look for them, as insert() does.
+    // An OrderedDict made from an initializer list does not check for duplicates.
     std::unordered_set<std::string_view> names;
     for (const auto& array : arrays) {
       if (names.insert(array.key()).second) continue;
@@ -437,7 +388,7 @@ inline void save_npz(const std::filesystem::path& path,
     detail::AtomicFile file(path, options.sync());
     detail::ZipWriter zip(file);
     for (std::size_t first = 0; first < arrays.size();) {
-      // Packed together: an array for each processor, and small ones up to some size.
+      // Packed in parallel: an array for each processor, and small ones up to some total size.
       constexpr std::size_t kSmall = std::size_t{32} << 20;
       const std::size_t processors = options.compressed() ? detail::processor_count() : 1;
       std::size_t end = first;

@@ -22,15 +22,15 @@ TORCH_NPY_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// What a load has to do, settled before any memory is taken. `rows` of a Fortran-ordered array lie
-/// in as many runs as the array has columns; everything else is one run.
+/// What a load does, computed before any memory is allocated. `rows` of a Fortran-ordered array are
+/// as many contiguous runs as the array has columns; everything else is one run.
 ///
 /// An item of the array may be several elements of the tensor (the characters of a string, the
-/// bytes of a record). They lie together, and have axes of their own, the last ones, in C order
-/// also where the array is in Fortran order. All counts here are of elements.
+/// bytes of a record). They are adjacent and have their own axes, the last ones, in C order even if
+/// the array is in Fortran order. All counts are in elements.
 struct LoadPlan {
   DType dtype;                        ///< of an element in the file
-  c10::ScalarType stored{};           ///< the same for LibTorch; `type` where it has none
+  c10::ScalarType stored{};           ///< the same for LibTorch; `type` if it has none
   c10::ScalarType type{};             ///< of the tensor
   std::vector<std::int64_t> sizes;    ///< of the tensor
   std::vector<std::int64_t> strides;  ///< of the tensor, in elements
@@ -44,8 +44,8 @@ struct LoadPlan {
   std::size_t inner_axes = 0;         ///< axes that these have in the tensor
 
   std::size_t item_size() const { return static_cast<std::size_t>(dtype.item_size); }
-  /// What the address of an element in native byte order has to be a multiple of. Of a complex
-  /// number, too, all of its size: c10::complex is aligned so, and copying one that is not crashes.
+  /// The address of an element in native byte order must be a multiple of this. For complex numbers
+  /// it is their whole size: c10::complex has that alignment, and a misaligned copy crashes.
   std::size_t alignment() const { return item_size(); }
   bool converts() const { return stored != type || !is_native(); }
   bool in_one_run() const { return run == count; }
@@ -53,7 +53,7 @@ struct LoadPlan {
   bool is_native() const { return !is_wide_unsigned(dtype) || scalar_type_of(dtype); }
 };
 
-/// Refuses what has no plain elements to fill: quantized types, undefined and unknown ones.
+/// Refuses types without plain elements: quantized, undefined and unknown ones.
 inline void require_plain(const std::optional<c10::ScalarType>& type, const char* option) {
   if (!type) return;
   bool plain = !c10::isQIntType(*type);
@@ -68,7 +68,7 @@ inline void require_plain(const std::optional<c10::ScalarType>& type, const char
   }
 }
 
-/// The ScalarType of the file's items; none for unsigned integers that only dtype() can bring in.
+/// The ScalarType of the items in the file; none for unsigned integers that only dtype() can load.
 inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const LoadOptions& options) {
   const auto unsupported = [](const std::string& reason) {
     return Error(ErrorCode::UnsupportedDtype, reason);
@@ -80,12 +80,13 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
   switch (dtype.kind) {
     case 'O':
       throw unsupported(
-          "object dtype: its items are pickled Python objects, which can run any code "
-          "and are never loaded; save the array with a numeric dtype");
+          "object dtype: its items are pickled Python objects, which can execute code and are "
+          "never "
+          "loaded; save the array with a numeric dtype");
     case 'S':
     case 'U':
       throw unsupported("strings (" + descr_literal(dtype) +
-                        ") are no numbers; strings_as_codes(true) reads them as such, their " +
+                        ") are not numbers; strings_as_codes(true) loads their " +
                         (dtype.kind == 'S' ? "bytes as uint8" : "code points as int32"));
     case 'V':
       if (!options.void_as()) {
@@ -95,8 +96,8 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
             : dtype.item_size == 2 ? ", for instance void_as(torch::kBFloat16) for the bfloat16 of "
                                      "ml_dtypes"
                                    : "";
-        throw unsupported("items of raw bytes (" + descr_literal(dtype) +
-                          ") do not say what they are; void_as() tells" + example);
+        throw unsupported("raw bytes (" + descr_literal(dtype) +
+                          ") have no numeric type; void_as() sets one" + example);
       }
       if (static_cast<std::int64_t>(c10::elementSize(*options.void_as())) != dtype.item_size) {
         throw Error(ErrorCode::Mismatch, "void_as() names a dtype of " +
@@ -121,8 +122,8 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
   return type;
 }
 
-/// Strides in elements; the last `inner_axes` axes are in C order in any case. Axes of length 0
-/// count as 1, as NumPy and LibTorch have it.
+/// Strides in elements; the last `inner_axes` axes are always in C order. Axes of length 0 count as
+/// 1, as in NumPy and LibTorch.
 inline std::vector<std::int64_t> dense_strides(const std::vector<std::int64_t>& sizes,
                                                bool fortran_order, std::size_t inner_axes = 0) {
   std::vector<std::int64_t> strides(sizes.size());
@@ -136,7 +137,7 @@ inline std::vector<std::int64_t> dense_strides(const std::vector<std::int64_t>& 
   return strides;
 }
 
-/// Makes characters of a string dtype: the axis they need joins `inner`.
+/// Replaces a string dtype by that of its characters, which get one more axis in `inner`.
 inline void split_string(DType& dtype, std::vector<std::int64_t>& inner) {
   const char byte_order = dtype.byte_order;
   const std::int64_t bytes = dtype.item_size;
@@ -145,12 +146,13 @@ inline void split_string(DType& dtype, std::vector<std::int64_t>& inner) {
   inner.push_back(bytes / dtype.item_size);
 }
 
-/// Holds the header against the options and against `available`, the bytes there are from its
-/// start. An item of the array is elements of header.dtype, with axes `inner`; one, without any.
+/// Validates the header against the options and against `available`, the number of bytes that exist
+/// from its start on. An item of the array consists of elements of header.dtype with axes `inner`;
+/// of one element if there are none.
 inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint64_t available,
                           std::vector<std::int64_t> inner = {}) {
-  // More than NumPy has, and than some of LibTorch's functions take.
-  constexpr std::size_t kMostAxes = 64;
+  // NumPy has no more, and some of LibTorch's functions support no more.
+  constexpr std::size_t kMaxAxes = 64;
 
   LoadPlan plan;
   require_plain(options.dtype(), "dtype()");
@@ -171,9 +173,9 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
     plan.inner = static_cast<std::size_t>(checked_bytes(inner, 1).value_or(0));
   }
   const auto whole = checked_bytes(plan.sizes, header.dtype.item_size);
-  if (!whole || plan.sizes.size() > kMostAxes) {
+  if (!whole || plan.sizes.size() > kMaxAxes) {
     throw Error(ErrorCode::TooLarge, whole ? "a tensor of " + std::to_string(plan.sizes.size()) +
-                                                 " axes: there can be " + std::to_string(kMostAxes)
+                                                 " axes: the limit is " + std::to_string(kMaxAxes)
                                            : "the bytes of shape " + python_tuple(plan.sizes) +
                                                  " do not fit in 63 bits");
   }
@@ -191,9 +193,8 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
     if (begin < 0 || begin > end || end > length) {
       throw Error(ErrorCode::InvalidArgument,
                   "rows(" + std::to_string(begin) + ", " + std::to_string(end) +
-                      ") asked for, the array has " +
-                      counted(static_cast<std::uint64_t>(length), "row") +
-                      ": 0 <= begin <= end <= length, counted from the first");
+                      ") of an array of " + counted(static_cast<std::uint64_t>(length), "row") +
+                      ": 0 <= begin <= end <= length is required");
     }
     plan.sizes[0] = end - begin;
   }

@@ -5,35 +5,34 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <filesystem>
+#include <cstring>
 #include <memory>
-#include <new>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include <torch_npy/error.hpp>
-#include <torch_npy/format/header.hpp>
+#include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/text.hpp>
 #include <torch_npy/zip/codec.hpp>
 #include <torch_npy/zip/records.hpp>
 
-// The zip container of .npz files, read. The directory at the end of an archive is held against the
-// file, and what stands before a member against the directory: an archive that contradicts itself
-// is refused, for two readers would find two different things in it.
+// The zip container of .npz files, read. The directory at the end of an archive is validated
+// against the file, and the local header before each member against the directory: an archive that
+// contradicts itself is refused, because two readers would find two different contents in it.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// An archive, open for reading. Its directory is read once and held against itself; reading
-/// members from several threads at once is fine.
+/// An archive, open for reading. Its directory is read and validated once. Members can be read from
+/// several threads at once.
 class ZipArchive {
  public:
-  /// Throws Error (NotFound, Io, NotNpy, BadZip) without a path.
-  explicit ZipArchive(const std::filesystem::path& path) : file_(path) {
-    const std::uint64_t size = file_.size();
+  /// Throws Error (Io, NotNpy, Truncated, BadZip, OutOfMemory) without a path.
+  explicit ZipArchive(std::shared_ptr<const ByteSource> source) : source_(std::move(source)) {
+    const std::uint64_t size = source_->size();
     const Directory directory = find_directory(size);
     read_directory(directory);
     if (members_.size() != directory.count) {
@@ -47,22 +46,25 @@ class ZipArchive {
   /// In the order of the directory.
   const std::vector<ZipMember>& members() const noexcept { return members_; }
 
-  // What goes wrong from here on is an Error without the member's name, which the caller adds.
+  const ByteSource& source() const noexcept { return *source_; }
 
-  /// The bytes of a member as they stand in the archive. What stands before them has to agree with
-  /// the directory. Throws Error (BadZip).
-  FilePart packed(const ZipMember& member) const {
+  // Errors from here on do not name the member: the caller adds that.
+
+  /// Offset of the packed bytes of a member in the archive. Its local header must agree with the
+  /// directory. Throws Error (BadZip).
+  std::uint64_t data_offset(const ZipMember& member) const {
     const auto refuse = [&](const std::string& reason) { return bad_zip(reason, member.offset); };
-    if ((member.flags & kEncryptedFlags) != 0) throw refuse("it is encrypted, which is not read");
+    if ((member.flags & kEncryptedFlags) != 0)
+      throw refuse("it is encrypted, which is not supported");
     if (member.method != kStored && member.method != kDeflated) {
-      throw refuse("it is packed by method " + std::to_string(member.method) +
-                   ": 0 (stored) and 8 (deflated) are read");
+      throw refuse("it has compression method " + std::to_string(member.method) +
+                   ": 0 (stored) and 8 (deflated) are supported");
     }
     const std::string at = " at byte " + std::to_string(member.offset);
     unsigned char bytes[kLocalHeaderSize];
-    file_.read(bytes, sizeof bytes, member.offset);
+    source_->read_fully(bytes, sizeof bytes, member.offset);
     ZipFields fields(bytes, sizeof bytes);
-    if (fields.u32() != kLocalHeader) throw refuse("there is no header" + at);
+    if (fields.u32() != kLocalHeader) throw refuse("no local header" + at);
     (void)fields.u16();  // version
     const std::uint16_t flags = fields.u16();
     const std::uint16_t method = fields.u16();
@@ -74,21 +76,21 @@ class ZipArchive {
     const std::uint16_t extra_size = fields.u16();
     const std::uint64_t begin = member.offset + kLocalHeaderSize + name_size + extra_size;
     if (begin > member.limit || member.limit - begin < member.packed) {
-      throw refuse("its header and data reach past byte " + std::to_string(member.limit) +
-                   ", where what follows begins");
+      throw refuse("its header and data overlap what starts at byte " +
+                   std::to_string(member.limit));
     }
     constexpr std::uint64_t kLargestDescriptor = 24;
     if (member.limit - begin - member.packed > kLargestDescriptor) {
       throw refuse(counted(member.limit - begin - member.packed, "byte") +
-                   " between it and what follows, which are part of nothing");
+                   " between it and what follows belong to no member");
     }
     std::string rest(std::size_t{name_size} + extra_size, '\0');
-    file_.read(rest.data(), rest.size(), member.offset + kLocalHeaderSize);
+    source_->read_fully(rest.data(), rest.size(), member.offset + kLocalHeaderSize);
     const std::string_view extra = std::string_view(rest).substr(name_size);
     read_zip64(extra, {&size, &packed});
     require_one_name(extra, member.name);
     const bool named_alike = zip_name({rest.data(), name_size}, flags) == member.name;
-    // What is written before the sizes are known has zeros here, and the numbers behind the data.
+    // A writer that does not know the sizes yet writes zeros here, and the numbers after the data.
     const bool later = (flags & kDescriptorFlag) != 0;
     const auto agrees = [&](std::uint64_t here, std::uint64_t there) {
       return here == there || (later && here == 0);
@@ -96,73 +98,68 @@ class ZipArchive {
     if (!named_alike || method != member.method ||
         ((flags ^ member.flags) & kEncryptedFlags) != 0 || !agrees(crc, member.crc) ||
         !agrees(packed, member.packed) || !agrees(size, member.size)) {
-      throw refuse("its header" + at + " and the directory contradict each other in " +
+      throw refuse("its local header" + at + " and the directory disagree about " +
                    (!named_alike               ? "its name"
                     : method != member.method  ? "its method"
                     : !agrees(crc, member.crc) ? "its CRC"
                                                : "its size"));
     }
-    // Deflate can't do better than a match of 258 bytes in 2 bits.
-    constexpr std::uint64_t kMostRatio = 1032;
-    if (member.size / kMostRatio > member.packed) {
-      throw refuse("it is said to unpack from " + std::to_string(member.packed) + " to " +
-                   counted(member.size, "byte") + ", which deflate cannot do");
-    }
-    // What cannot be packed takes 5 bytes more for a block, which no writer makes as small as that.
-    // Packed bytes are memory, too.
-    constexpr std::uint64_t kMostSlack = 1024;
-    if (member.packed > kMostSlack && (member.packed - kMostSlack) / 2 > member.size) {
-      throw refuse("it is said to unpack from " + std::to_string(member.packed) + " to only " +
+    // The best that deflate can do is a match of 258 bytes in 2 bits.
+    constexpr std::uint64_t kMaxRatio = 1032;
+    if (member.size / kMaxRatio > member.packed) {
+      throw refuse("deflate cannot unpack " + std::to_string(member.packed) + " to " +
                    counted(member.size, "byte"));
     }
-    return FilePart(file_, begin, member.packed);
+    // Incompressible data takes 5 more bytes a block, and no writer makes such small blocks. The
+    // packed bytes are read into memory, too.
+    constexpr std::uint64_t kMaxSlack = 1024;
+    if (member.packed > kMaxSlack && (member.packed - kMaxSlack) / 2 > member.size) {
+      throw refuse("it has " + counted(member.packed, "packed byte") + " for only " +
+                   counted(member.size, "byte"));
+    }
+    return begin;
   }
 
-  /// Unpacks a deflated member into `out`, which takes member.size bytes, and checks their CRC.
-  /// Throws Error (BadZip).
-  void inflate(const ZipMember& member, void* out) const {
-    const FilePart part = packed(member);
-    if (inflate_part(part, member.packed, out, member.size) != Inflated::Whole) {
-      throw bad_deflate_stream(member, part);
+  /// Unpacks a deflated member and checks its CRC. Throws Error (BadZip, OutOfMemory).
+  std::shared_ptr<char> inflate(const ZipMember& member) const {
+    const std::uint64_t begin = data_offset(member);
+    std::shared_ptr<char> out = allocate_buffer(member.size);
+    if (inflate_part(begin, member.packed, out.get(), member.size) != Inflated::Whole) {
+      throw bad_deflate_stream(member, begin);
     }
-    require_crc(member, zip_codec().load()->crc32(0, out, static_cast<std::size_t>(member.size)));
+    require_crc(member,
+                zip_codec().load()->crc32(0, out.get(), static_cast<std::size_t>(member.size)));
+    return out;
   }
 
   static void require_crc(const ZipMember& member, std::uint32_t crc) {
     if (crc == member.crc) return;
     char text[48];
-    std::snprintf(text, sizeof text, "%08x instead of %08x", crc, member.crc);
-    throw bad_zip(std::string("its bytes are not those that were stored: their CRC-32 is ") + text,
-                  member.offset);
+    std::snprintf(text, sizeof text, "%08x, expected %08x", crc, member.crc);
+    throw bad_zip(std::string("the data is damaged: its CRC-32 is ") + text, member.offset);
   }
 
-  /// The first bytes of a member: `most` of them, or all there are. Their CRC is not known.
-  std::string start(const ZipMember& member, std::size_t most) const {
-    const FilePart part = packed(member);
-    const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(most, member.size));
-    if (member.method == kStored) {
-      std::string out(size, '\0');
-      part.read(out.data(), size, 0);
-      return out;
-    }
-    // libdeflate unpacks whole streams. Where the output has no room it stops at the match or the
-    // stored block that does not fit, and leaves what comes before; so there is room for the
-    // largest of them. Since it does not promise that, bytes that were not touched look like an
-    // array, for loading that fails loudly.
+  /// The first `count` bytes of a deflated member, or all of it if it has fewer; their CRC is not
+  /// checked. Bytes that the codec does not write are those of `unwritten`.
+  std::string inflate_start(const ZipMember& member, std::uint64_t count,
+                            std::string_view unwritten) const {
+    // libdeflate unpacks whole streams. If the output has no room it stops at the match or the
+    // stored block that does not fit, and keeps what comes before; so there is room for the largest
+    // of them. It does not promise that: hence `unwritten`, by which the caller recognizes it.
     constexpr std::size_t kLargestStep = UINT16_MAX;
-    std::string some(kMagic, kMagicSize);
-    some.resize((std::max)(size, kMagicSize) + kLargestStep);
-    if (member.size <= some.size()) {
-      some.resize(static_cast<std::size_t>(member.size));
-      inflate(member, some.data());
-      return some.substr(0, size);
+    if (member.size <= count + kLargestStep) {
+      const std::shared_ptr<char> all = inflate(member);
+      return {all.get(), static_cast<std::size_t>((std::min)(count, member.size))};
     }
-    // packed() has seen to it that a stream takes no more than that.
+    const std::uint64_t begin = data_offset(member);
+    std::string some(unwritten);
+    some.resize((std::max)(static_cast<std::size_t>(count), unwritten.size()) + kLargestStep);
+    // data_offset() has verified that a stream has no more bytes than that.
     const auto input = std::min<std::uint64_t>(member.packed, 2 * some.size());
-    if (inflate_part(part, input, some.data(), some.size()) != Inflated::TooMuch) {
-      throw bad_deflate_stream(member, part);
+    if (inflate_part(begin, input, some.data(), some.size()) != Inflated::TooMuch) {
+      throw bad_deflate_stream(member, begin);
     }
-    return some.substr(0, size);
+    return some.substr(0, static_cast<std::size_t>(count));
   }
 
  private:
@@ -172,18 +169,17 @@ class ZipArchive {
     std::uint64_t count = 0;
   };
 
-  /// Piece by piece: there is memory for what turns out to be members, not for what the end record
-  /// says.
+  /// In chunks: memory is allocated for members that exist, not for what the end record declares.
   void read_directory(const Directory& directory) {
-    constexpr std::size_t kPiece = std::size_t{1} << 20;
+    constexpr std::size_t kChunk = std::size_t{1} << 20;
     constexpr std::size_t kLargestEntry = kDirectoryEntrySize + 3 * UINT16_MAX;
     const std::uint64_t end = directory.offset + directory.size;
     std::vector<unsigned char> bytes(
-        static_cast<std::size_t>(std::min<std::uint64_t>(directory.size, kPiece)));
+        static_cast<std::size_t>(std::min<std::uint64_t>(directory.size, kChunk)));
     for (std::uint64_t offset = directory.offset; offset != end;) {
       const auto size =
           static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), end - offset));
-      file_.read(bytes.data(), size, offset);
+      source_->read_fully(bytes.data(), size, offset);
       ZipFields fields(bytes.data(), size);
       const std::size_t rest = offset + size == end ? 1 : kLargestEntry;
       while (fields.left() >= rest) {
@@ -196,7 +192,7 @@ class ZipArchive {
   Directory find_directory(std::uint64_t size) const {
     unsigned char start[4] = {};
     const auto got = static_cast<std::size_t>(std::min<std::uint64_t>(size, sizeof start));
-    file_.read(start, got, 0);
+    source_->read_fully(start, got, 0);
     if (got == 0) {
       throw Error(ErrorCode::Truncated, "empty: an .npz archive starts with \"PK\\x03\\x04\"");
     }
@@ -204,19 +200,18 @@ class ZipArchive {
     if (got != sizeof start || (signature != kLocalHeader && signature != kDirectoryEnd)) {
       throw Error(ErrorCode::NotNpy, "not an .npz archive: it starts with " +
                                          shown({reinterpret_cast<const char*>(start), got}) +
-                                         " instead of \"PK\\x03\\x04\"" +
-                                         (start[0] == 0x93 ? "; load() reads .npy files" : ""));
+                                         " instead of \"PK\\x03\\x04\"");
     }
     // A comment of up to 65,535 bytes may follow the end record.
     const std::uint64_t tail_size = (std::min)(size, std::uint64_t{kDirectoryEndSize + UINT16_MAX});
     const std::uint64_t tail_begin = size - tail_size;
     std::string tail(static_cast<std::size_t>(tail_size), '\0');
-    file_.read(tail.data(), tail.size(), tail_begin);
+    source_->read_fully(tail.data(), tail.size(), tail_begin);
     const std::size_t found = find_end_record(tail);
     if (found == tail.npos) {
-      throw bad_archive("the record at its end is missing: the file is cut short", size);
+      throw bad_archive("its end record is missing: the file is cut short", size);
     }
-    if (has_two_ends(tail, found)) throw bad_archive("it has two records at its end", size);
+    if (has_two_ends(tail, found)) throw bad_archive("it has two end records", size);
     const std::uint64_t end_offset = tail_begin + found;
 
     ZipFields end(tail.data() + found, tail.size() - found);
@@ -234,19 +229,20 @@ class ZipArchive {
     read_end64(end_offset, directory, count_here, directory_end);
     if (!one_disk || count_here != directory.count) throw several_parts(end_offset);
     if (directory.offset > directory_end || directory.size != directory_end - directory.offset) {
-      throw bad_archive("its end says that the directory has " + counted(directory.size, "byte") +
-                            " from byte " + std::to_string(directory.offset) +
-                            " on, but that end is at byte " + std::to_string(directory_end),
+      throw bad_archive("its end record declares a directory of " +
+                            counted(directory.size, "byte") + " from byte " +
+                            std::to_string(directory.offset) + " on, but is itself at byte " +
+                            std::to_string(directory_end),
                         end_offset);
     }
     return directory;
   }
 
   static Error several_parts(std::uint64_t offset) {
-    return bad_archive("it is one of several parts, which are not read", offset);
+    return bad_archive("it is one part of a multi-part archive, which is not supported", offset);
   }
 
-  /// Python's zipfile looks first where it stands without a comment, then for the last signature.
+  /// As Python's zipfile: first at the position without a comment, then for the last signature.
   static std::size_t find_end_record(const std::string& tail) {
     constexpr std::string_view kSignature("PK\x05\x06", 4);
     if (tail.size() < kDirectoryEndSize) return tail.npos;
@@ -259,7 +255,7 @@ class ZipArchive {
     return found > last ? tail.npos : found;
   }
 
-  /// Whether another record stands before the one found whose comment reaches to the end, too.
+  /// Whether another end record comes before the one found, whose comment also extends to the end.
   static bool has_two_ends(const std::string& tail, std::size_t found) {
     for (std::size_t at = found; at != 0;) {
       at = tail.rfind("PK\x05\x06", at - 1);
@@ -271,28 +267,28 @@ class ZipArchive {
     return false;
   }
 
-  /// The end record of zip64, where there is one, has the numbers that the other has no room for.
+  /// The end record of zip64, if there is one, has the numbers that do not fit in the other.
   void read_end64(std::uint64_t end_offset, Directory& directory, std::uint64_t& count_here,
                   std::uint64_t& directory_end) const {
     unsigned char bytes[kDirectoryEnd64Size];
     if (end_offset < kDirectoryEnd64LocatorSize) return;
     const std::uint64_t locator_offset = end_offset - kDirectoryEnd64LocatorSize;
-    file_.read(bytes, kDirectoryEnd64LocatorSize, locator_offset);
+    source_->read_fully(bytes, kDirectoryEnd64LocatorSize, locator_offset);
     ZipFields locator(bytes, kDirectoryEnd64LocatorSize);
     if (locator.u32() != kDirectoryEnd64Locator) return;
     const std::uint32_t disk_of_end = locator.u32();
     directory_end = locator.u64();
     if (disk_of_end != 0 || locator.u32() > 1) throw several_parts(locator_offset);
     if (directory_end > locator_offset || locator_offset - directory_end < kDirectoryEnd64Size) {
-      throw bad_archive(
-          "the zip64 end record is said to be at byte " + std::to_string(directory_end),
-          locator_offset);
+      throw bad_archive("the zip64 end record cannot be at byte " + std::to_string(directory_end),
+                        locator_offset);
     }
-    file_.read(bytes, kDirectoryEnd64Size, directory_end);
+    source_->read_fully(bytes, kDirectoryEnd64Size, directory_end);
     ZipFields end(bytes, kDirectoryEnd64Size);
     const bool is_one = end.u32() == kDirectoryEnd64;
     if (!is_one || end.u64() != locator_offset - directory_end - 12) {
-      throw bad_archive("there is no zip64 end record where it is said to be", directory_end);
+      throw bad_archive("no zip64 end record at byte " + std::to_string(directory_end),
+                        directory_end);
     }
     (void)end.u32();  // versions
     const std::uint32_t disk = end.u32();
@@ -312,9 +308,8 @@ class ZipArchive {
 
   static ZipMember read_entry(ZipFields& fields, std::uint64_t offset) {
     if (fields.left() < kDirectoryEntrySize || fields.u32() != kDirectoryEntry) {
-      throw bad_archive(
-          "no member where the directory has the next one, at byte " + std::to_string(offset),
-          offset);
+      throw bad_archive("the directory has no valid entry at byte " + std::to_string(offset),
+                        offset);
     }
     (void)fields.u16();  // made by
     const int version = fields.u16() & 0xff;
@@ -352,7 +347,7 @@ class ZipArchive {
     return member;
   }
 
-  /// Members do not overlap: else a small file could hold any amount of data.
+  /// Members must not overlap: a small file could contain any amount of data otherwise.
   void find_limits(std::uint64_t directory_offset) {
     std::vector<ZipMember*> order;
     for (ZipMember& member : members_) order.push_back(&member);
@@ -373,7 +368,7 @@ class ZipArchive {
       limit = member->offset;
     }
     if (limit != 0) {
-      throw bad_archive(counted(limit, "byte") + " in front of its first member");
+      throw bad_archive(counted(limit, "byte") + " before its first member");
     }
   }
 
@@ -385,31 +380,21 @@ class ZipArchive {
     if (twice != names.end()) throw bad_archive("two members have the name " + shown(*twice));
   }
 
-  /// For bytes that the file has; a sparse one has any number of them.
-  static std::unique_ptr<unsigned char[]> memory_for(std::uint64_t size) {
-    try {
-      if (size <= PTRDIFF_MAX) {
-        return std::unique_ptr<unsigned char[]>(new unsigned char[static_cast<std::size_t>(size)]);
-      }
-    } catch (const std::bad_alloc&) {
-    }
-    throw Error(ErrorCode::OutOfMemory, "out of memory for its " + counted(size, "byte"));
+  static Error bad_deflate_stream(const ZipMember& member, std::uint64_t begin) {
+    return bad_zip("the deflate stream is damaged, or does not unpack to the declared " +
+                       counted(member.size, "byte"),
+                   begin);
   }
 
-  static Error bad_deflate_stream(const ZipMember& member, const FilePart& part) {
-    return bad_zip("the deflate stream is damaged, or does not unpack to the " +
-                       counted(member.size, "byte") + " that are promised",
-                   part.begin());
-  }
-
-  static Inflated inflate_part(const FilePart& part, std::uint64_t packed, void* out,
-                               std::uint64_t size) {
+  /// Unpacks the first `packed` bytes of the stream at byte `begin` into `size` bytes at `out`.
+  Inflated inflate_part(std::uint64_t begin, std::uint64_t packed, void* out,
+                        std::uint64_t size) const {
     const ZipCodec& codec = *zip_codec().load();
     if (codec.inflate == nullptr) throw_no_deflate();
+    const std::shared_ptr<char> in = allocate_buffer(packed);
     auto in_size = static_cast<std::size_t>(packed);
     auto out_size = static_cast<std::size_t>(size);
-    const auto in = memory_for(packed);
-    part.read(in.get(), in_size, 0);
+    source_->read_fully(in.get(), in_size, begin);
     const Inflated result = codec.inflate(in.get(), in_size, out, out_size);
     if (result == Inflated::Whole && (in_size != packed || out_size != size)) {
       return Inflated::Damaged;
@@ -417,8 +402,110 @@ class ZipArchive {
     return result;
   }
 
-  File file_;
+  std::shared_ptr<const ByteSource> source_;
   std::vector<ZipMember> members_;
+};
+
+/// A stored member that is read in order, from its first byte to its last, while its CRC is
+/// computed.
+class CheckedMember final : public ByteSource {
+ public:
+  /// All of these outlive it. `first` are the first bytes of the member.
+  CheckedMember(const ByteSource& part, const FirstBytes& first, const ZipMember& member)
+      : part_(part), first_(first), member_(member) {}
+
+  std::uint64_t size() const override { return member_.size; }
+  std::string name() const override { return part_.name(); }
+  SourceTraits traits() const override { return {true, false, {}, nullptr}; }
+
+  std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
+    skip_to(offset);
+    return read_next(out, size);
+  }
+
+  void finish(std::uint64_t /*end*/) const override {
+    skip_to(member_.size);
+    ZipArchive::require_crc(member_, crc_);
+  }
+
+ private:
+  void skip_to(std::uint64_t offset) const {
+    char skipped[4096];
+    while (position_ < offset) {
+      const auto size = std::min<std::uint64_t>(sizeof skipped, offset - position_);
+      if (read_next(skipped, static_cast<std::size_t>(size)) == 0) break;
+    }
+  }
+
+  std::size_t read_next(void* out, std::size_t size) const {
+    // The CRC of a chunk is computed while it is in the processor's cache.
+    constexpr std::size_t kChunk = std::size_t{128} << 10;
+    size = (std::min)(size, kChunk);
+    if (position_ < first_.size) {
+      size = std::min<std::size_t>(size, first_.size - static_cast<std::size_t>(position_));
+      std::memcpy(out, first_.data + position_, size);
+    } else {
+      size = part_.read(out, size, position_);
+    }
+    crc_ = crc32_(crc_, out, size);
+    position_ += size;
+    return size;
+  }
+
+  const ByteSource& part_;
+  const FirstBytes& first_;
+  const ZipMember& member_;
+  std::uint32_t (*crc32_)(std::uint32_t, const void*, std::size_t) = zip_codec().load()->crc32;
+  mutable std::uint64_t position_ = 0;
+  mutable std::uint32_t crc_ = 0;
+};
+
+/// A stored member of an archive. Its CRC is checked if all of it is loaded.
+class StoredMember final : public SourcePart {
+ public:
+  /// Throws Error (BadZip).
+  StoredMember(const ZipArchive& archive, const ZipMember& member)
+      : SourcePart(archive.source(), archive.data_offset(member), member.packed), member_(member) {}
+
+  std::unique_ptr<const ByteSource> unpacked(const FirstBytes& first, bool whole) const override {
+    return whole ? std::make_unique<CheckedMember>(*this, first, member_) : nullptr;
+  }
+
+ private:
+  const ZipMember& member_;
+};
+
+/// A deflated member of an archive: its unpacked bytes. All of it is unpacked to load any of it.
+class DeflatedMember final : public ByteSource {
+ public:
+  /// `unwritten`: see ZipArchive::inflate_start(). Not empty.
+  DeflatedMember(const ZipArchive& archive, const ZipMember& member, std::string_view unwritten)
+      : archive_(archive), member_(member), unwritten_(unwritten) {}
+
+  std::uint64_t size() const override { return member_.size; }
+  std::string name() const override { return archive_.source().name(); }
+  SourceTraits traits() const override { return {false, true, {}, nullptr}; }
+
+  /// Unpacks from the start on: for headers.
+  std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
+    if (offset >= member_.size) return 0;
+    const std::uint64_t end = offset + (std::min<std::uint64_t>)(size, member_.size - offset);
+    const std::string start = archive_.inflate_start(member_, end, unwritten_);
+    return start.copy(static_cast<char*>(out), size, static_cast<std::size_t>(offset));
+  }
+
+  std::unique_ptr<const ByteSource> unpacked(const FirstBytes& first, bool) const override {
+    std::shared_ptr<char> bytes = archive_.inflate(member_);
+    if (std::memcmp(bytes.get(), first.data, first.size) != 0) {
+      throw Error(ErrorCode::Io, "the file changed while it was read");
+    }
+    return std::make_unique<MemorySource>(std::move(bytes), static_cast<std::size_t>(member_.size));
+  }
+
+ private:
+  const ZipArchive& archive_;
+  const ZipMember& member_;
+  std::string_view unwritten_;
 };
 
 }  // namespace detail

@@ -1,0 +1,95 @@
+#ifndef TORCH_NPY_IO_STREAM_HPP_
+#define TORCH_NPY_IO_STREAM_HPP_
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <istream>
+#include <string>
+
+#include <torch_npy/error.hpp>
+#include <torch_npy/io/byte_source.hpp>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// A stream, read in order; bytes between two reads are read and discarded. Offsets count from the
+/// position of the stream at the beginning. The stream outlives it.
+class StreamSource final : public ByteSource {
+ public:
+  explicit StreamSource(std::istream& stream) : stream_(stream) {
+    if (!stream || stream.rdbuf() == nullptr) {
+      throw Error(ErrorCode::Io, "the stream cannot be read: was the file opened?");
+    }
+    size_ = remaining();
+  }
+
+  /// UINT64_MAX if the stream cannot tell.
+  std::uint64_t size() const override { return size_; }
+
+  std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
+    if (offset < position_) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "an array in a stream can be loaded once: its bytes have been read");
+    }
+    char skipped[4096];
+    while (position_ < offset) {
+      const auto wanted = std::min<std::uint64_t>(sizeof skipped, offset - position_);
+      if (take(skipped, static_cast<std::size_t>(wanted)) == 0) {
+        throw Error(ErrorCode::Truncated,
+                    "data cut short: the stream ends at byte " + std::to_string(position_) +
+                        ", before byte " + std::to_string(offset),
+                    position_);
+      }
+    }
+    return size == 0 ? 0 : take(out, size);
+  }
+
+  std::string name() const override { return {}; }
+  SourceTraits traits() const override { return {true, false, {}, nullptr}; }
+
+  void finish(std::uint64_t end) const override { (void)read(nullptr, 0, end); }
+
+ private:
+  /// The next `size` bytes, or what is left before the end. Read from the buffer directly: the
+  /// stream's own read() would throw what its exceptions() mask says.
+  std::size_t take(void* out, std::size_t size) const {
+    try {
+      const auto got =
+          stream_.rdbuf()->sgetn(static_cast<char*>(out), static_cast<std::streamsize>(size));
+      position_ += static_cast<std::uint64_t>(got);
+      return static_cast<std::size_t>(got);
+    } catch (const std::exception& error) {
+      throw Error(ErrorCode::Io, std::string("the stream cannot be read: ") + error.what(),
+                  position_);
+    }
+  }
+
+  /// Bytes from the current position to the end.
+  std::uint64_t remaining() const {
+    const std::streampos none(-1);
+    std::streambuf& buffer = *stream_.rdbuf();
+    std::streampos here(none);
+    std::streampos end(none);
+    try {
+      here = buffer.pubseekoff(0, std::ios::cur, std::ios::in);
+      if (here != none) end = buffer.pubseekoff(0, std::ios::end, std::ios::in);
+      if (end != none && buffer.pubseekpos(here, std::ios::in) == none) {
+        throw Error(ErrorCode::Io, "the stream cannot be read: it does not return to its position");
+      }
+    } catch (const std::ios_base::failure&) {
+      return UINT64_MAX;  // how some streams say that they cannot seek
+    }
+    return end == none ? UINT64_MAX : static_cast<std::uint64_t>(end - here);
+  }
+
+  std::istream& stream_;
+  std::uint64_t size_ = 0;
+  mutable std::uint64_t position_ = 0;
+};
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_IO_STREAM_HPP_

@@ -1,0 +1,164 @@
+#ifndef TORCH_NPY_TENSOR_STORED_ARRAY_HPP_
+#define TORCH_NPY_TENSOR_STORED_ARRAY_HPP_
+
+/// @file
+/// StoredArray: an array whose header has been read, wherever it is stored.
+
+#include <ATen/core/Tensor.h>
+#include <torch/ordered_dict.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <istream>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <torch_npy/error.hpp>
+#include <torch_npy/format/header.hpp>
+#include <torch_npy/io/byte_source.hpp>
+#include <torch_npy/io/file.hpp>
+#include <torch_npy/io/read_header.hpp>
+#include <torch_npy/io/stream.hpp>
+#include <torch_npy/tensor/device.hpp>
+#include <torch_npy/tensor/fields.hpp>
+#include <torch_npy/tensor/load.hpp>
+#include <torch_npy/tensor/options.hpp>
+#include <torch_npy/tensor/read.hpp>
+
+TORCH_NPY_BEGIN_NAMESPACE
+
+/// An array of which only the header has been read: in a file, a member of an archive, memory, a
+/// stream, or any other ByteSource. Made by open() and NpzFile::array(). It keeps open what it
+/// reads from, so it may outlive the NpzFile, and reads the old content if the file is replaced.
+/// Copies share it and cost a copy of the header.
+///
+/// Safe from any thread, except for an array in a stream, which can be loaded once. Errors have the
+/// path of the file, and name the member of an archive.
+class StoredArray {
+ public:
+  /// dtype, shape and order of the array. data_offset counts from the start of the array.
+  const Header& header() const& noexcept { return header_; }
+  /// The same for a temporary.
+  Header header() && { return std::move(header_); }
+  /// Its dtype in the file.
+  const DType& dtype() const& noexcept { return header_.dtype; }
+  /// The same for a temporary.
+  DType dtype() && { return std::move(header_.dtype); }
+  /// Its shape in the file; empty for a 0-d array.
+  const std::vector<std::int64_t>& shape() const& noexcept { return header_.shape; }
+  /// The same for a temporary.
+  std::vector<std::int64_t> shape() && { return std::move(header_.shape); }
+
+  /// Loads the array, as load() of a path does. Throws Error, as load(), and BadZip for a damaged
+  /// member of an archive; InvalidArgument for mmap(true) if the array is not in a file, and for
+  /// an array in a stream that has been loaded before.
+  [[nodiscard]] at::Tensor load(const LoadOptions& options = {}) const {
+    return with_array([&](detail::OpenArray& array) {
+      detail::require_device(options.device());
+      return detail::load_array(array, options);
+    });
+  }
+
+  /// Loads the array into an existing tensor, as load_into() of a path does.
+  void load_into(const at::Tensor& out, const LoadOptions& options = {}) const {
+    with_array([&](detail::OpenArray& array) {
+      detail::require_fillable(out);
+      detail::load_array_into(out, array, options);
+    });
+  }
+
+  /// Loads a structured array: a tensor for each field, as load_fields() of a path does.
+  [[nodiscard]] torch::OrderedDict<std::string, at::Tensor> load_fields(
+      const LoadOptions& options = {}) const {
+    return with_array([&](detail::OpenArray& array) {
+      detail::require_device(options.device());
+      return detail::load_fields_of(array, options);
+    });
+  }
+
+  /// Whether load() with these options and mmap(true) maps the array. If not, load() reads it, or
+  /// throws Error (InvalidArgument) if it is not in a file. Throws Error: as load() does before it
+  /// reads.
+  bool can_map(const LoadOptions& options = {}) const {
+    return with_array([&](detail::OpenArray& array) {
+      const detail::LoadPlan plan = array.plan(options);
+      return detail::can_map(plan, options, array.source.traits().range);
+    });
+  }
+
+ private:
+  friend class NpzFile;
+  friend StoredArray open(const std::filesystem::path&, std::uint64_t);
+  friend StoredArray open(std::shared_ptr<const ByteSource>, std::uint64_t);
+
+  /// `member` is the name of a member of an archive; else empty.
+  StoredArray(std::shared_ptr<const ByteSource> source, std::filesystem::path path,
+              std::string member, std::uint64_t max_header_size)
+      : source_(std::move(source)), path_(std::move(path)), member_(std::move(member)) {
+    const auto first = std::make_shared<detail::FirstBytes>();
+    about([&] { header_ = detail::read_header(*source_, max_header_size, *first); });
+    first_ = first;
+  }
+
+  template <class Work>
+  auto about(const Work& work) const -> decltype(work()) {
+    return detail::with_path(path_, [&] {
+      return member_.empty() ? work() : detail::with_part("member", member_, work);
+    });
+  }
+
+  template <class Use>
+  auto with_array(const Use& use) const -> decltype(use(std::declval<detail::OpenArray&>())) {
+    return about([&] {
+      detail::OpenArray array{*source_, *first_, header_};
+      return use(array);
+    });
+  }
+
+  std::shared_ptr<const ByteSource> source_;
+  std::shared_ptr<const detail::FirstBytes> first_;
+  std::filesystem::path path_;
+  std::string member_;
+  Header header_;
+};
+
+/// Opens an .npy file and reads its header. The file stays open as long as the StoredArray or a
+/// copy exists. Throws Error: what read_header() throws. Safe from any thread.
+[[nodiscard]] inline StoredArray open(const std::filesystem::path& path,
+                                      std::uint64_t max_header_size = kMaxHeaderSize) {
+  auto file =
+      detail::with_path(path, [&] { return std::make_shared<const detail::NamedFile>(path); });
+  return StoredArray(std::move(file), path, {}, max_header_size);
+}
+
+/// Reads the header of an array in any source. Errors have source->name() as their path. Throws
+/// Error: InvalidArgument for a null pointer, what parse_header() throws, and what the source
+/// throws.
+[[nodiscard]] inline StoredArray open(std::shared_ptr<const ByteSource> source,
+                                      std::uint64_t max_header_size = kMaxHeaderSize) {
+  if (source == nullptr) throw Error(ErrorCode::InvalidArgument, "open() of no ByteSource");
+  std::filesystem::path path = detail::path_of(source->name());
+  return StoredArray(std::move(source), std::move(path), {}, max_header_size);
+}
+
+/// Reads the header of the array at the start of `size` bytes of memory, which are not copied and
+/// have to outlive the StoredArray. Throws Error: what parse_header() throws.
+[[nodiscard]] inline StoredArray open(const void* data, std::size_t size,
+                                      std::uint64_t max_header_size = kMaxHeaderSize) {
+  return open(std::make_shared<const detail::MemorySource>(data, size), max_header_size);
+}
+
+/// Reads the header of the array at the position of a stream, which has to outlive the StoredArray.
+/// It can be loaded once, which leaves the stream right after the array. Nobody else may use the
+/// stream meanwhile. Throws Error: what parse_header() throws, and Io if the stream fails.
+[[nodiscard]] inline StoredArray open(std::istream& stream,
+                                      std::uint64_t max_header_size = kMaxHeaderSize) {
+  return open(std::make_shared<const detail::StreamSource>(stream), max_header_size);
+}
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_TENSOR_STORED_ARRAY_HPP_
