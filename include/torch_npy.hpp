@@ -9,27 +9,27 @@
 /// @file
 /// The version of the library.
 
-// The one source of the version: CMake reads it from here. Semantic versioning.
-#define TORCH_NPY_VERSION_MAJOR 0  ///< with another one programs may have to change
-#define TORCH_NPY_VERSION_MINOR 2  ///< there is more than before; while MAJOR is 0, as that
-#define TORCH_NPY_VERSION_PATCH 0  ///< nothing but faults mended
+// The only place that states the version; CMake reads it from here. Semantic versioning.
+#define TORCH_NPY_VERSION_MAJOR 0  ///< increases with incompatible changes
+#define TORCH_NPY_VERSION_MINOR 2  ///< increases with new features, before 1.0 with any change
+#define TORCH_NPY_VERSION_PATCH 0  ///< increases with fixes
 
 /// Part of TORCH_NPY_VERSION_NAMESPACE.
 #define TORCH_NPY_VERSION_NAMESPACE_OF_(major, minor, patch) v##major##_##minor##_##patch
 /// Part of TORCH_NPY_VERSION_NAMESPACE.
 #define TORCH_NPY_VERSION_NAMESPACE_OF(major, minor, patch) \
   TORCH_NPY_VERSION_NAMESPACE_OF_(major, minor, patch)
-/// Everything is in the inline namespace torch_npy::vMAJOR_MINOR_PATCH, which nobody has to write:
-/// two libraries of one program may each have been built with another version, and their functions
-/// differ in name. So do their types: what passes between such libraries is LibTorch's own, and an
-/// Error of the other's is caught as std::exception. Who declares a name ahead does so in
-/// `namespace torch_npy { inline namespace TORCH_NPY_VERSION_NAMESPACE { struct Header; } }`, after
-/// this header.
+/// Everything is in the inline namespace torch_npy::vMAJOR_MINOR_PATCH, which programs do not
+/// write. Two libraries of one program may be built with different versions, because their
+/// functions and types have different names. Pass only LibTorch's types between such libraries, and
+/// catch an Error of the other one as std::exception. To forward-declare a name, include this
+/// header and write `namespace torch_npy { inline namespace TORCH_NPY_VERSION_NAMESPACE { struct
+/// Header; } }`.
 #define TORCH_NPY_VERSION_NAMESPACE                                                \
   TORCH_NPY_VERSION_NAMESPACE_OF(TORCH_NPY_VERSION_MAJOR, TORCH_NPY_VERSION_MINOR, \
                                  TORCH_NPY_VERSION_PATCH)
 
-/// Opens that namespace, in every header of the library.
+/// Opens that namespace; every header of the library uses it.
 #define TORCH_NPY_BEGIN_NAMESPACE \
   namespace torch_npy {           \
   inline namespace TORCH_NPY_VERSION_NAMESPACE {
@@ -41,10 +41,10 @@
 /// @namespace torch_npy
 /// NumPy files to LibTorch tensors, and folders of them to training batches.
 ///
-/// What goes wrong is an Error, whose code tells a program what. Want of memory may also show as
-/// std::bad_alloc, or as what LibTorch throws for it; a copy to or from a device throws what
-/// LibTorch throws. Functions may be called from any number of threads at once, each with streams
-/// and tensors to fill of its own; what is true of the objects of a class stands there.
+/// Failures throw Error, whose code() is for programs. Out of memory may also be thrown as
+/// std::bad_alloc or as LibTorch's own exception. A copy to or from a device throws what LibTorch
+/// throws. Free functions may be called from any number of threads at once, if each has its own
+/// stream or its own tensor to fill. Each class documents the thread-safety of its objects.
 
 #endif  // TORCH_NPY_VERSION_HPP_
 
@@ -53,12 +53,15 @@
 #ifndef TORCH_NPY_TEXT_HPP_
 #define TORCH_NPY_TEXT_HPP_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <vector>
 
 // Text for messages, and UTF-8.
 
@@ -67,7 +70,8 @@ namespace detail {
 
 constexpr std::uint32_t kNoCharacter = 0xffffffff;
 
-/// Takes the code point at the front of `text`; kNoCharacter where the bytes are not UTF-8.
+/// Removes the first code point of `text`, which is not empty, and returns it. Returns kNoCharacter
+/// and removes nothing if the bytes are not UTF-8.
 inline std::uint32_t take_utf8(std::string_view& text) {
   const auto lead = static_cast<unsigned char>(text.front());
   const std::size_t length = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
@@ -84,19 +88,24 @@ inline std::uint32_t take_utf8(std::string_view& text) {
   return code;
 }
 
-/// Whether a terminal may be shown a character: none that controls it, or turns the direction of
-/// writing.
+/// False for characters that must not reach a terminal: control characters, and those that change
+/// the direction of writing.
 inline bool is_printable(std::uint32_t code) {
   const bool is_control = code < 0x20 || (code >= 0x7f && code < 0xa0);
-  const bool turns = code == 0x061c || code == 0x200e || code == 0x200f ||
-                     (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
-  return !is_control && !turns && code != kNoCharacter;
+  const bool changes_direction = code == 0x061c || code == 0x200e || code == 0x200f ||
+                                 (code >= 0x202a && code <= 0x202e) ||
+                                 (code >= 0x2066 && code <= 0x2069);
+  return !is_control && !changes_direction && code != kNoCharacter;
 }
 
-/// Text, UTF-8 mostly, as it may be shown on a terminal: what is not printable, or no UTF-8, as
-/// \xNN; with `ascii` all that is not ASCII, too.
-inline std::string escaped(std::string_view text, bool ascii = false) {
+inline void append_hex_escape(std::string& out, unsigned char byte) {
   constexpr char kHex[] = "0123456789abcdef";
+  out += {'\\', 'x', kHex[byte >> 4], kHex[byte & 15]};
+}
+
+/// The text, safe for a terminal: bytes that are not UTF-8 and characters that are not printable
+/// become \xNN. With `ascii`, so does everything that is not ASCII.
+inline std::string escaped(std::string_view text, bool ascii = false) {
   std::string out;
   while (!text.empty()) {
     std::string_view rest = text;
@@ -106,42 +115,45 @@ inline std::string escaped(std::string_view text, bool ascii = false) {
     text = rest;
     if (is_printable(code) && (!ascii || code < 0x80)) {
       out += bytes;
-      continue;
-    }
-    for (const char c : bytes) {
-      const auto byte = static_cast<unsigned char>(c);
-      out += "\\x";
-      out += kHex[byte >> 4];
-      out += kHex[byte & 15];
+    } else {
+      for (const char c : bytes) append_hex_escape(out, static_cast<unsigned char>(c));
     }
   }
   return out;
 }
 
-/// A path as it may be shown on a terminal.
+/// A path in UTF-8, safe for a terminal.
 inline std::string shown_path(const std::filesystem::path& path) {
   try {
     const auto bytes = path.u8string();  // std::string or, from C++20 on, std::u8string
     return escaped({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   } catch (const std::system_error&) {
-    return "a path that is no Unicode";  // which Windows allows
+    return "a path that is not Unicode";  // Windows allows such paths
   }
 }
 
-/// Bytes of a file as they may be shown on a terminal: quoted, at most `most` of them, in ASCII.
-inline std::string shown(std::string_view bytes, std::size_t most = 60) {
-  return '"' + escaped(bytes.substr(0, most), /*ascii=*/true) +
-         (bytes.size() > most ? "...\"" : "\"");
+/// The first `limit` bytes of `bytes` in quotes, escaped to ASCII.
+inline std::string shown(std::string_view bytes, std::size_t limit = 60) {
+  return '"' + escaped(bytes.substr(0, limit), /*ascii=*/true) +
+         (bytes.size() > limit ? "...\"" : "\"");
 }
 
-/// A name, which is UTF-8, in quotes.
+/// A UTF-8 name in quotes; only its start if it is very long.
 inline std::string in_quotes(std::string_view name) {
-  constexpr std::size_t kMost = 200;
-  return name.size() > kMost ? shown(name) : '"' + escaped(name) + '"';
+  constexpr std::size_t kMaxLength = 200;
+  return name.size() > kMaxLength ? shown(name) : '"' + escaped(name) + '"';
 }
 
+/// "1 row", "2 rows".
 inline std::string counted(std::uint64_t count, const char* noun) {
   return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
+}
+
+/// One of the names that appear more than once, if there is any.
+inline std::optional<std::string_view> first_duplicate(std::vector<std::string_view> names) {
+  std::sort(names.begin(), names.end());
+  const auto found = std::adjacent_find(names.begin(), names.end());
+  return found == names.end() ? std::nullopt : std::optional(*found);
 }
 
 }  // namespace detail
@@ -291,17 +303,16 @@ TORCH_NPY_END_NAMESPACE
 #include <string_view>
 #include <vector>
 
-// The Python literals of which a header is made, read and written: strings, integers, tuples,
-// bools.
+// Reads and writes the Python literals in a header: strings, integers, tuples, booleans.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// NumPy 2's limit on dimensions; NumPy 1 has 32.
+/// The limit of NumPy 2 on dimensions; NumPy 1 allows 32.
 constexpr std::size_t kMaxRank = 64;
 
-/// Decimal digits from `begin` on, at most `limit`; moves `begin` behind them. None where there is
-/// no digit or the number is larger.
+/// Parses decimal digits at `begin` and moves `begin` past them. Returns none, and does not move,
+/// if there is no digit or the number exceeds `limit`.
 inline std::optional<std::int64_t> parse_digits(const char*& begin, const char* end,
                                                 std::int64_t limit) {
   const char* at = begin;
@@ -316,7 +327,7 @@ inline std::optional<std::int64_t> parse_digits(const char*& begin, const char* 
   return value;
 }
 
-/// Adds a Unicode code point in UTF-8; false for what is none.
+/// Appends a Unicode code point in UTF-8. Returns false if `code` is not one.
 inline bool append_utf8(std::string& out, std::uint32_t code) {
   const auto tail = [&](int shift) { out += static_cast<char>(0x80 | (code >> shift & 0x3f)); };
   if (code < 0x80) {
@@ -339,9 +350,8 @@ inline bool append_utf8(std::string& out, std::uint32_t code) {
   return true;
 }
 
-/// A string as Python's repr writes it, for what can stand in a header.
+/// A string as Python's repr() writes it, for strings that can appear in a header.
 inline std::string python_repr(const std::string& text) {
-  constexpr char kHex[] = "0123456789abcdef";
   const bool apostrophe = text.find('\'') != std::string::npos;
   const char quote = apostrophe && text.find('"') == std::string::npos ? '"' : '\'';
   std::string out(1, quote);
@@ -350,12 +360,10 @@ inline std::string python_repr(const std::string& text) {
     if (c == quote || c == '\\') {
       out += '\\';
       out += c;
+    } else if (c == '\n' || c == '\r' || c == '\t') {
+      out += c == '\n' ? "\\n" : c == '\r' ? "\\r" : "\\t";
     } else if (byte < 0x20 || byte == 0x7f) {
-      out += c == '\n' ? "\\n" : c == '\r' ? "\\r" : c == '\t' ? "\\t" : "\\x";
-      if (c != '\n' && c != '\r' && c != '\t') {
-        out += kHex[byte >> 4];
-        out += kHex[byte & 15];
-      }
+      append_hex_escape(out, byte);
     } else {
       out += c;
     }
@@ -363,7 +371,7 @@ inline std::string python_repr(const std::string& text) {
   return out + quote;
 }
 
-/// A tuple as Python's repr writes it: `()`, `(3,)`, `(3, 4)`.
+/// A tuple as Python's repr() writes it: `()`, `(3,)`, `(3, 4)`.
 inline std::string python_tuple(const std::vector<std::int64_t>& values) {
   std::string out = "(";
   for (std::size_t i = 0; i < values.size(); ++i) {
@@ -373,11 +381,11 @@ inline std::string python_tuple(const std::vector<std::int64_t>& values) {
   return out + (values.size() == 1 ? ",)" : ")");
 }
 
-/// Reads literals from left to right. Text before version 3 of the format is Latin-1 and may hold
-/// Python 2's long integers, later text is UTF-8 and has been checked to be.
+/// Reads literals from left to right. Before version 3 of the format the text is Latin-1 and may
+/// contain Python 2's long integers. From version 3 on it is UTF-8, which the caller has validated.
 class LiteralReader {
  public:
-  /// `offset` is where `text` stands in its file, for errors.
+  /// `offset` is the position of `text` in its file, for error offsets.
   LiteralReader(std::string_view text, std::uint64_t offset, int version)
       : text_(text),
         at_(text.data()),
@@ -395,15 +403,15 @@ class LiteralReader {
   }
 
   std::string rest() const {
-    constexpr std::size_t kMost = 24;
+    constexpr std::size_t kMaxShown = 24;
     const std::string_view all(at_, static_cast<std::size_t>(end_ - at_));
     const std::size_t size = all.find_last_not_of(" \n") + 1;
-    return size == 0 ? "the end of the header" : shown(all.substr(0, size), kMost);
+    return size == 0 ? "the end of the header" : shown(all.substr(0, size), kMaxShown);
   }
 
   void skip_blanks() {
     for (;; ++at_) {
-      const char* at = at_;  // a member would be stored at every step
+      const char* at = at_;  // a local variable: a member would be stored in every iteration
       while (at != end_ && *at == ' ') ++at;
       at_ = at;
       if (at == end_) return;
@@ -462,7 +470,7 @@ class LiteralReader {
 
   std::vector<std::int64_t> tuple() {
     const char* const begin = at_;
-    std::int64_t values[kMaxRank];  // so that the vector is allocated once
+    std::int64_t values[kMaxRank];  // collected here so that the vector is allocated once
     std::size_t rank = 0;
     expect('(');
     bool comma = true;
@@ -474,7 +482,7 @@ class LiteralReader {
     }
     if (rank == 1 && !comma) {
       at_ = begin;
-      fail("a tuple of one number has a comma in Python, found " + rest());
+      fail("expected a comma after the only number of a tuple, as in (3,), found " + rest());
     }
     return {values, values + rank};
   }
@@ -491,12 +499,12 @@ class LiteralReader {
       if (digit >= base) break;
       code = code * static_cast<std::uint32_t>(base) + static_cast<std::uint32_t>(digit);
     }
-    // An octal escape may have fewer digits than three.
-    if (digits < (base == 8 ? 1 : count)) fail("an escape without its digits: " + rest());
+    // An octal escape may have one to three digits.
+    if (digits < (base == 8 ? 1 : count)) fail("incomplete escape sequence: " + rest());
     return code;
   }
 
-  /// The escape whose backslash is at at_; leaves at_ on its last character.
+  /// Decodes the escape whose backslash is at at_; leaves at_ at its last character.
   void escape(std::string& out) {
     const char* const begin = at_;
     const char letter = ++at_ == end_ ? '\0' : *at_++;
@@ -518,22 +526,23 @@ class LiteralReader {
       case 'U': code = escape_digits(8, 16); break;
       default:
         at_ = begin;
-        if (letter < '0' || letter > '7') fail("an escape that no writer emits: " + rest());
+        if (letter < '0' || letter > '7') fail("unsupported escape sequence: " + rest());
         ++at_;
         code = escape_digits(3, 8);
     }
-    if (!append_utf8(out, code)) fail("an escape that names no character: " + rest());
+    if (!append_utf8(out, code)) fail("escape sequence for an invalid code point: " + rest());
     --at_;
   }
 
-  /// A string; `buffer` holds it when it had to be decoded, else it stands in the text itself.
+  /// Reads a string. The result points into the text, or into `buffer` if the string had to be
+  /// decoded.
   std::string_view string(std::string& buffer) {
     skip_blanks();
     if (at_ == end_ || (*at_ != '\'' && *at_ != '"')) fail("expected a string, found " + rest());
     const char* const begin = at_ + 1;
     const char quote = *at_;
     const char* at = begin;
-    // As signed: what is not ASCII is negative.
+    // As signed char, bytes that are not ASCII are negative.
     while (at != end_ && *at != quote && *at != '\\' && static_cast<signed char>(*at) >= ' ') ++at;
     at_ = at;
     const bool plain = at != end_ && *at == quote;
@@ -545,7 +554,8 @@ class LiteralReader {
     return plain ? std::string_view(begin, static_cast<std::size_t>(at - begin)) : buffer;
   }
 
-  /// The rest of a string that has escapes or more than ASCII; leaves at_ on its closing quote.
+  /// Decodes the rest of a string that has escapes or is not ASCII; leaves at_ at its closing
+  /// quote.
   void decode(std::string& out, char quote) {
     for (; at_ != end_ && *at_ != quote && *at_ != '\n' && *at_ != '\r'; ++at_) {
       if (*at_ == '\\') {
@@ -553,10 +563,10 @@ class LiteralReader {
       } else if (version_ == 3) {
         out += *at_;
       } else {
-        append_utf8(out, static_cast<unsigned char>(*at_));  // Latin-1: the first 256 code points
+        append_utf8(out, static_cast<unsigned char>(*at_));  // Latin-1 is the first 256 code points
       }
     }
-    if (at_ == end_ || *at_ != quote) fail("a string without its closing quote before " + rest());
+    if (at_ == end_ || *at_ != quote) fail("missing closing quote before " + rest());
   }
 
   std::string name() {
@@ -565,7 +575,7 @@ class LiteralReader {
   }
 
   std::string_view text_;
-  const char* at_;  ///< what is read next
+  const char* at_;  ///< next character to read
   const char* end_;
 
  private:
@@ -584,7 +594,7 @@ TORCH_NPY_END_NAMESPACE
 #define TORCH_NPY_FORMAT_DTYPE_HPP_
 
 /// @file
-/// NumPy's dtypes, as a header names them.
+/// NumPy's dtypes, as a header describes them.
 
 #include <cstddef>
 #include <cstdint>
@@ -597,59 +607,59 @@ TORCH_NPY_BEGIN_NAMESPACE
 
 struct Field;
 
-/// A NumPy dtype: what one item of an array is made of. A value like any other: reading it is safe
-/// from any thread.
+/// A NumPy dtype: the type of one item of an array. A plain value: concurrent reads are safe.
 struct DType {
-  /// NumPy's kind character: b bool, i signed, u unsigned, f float, c complex, m timedelta64,
-  /// M datetime64, S bytes, U str, V void, O object. A structured dtype is V with fields.
+  /// NumPy's kind character: b bool, i signed integer, u unsigned integer, f float, c complex, m
+  /// timedelta64, M datetime64, S bytes, U str, V void, O object. A structured dtype has kind V and
+  /// fields.
   char kind = 'V';
-  /// '<' little endian, '>' big endian, '|' where the order of bytes means nothing.
+  /// '<' little endian, '>' big endian, '|' not applicable (items of one byte, S, V, O).
   char byte_order = '|';
-  /// Bytes of one item.
+  /// Size of one item in bytes.
   std::int64_t item_size = 0;
-  /// Of datetime64 and timedelta64: "ns", "25s", ...; empty when the file names none.
+  /// The unit of datetime64 and timedelta64: "ns", "25s", ...; empty if the file names none.
   std::string unit;
-  /// Of a structured dtype, in the order of the file and without padding.
+  /// The fields of a structured dtype in file order, without padding; else empty.
   std::vector<Field> fields;
 
-  /// Whether it has fields.
+  /// True if the dtype has fields.
   bool is_structured() const noexcept;
 
-  /// True when the bytes have to be turned round on this machine. Of the dtype itself: a structured
-  /// one is not, whatever its fields are.
+  /// True if items must be byte-swapped on this machine. False for a structured dtype; its fields
+  /// have their own answer.
   bool is_swapped() const noexcept;
 
-  /// The type string NumPy writes, `<f4`; of a structured dtype the list of its fields, with those
-  /// that are padding. UTF-8. Takes time and memory in proportion to the text.
+  /// NumPy's type string in UTF-8, such as `<f4`. For a structured dtype, the list of its fields
+  /// and padding as NumPy writes it. Time and memory are linear in the length of the text.
   std::string descr() const;
 };
 
 /// One field of a structured dtype.
 struct Field {
   std::string name;                 ///< UTF-8
-  std::string title;                ///< UTF-8, mostly empty
-  DType dtype;                      ///< of one element
-  std::vector<std::int64_t> shape;  ///< of a sub-array field; else empty
+  std::string title;                ///< UTF-8; usually empty
+  DType dtype;                      ///< dtype of one element
+  std::vector<std::int64_t> shape;  ///< shape of a sub-array field; else empty
   std::int64_t offset = 0;          ///< bytes from the start of the item
 };
 
-/// Alike in all members, those of the fields included.
+/// Equal in all members, including the fields.
 bool operator==(const DType& a, const DType& b);
-/// Alike in name, title, dtype, shape and offset.
+/// Equal in name, title, dtype, shape and offset.
 bool operator==(const Field& a, const Field& b);
-/// The contrary.
+/// Inequality.
 inline bool operator!=(const DType& a, const DType& b) { return !(a == b); }
 
 namespace detail {
 
-/// The char kind of byte order this machine has, as NumPy writes it.
+/// This machine's byte order: '<' or '>'.
 inline char native_byte_order() noexcept {
   const std::uint16_t one = 1;
   return *reinterpret_cast<const unsigned char*>(&one) == 1 ? '<' : '>';
 }
 
-/// The product of the dimensions and of one item's bytes; none where it, or the product without the
-/// dimensions of length 0, passes 2^63 - 1. NumPy counts so too: it refuses (0, 2**62) of float32.
+/// The product of all dimensions and of `item_size`, or none if it exceeds 2^63 - 1. As in NumPy,
+/// dimensions of length 0 do not prevent the overflow: (0, 2**62) of float32 is too large.
 inline std::optional<std::int64_t> checked_bytes(const std::vector<std::int64_t>& shape,
                                                  std::int64_t item_size) {
   std::int64_t bytes = item_size;
@@ -666,8 +676,8 @@ inline std::optional<std::int64_t> checked_bytes(const std::vector<std::int64_t>
   return empty ? 0 : bytes;
 }
 
-/// The unit between the brackets of a datetime as NumPy writes it, where a count of 1 goes without
-/// saying and no unit is "generic".
+/// Parses the unit between the brackets of a datetime dtype, and returns it as NumPy writes it:
+/// without a count of 1, and empty for "generic".
 inline std::optional<std::string> parse_datetime_unit(std::string_view unit) {
   if (unit == "generic") return std::string();
   const char* at = unit.data();
@@ -682,10 +692,11 @@ inline std::optional<std::string> parse_datetime_unit(std::string_view unit) {
   return std::nullopt;
 }
 
-/// Reads a type string: an optional byte order, a kind character, the size of an item in bytes
-/// (of U: in characters of four bytes), and for datetimes a unit in brackets. None for any other.
+/// Parses a type string: an optional byte order, a kind character, the item size in bytes (for U in
+/// characters of four bytes), and for datetimes a unit in brackets. Returns none for any other
+/// text.
 inline std::optional<DType> parse_type_string(std::string_view text) {
-  // NumPy keeps the size of an item in a C int.
+  // NumPy stores the item size in a C int.
   constexpr std::int64_t kMaxItemSize = INT32_MAX;
   const char* at = text.data();
   const char* const end = at + text.size();
@@ -744,7 +755,7 @@ inline std::optional<DType> parse_type_string(std::string_view text) {
   return dtype;
 }
 
-/// What stands for the dtype in a header: `'<f4'`, or the list of fields.
+/// The dtype as a header writes it: `'<f4'` in quotes, or the list of fields.
 std::string descr_literal(const DType& dtype);
 
 }  // namespace detail
@@ -805,13 +816,52 @@ TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_FORMAT_DTYPE_HPP_
 
+// ---- torch_npy/format/little_endian.hpp
+
+#ifndef TORCH_NPY_FORMAT_LITTLE_ENDIAN_HPP_
+#define TORCH_NPY_FORMAT_LITTLE_ENDIAN_HPP_
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+
+// Little-endian numbers, as .npy headers and zip records store them.
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// An unsigned number of `size` bytes, at most 8.
+inline std::uint64_t little_endian(const unsigned char* bytes, std::size_t size) {
+  std::uint64_t value = 0;
+  for (std::size_t i = size; i-- > 0;) value = value << 8 | bytes[i];
+  return value;
+}
+
+struct SizedNumber {
+  std::uint64_t value;
+  std::size_t size;  ///< bytes
+};
+
+/// Appends each number in `size` bytes, at most 8.
+inline void append_little_endian(std::string& out, std::initializer_list<SizedNumber> numbers) {
+  for (auto [value, size] : numbers) {
+    for (; size-- > 0; value >>= 8) out += static_cast<char>(value & 0xff);
+  }
+}
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_FORMAT_LITTLE_ENDIAN_HPP_
+
 // ---- torch_npy/format/header.hpp
 
 #ifndef TORCH_NPY_FORMAT_HEADER_HPP_
 #define TORCH_NPY_FORMAT_HEADER_HPP_
 
 /// @file
-/// Headers of .npy files, from bytes and to bytes.
+/// Parsing and formatting of .npy headers.
 
 #include <algorithm>
 #include <cstddef>
@@ -825,79 +875,84 @@ TORCH_NPY_END_NAMESPACE
 // The header of an .npy file, as NumPy's format.py defines it
 // (numpy.org/doc/stable/reference/generated/numpy.lib.format.html):
 //
-//   \x93NUMPY, one byte major and one byte minor version, the length of the text (two bytes in
-//   version 1.0, four in 2.0 and 3.0, little endian), the text, and then the data.
+//     \x93NUMPY, one byte major and one byte minor version, the length of the text (two bytes in
+//     version 1.0, four in 2.0 and 3.0, little endian), the text, and then the data.
 //
 // The text is a Python dictionary with exactly the keys 'descr', 'fortran_order' and 'shape', in
-// Latin-1, or in UTF-8 from version 3.0 on. What is read is what some writer emits: keys in any
-// order, either quote, every escape but \N{...}, comments, blanks and line ends wherever Python
-// takes them, trailing commas, and Python 2's 10L before 3.0. What only a person could type
-// (0x10, 1_000, +3, 'a' 'b', nested parentheses) is refused, and so is a doubled key.
+// Latin-1, or in UTF-8 from version 3.0 on. The parser accepts what existing writers emit: keys in
+// any order, either quote, every escape but \N{...}, comments, blanks and line ends wherever Python
+// allows them, trailing commas, and Python 2's 10L before version 3.0. It rejects what only a
+// person would type (0x10, 1_000, +3, 'a' 'b', nested parentheses), and duplicate keys.
 
 TORCH_NPY_BEGIN_NAMESPACE
 
-/// What stands before the data of an .npy file.
+/// The header of an .npy file: the description of its array. A plain value: concurrent reads are
+/// safe.
 struct Header {
-  DType dtype;                      ///< of one item
-  bool fortran_order = false;       ///< the first axis varies fastest in memory; else the last
+  DType dtype;                      ///< dtype of one item
+  bool fortran_order = false;       ///< true: the first axis varies fastest; false: the last
   std::vector<std::int64_t> shape;  ///< empty for a 0-d array
-  std::uint64_t data_offset = 0;    ///< bytes from the magic string to the data
+  std::uint64_t data_offset = 0;    ///< of the data, in bytes from the start of the header
   int version = 1;                  ///< major version of the format: 1, 2 or 3
 
-  /// Items of the array: the product of its shape, 1 of a 0-d array. A Header that was parsed never
-  /// overflows here or below; one made by hand that does throws std::bad_optional_access.
+  /// Number of items: the product of the shape, 1 for a 0-d array. numel(), nbytes() and end()
+  /// never overflow for a parsed Header; for one made by hand they throw std::bad_optional_access
+  /// on overflow.
   std::int64_t numel() const { return detail::checked_bytes(shape, 1).value(); }
-  /// Bytes of the data.
+  /// Size of the data in bytes.
   std::int64_t nbytes() const { return detail::checked_bytes(shape, dtype.item_size).value(); }
-  /// Bytes from the magic string to the end of the data.
+  /// Offset of the end of the data, in bytes from the start of the header.
   std::uint64_t end() const { return data_offset + static_cast<std::uint64_t>(nbytes()); }
 };
 
-/// NumPy's own limit on the characters of a header's text.
+/// NumPy's default limit on the length of a header, in characters.
 constexpr std::uint64_t kMaxHeaderSize = 10000;
 
-/// Reads the header at the start of `size` bytes, in one pass. Whatever follows it is not looked
-/// at. Allocates for the shape, and for the fields of a structured dtype. Safe from any thread.
-/// Throws Error, without a path: NotNpy, UnsupportedVersion, BadHeader, UnsupportedDtype (also for
-/// a dtype that NumPy itself does not have), TooLarge (over `max_header_size` characters, or an
-/// item or data of more bytes than NumPy counts), Truncated (the header is not all there).
+/// Parses the header at the start of the `size` bytes at `data`, in one pass; what follows the
+/// header is not read. Allocates memory only for the shape, and for the fields of a structured
+/// dtype. Safe from any thread.
+///
+/// Throws Error, without a path: NotNpy, UnsupportedVersion and BadHeader for other bytes;
+/// UnsupportedDtype for a dtype that NumPy does not have; TooLarge if the header has more than
+/// `max_header_size` characters, or if the size of an item or of the data exceeds NumPy's limit;
+/// Truncated if the header is incomplete.
 Header parse_header(const void* data, std::size_t size,
                     std::uint64_t max_header_size = kMaxHeaderSize);
 
-/// The bytes NumPy writes before the data: the oldest version that can hold the header, room for
-/// the first axis (last, in Fortran order) to grow to 21 digits, and blanks up to a multiple of 64
-/// bytes. `data_offset` and `version` of the argument do not matter. Takes time and memory in
-/// proportion to the text. Safe from any thread.
+/// The bytes that np.save writes before the data: the oldest version that can hold the header,
+/// blanks that let the first axis (the last in Fortran order) grow to 21 digits, and padding to a
+/// multiple of 64 bytes. Ignores `data_offset` and `version`. Time and memory are linear in the
+/// length of the text. Safe from any thread.
 std::string format_header(const Header& header);
 
 namespace detail {
 
 constexpr char kMagic[] = "\x93NUMPY";
 constexpr std::size_t kMagicSize = 6;
-/// Enough bytes to know how long a header of any version is.
+/// Enough bytes to compute the header size in any version.
 constexpr std::size_t kMaxPrefixSize = 12;
 
-/// Sizes of the parts before the data.
+/// The sizes of the parts of a header, in bytes.
 struct HeaderExtent {
   int version = 0;
-  std::size_t prefix = 0;  ///< magic, version and length
+  std::size_t prefix = 0;  ///< magic string, version and length
   std::uint64_t text = 0;
   std::uint64_t end() const { return prefix + text; }
 };
 
-/// The bytes that tell the length of the header: 10 in version 1, else 12.
+/// Bytes before the text: 10 in version 1, else 12.
 inline std::size_t prefix_size(int version) { return version == 1 ? 10 : 12; }
 
 inline Error header_too_large(std::uint64_t characters, std::uint64_t limit) {
   return Error(ErrorCode::TooLarge,
                "a header of " + std::to_string(characters) +
-                   " characters (its length is at byte 8)" + " is over max_header_size, " +
-                   std::to_string(limit) + ": raise that option if the file can be trusted",
+                   " characters (its length is at byte 8) is over the limit max_header_size, " +
+                   std::to_string(limit) + "; raise it only if you trust the file",
                8);
 }
 
-/// Reads magic, version and length. `size` may be less than the whole header, but when it is less
-/// than prefix_size() the input has ended.
+/// Parses the magic string, the version and the length. `size` may be less than the whole header;
+/// if it is less than prefix_size(), the input ends there.
 inline HeaderExtent parse_prefix(const void* data, std::size_t size,
                                  std::uint64_t max_header_size) {
   const auto* bytes = static_cast<const unsigned char*>(data);
@@ -913,7 +968,7 @@ inline HeaderExtent parse_prefix(const void* data, std::size_t size,
     return Error(ErrorCode::Truncated,
                  size == 0 ? "empty: an .npy file starts with \"\\x93NUMPY\""
                            : "header cut short: its first " + std::to_string(wanted) +
-                                 " bytes tell its length, there are " + std::to_string(size),
+                                 " bytes hold its length, there are " + std::to_string(size),
                  size);
   };
   if (size < kMagicSize + 2) throw cut_short(prefix_size(1));
@@ -922,15 +977,13 @@ inline HeaderExtent parse_prefix(const void* data, std::size_t size,
   if (extent.version < 1 || extent.version > 3 || bytes[7] != 0) {
     throw Error(ErrorCode::UnsupportedVersion,
                 "format version " + std::to_string(bytes[6]) + "." + std::to_string(bytes[7]) +
-                    " at byte 6: NumPy has 1.0, 2.0 and 3.0",
+                    " at byte 6: expected 1.0, 2.0 or 3.0",
                 6);
   }
   extent.prefix = prefix_size(extent.version);
   if (size < extent.prefix) throw cut_short(extent.prefix);
-  for (std::size_t i = extent.prefix; i-- > kMagicSize + 2;) {
-    extent.text = extent.text << 8 | bytes[i];
-  }
-  // The limit counts characters, and one takes up to four bytes in UTF-8.
+  extent.text = little_endian(bytes + kMagicSize + 2, extent.prefix - kMagicSize - 2);
+  // The limit counts characters, which take up to four bytes each in UTF-8.
   const std::uint64_t limit = extent.version < 3
                                   ? max_header_size
                                   : std::min<std::uint64_t>(max_header_size, UINT32_MAX) * 4;
@@ -938,7 +991,6 @@ inline HeaderExtent parse_prefix(const void* data, std::size_t size,
   return extent;
 }
 
-/// The text of a header, read in one pass from left to right.
 class HeaderParser : private LiteralReader {
  public:
   using LiteralReader::LiteralReader;
@@ -960,8 +1012,8 @@ class HeaderParser : private LiteralReader {
                                            : nullptr;
       if (has == nullptr || *has) {
         at_ = key_at;
-        fail((has ? "the key " : "unknown key ") + shown(key) + (has ? " stands twice" : "") +
-             ": 'descr', 'fortran_order' and 'shape' are the three there are");
+        fail((has != nullptr ? "duplicate key " : "unknown key ") + shown(key) +
+             ": expected 'descr', 'fortran_order' and 'shape', each once");
       }
       *has = true;
       expect(':');
@@ -993,13 +1045,14 @@ class HeaderParser : private LiteralReader {
   }
 
  private:
-  // NumPy writes nesting of any depth; what recurses here must end before the stack does.
+  // NumPy allows any depth; the limit keeps the recursion from overflowing the stack.
   static constexpr int kMaxDepth = 64;
 
   DType descr(int depth) {
     if (next_is('[')) return fields(depth + 1);
     if (next_is('(')) {
-      fail("a sub-array as the dtype of a whole array: " + rest(), ErrorCode::UnsupportedDtype);
+      fail("a sub-array dtype for a whole array is not supported: " + rest(),
+           ErrorCode::UnsupportedDtype);
     }
     const char* const begin = at_;
     std::string buffer;
@@ -1008,10 +1061,12 @@ class HeaderParser : private LiteralReader {
     if (!dtype) {
       at_ = begin;
       fail("unknown dtype " + shown(text) +
-               (text == "<f1" ? ": ml_dtypes writes float8_e5m2 so, which NumPy itself does not "
-                                "load; save array.view('V1') instead"
-                              : ": a type string of NumPy's has the form '<f4', and its items "
-                                "less than 2^31 bytes"),
+               (text != "<f1" ? ": expected a NumPy type string such as '<f4', with items of less "
+                                "than 2^31 bytes"
+                : depth == 0  ? ": ml_dtypes writes float8_e5m2 as '<f1', which NumPy cannot load; "
+                                "save array.view('V1') and load it with void_as()"
+                              : ": ml_dtypes writes float8_e5m2 as '<f1', which NumPy cannot load; "
+                                "give this field the dtype 'V1' before the array is saved"),
            ErrorCode::UnsupportedDtype);
     }
     return std::move(*dtype);
@@ -1036,7 +1091,7 @@ class HeaderParser : private LiteralReader {
       }
       field.offset = dtype.item_size;
       dtype.item_size += field.dtype.item_size == 0 ? 0 : *bytes;
-      // What NumPy takes for padding: a nameless void, and a nameless sub-array of whatever.
+      // NumPy treats these as padding: a void without a name, and any sub-array without a name.
       const bool is_void = field.dtype.kind == 'V' && !field.dtype.is_structured();
       const bool is_padding =
           field.name.empty() && field.title.empty() && (is_void || !field.shape.empty());
@@ -1045,7 +1100,7 @@ class HeaderParser : private LiteralReader {
       expect(']');
       break;
     }
-    reject_double_names(dtype);
+    require_distinct_names(dtype);
     return dtype;
   }
 
@@ -1065,7 +1120,7 @@ class HeaderParser : private LiteralReader {
     field.dtype = descr(depth);
     if (accept(',') && !next_is(')')) {
       if (field.dtype.item_size == 0 && !field.dtype.is_structured()) {
-        fail("a sub-array of items that have no bytes");
+        fail("a sub-array of items of 0 bytes");
       }
       if (next_is('(')) {
         field.shape = tuple();
@@ -1078,15 +1133,15 @@ class HeaderParser : private LiteralReader {
     return field;
   }
 
-  void reject_double_names(const DType& dtype) const {
+  void require_distinct_names(const DType& dtype) const {
     std::vector<std::string_view> names;
     for (const Field& field : dtype.fields) {
       names.push_back(field.name);
       if (!field.title.empty()) names.push_back(field.title);
     }
-    std::sort(names.begin(), names.end());
-    const auto twice = std::adjacent_find(names.begin(), names.end());
-    if (twice != names.end()) fail("two fields have the name or title " + shown(*twice));
+    if (const auto name = first_duplicate(std::move(names))) {
+      fail("two fields have the name or title " + shown(*name));
+    }
   }
 };
 
@@ -1105,7 +1160,7 @@ inline Error data_cut_short(std::uint64_t offset, std::uint64_t promised, std::u
                size);
 }
 
-/// Reads the text of a header; `data` holds all of extent.end() bytes.
+/// Parses the text of a header; `data` holds all of extent.end() bytes.
 inline Header parse_text(const void* data, const HeaderExtent& extent,
                          std::uint64_t max_header_size) {
   const std::string_view text(static_cast<const char*>(data) + extent.prefix,
@@ -1121,7 +1176,9 @@ inline Header parse_text(const void* data, const HeaderExtent& extent,
       const std::uint64_t at = extent.end() - left.size();
       if (take_utf8(left) == kNoCharacter) {
         throw Error(ErrorCode::BadHeader,
-                    "bad header: version 3.0 is UTF-8, byte " + std::to_string(at) + " is not", at);
+                    "bad header: byte " + std::to_string(at) +
+                        " is not valid UTF-8, which version 3.0 requires",
+                    at);
       }
     }
     if (characters > max_header_size) throw header_too_large(characters, max_header_size);
@@ -1133,17 +1190,7 @@ inline Header parse_text(const void* data, const HeaderExtent& extent,
   return header;
 }
 
-}  // namespace detail
-
-inline Header parse_header(const void* data, std::size_t size, std::uint64_t max_header_size) {
-  const detail::HeaderExtent extent = detail::parse_prefix(data, size, max_header_size);
-  if (extent.end() > size) throw detail::header_cut_short(extent, size);
-  return detail::parse_text(data, extent, max_header_size);
-}
-
-namespace detail {
-
-/// The text of a header without the blanks behind it, in UTF-8.
+/// The text of a header in UTF-8, without the padding after it.
 inline std::string header_text(const Header& header) {
   std::string text = "{'descr': ";
   text += descr_literal(header.dtype);
@@ -1152,21 +1199,19 @@ inline std::string header_text(const Header& header) {
   return text + python_tuple(header.shape) + ", }";
 }
 
-/// A header around its text, which blanks and a line end make `length` bytes long.
+/// A complete header. Blanks and a line end pad the text to `length` bytes.
 inline std::string assemble_header(int version, std::size_t length, const std::string& text) {
   std::string out(kMagic, kMagicSize);
   out += static_cast<char>(version);
   out += '\0';
-  for (std::size_t i = 0; i < prefix_size(version) - 8; ++i) {
-    out += static_cast<char>(length >> (8 * i) & 0xff);
-  }
+  append_little_endian(out, {{length, prefix_size(version) - kMagicSize - 2}});
   out += text;
   out.append(length - text.size() - 1, ' ');
   return out + '\n';
 }
 
-/// The header in the version and in exactly the `data_offset` bytes that it names; none where they
-/// are too few. For dtypes that are not structured, whose text is ASCII in every version.
+/// The header in its own version and in exactly its `data_offset` bytes; none if they are too few.
+/// Only for dtypes without fields, whose text is ASCII in every version.
 inline std::optional<std::string> format_header_in_place(const Header& header) {
   const std::string text = header_text(header);
   const auto length = static_cast<std::size_t>(header.data_offset) - prefix_size(header.version);
@@ -1175,6 +1220,12 @@ inline std::optional<std::string> format_header_in_place(const Header& header) {
 }
 
 }  // namespace detail
+
+inline Header parse_header(const void* data, std::size_t size, std::uint64_t max_header_size) {
+  const detail::HeaderExtent extent = detail::parse_prefix(data, size, max_header_size);
+  if (extent.end() > size) throw detail::header_cut_short(extent, size);
+  return detail::parse_text(data, extent, max_header_size);
+}
 
 inline std::string format_header(const Header& header) {
   constexpr std::size_t kAlignment = 64;
@@ -1194,7 +1245,7 @@ inline std::string format_header(const Header& header) {
   }
   if (is_latin1) text = std::move(latin1);
 
-  // NumPy pads by at least one byte, and by a whole 64 where none would be needed.
+  // NumPy adds at least one byte of padding, and 64 bytes where none are needed.
   const auto padded = [&](int version) {
     const std::size_t size = detail::prefix_size(version) + text.size() + 1;
     return text.size() + 1 + kAlignment - size % kAlignment;
@@ -1212,10 +1263,10 @@ TORCH_NPY_END_NAMESPACE
 #ifndef TORCH_NPY_IO_SYSTEM_POSIX_HPP_
 #define TORCH_NPY_IO_SYSTEM_POSIX_HPP_
 
-// The operating system, where it is a POSIX one: Linux, macOS, BSD. system_windows.hpp has the same
-// types and functions, and file.hpp, file_writer.hpp and folder.hpp are made of them. Where one of
-// these does not throw, it gives false, -1 or what is not open, and last_error() tells why. What is
-// thrown has no path: the callers, who know it, add it.
+// POSIX systems: Linux, macOS, BSD. system_windows.hpp has the same types and functions; file.hpp,
+// file_writer.hpp and folder.hpp are built on them. A function that does not throw reports failure
+// by false, -1 or an object that is not open; last_error() then has the reason. Errors thrown here
+// have no path; the callers add it.
 
 #ifndef _WIN32
 #include <dirent.h>
@@ -1242,7 +1293,7 @@ TORCH_NPY_END_NAMESPACE
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-// Offsets would be cut off: on 32 bits Linux asks for the macro.
+// A smaller off_t would truncate offsets. On 32-bit systems Linux needs this macro.
 static_assert(sizeof(off_t) >= 8, "compile the program with -D_FILE_OFFSET_BITS=64");
 
 // ---- Errors
@@ -1251,7 +1302,6 @@ inline int last_error() noexcept { return errno; }
 
 inline bool is_missing(int number) { return number == ENOENT || number == ENOTDIR; }
 
-/// Somebody has a file of that name.
 inline bool is_taken(int number) { return number == EEXIST; }
 
 [[noreturn]] inline void throw_system_error(const std::string& what, int number,
@@ -1264,7 +1314,7 @@ inline bool is_taken(int number) { return number == EEXIST; }
               what + ": " + std::generic_category().message(number), offset);
 }
 
-/// Makes a system call, once more for every signal that interrupts it.
+/// Makes a system call, and repeats it while signals interrupt it.
 template <class Call>
 auto uninterrupted(const Call& call) {
   for (;;) {
@@ -1275,13 +1325,11 @@ auto uninterrupted(const Call& call) {
 
 // ---- Names
 
-/// What stands between the names of a path.
 constexpr char kSeparators[] = "/";
 
-/// The path that a name of a folder's is.
+/// A file name in a FileList as a path.
 inline std::filesystem::path path_of(const std::string& name) { return name; }
 
-/// Whether a name is one of a pattern's, as the shell has it.
 inline bool matches(const std::string& pattern, const char* name) {
   return ::fnmatch(pattern.c_str(), name, 0) == 0;
 }
@@ -1290,7 +1338,6 @@ inline unsigned long process_id() { return static_cast<unsigned long>(::getpid()
 
 // ---- Open files
 
-/// Owns a file descriptor.
 class Descriptor {
  public:
   explicit Descriptor(int fd = -1) noexcept : fd_(fd) {}
@@ -1311,7 +1358,7 @@ class Descriptor {
   int fd_;
 };
 
-/// Opens `path`, from the open `folder` on where it is relative.
+/// Opens `path`; a relative path is relative to the open `folder`.
 inline Descriptor open_descriptor(const char* path, int flags, mode_t mode = 0,
                                   int folder = AT_FDCWD) {
   return Descriptor(uninterrupted([&] { return ::openat(folder, path, flags | O_CLOEXEC, mode); }));
@@ -1324,11 +1371,11 @@ inline const char* kind_of_file(mode_t mode) {
   return "a device";
 }
 
-/// `way_out` says what can be done with such a file instead.
-inline void require_regular(const struct stat& status, const char* way_out) {
+/// `advice` ends the message, except for a directory: what to do with such a file instead.
+inline void require_regular(const struct stat& status, const char* advice) {
   if (S_ISREG(status.st_mode)) return;
-  throw Error(ErrorCode::Io,
-              std::string("not a regular file but ") + kind_of_file(status.st_mode) + way_out);
+  throw Error(ErrorCode::Io, std::string("not a regular file but ") + kind_of_file(status.st_mode) +
+                                 (S_ISDIR(status.st_mode) ? "" : advice));
 }
 
 inline struct stat status_of(const Descriptor& file) {
@@ -1337,17 +1384,14 @@ inline struct stat status_of(const Descriptor& file) {
   return status;
 }
 
-inline void require_regular(const Descriptor& file, const char* way_out) {
-  require_regular(status_of(file), way_out);
+inline void require_regular(const Descriptor& file, const char* advice) {
+  require_regular(status_of(file), advice);
 }
 
-/// Bytes of a regular file at this moment.
+/// The current size of a regular file in bytes.
 inline std::uint64_t size_of(const Descriptor& file) {
   const struct stat status = status_of(file);
-  require_regular(status,
-                  S_ISDIR(status.st_mode)
-                      ? ""
-                      : "; an array that can only be read in order loads from a std::istream");
+  require_regular(status, "; load() reads an array from such a file through a std::istream");
   return static_cast<std::uint64_t>(status.st_size);
 }
 
@@ -1363,11 +1407,11 @@ inline std::string version_of(const Descriptor& file) {
          std::to_string(time.tv_nsec);
 }
 
-/// Throws where it cannot be opened.
 inline Descriptor open_file(const char* name, int flags, int folder = AT_FDCWD) {
-  // O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
+  // Without O_NONBLOCK, opening a FIFO that has no writer would block forever.
   Descriptor file = open_descriptor(name, flags | O_NONBLOCK, 0, folder);
-  // Somebody has a lease on the file, and gives it up while we wait; but wait for no FIFO.
+  // Another process holds a lease on the file. Opening it again without O_NONBLOCK waits until the
+  // lease is released. Regular files only: for a FIFO this could block forever.
   struct stat status;
   if (!file.is_open() && errno == EWOULDBLOCK && ::fstatat(folder, name, &status, 0) == 0 &&
       S_ISREG(status.st_mode)) {
@@ -1396,7 +1440,7 @@ inline std::ptrdiff_t read_at(const Descriptor& file, void* out, std::size_t siz
 #ifdef __APPLE__
 inline std::ptrdiff_t read_split(const Descriptor& file, void* head, std::size_t head_size,
                                  void* body, std::size_t body_size) {
-  // preadv came with macOS 11.
+  // macOS before version 11 has no preadv.
   const ssize_t first = ::pread(file.get(), head, head_size, 0);
   if (first < 0 || static_cast<std::size_t>(first) != head_size) return first;
   const ssize_t second = ::pread(file.get(), body, body_size, static_cast<off_t>(head_size));
@@ -1412,11 +1456,11 @@ inline std::ptrdiff_t read_split(const Descriptor& file, void* head, std::size_t
 
 inline std::size_t page_size() { return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)); }
 
-/// A mapping begins at a multiple of this.
+/// The offset of a mapping in its file must be a multiple of this.
 inline std::size_t mapping_alignment() { return page_size(); }
 
-/// Maps bytes of a file copy-on-write, without swap space ahead; null where that fails.
-/// (MAP_POPULATE made mapping and then summing 1 GiB ten times slower.)
+/// Maps part of a file copy-on-write and without reserving swap space; null on failure. Without
+/// MAP_POPULATE, which makes it slower to map a file and read it once.
 inline void* map(const Descriptor& file, std::uint64_t offset, std::size_t size) {
 #ifdef MAP_NORESERVE
   constexpr int kFlags = MAP_PRIVATE | MAP_NORESERVE;
@@ -1431,8 +1475,8 @@ inline void* map(const Descriptor& file, std::uint64_t offset, std::size_t size)
 inline void unmap(void* base, std::size_t size) noexcept { ::munmap(base, size); }
 
 #ifdef MADV_HUGEPAGE
-/// Asks for huge pages behind the whole pages of a range. It is advice: nothing is lost where it is
-/// not taken.
+/// Requests huge pages for the whole pages in a range. This is only a hint; a failure has no
+/// effect.
 inline void advise_huge_pages(void* data, std::size_t size) {
   const std::size_t page = page_size();
   const std::size_t lead = (page - reinterpret_cast<std::uintptr_t>(data) % page) % page;
@@ -1451,7 +1495,7 @@ inline std::ptrdiff_t write_at(const Descriptor& file, const void* data, std::si
       [&] { return ::pwrite(file.get(), data, size, static_cast<off_t>(offset)); });
 }
 
-/// Writes behind what was written before.
+/// Writes at the current position of the file.
 inline std::ptrdiff_t write_next(const Descriptor& file, const void* data, std::size_t size) {
   return uninterrupted([&] { return ::write(file.get(), data, size); });
 }
@@ -1461,8 +1505,8 @@ inline bool truncate(const Descriptor& file, std::uint64_t size) {
 }
 
 #ifdef __linux__
-/// Says how far a file will grow, and that a part of it may go to the disk. It is advice: what
-/// comes of it shows in the calls that write and flush.
+/// Hints: a file will grow to `size` bytes; a part of it may be written to the disk now. Failures
+/// show in the calls that write and flush.
 inline void expect_size(const Descriptor& file, std::uint64_t size) {
   ::fallocate(file.get(), FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(size));
 }
@@ -1476,10 +1520,11 @@ inline void begin_to_flush(const Descriptor&, std::uint64_t, std::size_t) {}
 #endif
 
 #ifdef __APPLE__
-/// Waits until a file is on the disk; fsync() of macOS leaves it to the disk when it writes.
+/// Waits until a file is on the disk. fsync() on macOS does not wait for the disk, F_FULLFSYNC
+/// does.
 inline bool flush(const Descriptor& file) {
   if (uninterrupted([&] { return ::fcntl(file.get(), F_FULLFSYNC); }) != -1) return true;
-  return uninterrupted([&] { return ::fsync(file.get()); }) == 0;  // no such thing there
+  return uninterrupted([&] { return ::fsync(file.get()); }) == 0;  // without F_FULLFSYNC
 }
 inline bool flush_data(const Descriptor& file) { return flush(file); }
 #else
@@ -1487,14 +1532,14 @@ inline bool flush_data(const Descriptor& file) { return flush(file); }
 inline bool flush(const Descriptor& file) {
   return uninterrupted([&] { return ::fsync(file.get()); }) == 0;
 }
-/// The same without its times.
+/// The same for the data alone, without its timestamps.
 inline bool flush_data(const Descriptor& file) {
   return uninterrupted([&] { return ::fdatasync(file.get()); }) == 0;
 }
 #endif
 
-/// False where another descriptor has the lock. It is advisory, holds back nobody else, and is left
-/// out where the file system has none.
+/// Returns false if another descriptor holds the lock. The lock is advisory: it stops only other
+/// callers of lock(). True without a lock if the file system does not support locks.
 inline bool lock(const Descriptor& file) {
   return uninterrupted([&] { return ::flock(file.get(), LOCK_EX | LOCK_NB); }) == 0 ||
          errno != EWOULDBLOCK;
@@ -1502,7 +1547,7 @@ inline bool lock(const Descriptor& file) {
 
 inline void unlock(const Descriptor& file) { ::flock(file.get(), LOCK_UN); }
 
-/// Some file systems report a failed write only here.
+/// Some file systems report a failed write only on close.
 inline bool close(Descriptor& file) { return ::close(file.release()) == 0 || errno == EINTR; }
 
 // ---- Files that appear whole or not at all
@@ -1511,14 +1556,13 @@ inline bool same_file(const struct stat& a, const struct stat& b) {
   return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
-/// Whether there is a file of that name, whose status is then known.
+/// True if the file exists; then sets `status`.
 inline bool exists(const std::filesystem::path& path, struct stat& status) {
   if (::stat(path.c_str(), &status) == 0) return true;
   if (!is_missing(errno)) throw_system_error("cannot stat", errno);
   return false;
 }
 
-/// Whether an open file is what `path` names.
 inline bool is_at(const Descriptor& file, const std::filesystem::path& path) {
   const struct stat own = status_of(file);
   struct stat named;
@@ -1526,13 +1570,13 @@ inline bool is_at(const Descriptor& file, const std::filesystem::path& path) {
 }
 
 #ifdef __linux__
-/// Whether an access control list says who may do what with a file; its mode then says something
-/// else.
+/// True if the file has an access control list. The group bits of its mode then have another
+/// meaning.
 inline bool has_access_list(const std::filesystem::path& path) {
   return ::getxattr(path.c_str(), "system.posix_acl_access", nullptr, 0) >= 0;
 }
 
-/// Takes away the list that a new file has from its folder.
+/// Removes the access control list that a new file inherits from its folder.
 inline void drop_access_list(const Descriptor& file) {
   ::fremovexattr(file.get(), "system.posix_acl_access");
 }
@@ -1541,32 +1585,35 @@ inline bool has_access_list(const std::filesystem::path&) { return false; }
 inline void drop_access_list(const Descriptor&) {}
 #endif
 
-/// The place where open() would write a file, and the file that is there, if any. A new file has
-/// the mode that the umask leaves, one that is replaced the old one's: nobody can read it who could
-/// not read that.
-class WritePlace {
+/// The file that open() would write to, and its status if it exists. A new file gets the mode that
+/// the umask leaves; a file that replaces another one keeps its mode. Nobody who could not read the
+/// old file can read the new one.
+class WriteTarget {
  public:
-  /// Throws where there is something that cannot be replaced.
-  explicit WritePlace(const std::filesystem::path& path) {
-    // Of the path as it is: the system knows of links that must not be followed.
+  /// Throws if the path names something that cannot be replaced.
+  explicit WriteTarget(const std::filesystem::path& path) {
+    // Checks the path as given: the kernel knows which links it must not follow.
     replaces_ = exists(path, old_);
-    if (replaces_) require_regular(old_, "; what cannot be replaced is saved to as a std::ostream");
+    if (replaces_) {
+      require_regular(old_, "; save() writes an array to such a file through a std::ostream");
+    }
     path_ = resolved(path);
     if (path_ != path) require_name(path);
   }
 
   const std::filesystem::path& path() const noexcept { return path_; }
 
-  /// Makes the file that is to come here, under another name that nobody has yet.
+  /// Creates the file that will replace the target, under a name that does not exist yet.
   Descriptor create(const std::filesystem::path& name) const {
-    // Never a moment in which somebody may read it who could not read the old one.
+    // With 0600 from the start: at no time can anyone read the new file who could not read the old
+    // one.
     return open_descriptor(name.c_str(), O_WRONLY | O_CREAT | O_EXCL, replaces_ ? 0600 : 0666);
   }
 
-  /// Gives it the permissions of the old one, its owner and group where that is allowed. Under
-  /// another group, what the old one and everybody else could do both; where more than the mode
-  /// says who may do what, what its owner could.
-  void hand_on_permissions(const Descriptor& file) const {
+  /// Gives the new file the mode of the old one, and its owner and group if the system allows it.
+  /// If the group cannot be kept, both group and others get only what both had. If the old file had
+  /// an access control list, only the owner gets access.
+  void copy_permissions(const Descriptor& file) const {
     if (!replaces_) return;
     mode_t mode = old_.st_mode & 0777;
     if (::fchown(file.get(), old_.st_uid, old_.st_gid) == -1 &&
@@ -1580,9 +1627,9 @@ class WritePlace {
   }
 
  private:
-  /// Links are followed, also one whose file is still to be made.
+  /// Follows symbolic links, also to a file that does not exist yet.
   static std::filesystem::path resolved(std::filesystem::path path) {
-    constexpr int kMostLinks = 40;  // Linux's own limit
+    constexpr int kMaxLinks = 40;  // the limit of Linux
     std::error_code error;
     for (int links = 0;; ++links) {
       const auto type = std::filesystem::symlink_status(path, error).type();
@@ -1590,23 +1637,26 @@ class WritePlace {
         throw_system_error("cannot stat", error.value());
       }
       if (type != std::filesystem::file_type::symlink) return path;
-      if (links == kMostLinks) throw_system_error("cannot follow the symbolic link", ELOOP);
+      if (links == kMaxLinks) throw_system_error("cannot follow the symbolic link", ELOOP);
       path = path.parent_path() / std::filesystem::read_symlink(path, error);
       if (error) throw_system_error("cannot follow the symbolic link", error.value());
     }
   }
 
-  /// Refuses a link of /proc's to an open file: what it says is no name by which that is found. The
-  /// two can differ for a moment when somebody else saves there, so it looks again.
+  /// Rejects a link in /proc to an open file: its text is not a name of that file. The two may
+  /// differ for a moment while another save() replaces the file, so this tries several times.
   void require_name(const std::filesystem::path& link) const {
-    constexpr int kLooks = 50;
-    for (int look = 0; look < kLooks; ++look) {
+    constexpr int kAttempts = 50;
+    for (int attempt = 0; attempt < kAttempts; ++attempt) {
       struct stat by_link;
       struct stat by_name;
-      const bool leads = exists(link, by_link);
-      if (exists(path_, by_name) == leads && (!leads || same_file(by_link, by_name))) return;
+      const bool exists_by_link = exists(link, by_link);
+      if (exists(path_, by_name) == exists_by_link &&
+          (!exists_by_link || same_file(by_link, by_name))) {
+        return;
+      }
     }
-    throw Error(ErrorCode::Io, "the symbolic link leads to an open file that has no name");
+    throw Error(ErrorCode::Io, "the symbolic link points to an open file that has no name");
   }
 
   std::filesystem::path path_;
@@ -1614,18 +1664,20 @@ class WritePlace {
   bool replaces_;
 };
 
-/// Gives a file another name, whoever has that.
+/// Renames a file, and replaces a file that has the new name.
 inline bool rename_file(const std::filesystem::path& from, const std::filesystem::path& to) {
   return ::rename(from.c_str(), to.c_str()) == 0;
 }
 
-/// The same where nobody has it. `from` may stay, too. Needs hard links.
+/// Renames a file, and fails if the new name exists. `from` may remain as a second name. Needs hard
+/// links.
 inline bool rename_to_new(const std::filesystem::path& from, const std::filesystem::path& to) {
   return ::link(from.c_str(), to.c_str()) == 0;
 }
 
-/// A rename is on the disk once its folder is. Some file systems cannot flush a folder, and some
-/// folders cannot be opened; the file itself is in place by now, so there is nothing to report.
+/// Flushes the folder of a renamed file: only then is the rename on the disk. Errors are ignored,
+/// because the file is in place already: some file systems cannot flush a folder, and some folders
+/// cannot be opened.
 inline void flush_rename_to(const std::filesystem::path& path) {
   const auto parent = path.parent_path();
   const Descriptor folder =
@@ -1646,19 +1698,18 @@ inline OpenFolder open_folder(const std::filesystem::path& path) {
   return folder;
 }
 
-/// A name relative to an open folder spares the system the way along the path.
+/// A name relative to an open folder saves the system the lookup of the whole path.
 inline Descriptor open_to_read(const char* name, const OpenFolder& folder) {
   return open_file(name, O_RDONLY, folder.get());
 }
 
-/// None where it cannot be told.
 inline std::optional<FolderIdentity> identity_of(const OpenFolder& folder) {
   struct stat status;
   if (::fstat(folder.get(), &status) == -1) return std::nullopt;
   return FolderIdentity(status.st_dev, status.st_ino);
 }
 
-/// A folder in an open one, to be listed.
+/// A folder to list, by its path relative to an open folder.
 class Directory {
  public:
   Directory(const char* path, const OpenFolder& parent) {
@@ -1678,7 +1729,7 @@ class Directory {
     return {status.st_dev, status.st_ino};
   }
 
-  /// Calls `visit(name, is_folder)` for everything that is not hidden (".name").
+  /// Calls `visit(name, is_folder)` for each entry that is not hidden (".name").
   template <class Visit>
   void for_each(const Visit& visit) {
     for (;;) {
@@ -1691,7 +1742,7 @@ class Directory {
   }
 
  private:
-  /// A link to a folder is one. A link to nothing is not: it is left to whoever opens it to say so.
+  /// A link to a folder counts as a folder. A broken link does not: opening it reports the error.
   bool is_folder(const dirent& entry) const {
     if (entry.d_type != DT_LNK && entry.d_type != DT_UNKNOWN) return entry.d_type == DT_DIR;
     struct stat status;
@@ -1712,8 +1763,8 @@ TORCH_NPY_END_NAMESPACE
 #ifndef TORCH_NPY_IO_SYSTEM_WINDOWS_HPP_
 #define TORCH_NPY_IO_SYSTEM_WINDOWS_HPP_
 
-// The operating system, where it is Windows: what system_posix.hpp says of its types and functions
-// holds of these. Paths are UTF-16, the names in a folder UTF-8 with '/' between them.
+// Windows: the documentation of the types and functions is in system_posix.hpp. Paths are UTF-16.
+// The names in a folder are UTF-8, separated by '/'.
 
 #ifdef _WIN32
 #ifndef WIN32_LEAN_AND_MEAN
@@ -1761,7 +1812,8 @@ constexpr wchar_t kSeparators[] = L"\\/";
 
 inline std::filesystem::path path_of(const std::string& name) { return utf16(name); }
 
-/// Takes what stands for one character off a pattern, '*' excepted; tells whether `c` is one.
+/// Removes from `pattern` what matches one character, which is not '*', and returns whether it
+/// matches `c`.
 inline bool take_match(std::wstring_view& pattern, wchar_t c) {
   const wchar_t first = pattern.front();
   pattern.remove_prefix(1);
@@ -1773,7 +1825,7 @@ inline bool take_match(std::wstring_view& pattern, wchar_t c) {
   }
   if (first != L'[') return first == c;
   const bool is_other = !pattern.empty() && (pattern.front() == L'!' || pattern.front() == L'^');
-  const std::size_t end = pattern.find(L']', is_other ? 2 : 1);  // first of all it means itself
+  const std::size_t end = pattern.find(L']', is_other ? 2 : 1);  // a first ']' is a member
   if (end == pattern.npos) return first == c;
   const std::wstring_view set = pattern.substr(is_other ? 1 : 0, end - (is_other ? 1 : 0));
   pattern.remove_prefix(end + 1);
@@ -1786,11 +1838,11 @@ inline bool take_match(std::wstring_view& pattern, wchar_t c) {
   return found != is_other;
 }
 
-/// Has no names of sets, `[[:digit:]]`. As in the shell, large and small letters differ.
+/// Does not support character classes such as `[[:digit:]]`. Case-sensitive, as in the shell.
 inline bool matches(std::wstring_view pattern, std::wstring_view name) {
   bool has_star = false;
   std::wstring_view after_star;
-  std::wstring_view left;  // of the name, where what is after the star was last tried
+  std::wstring_view left;  // rest of the name where `after_star` was tried last
   while (!pattern.empty() || !name.empty()) {
     if (!pattern.empty() && pattern.front() == L'*') {
       pattern.remove_prefix(1);
@@ -1836,7 +1888,7 @@ inline bool is_out_of_memory(int number) {
          number == ERROR_NO_SYSTEM_RESOURCES || number == ERROR_COMMITMENT_LIMIT;
 }
 
-/// In UTF-8; std::system_category() gives the code page of the machine.
+/// In UTF-8; std::system_category() would use the machine's code page.
 inline std::string message_of(int number) {
   wchar_t text[512];
   DWORD size = ::FormatMessageW(FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS, nullptr,
@@ -1859,7 +1911,6 @@ inline std::string message_of(int number) {
 
 // ---- Open files
 
-/// Owns a handle, which is what Windows calls a descriptor.
 class Descriptor {
  public:
   explicit Descriptor(HANDLE handle = INVALID_HANDLE_VALUE) noexcept : handle_(handle) {}
@@ -1880,7 +1931,7 @@ class Descriptor {
   HANDLE handle_;
 };
 
-/// As on other systems, others may meanwhile read, write, rename and remove the file.
+/// As on POSIX systems, other processes may read, write, rename and remove the file meanwhile.
 inline Descriptor open_descriptor(const std::filesystem::path& path, DWORD access,
                                   DWORD disposition = OPEN_EXISTING,
                                   DWORD flags = FILE_ATTRIBUTE_NORMAL) {
@@ -1889,7 +1940,7 @@ inline Descriptor open_descriptor(const std::filesystem::path& path, DWORD acces
                                   disposition, flags, nullptr));
 }
 
-/// For what can be asked of a file or a folder without reading it.
+/// Opens a file or folder to query its attributes.
 inline Descriptor open_to_ask(const std::filesystem::path& path) {
   return open_descriptor(path, 0, OPEN_EXISTING, FILE_FLAG_BACKUP_SEMANTICS);
 }
@@ -1899,8 +1950,8 @@ inline bool is_folder(const std::filesystem::path& path) {
   return attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY) != 0;
 }
 
-[[noreturn]] inline void throw_not_regular(const char* kind, const char* way_out) {
-  throw Error(ErrorCode::Io, std::string("not a regular file but ") + kind + way_out);
+[[noreturn]] inline void throw_not_regular(const char* kind, const char* advice) {
+  throw Error(ErrorCode::Io, std::string("not a regular file but ") + kind + advice);
 }
 
 inline Descriptor open_file(const std::filesystem::path& path, DWORD access) {
@@ -1919,12 +1970,12 @@ inline Descriptor open_to_change(const std::filesystem::path& path) {
   return open_file(path, GENERIC_READ | GENERIC_WRITE);
 }
 
-inline void require_regular(const Descriptor& file, const char* way_out) {
-  if (::GetFileType(file.get()) != FILE_TYPE_DISK) throw_not_regular("a device", way_out);
+inline void require_regular(const Descriptor& file, const char* advice) {
+  if (::GetFileType(file.get()) != FILE_TYPE_DISK) throw_not_regular("a device", advice);
 }
 
 inline std::uint64_t size_of(const Descriptor& file) {
-  require_regular(file, "; an array that can only be read in order loads from a std::istream");
+  require_regular(file, "; load() reads an array from such a file through a std::istream");
   LARGE_INTEGER size;
   if (::GetFileSizeEx(file.get(), &size) == 0) throw_system_error("cannot stat", last_error());
   return static_cast<std::uint64_t>(size.QuadPart);
@@ -1943,26 +1994,26 @@ inline std::string version_of(const Descriptor& file) {
 // ---- Reading and mapping
 
 inline OVERLAPPED at_offset(std::uint64_t offset) {
-  OVERLAPPED place{};
-  place.Offset = static_cast<DWORD>(offset & 0xffffffff);
-  place.OffsetHigh = static_cast<DWORD>(offset >> 32);
-  return place;
+  OVERLAPPED position{};
+  position.Offset = static_cast<DWORD>(offset & 0xffffffff);
+  position.OffsetHigh = static_cast<DWORD>(offset >> 32);
+  return position;
 }
 
 inline std::ptrdiff_t read_at(const Descriptor& file, void* out, std::size_t size,
                               std::uint64_t offset) {
-  OVERLAPPED place = at_offset(offset);
+  OVERLAPPED position = at_offset(offset);
   DWORD got = 0;
-  if (::ReadFile(file.get(), out, static_cast<DWORD>(size), &got, &place) != 0) return got;
+  if (::ReadFile(file.get(), out, static_cast<DWORD>(size), &got, &position) != 0) return got;
   return last_error() == ERROR_HANDLE_EOF ? 0 : -1;
 }
 
 inline std::ptrdiff_t read_split(const Descriptor& file, void* head, std::size_t head_size,
                                  void* body, std::size_t body_size) {
-  constexpr std::size_t kMost = std::size_t{1} << 30;
+  constexpr std::size_t kMaxReadSize = std::size_t{1} << 30;
   const std::ptrdiff_t first = read_at(file, head, head_size, 0);
   if (first < 0 || static_cast<std::size_t>(first) != head_size) return first;
-  const std::ptrdiff_t second = read_at(file, body, (std::min)(body_size, kMost), head_size);
+  const std::ptrdiff_t second = read_at(file, body, (std::min)(body_size, kMaxReadSize), head_size);
   return second < 0 ? first : first + second;
 }
 
@@ -1972,30 +2023,31 @@ inline std::size_t mapping_alignment() {
   return info.dwAllocationGranularity;
 }
 
-/// Windows counts all of it against the memory there is, as if every page were to be written.
+/// Windows counts the whole mapping against the memory limit, as if every page would be written.
 inline void* map(const Descriptor& file, std::uint64_t offset, std::size_t size) {
   const HANDLE mapping = ::CreateFileMappingW(file.get(), nullptr, PAGE_WRITECOPY, 0, 0, nullptr);
   if (mapping == nullptr) return nullptr;
-  const OVERLAPPED place = at_offset(offset);
-  void* const base = ::MapViewOfFile(mapping, FILE_MAP_COPY, place.OffsetHigh, place.Offset, size);
+  const OVERLAPPED position = at_offset(offset);
+  void* const base =
+      ::MapViewOfFile(mapping, FILE_MAP_COPY, position.OffsetHigh, position.Offset, size);
   const DWORD error = ::GetLastError();
-  ::CloseHandle(mapping);  // the view keeps it
+  ::CloseHandle(mapping);  // the view keeps the mapping alive
   ::SetLastError(error);
   return base;
 }
 
 inline void unmap(void* base, std::size_t) noexcept { ::UnmapViewOfFile(base); }
 
-/// Large pages take a privilege on Windows, and are no matter of advice.
+/// Does nothing: large pages need a privilege on Windows.
 inline void advise_huge_pages(void*, std::size_t) {}
 
 // ---- Writing
 
 inline std::ptrdiff_t write_at(const Descriptor& file, const void* data, std::size_t size,
                                std::uint64_t offset) {
-  OVERLAPPED place = at_offset(offset);
+  OVERLAPPED position = at_offset(offset);
   DWORD put = 0;
-  return ::WriteFile(file.get(), data, static_cast<DWORD>(size), &put, &place) != 0
+  return ::WriteFile(file.get(), data, static_cast<DWORD>(size), &put, &position) != 0
              ? static_cast<std::ptrdiff_t>(put)
              : -1;
 }
@@ -2019,27 +2071,27 @@ inline void begin_to_flush(const Descriptor&, std::uint64_t, std::size_t) {}
 inline bool flush(const Descriptor& file) { return ::FlushFileBuffers(file.get()) != 0; }
 inline bool flush_data(const Descriptor& file) { return flush(file); }
 
-/// Locks on Windows hold back whoever reads or writes what is locked. So this one is on a byte
-/// where no file comes to.
+/// Locks on Windows are mandatory: they block reads and writes of the locked bytes. So the lock is
+/// on one byte that no file reaches.
 constexpr std::uint64_t kLockedByte = INT64_MAX - 1;
 
 inline bool lock(const Descriptor& file) {
-  OVERLAPPED place = at_offset(kLockedByte);
+  OVERLAPPED position = at_offset(kLockedByte);
   return ::LockFileEx(file.get(), LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0,
-                      &place) != 0 ||
+                      &position) != 0 ||
          last_error() != ERROR_LOCK_VIOLATION;
 }
 
 inline void unlock(const Descriptor& file) {
-  OVERLAPPED place = at_offset(kLockedByte);
-  ::UnlockFileEx(file.get(), 0, 1, 0, &place);
+  OVERLAPPED position = at_offset(kLockedByte);
+  ::UnlockFileEx(file.get(), 0, 1, 0, &position);
 }
 
 inline bool close(Descriptor& file) { return ::CloseHandle(file.release()) != 0; }
 
 // ---- Files that appear whole or not at all
 
-/// What a file or folder is known by, whatever its name: the volume, and a number on it.
+/// Identifies a file or folder whatever its name: volume and file index.
 using FileIdentity = std::pair<std::uint32_t, std::uint64_t>;
 
 inline std::optional<FileIdentity> identity_of(const Descriptor& file) {
@@ -2059,18 +2111,17 @@ inline bool is_at(const Descriptor& file, const std::filesystem::path& path) {
   return identity_of(named) == own;
 }
 
-/// Symbolic links are followed. The permissions of a file are those that its folder hands on,
-/// whatever the old one's were.
-class WritePlace {
+/// Follows symbolic links. The new file has the permissions that its folder gives, whatever the old
+/// ones were.
+class WriteTarget {
  public:
-  explicit WritePlace(const std::filesystem::path& path) : path_(path) {
+  explicit WriteTarget(const std::filesystem::path& path) : path_(path) {
     const DWORD attributes = ::GetFileAttributesW(path.c_str());
     if (attributes == INVALID_FILE_ATTRIBUTES) {
       if (!is_missing(last_error())) throw_system_error("cannot stat", last_error());
       return;
     }
-    const char* const way_out = "; what cannot be replaced is saved to as a std::ostream";
-    if ((attributes & FILE_ATTRIBUTE_DIRECTORY) != 0) throw_not_regular("a directory", way_out);
+    if ((attributes & FILE_ATTRIBUTE_DIRECTORY) != 0) throw_not_regular("a directory", "");
     if ((attributes & FILE_ATTRIBUTE_REPARSE_POINT) != 0) path_ = resolved(path);
   }
 
@@ -2080,12 +2131,12 @@ class WritePlace {
     return open_descriptor(name, GENERIC_WRITE, CREATE_NEW);
   }
 
-  void hand_on_permissions(const Descriptor&) const {}
+  void copy_permissions(const Descriptor&) const {}
 
  private:
   static std::filesystem::path resolved(const std::filesystem::path& link) {
     const Descriptor file = open_to_ask(link);
-    std::wstring name(32768, L'\0');  // longer is no path
+    std::wstring name(32768, L'\0');  // the longest path
     const DWORD size = file.is_open()
                            ? ::GetFinalPathNameByHandleW(file.get(), name.data(),
                                                          static_cast<DWORD>(name.size()), 0)
@@ -2107,7 +2158,7 @@ inline bool rename_to_new(const std::filesystem::path& from, const std::filesyst
   return ::MoveFileExW(from.c_str(), to.c_str(), MOVEFILE_WRITE_THROUGH) != 0;
 }
 
-/// MOVEFILE_WRITE_THROUGH has done so.
+/// Does nothing: MOVEFILE_WRITE_THROUGH has flushed the rename.
 inline void flush_rename_to(const std::filesystem::path&) {}
 
 inline void remove_file(const std::filesystem::path& path) { ::DeleteFileW(path.c_str()); }
@@ -2116,8 +2167,8 @@ inline void remove_file(const std::filesystem::path& path) { ::DeleteFileW(path.
 
 using FolderIdentity = FileIdentity;
 
-/// Windows opens nothing relative to an open folder: it is known by its path, wherever the process
-/// goes.
+/// Windows has no relative open: a folder is kept by its absolute path, which does not depend on
+/// the current directory.
 class OpenFolder {
  public:
   OpenFolder() = default;
@@ -2134,8 +2185,8 @@ inline OpenFolder open_folder(const std::filesystem::path& path) {
     throw_system_error("cannot open the folder", is_there ? ERROR_DIRECTORY : last_error());
   }
   std::error_code error;
-  auto place = std::filesystem::absolute(path, error);
-  return OpenFolder(error ? path : std::move(place));
+  auto absolute = std::filesystem::absolute(path, error);
+  return OpenFolder(error ? path : std::move(absolute));
 }
 
 inline Descriptor open_to_read(const char* name, const OpenFolder& folder) {
@@ -2152,7 +2203,7 @@ class Directory {
       : path_(parent.path() / utf16(path)),
         search_(::FindFirstFileExW((path_ / L"*").c_str(), FindExInfoBasic, &entry_,
                                    FindExSearchNameMatch, nullptr, FIND_FIRST_EX_LARGE_FETCH)) {
-    // The root of an empty drive has not even "." in it.
+    // The root of an empty drive has not even the entry ".".
     if (search_ == INVALID_HANDLE_VALUE && !is_folder(path_)) {
       throw_system_error("cannot open the folder", last_error());
     }
@@ -2553,21 +2604,22 @@ TORCH_NPY_END_NAMESPACE
 #include <string>
 #include <system_error>
 
-// Files that are written: in place, and whole or not at all.
-// As in file.hpp, an Error has no path yet.
+// Writes files, in place or atomically. As in file.hpp, an Error has no path yet.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// The same place wherever the process goes; what is no path stays as it is.
+/// The path made absolute, so that it does not depend on the current directory; unchanged on
+/// failure.
 inline std::filesystem::path absolute_path(const std::filesystem::path& path) {
   std::error_code error;
-  auto place = std::filesystem::absolute(path, error);
-  return error ? path : place;
+  auto absolute = std::filesystem::absolute(path, error);
+  return error ? path : absolute;
 }
 
-/// Writes all of `size` bytes by `put(data, size, done)`, a call that writes some of them, `done`
-/// bytes after the first. `offset` is where they go, for the Error.
+/// Writes all `size` bytes by calls of `put(data, size, done)`. Each writes some bytes, after the
+/// `done` bytes written before, and returns their number. `offset` is the position in the file, for
+/// errors.
 template <class Put>
 void write_all(const void* data, std::size_t size, std::uint64_t offset, const Put& put) {
   const char* const begin = static_cast<const char*>(data);
@@ -2581,14 +2633,14 @@ void write_all(const void* data, std::size_t size, std::uint64_t offset, const P
   }
 }
 
-/// A regular file that is there already, open for reading and for writing in place, and locked: a
-/// second object on it, of this process or another, is an Error. The lock holds back nobody else,
-/// and is left out where the file system has none.
+/// An existing regular file, open for reading and for writing in place, and locked: opening a
+/// second LockedFile on it, in this process or another, throws Error (Io). The lock stops only
+/// other LockedFiles, and does nothing if the file system has no locks.
 class LockedFile : public File {
  public:
   explicit LockedFile(const std::filesystem::path& path)
       : File(open_to_change((require_path(path), path))) {
-    require_regular(file_, ", and no other can grow");
+    require_regular(file_, "; only a regular file can be appended to");
     if (!lock(file_)) throw Error(ErrorCode::Io, "locked: another Appender has the file open");
   }
 
@@ -2598,24 +2650,22 @@ class LockedFile : public File {
     });
   }
 
-  /// Whether it still is what `path` names.
   bool is_at(const std::filesystem::path& path) const { return detail::is_at(file_, path); }
 
   void truncate(std::uint64_t size) {
     if (!detail::truncate(file_, size)) {
-      throw_system_error("cannot cut off at byte " + std::to_string(size), last_error(), size);
+      throw_system_error("cannot truncate at byte " + std::to_string(size), last_error(), size);
     }
   }
 
-  /// Waits until what was written is on the disk. The system tells a failure once, and may have
-  /// dropped what it could not write: from then on every call fails.
+  /// Waits until all writes are on the disk. The system reports a failed write once and may drop
+  /// the data, so after one failure every call fails.
   void sync() {
     if (sync_error_ == 0 && !flush_data(file_)) sync_error_ = last_error();
     if (sync_error_ != 0) throw_system_error("cannot flush to the disk", sync_error_);
   }
 
-  /// The lock is given up by itself: a process that was forked meanwhile may have the file open for
-  /// longer.
+  /// Unlocks first: a child process may hold the file open for longer.
   void close() {
     unlock(file_);
     if (!detail::close(file_)) throw_system_error("cannot close", last_error());
@@ -2625,33 +2675,33 @@ class LockedFile : public File {
   int sync_error_ = 0;
 };
 
-/// Writes a file that appears under its name whole or not at all: into a temporary one beside it,
-/// which commit() flushes to the disk and renames. An object that goes without commit() removes the
-/// temporary file; a process that is killed leaves it (".torch_npy-*.tmp"), and the old file as it
-/// was.
+/// Writes a file that appears under its name completely or not at all. It writes a temporary file
+/// in the same folder; commit() flushes that and renames it. The destructor removes the temporary
+/// file if commit() was not called. A killed process leaves the temporary file (".torch_npy-*.tmp")
+/// behind, and the old file unchanged.
 ///
-/// A symbolic link is followed, as open() would: the file it names is replaced.
+/// Follows symbolic links as open() does: the file that the link names is replaced.
 class AtomicFile {
  public:
-  /// With `sync` it survives a power cut from commit() on; without, the system writes it when it
-  /// likes.
+  /// With `sync` the file survives a power failure after commit(). Without, the system writes it to
+  /// the disk later.
   AtomicFile(const std::filesystem::path& path, bool sync) : sync_(sync) {
     require_path(path);
-    const WritePlace place(path);
-    target_ = absolute_path(place.path());
+    const WriteTarget target(path);
+    target_ = absolute_path(target.path());
     static std::atomic<unsigned> count{0};
     int error = 0;
     do {
-      temporary_ = beside(target_, ".torch_npy-" + std::to_string(process_id()) + "-" +
-                                       std::to_string(count++) + ".tmp");
-      file_ = place.create(temporary_);
+      temporary_ = sibling_of(target_, ".torch_npy-" + std::to_string(process_id()) + "-" +
+                                           std::to_string(count++) + ".tmp");
+      file_ = target.create(temporary_);
       error = last_error();
     } while (!file_.is_open() && is_taken(error));
     if (!file_.is_open()) {
       temporary_.clear();
       throw_system_error("cannot create a file in this folder", error);
     }
-    place.hand_on_permissions(file_);
+    target.copy_permissions(file_);
   }
 
   AtomicFile(const AtomicFile&) = delete;
@@ -2661,34 +2711,34 @@ class AtomicFile {
     if (!temporary_.empty()) remove_file(temporary_);
   }
 
-  /// What is large goes to the disk while the rest is written: 1 GiB, flushed, took 262 ms, and 441
-  /// ms where commit() flushed it all; without expect_size() 302, in pieces of 64 MiB 320.
+  /// Large data is written in chunks, and each chunk starts going to the disk while the next one is
+  /// written: faster than one flush at the end. tests/bench/results has the measurement.
   void write(const void* data, std::size_t size) {
-    constexpr std::size_t kPiece = std::size_t{16} << 20;
-    const bool flushes = sync_ && size > kPiece;
+    constexpr std::size_t kChunk = std::size_t{16} << 20;
+    const bool flushes = sync_ && size > kChunk;
     if (flushes) expect_size(file_, written_ + size);
     const char* at = static_cast<const char*>(data);
     while (size != 0) {
-      const std::size_t piece = flushes ? (std::min)(size, kPiece) : size;
-      write_all(at, piece, written_, [&](const char* from, std::size_t length, std::size_t) {
+      const std::size_t chunk = flushes ? (std::min)(size, kChunk) : size;
+      write_all(at, chunk, written_, [&](const char* from, std::size_t length, std::size_t) {
         return write_next(file_, from, length);
       });
-      if (flushes) begin_to_flush(file_, written_, piece);
-      written_ += piece;
-      at += piece;
-      size -= piece;
+      if (flushes) begin_to_flush(file_, written_, chunk);
+      written_ += chunk;
+      at += chunk;
+      size -= chunk;
     }
   }
 
-  /// Puts the file in its place.
+  /// Renames the file to its final name; replaces an existing file.
   void commit() {
     finish();
     rename();
     if (sync_) flush_rename_to(target_);
   }
 
-  /// The same for a new file: false, and nothing has changed, where there is one of that name by
-  /// now. A file system without hard links cannot tell, and the file is replaced.
+  /// The same without replacing: if the name exists, changes nothing and returns false. A file
+  /// system without hard links cannot check this, and the file is replaced.
   bool commit_new() {
     finish();
     if (!rename_to_new(temporary_, target_)) {
@@ -2700,12 +2750,14 @@ class AtomicFile {
   }
 
  private:
-  /// Not by replace_filename(): libstdc++ 12's crashes where there is no memory. `name` is ASCII.
-  static std::filesystem::path beside(const std::filesystem::path& path, const std::string& name) {
+  /// A file in the same folder. Does not use replace_filename(), which crashes when out of memory
+  /// (libstdc++ 12). `name` is ASCII.
+  static std::filesystem::path sibling_of(const std::filesystem::path& path,
+                                          const std::string& name) {
     const auto& native = path.native();
-    auto place = native.substr(0, native.find_last_of(kSeparators) + 1);
-    place.append(name.begin(), name.end());
-    return place;
+    auto sibling = native.substr(0, native.find_last_of(kSeparators) + 1);
+    sibling.append(name.begin(), name.end());
+    return sibling;
   }
 
   void finish() {
@@ -2752,7 +2804,6 @@ TORCH_NPY_END_NAMESPACE
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// Which files of a folder are taken, and in which order.
 struct ListRules {
   std::string pattern = "*";
   bool recursive = false;
@@ -2761,7 +2812,7 @@ struct ListRules {
 
 inline bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-/// Orders names as strcmp does, except that a run of digits counts as one number: "a9" comes before
+/// Orders names like strcmp, except that a run of digits compares as one number: "a9" is less than
 /// "a10".
 inline bool natural_less(const char* a, const char* b) {
   const char* x = a;
@@ -2770,7 +2821,8 @@ inline bool natural_less(const char* a, const char* b) {
     if (is_digit(*x) && is_digit(*y)) {
       while (*x == '0') ++x;
       while (*y == '0') ++y;
-      // The longer number is greater, and of two as long the one whose first other digit is.
+      // The longer number is greater; of two equally long ones, the one with the greater first
+      // different digit.
       int order = 0;
       for (; is_digit(*x) && is_digit(*y); ++x, ++y) {
         if (order == 0) order = *x - *y;
@@ -2791,13 +2843,13 @@ inline bool natural_less(const char* a, const char* b) {
 }  // namespace detail
 
 /// @file
-/// The files of a folder.
+/// The list of the files of a folder.
 
-/// The .npy files of a folder, by number, in an order that does not depend on the file system. A
-/// million of them take their names and 9 bytes each. Read-only: safe from any thread.
+/// The .npy files of a folder, in an order that does not depend on the file system. Uses the bytes
+/// of the names plus 9 bytes per file. Read-only: safe from any thread.
 class FileList {
  public:
-  /// An input iterator over the paths, which are made anew each time: it gives values.
+  /// An input iterator. It returns each path by value.
   class Iterator {
    public:
     using iterator_category = std::input_iterator_tag;
@@ -2806,7 +2858,7 @@ class FileList {
     using pointer = void;
     using reference = value_type;
 
-    /// At file `index`; at size() it is the end. The list has to outlive it.
+    /// At file `index`, or at the end for size(). The list must outlive the iterator.
     Iterator(const FileList& files, std::size_t index) : files_(&files), index_(index) {}
     /// The path of the file.
     value_type operator*() const { return (*files_)[index_]; }
@@ -2817,9 +2869,9 @@ class FileList {
     }
     /// The next file.
     void operator++(int) { ++index_; }
-    /// Of iterators over one list: whether they are at the same file.
+    /// Equality of two iterators over the same list.
     bool operator==(const Iterator& other) const { return index_ == other.index_; }
-    /// The contrary.
+    /// Inequality.
     bool operator!=(const Iterator& other) const { return index_ != other.index_; }
 
    private:
@@ -2829,25 +2881,25 @@ class FileList {
 
   /// Number of files.
   std::size_t size() const noexcept { return starts_.size(); }
-  /// The path of file `index`, which has to be less than size(): it is not checked.
+  /// The path of file `index`, which must be less than size(); not checked.
   std::filesystem::path operator[](std::size_t index) const {
     return folder_ / detail::path_of(name(index));
   }
-  /// At the first file.
+  /// Iterator at the first file.
   Iterator begin() const { return {*this, 0}; }
-  /// Behind the last one.
+  /// Iterator past the last file.
   Iterator end() const { return {*this, size()}; }
 
-  /// The path of file `index`, less than size(), relative to the folder, on Windows in UTF-8. It
-  /// lives as long as the list.
+  /// The path of file `index` relative to the folder; `index` must be less than size(). UTF-8 on
+  /// Windows. Valid as long as the list.
   const char* name(std::size_t index) const { return names_.data() + starts_[index]; }
 
   /// The folder that was listed.
   const std::filesystem::path& folder() const noexcept { return folder_; }
 
-  // What follows is for the datasets.
+  // Used by the datasets.
 
-  /// A list without files yet. Throws Error: NotFound, Io. @private
+  /// An empty list. Throws Error: NotFound, Io. @private
   explicit FileList(std::filesystem::path folder) : folder_(std::move(folder)) {
     detail::with_path(folder_, [&] {
       detail::require_path(folder_);
@@ -2867,9 +2919,9 @@ class FileList {
     return names;
   }
 
-  /// Adds the files in `subfolder` ("." for the folder itself), sorted among themselves; gives how
-  /// many there were. Links are followed, though not back to a folder that contains them; a folder
-  /// that several ways lead to is listed by each of them. @private
+  /// Adds the files in `subfolder` ("." for the folder itself), sorted among themselves, and
+  /// returns their number. Follows links, except back to a folder that contains them. A folder that
+  /// is reached in several ways is listed once for each. @private
   std::size_t add(const std::string& subfolder, const detail::ListRules& rules) {
     const std::size_t first = starts_.size();
     std::vector<detail::FolderIdentity> parents;
@@ -2889,7 +2941,7 @@ class FileList {
  private:
   void add_unsorted(const std::string& subfolder, const std::string& prefix,
                     const detail::ListRules& rules, std::vector<detail::FolderIdentity>& parents) {
-    std::vector<std::string> deeper;  // listed when this one is closed: descriptors are few
+    std::vector<std::string> deeper;  // listed after this one is closed, to save file descriptors
     detail::with_path(folder_ / detail::path_of(prefix), [&] {
       detail::Directory directory(subfolder.c_str(), open_);
       const detail::FolderIdentity self = directory.identity();
@@ -2921,9 +2973,8 @@ class FileList {
       });
       return;
     }
-    // Comparing names means to fetch them from all over the memory. The eight bytes behind what all
-    // have in common lie beside the number instead, and nearly always decide: listing a million
-    // files took 0.40 s this way, of which readdir is 0.29 s, and 0.79 s without.
+    // Comparing whole names costs a cache miss each. So the key holds the eight bytes after the
+    // common prefix, which decide almost every comparison.
     struct Key {
       std::uint64_t bytes;
       std::uint64_t start;
@@ -2947,7 +2998,7 @@ class FileList {
     std::transform(keys.begin(), keys.end(), begin, [](const Key& key) { return key.start; });
   }
 
-  /// Bytes that all names from `first` on begin with.
+  /// The length of the common prefix of all names from `first` on.
   std::size_t common_prefix(std::size_t first) const {
     if (first == starts_.size()) return 0;
     std::size_t length = std::strlen(name(first));
@@ -2962,8 +3013,8 @@ class FileList {
 
   std::filesystem::path folder_;
   detail::OpenFolder open_;
-  std::string names_;                  // each ended by a zero
-  std::vector<std::uint64_t> starts_;  // in names_
+  std::string names_;                  // each terminated by a zero byte
+  std::vector<std::uint64_t> starts_;  // offsets in names_
 };
 
 TORCH_NPY_END_NAMESPACE
@@ -2986,15 +3037,15 @@ TORCH_NPY_END_NAMESPACE
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// Processors this process may use; at least 1. Asked once: it opens a file, which takes longer
-/// than loading a small array.
+/// The number of processors available to this process, at least 1. Queried once, because the query
+/// opens a file, which takes longer than loading a small array.
 inline std::size_t processor_count() {
   static const std::size_t count = std::max<std::size_t>(1, std::thread::hardware_concurrency());
   return count;
 }
 
-/// for_each_index() by several threads, its job without its type: std::thread is a template that
-/// costs a compiler much, and would be made anew for every job.
+/// for_each_index() on several threads, with a type-erased job: std::thread is expensive to
+/// compile, and would be instantiated for every job type.
 inline void for_each_index_in_parallel(std::size_t count, std::size_t threads,
                                        void (*job)(const void* context, std::size_t index),
                                        const void* context) {
@@ -3007,7 +3058,7 @@ inline void for_each_index_in_parallel(std::size_t count, std::size_t threads,
       try {
         job(context, i);
       } catch (...) {
-        next = count;  // whatever has a lower index is under way already, and will be heard
+        next = count;  // jobs with a lower index have started already, and report their own error
         const std::lock_guard<std::mutex> lock(mutex);
         if (i < failed) {
           failed = i;
@@ -3021,19 +3072,19 @@ inline void for_each_index_in_parallel(std::size_t count, std::size_t threads,
   try {
     while (others.size() < others.capacity()) others.emplace_back(work);
   } catch (const std::exception&) {
-    // No more threads to be had, or no memory for one: those there are do it all.
+    // The system has no more threads or memory: the threads that started do all the work.
   }
   work();
   for (std::thread& other : others) other.join();
   if (error) std::rethrow_exception(error);
 }
 
-/// Calls `job(0)` ... `job(count - 1)`, each once, on at most `threads` threads, the caller's among
-/// them. After a job has thrown, no further one is begun; of all that threw, the exception with the
-/// lowest index is thrown again here, so that a run over bad input fails the same way every time.
+/// Calls `job(0)` ... `job(count - 1)`, each once, on at most `threads` threads including the
+/// caller's. After a job throws, no further job starts. If several throw, the exception of the
+/// lowest index is rethrown, so that bad input fails the same way in every run.
 ///
-/// The threads are plain ones, started and joined here. LibTorch's own pool is not used: in the
-/// workers of a data loader it would start a pool a worker.
+/// Starts and joins its own threads. It does not use LibTorch's thread pool: every worker of a data
+/// loader would start a pool of its own.
 template <class Job>
 void for_each_index(std::size_t count, std::size_t threads, const Job& job) {
   if (threads > 1 && count > 1) {
@@ -3258,13 +3309,13 @@ TORCH_NPY_END_NAMESPACE
 #include <string>
 #include <utility>
 
-// The algorithms that zip archives take: CRC-32, and deflate where there is libdeflate.
+// The algorithms of zip archives: CRC-32, and deflate if the program is built with libdeflate.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// CRC-32 by tables, 16 bytes at a time. LibTorch exports none, and stored archives are to work
-/// with LibTorch alone. On one processor 4 GB/s (with 8 tables 2.4); libdeflate does 14.
+/// Tables for CRC-32, 16 bytes at a time. LibTorch exports no CRC-32, and stored archives must work
+/// with LibTorch alone.
 struct CrcTables {
   static constexpr std::size_t kCount = 16;
   std::array<std::array<std::uint32_t, 256>, kCount> of{};
@@ -3286,7 +3337,7 @@ struct CrcTables {
 
 inline constexpr CrcTables kCrcTables;
 
-/// One step: the bytes at `at`, of which the first four carry what came before.
+/// One step over the bytes at `at`. The first four are combined with the CRC so far.
 template <std::size_t... I>
 std::uint32_t crc32_step(std::uint32_t crc, const unsigned char* at, std::index_sequence<I...>) {
   return (kCrcTables.of[sizeof...(I) - 1 - I][at[I] ^ (I < 4 ? crc >> 8 * (I % 4) & 0xff : 0)] ^
@@ -3304,22 +3355,22 @@ inline std::uint32_t crc32_by_tables(std::uint32_t crc, const void* data, std::s
   return ~crc;
 }
 
-/// What a deflate stream gave.
+/// The result of unpacking: complete, more data than the output can hold, or a damaged stream.
 enum class Inflated { Whole, TooMuch, Damaged };
 
-/// The algorithms of zip. Without libdeflate there is a CRC, for stored members, and nothing else.
+/// The algorithms in use. Without libdeflate only crc32 is set, which is enough for stored members.
 struct ZipCodec {
-  /// Goes on from `crc`, which is 0 at first.
+  /// Continues from `crc`, which is 0 at first.
   std::uint32_t (*crc32)(std::uint32_t crc, const void* data, std::size_t size);
-  /// Fills `out` from a deflate stream; in_size and out_size become what was used of them. TooMuch:
-  /// the stream has more than `out` takes.
+  /// Unpacks a deflate stream into `out`. Sets in_size and out_size to the bytes used of each.
+  /// TooMuch: `out` is too small for the stream.
   Inflated (*inflate)(const void* in, std::size_t& in_size, void* out, std::size_t& out_size);
-  /// A deflate stream of `size` bytes at `data`; empty where it would not be smaller.
+  /// Deflates the `size` bytes at `data`. Returns an empty string if the result is not smaller.
   std::string (*deflate)(const void* data, std::size_t size);
 };
 
-/// deflate.hpp puts libdeflate's here. Whoever includes it does so for the whole program: source
-/// files compiled with and without it may meet in one.
+/// The codec of the whole program. deflate.hpp sets it to libdeflate: one program may contain
+/// source files compiled with and without it.
 inline std::atomic<const ZipCodec*>& zip_codec() {
   static constexpr ZipCodec without_libdeflate{&crc32_by_tables, nullptr, nullptr};
   static std::atomic<const ZipCodec*> codec{&without_libdeflate};
@@ -3342,8 +3393,8 @@ TORCH_NPY_END_NAMESPACE
 #ifndef TORCH_NPY_ZIP_DEFLATE_HPP_
 #define TORCH_NPY_ZIP_DEFLATE_HPP_
 
-// The algorithms of zip from libdeflate, for programs that link it. CMake's torch_npy::npz does,
-// and defines TORCH_NPY_WITH_LIBDEFLATE; without that macro this header is empty.
+// The codec from libdeflate, for programs that link it. CMake's torch_npy::npz links it and defines
+// TORCH_NPY_WITH_LIBDEFLATE; without that macro this header is empty.
 
 #ifdef TORCH_NPY_WITH_LIBDEFLATE
 #include <libdeflate.h>
@@ -3358,7 +3409,9 @@ TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 inline std::uint32_t libdeflate_crc(std::uint32_t crc, const void* data, std::size_t size) {
-  return size == 0 ? crc : ::libdeflate_crc32(crc, data, size);  // for no data it would begin anew
+  return size == 0
+             ? crc
+             : ::libdeflate_crc32(crc, data, size);  // libdeflate restarts at 0 if there is no data
 }
 
 inline Inflated libdeflate_inflate(const void* in, std::size_t& in_size, void* out,
@@ -3375,8 +3428,8 @@ inline Inflated libdeflate_inflate(const void* in, std::size_t& in_size, void* o
 }
 
 inline std::string libdeflate_deflate(const void* data, std::size_t size) {
-  constexpr int kLevel = 6;  // as zlib, and so NumPy, has it
-  // One a thread: making one costs far more than deflating a small array.
+  constexpr int kLevel = 6;  // zlib's default, which NumPy uses
+  // One per thread: creating one takes far longer than deflating a small array.
   thread_local const std::unique_ptr<libdeflate_compressor, void (*)(libdeflate_compressor*)>
       compressor(::libdeflate_alloc_compressor(kLevel), &::libdeflate_free_compressor);
   if (compressor == nullptr) throw std::bad_alloc();
@@ -3414,20 +3467,13 @@ TORCH_NPY_END_NAMESPACE
 #include <string_view>
 #include <utility>
 
-// The records of zip archives, as PKWARE's APPNOTE.TXT 6.3 describes them, as far as NumPy and
-// Python's zipfile write them: members stored or deflated, zip64, data descriptors.
+// The records of zip archives, after PKWARE's APPNOTE.TXT 6.3, as far as NumPy and Python's zipfile
+// write them: stored and deflated members, zip64, data descriptors.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// An unsigned number of `size` bytes, little endian.
-inline std::uint64_t little_endian(const unsigned char* bytes, std::size_t size) {
-  std::uint64_t value = 0;
-  for (std::size_t i = size; i-- > 0;) value = value << 8 | bytes[i];
-  return value;
-}
-
-/// Takes fields one after another off the front of some bytes.
+/// Reads fields one after another. Throws Error (BadZip) if the record ends before the field.
 class ZipFields {
  public:
   ZipFields(const void* data, std::size_t size)
@@ -3468,22 +3514,21 @@ constexpr std::uint16_t kZip64Field = 1;
 constexpr std::uint16_t kStored = 0;
 constexpr std::uint16_t kDeflated = 8;
 constexpr std::uint16_t kEncryptedFlags = 1 << 0 | 1 << 5 | 1 << 6 | 1 << 13;
-constexpr std::uint16_t kDescriptorFlag = 1 << 3;  // CRC and sizes come behind the data
+constexpr std::uint16_t kDescriptorFlag = 1 << 3;  // CRC and sizes follow the data
 constexpr std::uint16_t kUtf8Flag = 1 << 11;
 
 constexpr int kNewestVersion = 63;  // 6.3
 
-/// One member, as the directory has it.
 struct ZipMember {
   std::string name;  ///< UTF-8
   std::uint16_t flags = 0;
   std::uint16_t method = 0;
   std::uint32_t crc = 0;
-  std::uint64_t packed = 0;  ///< bytes in the archive
-  std::uint64_t size = 0;    ///< bytes unpacked
-  std::uint64_t entry = 0;   ///< where the directory has it
-  std::uint64_t offset = 0;  ///< of its local header
-  std::uint64_t limit = 0;   ///< where the next member, or the directory, begins
+  std::uint64_t packed = 0;  ///< size in the archive, in bytes
+  std::uint64_t size = 0;    ///< unpacked size, in bytes
+  std::uint64_t entry = 0;   ///< offset of its directory entry
+  std::uint64_t offset = 0;  ///< offset of its local header
+  std::uint64_t limit = 0;   ///< offset of the next member or of the directory
 };
 
 inline Error bad_zip(const std::string& reason, std::uint64_t offset = 0) {
@@ -3494,8 +3539,9 @@ inline Error bad_archive(const std::string& reason, std::uint64_t offset = 0) {
   return bad_zip("bad archive: " + reason, offset);
 }
 
-/// Why no member can have this name; empty where one can. Names are never used as paths here, but
-/// programs may: none leads out of a folder by "..", also not when ".npy" is cut off.
+/// Why this name is not allowed for a member; empty if it is allowed. This library never uses names
+/// as paths, but programs may: no name leads out of a folder by "..", also not after ".npy" is
+/// removed.
 inline std::string fault_of_name(const std::string& name) {
   if (name.empty()) return "it is empty";
   if (name.size() > UINT16_MAX) return "it is longer than 65535 bytes";
@@ -3512,7 +3558,7 @@ inline std::string fault_of_name(const std::string& name) {
   return {};
 }
 
-/// A member's name in UTF-8. Without the flag for that it is in the code page of the first PCs.
+/// A member's name in UTF-8. Without the UTF-8 flag it is stored in code page 437.
 inline std::string zip_name(std::string_view bytes, std::uint16_t flags) {
   static constexpr char16_t kCodePage437[] =
       u"ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌"
@@ -3528,21 +3574,22 @@ inline std::string zip_name(std::string_view bytes, std::uint16_t flags) {
   return name;
 }
 
-/// Calls `take(id, fields)` for each extra field. A tail too short to be one means nothing.
+/// Calls `take(id, fields)` for each extra field. Ignores a tail that is too short to be one.
 template <class Take>
 void for_each_extra_field(std::string_view extra, const Take& take) {
   ZipFields fields(extra.data(), extra.size());
   while (fields.left() >= 4) {
     const std::uint16_t id = fields.u16();
     const std::uint16_t size = fields.u16();
-    if (size > fields.left()) throw bad_zip("an extra field is longer than all of them");
+    if (size > fields.left())
+      throw bad_zip("an extra field reaches past the end of the extra fields");
     const std::string_view data = fields.text(size);
     take(id, ZipFields(data.data(), data.size()));
   }
 }
 
-/// Puts the 64-bit numbers of a zip64 field in the place of those that say that they are there.
-/// They come in the order of `numbers`, and only those.
+/// Replaces those of `numbers` that are 2^32 - 1 by the 64-bit numbers of the zip64 field. The
+/// field has only these, in the order of `numbers`.
 inline void read_zip64(std::string_view extra, std::initializer_list<std::uint64_t*> numbers) {
   for_each_extra_field(extra, [&](std::uint16_t id, ZipFields fields) {
     if (id != kZip64Field) return;
@@ -3552,13 +3599,13 @@ inline void read_zip64(std::string_view extra, std::initializer_list<std::uint64
   });
 }
 
-/// Refuses a member that has another name in an extra field, which some programs go by.
+/// Throws if an extra field gives the member another name, which some programs would use.
 inline void require_one_name(std::string_view extra, const std::string& name) {
   constexpr std::uint16_t kUnicodeName = 0x7075;
   for_each_extra_field(extra, [&](std::uint16_t id, ZipFields fields) {
     if (id != kUnicodeName || fields.left() < 5) return;
     (void)fields.number(5);  // version, and CRC of the name
-    if (fields.text(fields.left()) != name) throw bad_zip("it has two names that differ");
+    if (fields.text(fields.left()) != name) throw bad_zip("it has two different names");
   });
 }
 
@@ -3604,7 +3651,7 @@ class ZipArchive {
                         ", its end says " + std::to_string(directory.count));
     }
     find_limits(directory.offset);
-    reject_double_names();
+    reject_duplicate_names();
   }
 
   /// In the order of the directory.
@@ -3936,12 +3983,11 @@ class ZipArchive {
     }
   }
 
-  void reject_double_names() const {
+  void reject_duplicate_names() const {
     std::vector<std::string_view> names;
     for (const ZipMember& member : members_) names.push_back(member.name);
-    std::sort(names.begin(), names.end());
-    const auto twice = std::adjacent_find(names.begin(), names.end());
-    if (twice != names.end()) throw bad_archive("two members have the name " + shown(*twice));
+    const auto duplicate = first_duplicate(std::move(names));
+    if (duplicate) throw bad_archive("two members have the name " + shown(*duplicate));
   }
 
   static Error bad_deflate_stream(const ZipMember& member, std::uint64_t begin) {
@@ -4094,22 +4140,17 @@ TORCH_NPY_END_NAMESPACE
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-inline void put_little_endian(std::string& out, std::uint64_t value, std::size_t size) {
-  for (; size-- > 0; value >>= 8) out += static_cast<char>(value & 0xff);
-}
-
-/// Writes an archive, one member after another.
 class ZipWriter {
  public:
-  /// Numbers from `zip64_from` on are written as zip64 has it; tests take a small one.
+  /// Writes numbers from `zip64_from` on in zip64 fields; tests pass a small one.
   explicit ZipWriter(AtomicFile& file, std::uint64_t zip64_from = UINT32_MAX)
       : file_(file), zip64_from_(zip64_from) {}
 
-  /// Adds the member that `member` describes, all but its place, whose packed bytes are `parts` one
-  /// after another. Those begin at a multiple of 64 bytes, so that a stored array can be mapped.
+  /// Adds a member whose packed bytes are `parts`, one after another; `member` describes it except
+  /// for its offset. The bytes begin at a multiple of 64, so that a stored array can be mapped.
   void add(ZipMember member, std::initializer_list<std::string_view> parts) {
     constexpr std::uint64_t kAlignment = 64;
-    // What Android's zipalign marks its padding with: the alignment, and zeros.
+    // The padding field of Android's zipalign: the alignment, and zeros.
     constexpr std::uint16_t kPaddingField = 0xd935;
     constexpr std::size_t kPaddingFieldSize = 6;
     member.offset = written_;
@@ -4117,51 +4158,44 @@ class ZipWriter {
     std::string extra;
     std::string sizes;
     if (is_large(member.size) || is_large(member.packed)) {
-      // In a local header both sizes stand in the zip64 field, or none.
-      put_little_endian(extra, kZip64Field, 2);
-      put_little_endian(extra, 16, 2);
-      put_little_endian(extra, member.size, 8);
-      put_little_endian(extra, member.packed, 8);
+      // In a local header, both sizes are in the zip64 field or none.
+      append_little_endian(extra,
+                           {{kZip64Field, 2}, {16, 2}, {member.size, 8}, {member.packed, 8}});
       sizes.assign(8, '\xff');
     } else {
-      put_little_endian(sizes, member.packed, 4);
-      put_little_endian(sizes, member.size, 4);
+      append_little_endian(sizes, {{member.packed, 4}, {member.size, 4}});
     }
     const std::uint64_t begin = written_ + kLocalHeaderSize + member.name.size() + extra.size();
     if (begin % kAlignment != 0) {
       const std::uint64_t gap = kAlignment - (begin + kPaddingFieldSize) % kAlignment;
-      put_little_endian(extra, kPaddingField, 2);
-      put_little_endian(extra, 2 + gap % kAlignment, 2);
-      put_little_endian(extra, kAlignment, 2);
+      append_little_endian(extra, {{kPaddingField, 2}, {2 + gap % kAlignment, 2}, {kAlignment, 2}});
       extra.append(gap % kAlignment, '\0');
     }
     std::string header;
-    put_little_endian(header, kLocalHeader, 4);
-    put_common(header, member);
+    append_little_endian(header, {{kLocalHeader, 4}});
+    append_common(header, member);
     header += sizes;
-    put_little_endian(header, member.name.size(), 2);
-    put_little_endian(header, extra.size(), 2);
+    append_little_endian(header, {{member.name.size(), 2}, {extra.size(), 2}});
     write(header + member.name + extra);
     for (const std::string_view part : parts) write(part);
     members_.push_back(std::move(member));
   }
 
-  /// Writes the directory.
   void finish() {
     const std::uint64_t offset = written_;
-    for (const ZipMember& member : members_) put_entry(member);
+    for (const ZipMember& member : members_) write_entry(member);
     const std::uint64_t size = written_ - offset;
     const std::uint64_t count = members_.size();
     const bool many = count >= UINT16_MAX || is_large(count);
-    if (many || is_large(size) || is_large(offset)) put_end64(offset, size, count);
+    if (many || is_large(size) || is_large(offset)) write_end64(offset, size, count);
     std::string end;
-    put_little_endian(end, kDirectoryEnd, 4);
-    put_little_endian(end, 0, 4);  // disks
-    put_little_endian(end, many ? UINT16_MAX : count, 2);
-    put_little_endian(end, many ? UINT16_MAX : count, 2);
-    put_little_endian(end, is_large(size) ? UINT32_MAX : size, 4);
-    put_little_endian(end, is_large(offset) ? UINT32_MAX : offset, 4);
-    put_little_endian(end, 0, 2);  // comment
+    append_little_endian(end, {{kDirectoryEnd, 4},
+                               {0, 4},  // disks
+                               {many ? UINT16_MAX : count, 2},
+                               {many ? UINT16_MAX : count, 2},
+                               {is_large(size) ? UINT32_MAX : size, 4},
+                               {is_large(offset) ? UINT32_MAX : offset, 4},
+                               {0, 2}});  // comment
     write(end);
   }
 
@@ -4177,65 +4211,58 @@ class ZipWriter {
     written_ += bytes.size();
   }
 
-  /// What a local header and an entry of the directory share, up to the sizes. The time is that of
-  /// NumPy's archives, the first that zip knows: equal arrays give equal files.
-  static void put_common(std::string& out, const ZipMember& member) {
+  /// The part that a local header and a directory entry share, up to the sizes. The time is the one
+  /// in NumPy's archives, the earliest that zip can express: equal arrays give equal files.
+  static void append_common(std::string& out, const ZipMember& member) {
     constexpr std::uint32_t kNoTime = 1 << 21 | 1 << 16;  // 1980-01-01 00:00
     constexpr std::uint16_t kVersionWithZip64 = 45;
-    put_little_endian(out, kVersionWithZip64, 2);
-    put_little_endian(out, member.flags, 2);
-    put_little_endian(out, member.method, 2);
-    put_little_endian(out, kNoTime, 4);
-    put_little_endian(out, member.crc, 4);
+    append_little_endian(out, {{kVersionWithZip64, 2},
+                               {member.flags, 2},
+                               {member.method, 2},
+                               {kNoTime, 4},
+                               {member.crc, 4}});
   }
 
-  void put_entry(const ZipMember& member) {
+  void write_entry(const ZipMember& member) {
     std::string extra;
     std::string entry;
     const auto number = [&](std::uint64_t value) {
-      if (is_large(value)) put_little_endian(extra, value, 8);
+      if (is_large(value)) append_little_endian(extra, {{value, 8}});
       return is_large(value) ? UINT32_MAX : value;
     };
-    put_little_endian(entry, kDirectoryEntry, 4);
     constexpr std::uint16_t kMadeOnUnix = 3 << 8 | 45;
-    put_little_endian(entry, kMadeOnUnix, 2);
-    put_common(entry, member);
+    append_little_endian(entry, {{kDirectoryEntry, 4}, {kMadeOnUnix, 2}});
+    append_common(entry, member);
     // The zip64 field has the unpacked size first.
     const std::uint64_t size = number(member.size);
-    put_little_endian(entry, number(member.packed), 4);
-    put_little_endian(entry, size, 4);
-    put_little_endian(entry, member.name.size(), 2);
+    append_little_endian(entry, {{number(member.packed), 4}, {size, 4}, {member.name.size(), 2}});
     const std::uint64_t offset = number(member.offset);
-    put_little_endian(entry, extra.empty() ? 0 : 4 + extra.size(), 2);
-    put_little_endian(entry, 0, 6);  // comment, disk, internal attributes
     constexpr std::uint32_t kReadableFile = 0100644u << 16;
-    put_little_endian(entry, kReadableFile, 4);
-    put_little_endian(entry, offset, 4);
+    append_little_endian(entry, {{extra.empty() ? 0 : 4 + extra.size(), 2},
+                                 {0, 6},  // comment, disk, internal attributes
+                                 {kReadableFile, 4},
+                                 {offset, 4}});
     entry += member.name;
     if (!extra.empty()) {
-      put_little_endian(entry, kZip64Field, 2);
-      put_little_endian(entry, extra.size(), 2);
+      append_little_endian(entry, {{kZip64Field, 2}, {extra.size(), 2}});
       entry += extra;
     }
     write(entry);
   }
 
-  void put_end64(std::uint64_t offset, std::uint64_t size, std::uint64_t count) {
+  void write_end64(std::uint64_t offset, std::uint64_t size, std::uint64_t count) {
     std::string end;
-    put_little_endian(end, kDirectoryEnd64, 4);
-    put_little_endian(end, kDirectoryEnd64Size - 12, 8);
-    put_little_endian(end, 45, 2);  // made by, needed
-    put_little_endian(end, 45, 2);
-    put_little_endian(end, 0, 8);  // disks
-    put_little_endian(end, count, 8);
-    put_little_endian(end, count, 8);
-    put_little_endian(end, size, 8);
-    put_little_endian(end, offset, 8);
+    append_little_endian(end, {{kDirectoryEnd64, 4},
+                               {kDirectoryEnd64Size - 12, 8},
+                               {45, 2},  // made by, needed
+                               {45, 2},
+                               {0, 8},  // disks
+                               {count, 8},
+                               {count, 8},
+                               {size, 8},
+                               {offset, 8}});
     const std::uint64_t at = written_;
-    put_little_endian(end, kDirectoryEnd64Locator, 4);
-    put_little_endian(end, 0, 4);
-    put_little_endian(end, at, 8);
-    put_little_endian(end, 1, 4);
+    append_little_endian(end, {{kDirectoryEnd64Locator, 4}, {0, 4}, {at, 8}, {1, 4}});
     write(end);
   }
 
@@ -4539,63 +4566,68 @@ TORCH_NPY_END_NAMESPACE
 
 TORCH_NPY_BEGIN_NAMESPACE
 
-/// How to load. Options chain: `LoadOptions().device(torch::kCUDA).dtype(torch::kFloat32)`. Called
-/// without an argument, each gives what is set. Setting throws nothing: what cannot be done is an
-/// Error of the call that is given the options. Reading one object is safe from any thread.
+/// How to load an array. Setters chain:
+/// `LoadOptions().device(torch::kCUDA).dtype(torch::kFloat32)`; without an argument, each name
+/// returns the current value. Setters throw nothing: the function that takes the options validates
+/// them. One object may be read from any thread.
 struct LoadOptions {
-  /// Where the tensor is to be. Where there is no such device, an Error (InvalidArgument).
+  /// The device of the tensor. The call throws Error (InvalidArgument) if there is no such device.
   TORCH_ARG(c10::Device, device) = c10::kCPU;
 
-  /// Element type of the tensor; the file's when not given. Converts while reading, as Tensor::to()
-  /// does: what does not fit wraps round, or is cut off. Unsigned integers of 16 to 64 bits are
-  /// checked: one that an integer dtype or float16 cannot hold is an Error (Mismatch); other
-  /// floating dtypes round. It is also the way to read those with LibTorch before 2.3, which has no
-  /// such dtypes.
+  /// The dtype of the tensor; not set: the dtype of the file. Elements are converted while they are
+  /// read, as by Tensor::to(): a value that the new dtype cannot hold wraps around or is truncated.
+  /// Unsigned integers of 16 to 64 bits are checked instead: one that an integer dtype or float16
+  /// cannot hold throws Error (Mismatch); the other floating-point dtypes round. LibTorch before
+  /// 2.3 has no dtype for these integers, and needs this option to load them.
   TORCH_ARG(std::optional<c10::ScalarType>, dtype) = std::nullopt;
 
-  /// Map the file instead of reading it: nothing is read before it is used, so that loading takes
-  /// the same few microseconds whatever the size. Writing to the tensor
-  /// never reaches the file; changes of the file may show in the tensor, and using a part that has
-  /// been cut off meanwhile ends the process (SIGBUS). Where a mapping would have to be copied
-  /// anyhow (another byte order or dtype, data that is not aligned for its dtype, some rows of a
-  /// Fortran-ordered array, pinned memory) the file is read. Streams and memory cannot be mapped:
-  /// an Error (InvalidArgument).
+  /// Map the file instead of reading it: data is read on first use, so loading takes the same time
+  /// for any size. Writes to the tensor do not change the file. Changes of the file may show in the
+  /// tensor, and using a part that was truncated meanwhile ends the process (SIGBUS).
+  ///
+  /// The file is read instead if a mapping cannot serve as the tensor: another byte order or dtype,
+  /// data that is not aligned for its dtype, some rows of a Fortran-ordered array, or
+  /// pinned_memory(). Streams and memory cannot be mapped: the call throws Error (InvalidArgument).
+  ///
+  /// The tensor is like one of torch::from_blob(): do not resize_() it to a larger size.
   TORCH_ARG(bool, mmap) = false;
 
-  /// Read into page-locked memory, from which CUDA copies faster, and while the CPU goes on. Where
-  /// there is no CUDA, ordinary memory is used.
+  /// Read into page-locked memory. Copies from it to CUDA are faster and can overlap with CPU work.
+  /// Without CUDA, ordinary memory is used.
   TORCH_ARG(bool, pinned_memory) = false;
 
-  /// What items of raw bytes (NumPy's V dtypes) are. NumPy has no bfloat16 and no float8, and the
-  /// ml_dtypes package stores them so: `void_as(torch::kBFloat16)` for V2. Other dtypes are not
-  /// affected; another size of item is an Error (Mismatch).
+  /// The dtype of raw items (NumPy's V dtypes). NumPy has no bfloat16 and no float8; the ml_dtypes
+  /// package stores them as raw items: `void_as(torch::kBFloat16)` reads V2. Has no effect on other
+  /// dtypes. A dtype of another item size throws Error (Mismatch).
   TORCH_ARG(std::optional<c10::ScalarType>, void_as) = std::nullopt;
 
-  /// Read strings as numbers, along one further axis, the last: S5 as uint8 and U5 as int32 code
-  /// points, both with an axis of 5 and zeros where a string is shorter. Without it they are an
-  /// Error (UnsupportedDtype).
+  /// Read strings as numbers along one more axis, the last one: S5 as uint8 bytes and U5 as int32
+  /// code points, both with a last axis of length 5, filled with zeros after the end of a string.
+  /// Without this option, strings throw Error (UnsupportedDtype).
   TORCH_ARG(bool, strings_as_codes) = false;
 
-  /// Threads that read one array; 0: one for every 4 MiB, up to the number of processors, and a
-  /// single one below 8 MiB. A stream is read by one in any case. load_all(), load_npz() and
-  /// FolderOptions::data_options say what it means there.
+  /// Number of threads that read one array. 0: one for every 4 MiB, up to the number of processors,
+  /// and one for less than 8 MiB. A stream is always read by one thread. load_all(), load_npz() and
+  /// FolderOptions::data_options document their own meaning.
   TORCH_ARG(std::size_t, threads) = 0;
 
-  /// Characters a header may have, as in np.load; more is an Error (TooLarge).
+  /// Limit on the length of a header, in characters, as in np.load. A longer one throws Error
+  /// (TooLarge).
   TORCH_ARG(std::uint64_t, max_header_size) = kMaxHeaderSize;
 
-  /// Bytes a tensor may have, those of load_fields() and of load_npz() all together; more is an
-  /// Error (TooLarge) before any memory is taken. What a deflated array unpacks to counts, too.
+  /// Limit on the size of a tensor in bytes; for load_fields() and load_npz(), of all tensors
+  /// together. The unpacked size of a deflated array counts, too. A larger size throws Error
+  /// (TooLarge) before memory is allocated.
   TORCH_ARG(std::uint64_t, max_bytes) = UINT64_MAX;
 
  public:
-  /// Only rows [begin, end) of axis 0, with 0 <= begin <= end <= length: the others are not read.
-  /// Any other range, and a 0-d array, are an Error (InvalidArgument).
+  /// Load only rows [begin, end) of axis 0, with 0 <= begin <= end <= length; other rows are not
+  /// read. Another range, or a 0-d array, throws Error (InvalidArgument).
   LoadOptions& rows(std::int64_t begin, std::int64_t end) {
     rows_ = {begin, end};
     return *this;
   }
-  /// Begin and end of the rows asked for; none: all of them.
+  /// The requested rows [begin, end); none: all rows.
   const std::optional<std::pair<std::int64_t, std::int64_t>>& rows() const noexcept {
     return rows_;
   }
@@ -4604,21 +4636,21 @@ struct LoadOptions {
   std::optional<std::pair<std::int64_t, std::int64_t>> rows_;
 };
 
-/// How to save. Called without an argument, an option gives what is set.
+/// How to save an array. Setters chain; without an argument, each name returns the current value.
 struct SaveOptions {
-  /// Flush the file to the disk before it takes the place of the old one; of an Appender, flush the
-  /// rows before they count. Without it saving is faster and still whole when the process is
-  /// killed, but a power cut soon after may lose the file.
+  /// Flush the file to the disk before it replaces the old one; for an Appender, flush the rows
+  /// before the header counts them. false is faster, and the file is still complete if the process
+  /// is killed, but a power failure soon after may lose it.
   TORCH_ARG(bool, sync) = true;
 };
 
-/// How to save an archive. Called without an argument, an option gives what is set.
+/// How to save an archive. Setters chain; without an argument, each name returns the current value.
 struct SaveNpzOptions {
-  /// Deflate the arrays, as np.savez_compressed does; one that does not become smaller is stored.
-  /// Takes libdeflate (see NpzFile). A deflated array cannot be mapped.
+  /// Deflate the arrays, as np.savez_compressed does. An array that would not become smaller is
+  /// stored. Needs libdeflate (see NpzFile). A deflated array cannot be mapped.
   TORCH_ARG(bool, compressed) = false;
 
-  /// As in SaveOptions.
+  /// Flush the file to the disk before it replaces the old one, as in SaveOptions.
   TORCH_ARG(bool, sync) = true;
 };
 
@@ -4638,18 +4670,18 @@ TORCH_NPY_END_NAMESPACE
 #include <optional>
 
 /// @file
-/// Which LibTorch dtype holds which NumPy dtype:
+/// The LibTorch dtype for each NumPy dtype:
 ///
 ///     b1 kBool   i1 kChar   i2 kShort  i4 kInt    i8 kLong   u1 kByte
 ///     f2 kHalf   f4 kFloat  f8 kDouble c8 kComplexFloat      c16 kComplexDouble
 ///     u2 kUInt16 u4 kUInt32 u8 kUInt64 (LibTorch 2.3 and later)
-///     M8, m8     kLong, counting the unit that the Header names
+///     M8, m8     kLong, in the unit that DType::unit names
 ///
-/// bfloat16 and the float8 types are no dtypes of NumPy's; the ml_dtypes package stores them as
-/// items of 2 and 1 bytes without a meaning: LoadOptions::void_as gives it back to them.
+/// NumPy has no bfloat16 and no float8. The ml_dtypes package stores them as raw items of 2 and 1
+/// bytes; LoadOptions::void_as() reads these.
 
-/// Whether the LibTorch in use is that one or a later one, for `#if`.
-// The patch level says nothing: Debian's 1.13.1 calls itself 1.13.0.
+/// True in `#if` if the LibTorch in use has this version or a later one.
+// The patch level is not reliable: Debian's 1.13.1 reports 1.13.0.
 #define TORCH_NPY_TORCH_AT_LEAST(major, minor) \
   (TORCH_VERSION_MAJOR > (major) ||            \
    (TORCH_VERSION_MAJOR == (major) && TORCH_VERSION_MINOR >= (minor)))
@@ -4657,8 +4689,8 @@ TORCH_NPY_END_NAMESPACE
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// The dtype of a tensor that holds items of `dtype` (in native byte order) bit for bit; none where
-/// this LibTorch has no such dtype.
+/// The dtype of a tensor with the bits of `dtype` in native byte order; none if this LibTorch has
+/// no such dtype.
 inline std::optional<c10::ScalarType> scalar_type_of(const DType& dtype) {
   using c10::ScalarType;
   const auto pick = [&](char kind, std::int64_t size) {
@@ -4683,14 +4715,14 @@ inline std::optional<c10::ScalarType> scalar_type_of(const DType& dtype) {
   return std::nullopt;
 }
 
-/// Unsigned integers that LibTorch before 2.3 has no dtype for.
+/// True for unsigned integers that LibTorch before 2.3 has no dtype for.
 inline bool is_wide_unsigned(const DType& dtype) {
   return dtype.kind == 'u' && dtype.item_size > 1;
 }
 
-/// The dtype NumPy stores elements of `type` in, in native byte order; none where it has none.
-/// bfloat16 and float8 become raw bytes, as ml_dtypes stores them ('<V2'; its '<f1' for float8_e5m2
-/// excepted, which NumPy itself cannot load).
+/// NumPy's dtype for elements of `type`, in native byte order; none if NumPy has none. bfloat16 and
+/// float8 become raw items, as in ml_dtypes ('<V2'). The exception is float8_e5m2, for which
+/// ml_dtypes writes '<f1', which NumPy itself cannot load.
 inline std::optional<DType> dtype_of(c10::ScalarType type) {
   using c10::ScalarType;
   const auto raw = [](std::int64_t size) {
@@ -4743,7 +4775,7 @@ TORCH_NPY_END_NAMESPACE
 #define TORCH_NPY_TENSOR_SAVE_HPP_
 
 /// @file
-/// Tensors to .npy files and streams.
+/// Saves tensors as .npy files and to streams.
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/ScalarType.h>
@@ -4759,7 +4791,7 @@ TORCH_NPY_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// True for memory in Fortran order without gaps; axes of length 1 can have any stride.
+/// True if the elements are in Fortran order without gaps. Axes of length 1 may have any stride.
 inline bool is_fortran_contiguous(const at::Tensor& tensor) {
   std::int64_t stride = 1;
   for (std::int64_t axis = 0; axis < tensor.dim(); ++axis) {
@@ -4769,7 +4801,8 @@ inline bool is_fortran_contiguous(const at::Tensor& tensor) {
   return true;
 }
 
-/// The dtype that elements of `type` are saved in.
+/// The dtype in which elements of `type` are saved. Throws Error (UnsupportedDtype) if there is
+/// none.
 inline DType require_dtype(c10::ScalarType type) {
   const auto dtype = dtype_of(type);
   if (dtype) return *dtype;
@@ -4784,12 +4817,13 @@ inline void require_rank(std::size_t rank) {
               "NumPy has no arrays of more than " + std::to_string(kMaxRank) + " dimensions");
 }
 
-/// The values themselves in memory of the host, for a view that conjugates or negates, too.
+/// The tensor on the CPU with its actual values, also for a conjugate or negative view.
 inline at::Tensor on_host(const at::Tensor& tensor) {
   return tensor.detach().to(c10::kCPU).resolve_conj().resolve_neg();
 }
 
-/// A tensor as a file holds it: its header's bytes, and its data on the host in the header's order.
+/// A tensor as it is stored: the bytes of its header, and its data on the CPU in the order that the
+/// header names.
 struct Saved {
   std::string header;
   at::Tensor data;
@@ -4801,7 +4835,7 @@ struct Saved {
     described.dtype = require_dtype(tensor.scalar_type());
     data = on_host(tensor);
     described.shape = data.sizes().vec();
-    // As np.save has it: what is contiguous both ways is in C order, what is neither is made so.
+    // As in np.save: C order if the tensor is contiguous in C order or in neither order.
     described.fortran_order = !data.is_contiguous() && is_fortran_contiguous(data);
     if (!described.fortran_order) data = data.contiguous();
     header = format_header(described);
@@ -4810,22 +4844,22 @@ struct Saved {
 
 }  // namespace detail
 
-/// Saves a tensor as np.save does, byte for byte, under exactly this name (no ".npy" is added).
-/// From any device, strided in any way; one that is neither in C nor in Fortran order is copied
-/// first, and so is one on a device, which takes its size of host memory. bfloat16 and float8
-/// become raw bytes, as ml_dtypes stores them: load them with void_as().
+/// Saves a tensor as np.save does, byte for byte, under exactly this name (".npy" is not added).
+/// The tensor may be on any device and have any strides. A copy is made if it is neither in C nor
+/// in Fortran order, or not on the CPU; this takes its size in host memory. bfloat16 and float8 are
+/// stored as raw items, as the ml_dtypes package does: load them with LoadOptions::void_as().
 ///
-/// The file appears whole or not at all: whoever reads the path meanwhile, or after a crash, finds
-/// the old file or the new one. It is written beside the target, which takes a writable folder and
-/// the room for both files. A symbolic link is followed. An existing file's mode is kept, its
-/// group and owner where the system allows that (where not, nobody can read the new one who could
-/// not read the old one), other hard links and access control lists are not.
+/// The file appears completely or not at all: at any time, and after a crash, the path names the
+/// old file or the new one. The new file is written next to the target, which needs a writable
+/// folder and disk space for both. Symbolic links are followed. The mode of an existing file is
+/// kept, and its owner and group if the system allows it. If not, nobody gets access who could not
+/// read the old file. Other hard links to the old file and its access control list are not kept.
 ///
-/// Throws Error: NotFound where there is no such folder; Io (also for what is there and no regular
-/// file) and Exhausted; UnsupportedDtype where NumPy has no such dtype; InvalidArgument for a
-/// tensor that is undefined, sparse, nested or without data, or has more than 64 dimensions.
-/// Nothing else but std::bad_alloc and what LibTorch throws for want of memory. Safe from any
-/// thread, also for one path: one of the files is there then, whole.
+/// Throws Error: NotFound if the folder does not exist; Io, also if the path names something that
+/// is not a regular file; Exhausted; UnsupportedDtype if NumPy has no such dtype; InvalidArgument
+/// for a tensor that is undefined, sparse, nested or without data, or has more than 64 dimensions.
+/// Out of memory throws Error (OutOfMemory), std::bad_alloc or LibTorch's exception. Safe from any
+/// thread; if several threads save to one path, one of their files is there afterwards, complete.
 inline void save(const std::filesystem::path& path, const at::Tensor& tensor,
                  const SaveOptions& options = {}) {
   detail::with_path(path, [&] {
@@ -4837,10 +4871,10 @@ inline void save(const std::filesystem::path& path, const at::Tensor& tensor,
   });
 }
 
-/// Writes the same bytes to a stream, behind what is there; the options change nothing here. Throws
-/// Error: Io when the stream takes less, UnsupportedDtype and InvalidArgument as above. What it
-/// takes into its buffer and cannot pass on shows when it is flushed. The stream is for one thread
-/// at a time.
+/// Writes the same bytes to a stream, at its current position; the options have no effect here.
+/// Throws Error: Io if the stream accepts fewer bytes, UnsupportedDtype and InvalidArgument as
+/// above. A failure to write what the stream has buffered shows only when the stream is flushed.
+/// Use a stream from one thread at a time.
 inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptions& = {}) {
   const detail::Saved saved(tensor);
   const auto put = [&](const void* data, std::size_t size) {
@@ -4854,7 +4888,8 @@ inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptio
   if (!stream || stream.rdbuf() == nullptr || !put(saved.header.data(), saved.header.size()) ||
       !put(saved.data.data_ptr(), saved.data.nbytes())) {
     throw Error(ErrorCode::Io,
-                "the stream cannot be written to: was the file opened, is the disk full?");
+                "the stream cannot be written to: check that the file is open and that the disk is "
+                "not full");
   }
 }
 
@@ -4868,7 +4903,7 @@ TORCH_NPY_END_NAMESPACE
 #define TORCH_NPY_TENSOR_APPEND_HPP_
 
 /// @file
-/// Files that grow.
+/// Appends rows to .npy files.
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/ScalarType.h>
@@ -4890,25 +4925,25 @@ TORCH_NPY_END_NAMESPACE
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// True for items without a meaning, as which bfloat16 and float8 are stored.
+/// True for raw items (NumPy's V without fields), the storage of bfloat16 and float8.
 inline bool is_raw(const DType& dtype) { return dtype.kind == 'V' && !dtype.is_structured(); }
 
-/// True when elements of `type` are, bit for bit, items of `dtype` in native byte order.
+/// True if elements of `type` are bit for bit items of `dtype` in native byte order.
 inline bool stores(const DType& dtype, c10::ScalarType type) {
   if (scalar_type_of(dtype) == type) return true;
   const auto own = dtype_of(type);
   return own && is_raw(*own) && is_raw(dtype) && own->item_size == dtype.item_size;
 }
 
-/// The array of an .npy file, which grows along axis 0 in place. Rows are gathered in memory and
-/// written behind those that the header counts, where nobody reads; flush() lets it count them.
+/// An .npy file that grows along axis 0 in place. Rows are buffered in memory and written after
+/// those that the header counts, where readers do not look. flush() updates the count in the
+/// header.
 class GrowingArray {
  public:
   explicit GrowingArray(LockedFile file) : file_(std::move(file)) {
     FirstBytes first;
     header_ = read_header(file_, kMaxHeaderSize, first);
-    require_axis();
-    require_tensor_dtype();
+    require_growable();
     require_free_end();
     const std::vector<std::int64_t> row(header_.shape.begin() + 1, header_.shape.end());
     row_bytes_ = checked_bytes(row, header_.dtype.item_size).value();
@@ -4924,13 +4959,13 @@ class GrowingArray {
   at::IntArrayRef row_shape() const { return at::IntArrayRef(header_.shape).slice(1); }
   std::int64_t rows() const noexcept { return rows_; }
 
-  /// Where this throws, none of the rows counts, and those before are as they were.
+  /// On failure none of these rows counts, and the earlier ones are unchanged.
   void append(const void* data, std::int64_t rows) {
-    if (rows > most_rows_ - rows_) {
+    if (rows > max_rows_ - rows_) {
       throw Error(ErrorCode::TooLarge,
                   "no room to append " + counted(static_cast<std::uint64_t>(rows), "row") + " to " +
                       std::to_string(rows_) + ": the header's " + counted(bytes_.size(), "byte") +
-                      " can count to " + std::to_string(most_rows_) + "; save() the array anew");
+                      " can count at most " + std::to_string(max_rows_) + kSaveAgain);
     }
     const auto size = static_cast<std::size_t>(rows * row_bytes_);
     if (size > kBufferSize - buffered_) write_buffer();
@@ -4944,57 +4979,57 @@ class GrowingArray {
     rows_ += rows;
   }
 
-  /// Where writing fails, it can be tried again.
+  /// On failure the call can be repeated.
   void flush(bool sync) {
     write_buffer();
     if (rows_ != header_.shape[0]) {
-      if (sync) file_.sync();  // first, lest the header reach the disk before the rows
+      if (sync) file_.sync();  // so that the rows are on the disk before the header
       write_header();
     }
     if (sync) file_.sync();
   }
 
-  /// Throws Error (Io) where the rows would go to a file that nobody finds any more.
+  /// Throws Error (Io) if the path names another file now, or none.
   void require_at(const std::filesystem::path& path) const {
     if (file_.is_at(path)) return;
     throw Error(
         ErrorCode::Io,
-        "the file was replaced or removed while an Appender had it open: rows since its last "
-        "flush() are not in the file that has the name now");
+        "the file was replaced or removed while the Appender had it open: the rows since its last "
+        "flush() are not in the file that has this name now");
   }
 
   void close() { file_.close(); }
 
  private:
-  // 300,000 rows of 1 KiB through 64 KiB, 256 KiB and 1 MiB: 577 to 597, 404 to 426 and 282 to 371
-  // ns a row, in two runs.
+  // Larger buffers write faster; tests/bench/results has the measurement.
   static constexpr std::size_t kBufferSize = std::size_t{1} << 20;
-  /// What one call writes within a page is there whole or not at all when the process is killed.
+  /// If the process is killed, a write within one page is there completely or not at all.
   static constexpr std::size_t kPage = 4096;
+  static constexpr const char* kSaveAgain =
+      "; load() the array and save() it again to write a header that can grow";
 
-  void require_axis() const {
+  void require_growable() const {
     if (header_.shape.empty()) {
       throw Error(ErrorCode::Mismatch, "a 0-d array has no axis to grow along");
     }
     if (header_.fortran_order) {
       throw Error(ErrorCode::Mismatch,
-                  "the array is in Fortran order: it cannot grow along axis 0 in place");
+                  "the array is in Fortran order and cannot grow along axis 0 in place; "
+                  "save(path, load(path).contiguous()) stores it in C order");
     }
-  }
-
-  void require_tensor_dtype() const {
     const DType& dtype = header_.dtype;
     if (!scalar_type_of(dtype) && !is_raw(dtype)) {
       throw Error(ErrorCode::UnsupportedDtype,
-                  "the array has dtype " + dtype.descr() + ", which no tensor has");
+                  "the array has dtype " + dtype.descr() + ", which no tensor can hold");
     }
     if (dtype.is_swapped()) {
       throw Error(ErrorCode::Mismatch,
-                  "the array has dtype " + dtype.descr() + ", in the other byte order");
+                  "the array has dtype " + dtype.descr() +
+                      ", which is not in native byte order; load() it and save() it again");
     }
   }
 
-  /// What follows the array is left of rows that were never counted, or is another array.
+  /// Bytes after the array are rows that were never counted, or another array.
   void require_free_end() {
     const std::uint64_t size = file_.size();
     const std::uint64_t end = header_.end();
@@ -5011,7 +5046,7 @@ class GrowingArray {
     }
   }
 
-  /// Of raw items it means nothing and is not parsed, but NumPy writes one.
+  /// The byte order of raw items has no meaning and is not parsed, but NumPy writes one.
   void keep_raw_byte_order() {
     if (!is_raw(header_.dtype)) return;
     const std::size_t kind = bytes_.find('V', prefix_size(header_.version));
@@ -5023,31 +5058,33 @@ class GrowingArray {
     const auto bytes = format_header_in_place(header_);
     if (!bytes) {
       throw Error(ErrorCode::TooLarge, "no room to append: NumPy's own header is longer than the " +
-                                           counted(bytes_.size(), "byte") +
-                                           " of this one; save() the array anew");
+                                           counted(bytes_.size(), "byte") + " of this one" +
+                                           kSaveAgain);
     }
     if (difference(bytes_, *bytes).second > kPage) {
-      throw Error(ErrorCode::Mismatch,
-                  "the header is not written as NumPy does, and too long to change in one step; "
-                  "save() the array anew");
+      throw Error(
+          ErrorCode::Mismatch,
+          std::string("the header differs from the one NumPy writes, and is too long to change "
+                      "in one step") +
+              kSaveAgain);
     }
     const std::size_t text = bytes->find_last_not_of(" \n") + 1;
     std::size_t digits = std::to_string(rows_).size() + bytes->size() - 1 - text;
-    most_rows_ = 0;
-    for (; digits != 0 && most_rows_ <= (INT64_MAX - 9) / 10; --digits) {
-      most_rows_ = most_rows_ * 10 + 9;
+    max_rows_ = 0;
+    for (; digits != 0 && max_rows_ <= (INT64_MAX - 9) / 10; --digits) {
+      max_rows_ = max_rows_ * 10 + 9;
     }
-    if (digits != 0) most_rows_ = INT64_MAX;
-    // NumPy counts the bytes as if axes of length 0 had length 1.
+    if (digits != 0) max_rows_ = INT64_MAX;
+    // NumPy computes the bytes as if axes of length 0 had length 1.
     std::vector<std::int64_t> row(header_.shape.begin() + 1, header_.shape.end());
     std::replace(row.begin(), row.end(), std::int64_t{0}, std::int64_t{1});
     const std::int64_t counted_bytes = checked_bytes(row, header_.dtype.item_size).value();
     const auto offset = static_cast<std::int64_t>(header_.data_offset);
-    most_rows_ =
-        (std::min)(most_rows_, (INT64_MAX - offset) / (std::max)(counted_bytes, std::int64_t{1}));
+    max_rows_ =
+        (std::min)(max_rows_, (INT64_MAX - offset) / (std::max)(counted_bytes, std::int64_t{1}));
   }
 
-  /// The bytes from the first to the last that differ; {0, 0} where none do.
+  /// The range from the first to the last byte that differs; {0, 0} if none does.
   static std::pair<std::size_t, std::size_t> difference(std::string_view a, std::string_view b) {
     const auto first = std::mismatch(a.begin(), a.end(), b.begin()).first;
     const auto last = std::mismatch(a.rbegin(), a.rend(), b.rbegin()).first;
@@ -5078,20 +5115,20 @@ class GrowingArray {
     try {
       file_.write(data, size, end_);
     } catch (const Error&) {
-      cut_off();  // what was written of it takes room that others may need
+      discard_leftovers();  // frees the disk space of a partial write
       throw;
     }
     has_leftovers_ = false;
     end_ += size;
   }
 
-  /// As well as can be done: the next write tries again.
-  void cut_off() noexcept {
+  /// Failures are ignored: the next write tries again.
+  void discard_leftovers() noexcept {
     try {
       file_.truncate(end_);
       has_leftovers_ = false;
     } catch (const std::exception&) {
-      // The bytes stay where nobody counts them.
+      // The header does not count these bytes.
     }
   }
 
@@ -5099,9 +5136,9 @@ class GrowingArray {
   Header header_;      // as in the file
   std::string bytes_;  // of the header, as in the file
   std::int64_t row_bytes_ = 0;
-  std::int64_t rows_ = 0;  // with those that the header does not count yet
-  std::int64_t most_rows_ = 0;
-  std::uint64_t end_ = 0;  // of the rows in the file
+  std::int64_t rows_ = 0;  // including those that the header does not count yet
+  std::int64_t max_rows_ = 0;
+  std::uint64_t end_ = 0;  // offset of the end of the rows in the file
   bool has_leftovers_ = false;
   std::unique_ptr<char[]> buffer_;
   std::size_t buffered_ = 0;  // bytes
@@ -5109,41 +5146,41 @@ class GrowingArray {
 
 }  // namespace detail
 
-/// Appends rows to an .npy file, along axis 0 and in place: what a row costs does not depend on how
-/// many there are. Whenever the process is killed, the file is a valid one with the rows of the
-/// last flush() that ended, or of the one under way: rows are written first, then, in one step, the
-/// header, in which NumPy leaves room for a longer count. A file that was made here is after
-/// flush() what save() writes for the whole, byte for byte.
+/// Appends rows to an .npy file along axis 0, in place: the cost of a row does not depend on the
+/// number of rows. If the process is killed at any time, the file is valid and has the rows of the
+/// last complete flush(), or of the one in progress: rows are written first, then the header in one
+/// step, in the room that NumPy leaves for a longer count. After flush(), a file that an Appender
+/// created is byte for byte what save() writes for the whole array.
 ///
 ///     torch_npy::Appender log("log.npy", {3, 32, 32}, torch::kFloat32);
 ///     log.append(image);   // (3, 32, 32)
 ///     log.append(images);  // (n, 3, 32, 32)
 ///     log.close();
 ///
-/// An existing file is continued, whoever wrote it, in the dtype that its header names: datetime64
-/// with int64 tensors, raw V2 with bfloat16. One that cannot be is an Error, and not a byte of it
-/// changes: Mismatch for another dtype or row shape, the other byte order, Fortran order, a 0-d
-/// array, or another array behind it; UnsupportedDtype; Truncated; TooLarge for a header without
-/// room for the count; Io while another Appender, of any process, has the file open. Other bytes
-/// behind the array are taken for rows that were never flushed, and give way.
+/// An existing file is continued in the dtype that its header names, whoever wrote it: datetime64
+/// takes int64 tensors, raw V2 takes bfloat16. The constructor throws Error and changes nothing if
+/// that is not possible: Mismatch for another dtype or row shape, another byte order, Fortran
+/// order, a 0-d array, or another array after it in the file; UnsupportedDtype; Truncated; TooLarge
+/// if the header has no room for the count; Io if another Appender, of any process, has the file
+/// open. Other bytes after the array are treated as rows that were never flushed, and are
+/// overwritten.
 ///
-/// One object is for one thread at a time, and not for two processes after a fork(). Nobody else
-/// may write to the file while it is open here; that somebody replaced or removed it, flush()
-/// tells. Throws Error; nothing else but std::bad_alloc and what LibTorch throws for want of
-/// memory.
+/// Use one object from one thread at a time, and not in two processes after fork(). Nothing else
+/// may write to the file while it is open; flush() throws if the file was replaced or removed. Out
+/// of memory throws Error (OutOfMemory), std::bad_alloc or LibTorch's exception.
 class Appender {
  public:
-  /// Rows of this shape and dtype. Where there is no file, one of 0 rows appears at once, as save()
-  /// would write it. Throws Error: what is said above of an existing file; what save() throws where
-  /// it makes one, and TooLarge for rows whose bytes do not fit in 63 bits.
+  /// Opens the file for rows of this shape and dtype. If it does not exist, creates it with 0 rows,
+  /// as save() would write it. Throws Error: as above for an existing file; as save() for a new
+  /// one, and TooLarge for rows of more than 2^63 - 1 bytes.
   Appender(const std::filesystem::path& path, at::IntArrayRef row_shape, c10::ScalarType dtype,
            const SaveOptions& options = {})
       : Appender(State{path, detail::absolute_path(path), options, dtype, std::nullopt}) {
     detail::with_path(path, [&] { open(row_shape, dtype); });
   }
 
-  /// Rows as the file has them. Where there is none, the first tensor appended is (n, row
-  /// shape...), and the file appears then. Throws Error: what is said above of an existing file.
+  /// Opens the file for rows as it has them. If it does not exist, the first tensor appended
+  /// creates it and must have shape (n, row shape...). Throws Error: as above for an existing file.
   explicit Appender(const std::filesystem::path& path, const SaveOptions& options = {})
       : Appender(State{path, detail::absolute_path(path), options, std::nullopt, std::nullopt}) {
     detail::with_path(path, [&] {
@@ -5154,7 +5191,7 @@ class Appender {
     });
   }
 
-  /// One that was moved from is closed.
+  /// The moved-from Appender is closed.
   Appender(Appender&&) noexcept = default;
   /// Closes the file that was open here, as the destructor does.
   Appender& operator=(Appender&& other) noexcept {
@@ -5163,23 +5200,23 @@ class Appender {
     return *this;
   }
 
-  /// Flushes, and keeps quiet where that fails: close() tells.
+  /// Flushes and closes, and ignores errors; call close() to see them.
   ~Appender() {
     try {
       close();
     } catch (const std::exception&) {
-      // Rows of the last flush() that ended are in the file.
+      // The file has the rows of the last complete flush().
     }
   }
 
-  /// Appends one row, of the row shape, or n of them, (n, row shape...). From any device, strided
-  /// in any way. Rows reach the file when there are enough of them (1 MiB), and count from flush()
-  /// on. Where it throws, none of these rows is appended, and all before are as they were.
+  /// Appends one row of the row shape, or n rows (n, row shape...). The tensor may be on any device
+  /// and have any strides. Rows are buffered (1 MiB) and count from the next flush(). If the call
+  /// throws, none of its rows is appended, and the earlier ones are unchanged.
   ///
-  /// Throws Error: Mismatch for another dtype or shape; TooLarge where the header has no room for
-  /// the count; InvalidArgument once it is closed, for a tensor that save() does not take, and for
-  /// a 0-d one that is to make a file; Io and Exhausted; and where the tensor makes the file, what
-  /// the constructor would that is told its shape and dtype.
+  /// Throws Error: Mismatch for another dtype or shape; TooLarge if the header has no room for the
+  /// count; InvalidArgument if the Appender is closed, for a tensor that save() does not accept,
+  /// and for a 0-d tensor that would create the file; Io and Exhausted; if the tensor creates the
+  /// file, also what the constructor with row shape and dtype throws.
   void append(const at::Tensor& tensor) {
     State& state = require_open("append()");
     detail::with_path(state.path, [&] {
@@ -5197,20 +5234,21 @@ class Appender {
     });
   }
 
-  /// Writes all rows appended so far, then the header that counts them; with SaveOptions::sync they
-  /// survive a power cut from here on. Where writing fails, the disk being full for instance, the
-  /// header stays as it was and the rows in memory: it can be tried again. Throws Error: Io, also
-  /// where the file was replaced or removed, Exhausted, and InvalidArgument once it is closed.
+  /// Writes all rows appended so far, then the header that counts them. With SaveOptions::sync they
+  /// survive a power failure afterwards. If writing fails, for example because the disk is full,
+  /// the header is unchanged and the rows remain in memory: the call can be repeated. Throws Error:
+  /// Io, also if the file was replaced or removed, Exhausted, and InvalidArgument if the Appender
+  /// is closed.
   void flush() {
     State& state = require_open("flush()");
     if (!state.array) return;
     detail::with_path(state.path, [&] {
-      state.array->require_at(state.place);
+      state.array->require_at(state.absolute_path);
       state.array->flush(state.options.sync());
     });
   }
 
-  /// Flushes, and lets go of the file. Once it is closed, does nothing. Where flushing fails, the
+  /// Flushes and closes the file; does nothing if it is closed already. If flushing fails, the
   /// Appender stays open. Throws Error: Io, Exhausted.
   void close() {
     if (state_ == nullptr || !state_->is_open) return;
@@ -5220,18 +5258,18 @@ class Appender {
     detail::with_path(state_->path, [&] { state_->array->close(); });
   }
 
-  /// Rows of the file and those appended to it, flushed or not.
+  /// Number of rows in the file and appended to it, flushed or not.
   std::int64_t rows() const noexcept {
     return state_ == nullptr || !state_->array ? 0 : state_->array->rows();
   }
 
  private:
   struct State {
-    std::filesystem::path path;   // as given, for messages
-    std::filesystem::path place;  // the same wherever the process goes
+    std::filesystem::path path;           // as given, for messages
+    std::filesystem::path absolute_path;  // does not depend on the current directory
     SaveOptions options;
-    std::optional<c10::ScalarType> dtype;       // none before the first tensor where that decides
-    std::optional<detail::GrowingArray> array;  // none where the first tensor makes the file
+    std::optional<c10::ScalarType> dtype;       // none until the first tensor sets it
+    std::optional<detail::GrowingArray> array;  // none until the first tensor creates the file
     bool is_open = true;
   };
 
@@ -5253,7 +5291,6 @@ class Appender {
     }
   }
 
-  /// Opens the file, and makes it where there is none.
   void open(at::IntArrayRef row_shape, c10::ScalarType dtype) {
     Header header;
     header.dtype = detail::require_dtype(dtype);
@@ -5261,8 +5298,9 @@ class Appender {
     header.shape.insert(header.shape.end(), row_shape.begin(), row_shape.end());
     detail::require_rank(header.shape.size());
     if (*std::min_element(header.shape.begin(), header.shape.end()) < 0) {
-      throw Error(ErrorCode::InvalidArgument,
-                  "a row of the negative shape " + detail::python_tuple(row_shape.vec()));
+      throw Error(
+          ErrorCode::InvalidArgument,
+          "the row shape " + detail::python_tuple(row_shape.vec()) + " has a negative length");
     }
     if (!detail::checked_bytes(header.shape, header.dtype.item_size)) {
       throw Error(ErrorCode::TooLarge, "the bytes of a row of shape " +
@@ -5271,7 +5309,7 @@ class Appender {
     }
     auto file = open_existing();
     if (!file) {
-      make_file(format_header(header));
+      create_file(format_header(header));
       file.emplace(state_->path);
     }
     detail::GrowingArray array(std::move(*file));
@@ -5287,13 +5325,13 @@ class Appender {
   void open_for(const at::Tensor& tensor) {
     if (tensor.dim() == 0) {
       throw Error(ErrorCode::InvalidArgument,
-                  "the first tensor of a new file is (n, row shape...), not 0-d");
+                  "the first tensor of a new file has shape (n, row shape...), found a 0-d tensor");
     }
     open(tensor.sizes().slice(1), tensor.scalar_type());
   }
 
-  /// Another file of the name that appears meanwhile is left, to be opened.
-  void make_file(const std::string& header) const {
+  /// If a file of that name appears meanwhile, it is kept; the caller opens it.
+  void create_file(const std::string& header) const {
     detail::AtomicFile file(state_->path, state_->options.sync());
     file.write(header.data(), header.size());
     file.commit_new();
@@ -5301,29 +5339,31 @@ class Appender {
 
   static void require_dtype(const detail::GrowingArray& array, c10::ScalarType dtype) {
     if (detail::stores(array.dtype(), dtype)) return;
-    throw Error(ErrorCode::Mismatch, "the file holds " + array.dtype().descr() +
-                                         ", the tensor to append " + c10::toString(dtype) +
-                                         ": convert it first");
+    throw Error(ErrorCode::Mismatch, "the file has dtype " + array.dtype().descr() +
+                                         ", the rows to append have " + c10::toString(dtype) +
+                                         "; convert the rows with Tensor::to()");
   }
 
-  /// How many rows the tensor is; throws where it is none.
+  /// The number of rows in the tensor; throws if it does not match.
   std::int64_t rows_of(const at::Tensor& tensor) const {
     const detail::GrowingArray& array = *state_->array;
     const c10::ScalarType dtype = tensor.scalar_type();
     if (state_->dtype != dtype) {
       require_dtype(array, dtype);
       if (state_->dtype) {
-        throw Error(ErrorCode::Mismatch,
-                    std::string("the rows are ") + c10::toString(*state_->dtype) +
-                        ", the tensor to append " + c10::toString(dtype) + ": convert it first");
+        throw Error(ErrorCode::Mismatch, std::string("the earlier rows have ") +
+                                             c10::toString(*state_->dtype) +
+                                             ", the rows to append have " + c10::toString(dtype) +
+                                             "; convert the rows with Tensor::to()");
       }
     }
     const at::IntArrayRef sizes = tensor.sizes();
     const at::IntArrayRef row = array.row_shape();
     if (sizes == row) return 1;
     if (sizes.size() == row.size() + 1 && sizes.slice(1) == row) return sizes[0];
-    throw Error(ErrorCode::Mismatch, "a row has shape " + detail::python_tuple(row.vec()) +
-                                         ", the tensor to append has shape " +
+    throw Error(ErrorCode::Mismatch, "expected one row of shape " +
+                                         detail::python_tuple(row.vec()) +
+                                         " or n such rows, found a tensor of shape " +
                                          detail::python_tuple(sizes.vec()));
   }
 
@@ -5353,17 +5393,18 @@ TORCH_NPY_END_NAMESPACE
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// Bytes that change places together: of a complex number each half on its own.
+/// The number of bytes to swap as one unit: each half of a complex number is one. 1 if there is
+/// nothing to swap.
 inline std::size_t swap_unit(const DType& dtype) {
   if (!dtype.is_swapped()) return 1;
   return static_cast<std::size_t>(dtype.kind == 'c' ? dtype.item_size / 2 : dtype.item_size);
 }
 
-/// Turns every unit of 2, 4 or 8 bytes round, eight bytes at a time: pairs of bytes change places,
-/// then pairs of those, then pairs of those. Compilers make vector code or bswap of it.
+/// Reverses the bytes of every unit of 2, 4 or 8 bytes, eight bytes at a time: swaps neighboring
+/// bytes, then pairs of bytes, then halves. Compilers turn this into vector code or bswap.
 inline void swap_bytes(void* data, std::size_t size, std::size_t unit) {
   if (unit == 1) return;
-  const auto turned = [unit](std::uint64_t word) {
+  const auto swapped = [unit](std::uint64_t word) {
     constexpr std::uint64_t kBytes = 0x00ff00ff00ff00ff;
     constexpr std::uint64_t kPairs = 0x0000ffff0000ffff;
     word = (word & kBytes) << 8 | (word >> 8 & kBytes);
@@ -5375,17 +5416,17 @@ inline void swap_bytes(void* data, std::size_t size, std::size_t unit) {
   std::uint64_t word = 0;
   for (; size >= sizeof word; at += sizeof word, size -= sizeof word) {
     std::memcpy(&word, at, sizeof word);
-    word = turned(word);
+    word = swapped(word);
     std::memcpy(at, &word, sizeof word);
   }
-  // What is left is whole units: a unit divides a word.
+  // The rest consists of whole units, because a unit divides a word.
   std::memcpy(&word, at, size);
-  word = turned(word);
+  word = swapped(word);
   std::memcpy(at, &word, size);
 }
 
-/// The largest integer that fits in a tensor of `type`. What is larger than any integer here needs
-/// no bound: bool, and floating types, which round.
+/// The largest unsigned integer that an element of `type` can hold. No limit for bool, and for the
+/// floating-point types that round any integer.
 inline std::uint64_t largest_integer(c10::ScalarType type) {
   switch (type) {
     case c10::ScalarType::Char: return INT8_MAX;
@@ -5393,7 +5434,8 @@ inline std::uint64_t largest_integer(c10::ScalarType type) {
     case c10::ScalarType::Short: return INT16_MAX;
     case c10::ScalarType::Int: return INT32_MAX;
     case c10::ScalarType::Long: return INT64_MAX;
-    case c10::ScalarType::Half: return 65519;  // still rounds to its largest, 65504, and not to inf
+    case c10::ScalarType::Half:
+      return 65519;  // rounds to the largest value, 65504; 65520 becomes inf
 #if TORCH_NPY_TORCH_AT_LEAST(2, 3)
     case c10::ScalarType::UInt16: return UINT16_MAX;
     case c10::ScalarType::UInt32: return UINT32_MAX;
@@ -5402,8 +5444,8 @@ inline std::uint64_t largest_integer(c10::ScalarType type) {
   }
 }
 
-/// Converts unsigned integers, which LibTorch before 2.3 has no dtype for, and which no LibTorch
-/// checks when they are made narrower or signed.
+/// Converts unsigned integers, and throws Error (Mismatch) for a value over `largest`. LibTorch
+/// before 2.3 has no dtype for them, and no LibTorch checks such conversions.
 template <class From, class To>
 void widen(const void* in, To* out, std::size_t count, std::uint64_t largest) {
   const char* at = static_cast<const char*>(in);
@@ -5413,8 +5455,8 @@ void widen(const void* in, To* out, std::size_t count, std::uint64_t largest) {
     if (value > largest) {
       throw Error(ErrorCode::Mismatch,
                   "the value " + std::to_string(value) +
-                      " does not fit in the dtype asked for, whose largest is " +
-                      std::to_string(largest));
+                      " does not fit in the requested dtype, whose largest value is " +
+                      std::to_string(largest) + "; set a wider dtype()");
     }
     out[i] = static_cast<To>(value);
   }
@@ -5430,13 +5472,13 @@ void widen(const void* in, std::int64_t item_size, To* out, std::size_t count,
   }
 }
 
-/// Elements of one block of a conversion: few enough that ATen does not start threads for it, in
-/// what may be a thread of ours already.
+/// Elements per block of a conversion: few enough that ATen starts no threads for it, because the
+/// caller may be one of several threads.
 constexpr std::size_t kConvertBlock = 16384;
 
-/// Converts `count` (at most kConvertBlock) elements as Tensor::to() does, but for unsigned
-/// integers of 2 to 8 bytes: these are checked, and a value that does not fit is an Error. `in` is
-/// in native byte order and read as `stored`, or as `dtype` says where that has no ScalarType.
+/// Converts `count` elements, at most kConvertBlock, as Tensor::to() does. Unsigned integers of 2
+/// to 8 bytes are checked: a value that does not fit throws Error (Mismatch). `in` is in native
+/// byte order and has the type `stored`; if that does not exist in this LibTorch, `dtype`.
 inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, void* out,
                     c10::ScalarType type, std::size_t count) {
   const auto copy = [count, out, type](const void* from, c10::ScalarType from_type) {
@@ -5450,7 +5492,7 @@ inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, 
                                                    c10::toString(type));
     }
   };
-  // Raw bytes may have been named unsigned integers by void_as().
+  // void_as() may have declared raw items to be unsigned integers.
   const auto stored_dtype = dtype_of(stored);
   if (!is_wide_unsigned(dtype) && !(stored_dtype && is_wide_unsigned(*stored_dtype))) {
     return copy(in, stored);
@@ -5466,7 +5508,7 @@ inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, 
     widened(wide.get());
     copy(wide.get(), way);
   };
-  // Tensor::to() makes float of it first, too.
+  // By way of float or double, as in Tensor::to().
   if (type == c10::ScalarType::ComplexDouble) return by_way_of(double{}, c10::ScalarType::Double);
   if (c10::isFloatingType(type) || c10::isComplexType(type)) {
     return by_way_of(float{}, c10::ScalarType::Float);
@@ -5485,7 +5527,7 @@ TORCH_NPY_END_NAMESPACE
 #define TORCH_NPY_TENSOR_DEVICE_HPP_
 
 /// @file
-/// Which device, and the way there.
+/// Checks for devices, and copies to them.
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
@@ -5497,13 +5539,14 @@ TORCH_NPY_END_NAMESPACE
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// Devices of a type that this LibTorch can reach now. A CUDA build without a driver has none.
+/// The number of available devices of a type; 0 for a CUDA build without a driver.
 inline int device_count(c10::DeviceType type) noexcept {
   if (type == c10::kCPU) return 1;
   if (!c10::impl::hasDeviceGuardImpl(type)) return 0;
   return c10::impl::getDeviceGuardImpl(type)->deviceCount();
 }
 
+/// Throws Error (InvalidArgument) if there is no such device.
 inline void require_device(c10::Device device) {
   const int count = device_count(device.type());
   if (count != 0 && device.index() < count) return;
@@ -5513,25 +5556,26 @@ inline void require_device(c10::Device device) {
                   (count != 0 ? "devices of that type: " + std::to_string(count)
                               : "this LibTorch is built without " + type +
                                     ", or found no driver or no hardware") +
-                  "; default_device() takes what is there");
+                  "; default_device() returns an available one");
 }
 
 }  // namespace detail
 
-/// CUDA when it is available, else the CPU. Throws nothing. Safe from any thread.
+/// CUDA if it is available, else the CPU. Throws nothing. Safe from any thread.
 inline c10::Device default_device() {
   return detail::device_count(c10::kCUDA) != 0 ? c10::kCUDA : c10::kCPU;
 }
 
-/// `tensor` on `device`, with the same shape and dtype; the tensor itself where it is there
-/// already. With `non_blocking` a copy from pinned memory (LoadOptions::pinned_memory) goes on
-/// while the caller does; any other copy is done when the call returns. Throws Error
-/// (InvalidArgument) where there is no such device, or no tensor; and what LibTorch throws where
-/// the device has no memory for it. Safe from any thread.
+/// Returns `tensor` on `device`, with the same shape and dtype, or `tensor` itself if it is there
+/// already. With `non_blocking`, a copy from pinned memory (LoadOptions::pinned_memory) may still
+/// be in progress when the call returns; any other copy is complete. Throws Error (InvalidArgument)
+/// if there is no such device, or if the tensor is undefined; and LibTorch's exception if the
+/// device is out of memory. Safe from any thread.
 [[nodiscard]] inline at::Tensor to_device(const at::Tensor& tensor, c10::Device device,
                                           bool non_blocking = false) {
   detail::require_device(device);
-  if (!tensor.defined()) throw Error(ErrorCode::InvalidArgument, "to_device() of no tensor");
+  if (!tensor.defined())
+    throw Error(ErrorCode::InvalidArgument, "to_device() of an undefined tensor");
   return tensor.to(device, non_blocking);
 }
 
@@ -6280,11 +6324,9 @@ inline std::vector<Leaf> leaves_of(const DType& dtype, const LoadOptions& option
       with_part("field", leaf.name, [&] { (void)stored_type(leaf.dtype, options); });
     }
   }
-  std::sort(names.begin(), names.end());
-  const auto twice = std::adjacent_find(names.begin(), names.end());
-  if (twice != names.end()) {
+  if (const auto duplicate = first_duplicate(std::move(names))) {
     throw Error(ErrorCode::UnsupportedDtype,
-                "two fields have the name " + in_quotes(*twice) + ", written with dots");
+                "two fields have the name " + in_quotes(*duplicate) + ", written with dots");
   }
   return leaves;
 }
@@ -7148,27 +7190,26 @@ TORCH_NPY_END_NAMESPACE
 #define TORCH_NPY_DATA_BATCH_HPP_
 
 /// @file
-/// The samples and batches that datasets give.
+/// The types of samples and batches.
 
 #include <torch/data.h>
 
 TORCH_NPY_BEGIN_NAMESPACE
 
-/// LibTorch's own: `data` and `target`, two tensors.
+/// LibTorch's own type: two tensors, `data` and `target`.
 using torch::data::Example;
-/// LibTorch's own: `data`, a tensor, and no target.
+/// LibTorch's own type: one tensor, `data`, and no target.
 using torch::data::TensorExample;
 
-/// An Example that holds a whole batch: the sample index is axis 0 of its tensors. `Batch<>` has
-/// `data` and `target`, `Batch<TensorExample>` has `data` and converts to a Tensor.
+/// An Example that holds a whole batch: axis 0 of its tensors is the sample index. `Batch<>` has
+/// `data` and `target`; `Batch<TensorExample>` has `data` and converts to a Tensor.
 ///
-/// The one thing it adds is a type: LibTorch's `.map()` wants a value_type of what it maps, so that
-/// nothing could be mapped once the samples are stacked to an Example.
+/// It adds only a member type: LibTorch's `.map()` needs `value_type`, and an Example has none.
 template <class E = Example<>>
 struct Batch : E {
   using value_type = E;
   using E::E;
-  /// Undefined tensors.
+  /// A batch with undefined tensors.
   Batch() = default;
 };
 
@@ -7459,46 +7500,47 @@ TORCH_NPY_END_NAMESPACE
 
 TORCH_NPY_BEGIN_NAMESPACE
 
-/// What a dataset does about a file that cannot be read in the middle of an epoch.
+/// What a dataset does if a file of a batch cannot be loaded.
 enum class OnBadFile {
-  Throw,  ///< the Error reaches the training loop; from a loader's worker in a WorkerException
-  Skip,   ///< the batch goes on without the sample, and may even be empty; an Error that is not the
-          ///< file's fault (InvalidArgument, Exhausted) is thrown all the same
+  Throw,  ///< throw the Error; a loader's worker wraps it in torch::data::WorkerException
+  Skip,   ///< leave the sample out of the batch, which may become empty; errors that are not about
+          ///< the file (InvalidArgument, Exhausted, OutOfMemory) are thrown
 };
 
-/// How a folder becomes a dataset. Options chain:
-/// `FolderOptions().recursive(true).data_options(LoadOptions().dtype(torch::kFloat32))`. Called
-/// without an argument, each gives what is set.
+/// How a folder becomes a dataset. Setters chain:
+/// `FolderOptions().recursive(true).data_options(LoadOptions().dtype(torch::kFloat32))`; without an
+/// argument, each name returns the current value.
 struct FolderOptions {
-  /// Which of the .npy files are samples: a pattern for their names, as the shell has it (`*`, `?`,
-  /// `[a-z]`). Other files, and hidden ones (".name"), never are.
+  /// Shell pattern for the names of the .npy files to use (`*`, `?`, `[a-z]`). Other files, and
+  /// hidden ones (".name"), are ignored.
   TORCH_ARG(std::string, pattern) = "*";
 
-  /// Take the files of folders in the folder too, and so on. Links to folders are followed.
+  /// Include the files in subfolders, at any depth. Links to folders are followed.
   TORCH_ARG(bool, recursive) = false;
 
-  /// Order numbers in names by value, "a9" before "a10". Otherwise names are ordered by their
-  /// bytes, as Python's sorted() does.
+  /// Sort numbers in names by value: "a9" before "a10". Otherwise names are sorted by their bytes,
+  /// as by Python's sorted().
   TORCH_ARG(bool, natural_order) = false;
 
-  /// How the samples are loaded. threads(0) means one: the workers of a loader are the threads.
-  /// With device(), a batch goes there as a whole.
+  /// How to load the samples. threads(0) means one thread, because a loader's workers run in
+  /// parallel already. With device(), each batch is copied there as a whole.
   TORCH_ARG(LoadOptions, data_options);
 
-  /// How the targets of a PairedFolderDataset are loaded.
+  /// How to load the targets of a PairedFolderDataset.
   TORCH_ARG(LoadOptions, target_options);
 
  public:
-  /// What to do about bad files; Throw is the default. `callback` hears of each one that is left
-  /// out, one call at a time, on the thread that read it. It must not read the dataset itself.
+  /// What to do if a file cannot be loaded; the default is Throw. `callback` is called with the
+  /// Error of each skipped file, by one thread at a time, on the thread that read the file. It must
+  /// not use the dataset.
   FolderOptions& on_bad_file(OnBadFile what, std::function<void(const Error&)> callback = {}) {
     on_bad_file_ = what;
     bad_file_callback_ = std::move(callback);
     return *this;
   }
-  /// What is done about bad files.
+  /// What to do if a file cannot be loaded.
   OnBadFile on_bad_file() const noexcept { return on_bad_file_; }
-  /// What hears of them; may be empty.
+  /// The callback for skipped files; may be empty.
   const std::function<void(const Error&)>& bad_file_callback() const noexcept {
     return bad_file_callback_;
   }
@@ -7508,21 +7550,23 @@ struct FolderOptions {
   std::function<void(const Error&)> bad_file_callback_;
 };
 
-/// How to share out. Options chain: `DistributedSamplerOptions().seed(7).drop_last(true)`. Called
-/// without an argument, each gives what is set.
+/// How to distribute samples among ranks. Setters chain:
+/// `DistributedSamplerOptions().seed(7).drop_last(true)`; without an argument, each name returns
+/// the current value.
 struct DistributedSamplerOptions {
-  /// What the order of an epoch comes from, together with its number. The same on every rank.
+  /// Seed of the shuffle; the order of an epoch depends on it and on the number of the epoch. Must
+  /// be the same on every rank.
   TORCH_ARG(std::uint64_t, seed) = 0;
 
-  /// A new order each epoch; false: 0, 1, 2, ... in all of them.
+  /// Shuffle the samples in every epoch. false: the order is 0, 1, 2, ... in every epoch.
   TORCH_ARG(bool, shuffle) = true;
 
-  /// Leave out the last few of the order, so that all ranks get the same number of samples: what
-  /// drop_last=True does in Python.
+  /// Drop the last samples of the order, so that all ranks get the same number: drop_last=True in
+  /// Python.
   TORCH_ARG(bool, drop_last) = false;
 
-  /// Go on from the start of the order until all ranks have the same number of samples: what
-  /// drop_last=False does in Python. A few samples are then seen twice an epoch.
+  /// Repeat samples from the start of the order, so that all ranks get the same number:
+  /// drop_last=False in Python. A few samples then appear twice in an epoch.
   TORCH_ARG(bool, pad) = false;
 };
 
@@ -7547,17 +7591,17 @@ TORCH_NPY_END_NAMESPACE
 #include <optional>
 #include <random>
 
-// Random numbers that belong to a batch and not to the thread that makes it: LibTorch's loader
-// gives batches to whichever worker is free, each with a copy of the dataset and of its transforms.
-// So a dataset names each batch it reads, and a transform draws from its own seed and that name.
+// Random numbers that depend on the batch and not on the thread: LibTorch's loader gives batches to
+// any free worker, each with its own copy of the dataset and of the transforms. So a dataset names
+// each batch that it reads, and a transform derives its numbers from its seed and that name.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// The batch that this thread is at.
+/// The batch that this thread is processing.
 struct BatchName {
   std::uint64_t name = 0;
-  std::uint64_t serial = 0;  ///< no other batch of the process has it; 0: none yet
+  std::uint64_t serial = 0;  ///< unique in the process; 0: no batch yet
 };
 
 inline BatchName& current_batch() {
@@ -7565,18 +7609,19 @@ inline BatchName& current_batch() {
   return batch;
 }
 
-/// Names batches after the samples in them, and after how often a batch has begun with that sample:
-/// without shuffling, every epoch has the same batches. Copies share the counts, 2 bytes a sample.
+/// Computes the name of a batch from its sample indices and from how many batches have begun with
+/// the same first sample: without shuffling, all epochs have the same batches. Copies share these
+/// counts, 2 bytes per sample.
 class BatchNames {
  public:
   explicit BatchNames(std::size_t samples) : visits_(new std::atomic<std::uint16_t>[samples]()) {}
 
-  /// Makes the samples `indices` the batch that this thread is at.
+  /// Starts the batch of the samples `indices` on this thread.
   void begin(c10::ArrayRef<std::size_t> indices) const {
     static std::atomic<std::uint64_t> serial{0};
     std::uint64_t name = indices.size();
     const auto add = [&](std::uint64_t number) {
-      name = (name ^ number) * 0x9e3779b97f4a7c15;  // 2^64 over the golden ratio: spreads the bits
+      name = (name ^ number) * 0x9e3779b97f4a7c15;  // 2^64 / golden ratio, mixes the bits
       name ^= name >> 32;
     };
     for (const std::size_t index : indices) add(index);
@@ -7588,11 +7633,11 @@ class BatchNames {
   std::shared_ptr<std::atomic<std::uint16_t>[]> visits_;
 };
 
-/// A seed for a transform, and generators for its batches.
+/// The seed of a transform, and a generator for each batch.
 class BatchRandom {
  public:
-  /// Takes its seed from `generator`, or from LibTorch's default one, which torch::manual_seed()
-  /// sets.
+  /// Draws the seed from `generator`, or from LibTorch's default generator, which
+  /// torch::manual_seed() seeds.
   explicit BatchRandom(const std::optional<at::Generator>& generator) {
     at::Generator source =
         generator && generator->defined() ? *generator : at::detail::getDefaultCPUGenerator();
@@ -7600,8 +7645,8 @@ class BatchRandom {
     seed_ = at::check_generator<at::CPUGeneratorImpl>(source)->random64();
   }
 
-  /// For the batch that this thread is at. Under a dataset that does not name its batches, for the
-  /// next one of this transform and its copies.
+  /// A generator for the current batch of this thread. If the dataset does not name its batches,
+  /// batches are counted per transform and its copies.
   std::mt19937_64 next() {
     const BatchName& batch = current_batch();
     const bool named = batch.serial != 0 && batch.serial != seen_;
@@ -7615,7 +7660,7 @@ class BatchRandom {
 
  private:
   std::uint64_t seed_;
-  std::uint64_t seen_ = current_batch().serial;  // what was read before is not for this transform
+  std::uint64_t seen_ = current_batch().serial;  // ignores the batch before this transform
   std::shared_ptr<std::atomic<std::uint64_t>> unnamed_ =
       std::make_shared<std::atomic<std::uint64_t>>(0);
 };
@@ -7631,7 +7676,7 @@ TORCH_NPY_END_NAMESPACE
 #define TORCH_NPY_DATA_SAMPLE_DATASET_HPP_
 
 /// @file
-/// What all datasets have in common.
+/// The common part of all datasets.
 
 #include <c10/util/ArrayRef.h>
 #include <c10/util/Optional.h>
@@ -7651,7 +7696,7 @@ class Stacked;
 
 namespace detail {
 
-/// Bytes of batches that a dataset keeps for the next ones while nobody uses them.
+/// Limit on the unused memory that a dataset keeps for its next batches, in bytes.
 constexpr std::size_t kKeptBytes = std::size_t{256} << 20;
 
 inline std::shared_ptr<BufferPool> make_pool() { return std::make_shared<BufferPool>(kKeptBytes); }
@@ -7660,26 +7705,26 @@ template <class E>
 constexpr bool kHasTarget = !std::is_void_v<typename E::TargetType>;
 
 // The API reference shows this one: users call its members on every dataset.
-/// A dataset that reads batches as a whole. `Self` has `length()`, and `read(indices, may_skip)`,
-/// which gives Samples, or a pair of them, data and target.
+/// A dataset that reads whole batches. `Self` has `length()` and `read(indices, may_skip)`, which
+/// returns Samples, or a pair of them for data and target.
 template <class Self, class E>
 class SampleDataset : public torch::data::datasets::Dataset<Self, E> {
  public:
-  /// Sample `index`. Throws Error, also for a bad file that a batch would leave out;
-  /// InvalidArgument where there is no such sample. Safe from any thread.
+  /// Reads sample `index`. Throws Error: as load(), also with OnBadFile::Skip; InvalidArgument if
+  /// `index` is not less than size(). Safe from any thread.
   E get(std::size_t index) override { return std::move(examples(index, false)[0]); }
 
-  /// The samples `indices`, in that order, as LibTorch's loader asks for them. Where they are alike
-  /// they are rows of one tensor, which transforms::Stack hands on without a copy. Fewer Examples
-  /// than indices where OnBadFile::Skip leaves some out. Throws Error: what load() throws about the
-  /// files; an index that no sample has is InvalidArgument. Safe from any thread.
+  /// Reads the samples `indices`, in that order; LibTorch's loader calls this. If all samples have
+  /// the same shape and dtype, they are rows of one tensor, and transforms::Stack does not copy
+  /// them. With OnBadFile::Skip the result may have fewer samples than `indices`. Throws Error: as
+  /// load(); InvalidArgument for an index that is not less than size(). Safe from any thread.
   std::vector<E> get_batch(c10::ArrayRef<std::size_t> indices) override {
     return examples(indices, true);
   }
 
-  /// The samples `indices` as one Example: those of shape S as tensors (number of samples, S...).
-  /// Throws Error, as get_batch(), and Mismatch when they differ in shape or dtype, or when none is
-  /// left. Safe from any thread.
+  /// Reads the samples `indices` as one Example: samples of shape S become tensors (number of
+  /// samples, S...). Throws Error: as get_batch(); Mismatch if they differ in shape or dtype, or if
+  /// no sample is left. Safe from any thread.
   Batch<E> get_stacked_batch(c10::ArrayRef<std::size_t> indices) const {
     begin(indices);
     if constexpr (kHasTarget<E>) {
@@ -7690,8 +7735,8 @@ class SampleDataset : public torch::data::datasets::Dataset<Self, E> {
     }
   }
 
-  /// The same dataset with batches of one Example each, as transforms::Stack makes them, and a
-  /// little faster: no tensor is made for a sample alone. It holds a copy, which costs nothing.
+  /// This dataset with each batch as one Example, like `.map(transforms::Stack<>())` but faster,
+  /// because it makes no tensor per sample. It holds a copy of the dataset, which is cheap.
   Stacked<Self> stacked() const { return Stacked<Self>(self()); }
 
   /// Number of samples.
@@ -7726,8 +7771,8 @@ class SampleDataset : public torch::data::datasets::Dataset<Self, E> {
     for (const std::size_t index : indices) {
       if (index < self().length()) continue;
       throw Error(ErrorCode::InvalidArgument,
-                  "sample " + std::to_string(index) + " of a dataset of " +
-                      counted(self().length(), "sample") + ": does the sampler know its size?");
+                  "index " + std::to_string(index) + " is out of range for a dataset of " +
+                      counted(self().length(), "sample") + "; a sampler needs the same size");
     }
     names_.begin(indices);
   }
@@ -7737,23 +7782,23 @@ class SampleDataset : public torch::data::datasets::Dataset<Self, E> {
 
 }  // namespace detail
 
-/// The samples of `Dataset`, each batch one Example: what the `stacked()` of a dataset gives.
+/// A dataset whose batches are one Example each: the result of `stacked()`.
 template <class Dataset>
 class Stacked : public torch::data::datasets::BatchDataset<Stacked<Dataset>,
                                                            Batch<typename Dataset::ExampleType>> {
  public:
-  /// The `stacked()` of a dataset calls it.
+  /// Called by `stacked()`.
   explicit Stacked(Dataset dataset) : dataset_(std::move(dataset)) {}
 
-  /// The samples `indices` as one Example, as LibTorch's loader asks for them: get_stacked_batch()
-  /// of the dataset, which tells what it throws. Safe from any thread.
+  /// Reads the samples `indices` as one Example, by get_stacked_batch() of the dataset, which
+  /// documents the errors; LibTorch's loader calls this. Safe from any thread.
   Batch<typename Dataset::ExampleType> get_batch(c10::ArrayRef<std::size_t> indices) override {
     return dataset_.get_stacked_batch(indices);
   }
   /// Number of samples.
   c10::optional<std::size_t> size() const override { return dataset_.size(); }
 
-  /// The dataset whose samples these are.
+  /// The dataset that reads the samples.
   const Dataset& dataset() const noexcept { return dataset_; }
 
  private:
@@ -7770,7 +7815,7 @@ TORCH_NPY_END_NAMESPACE
 #define TORCH_NPY_DATA_FILE_DATASET_HPP_
 
 /// @file
-/// FolderOptions, and what the datasets over folders have in common.
+/// The common part of the datasets over folders.
 
 #include <c10/util/ArrayRef.h>
 
@@ -7791,18 +7836,18 @@ TORCH_NPY_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// Whether the system is short of something, so that another file would fail in the same way.
+/// True if the system has run out of a resource, so that other files would fail in the same way.
 inline bool is_of_system(const Error& error) {
   return error.code() == ErrorCode::Exhausted || error.code() == ErrorCode::OutOfMemory;
 }
 
-/// What is done about the bad files of a dataset and its copies.
+/// Handles the bad files of a dataset and of its copies.
 class BadFiles {
  public:
   explicit BadFiles(const FolderOptions& options)
       : skip_(options.on_bad_file() == OnBadFile::Skip), callback_(options.bad_file_callback()) {}
 
-  /// True when the sample is to be left out.
+  /// True if the sample is to be skipped.
   bool skips(const Error& error) {
     if (!skip_ || is_of_system(error) || error.code() == ErrorCode::InvalidArgument) return false;
     ++count_;
@@ -7822,11 +7867,11 @@ class BadFiles {
   std::atomic<std::size_t> count_{0};
 };
 
-/// Told how many of `total` files have been looked at.
+/// Called with the number of files checked so far.
 using Progress = std::function<void(std::size_t done, std::size_t total)>;
 
-/// Holds each file's header against its options and size; the Errors in the order of the files.
-/// Throws Error (Exhausted) where the fault is not a file's.
+/// Validates the header of each file against its options and size. Returns the Errors in the order
+/// of the files. Throws Error (Exhausted, OutOfMemory) if the cause is not a file.
 inline std::vector<Error> verify(const std::vector<std::shared_ptr<const SampleFiles>>& parts,
                                  const Progress& progress) {
   std::size_t total = 0;
@@ -7835,7 +7880,7 @@ inline std::vector<Error> verify(const std::vector<std::shared_ptr<const SampleF
   std::mutex mutex;
   std::size_t done = 0;
   std::vector<std::pair<std::size_t, Error>> found;
-  const auto look = [&](std::size_t number) {
+  const auto check = [&](std::size_t number) {
     std::size_t index = number;
     auto part = parts.begin();
     for (; index >= (*part)->list.size(); ++part) index -= (*part)->list.size();
@@ -7853,7 +7898,7 @@ inline std::vector<Error> verify(const std::vector<std::shared_ptr<const SampleF
     ++done;
     if (progress && (done % step == 0 || done == total)) progress(done, total);
   };
-  for_each_index(total, (std::max)(std::size_t{32}, processor_count()), look);
+  for_each_index(total, (std::max)(std::size_t{32}, processor_count()), check);
   std::sort(found.begin(), found.end(),
             [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<Error> errors;
@@ -7861,7 +7906,8 @@ inline std::vector<Error> verify(const std::vector<std::shared_ptr<const SampleF
   return errors;
 }
 
-/// What all copies of a dataset over folders share: a folder, or one for data and one for targets.
+/// The state shared by all copies of a dataset: the files of one folder, or of one for data and one
+/// for targets.
 struct FileState {
   FileState(std::vector<std::shared_ptr<const SampleFiles>> files, const FolderOptions& options)
       : parts(std::move(files)), bad(options) {}
@@ -7870,22 +7916,23 @@ struct FileState {
 };
 
 // The API reference shows this one: users call its members on every dataset over folders.
-/// A dataset of which each sample is a file, or a file in each of two folders.
+/// A dataset in which each sample is one file, or one file in each of two folders.
 template <class Self, class E>
 class FileDataset : public SampleDataset<Self, E> {
  public:
-  /// Looks at the header and size of every file, on at least 32 threads, and gives an Error for
-  /// each bad one, in the order of the files, of all inputs before all targets. `progress(done,
-  /// total)`, a `std::function<void(std::size_t, std::size_t)>`, is called about a hundred times,
-  /// one call at a time, on any of the threads. Values are not looked at, and shapes not held
-  /// against each other. Costs an open, a read and a close for each file. Safe from any thread.
-  /// Throws what progress throws, and Error (Exhausted).
+  /// Checks the header and the size of every file on at least 32 threads, and returns an Error for
+  /// each bad one: in file order, inputs before targets. Does not read values, and does not compare
+  /// the shapes of different files. Costs one open, read and close per file.
+  ///
+  /// `progress(done, total)`, a `std::function<void(std::size_t, std::size_t)>`, is called about a
+  /// hundred times, by one thread at a time, on any of the threads. Safe from any thread. Throws
+  /// what progress throws, and Error (Exhausted, OutOfMemory).
   std::vector<Error> verify(const Progress& progress = {}) const {
     return detail::verify(state_->parts, progress);
   }
 
-  /// How often a sample was left out because its file was bad, by this dataset and its copies. Safe
-  /// from any thread.
+  /// How many samples this dataset and its copies have skipped because their file could not be
+  /// loaded. Safe from any thread.
   std::size_t bad_file_count() const noexcept { return state_->bad.count(); }
 
   /// For the base class. @private
@@ -7898,8 +7945,8 @@ class FileDataset : public SampleDataset<Self, E> {
 
   const SampleFiles& part(std::size_t i) const noexcept { return *state_->parts[i]; }
 
-  /// Reads the samples of each part, and leaves out bad ones if it may; `accepted(index)` hears of
-  /// each that is read.
+  /// Reads the samples of each part. Skips bad files if `may_skip`, and calls `accepted(index)` for
+  /// each sample it has read.
   template <class Accepted>
   std::vector<Samples> read_parts(c10::ArrayRef<std::size_t> indices, bool may_skip,
                                   const Accepted& accepted) const {
@@ -7928,14 +7975,15 @@ inline ListRules list_rules(const FolderOptions& options) {
   return {options.pattern(), options.recursive(), options.natural_order()};
 }
 
-/// The Error about a folder in which no file is a sample.
+/// The Error for a folder without samples.
 inline Error no_files(const FileList& list, const std::string& subfolder,
                       const FolderOptions& options) {
   std::string reason = "no .npy file in this folder";
   if (options.pattern() != "*") reason += " matches the pattern " + shown(options.pattern());
   const std::size_t folders = list.subfolders(subfolder).size();
   if (folders != 0 && !options.recursive()) {
-    reason += "; it has " + counted(folders, "folder") + ", which recursive(true) looks into";
+    reason +=
+        "; it has " + counted(folders, "subfolder") + ": set recursive(true) to include subfolders";
   }
   return Error(ErrorCode::NotFound, reason, 0,
                subfolder == "." ? list.folder() : list.folder() / path_of(subfolder));
@@ -7965,7 +8013,8 @@ TORCH_NPY_END_NAMESPACE
 #define TORCH_NPY_DATA_DATASET_HPP_
 
 /// @file
-/// Datasets for LibTorch's data loader: over one file, a folder, two folders, a folder a class.
+/// Datasets for LibTorch's data loader: from one or two array files, a folder, two folders, or one
+/// folder per class.
 
 #include <ATen/ops/tensor.h>
 #include <c10/util/ArrayRef.h>
@@ -7982,18 +8031,18 @@ TORCH_NPY_END_NAMESPACE
 
 TORCH_NPY_BEGIN_NAMESPACE
 
-/// The .npy files of a folder, a sample each: Examples of a tensor and no target, each with the
-/// file's shape and dtype (FolderOptions::data_options says more). Only names are read before a
-/// sample is asked for; then a file costs an open, a read and a close.
+/// A dataset of the .npy files in a folder, one sample per file. A sample is a TensorExample with
+/// the shape and dtype of the file, unless FolderOptions::data_options changes them. The
+/// constructor reads only the names; each sample then costs one open, read and close.
 ///
-/// Copies share the list of files and the memory that is kept for the next batches, 256 MiB of it
-/// at most. They cost nothing, and each may be used by a thread of its own, as LibTorch's loader
-/// does.
+/// Copies are cheap and share the list of files and up to 256 MiB of memory for the next batches.
+/// One dataset may be used from any number of threads. Tensors of a batch are like those of
+/// torch::from_blob(): do not resize_() them to a larger size.
 class FolderDataset : public detail::FileDataset<FolderDataset, TensorExample> {
  public:
-  /// Lists the folder, n files in O(n log n) (a million of them took 0.4 s). Throws Error: NotFound
-  /// where there is no such folder or no .npy file in it, Io, Exhausted, and InvalidArgument for a
-  /// device that is not there.
+  /// Lists the folder in O(n log n) for n files. Throws Error: NotFound if the folder does not
+  /// exist or has no matching .npy file; Io; Exhausted; InvalidArgument if the device does not
+  /// exist.
   explicit FolderDataset(const std::filesystem::path& folder, const FolderOptions& options = {})
       : FileDataset({detail::sample_files(detail::list_folder(folder, options),
                                           options.data_options(), detail::make_pool())},
@@ -8001,7 +8050,7 @@ class FolderDataset : public detail::FileDataset<FolderDataset, TensorExample> {
 
   /// The file of each sample.
   const FileList& files() const& noexcept { return part(0).list; }
-  void files() && = delete;  ///< the list would go with the dataset
+  void files() && = delete;  ///< the list lives as long as the dataset
 
   /// For the base class. @private
   detail::Samples read(c10::ArrayRef<std::size_t> indices, bool may_skip) const {
@@ -8009,23 +8058,24 @@ class FolderDataset : public detail::FileDataset<FolderDataset, TensorExample> {
   }
 };
 
-/// The .npy files of two folders: those of one are the samples, and the target of each is the file
-/// of the other with the same path in its folder. Copies are as cheap as those of FolderDataset.
+/// A dataset of the .npy files in two folders: a file in the first folder is a sample, and the file
+/// with the same relative path in the second folder is its target. Samples are Examples of data and
+/// target. Copies, threads and memory: as for FolderDataset.
 class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Example<>> {
  public:
-  /// Lists both folders, by the same options. Throws Error: what FolderDataset throws, and
-  /// Mismatch, which names the files that have no partner, up to ten of them.
+  /// Lists both folders with the same options. Throws Error: as FolderDataset; Mismatch if files
+  /// have no partner, with the paths of up to ten of them.
   PairedFolderDataset(const std::filesystem::path& inputs, const std::filesystem::path& targets,
                       const FolderOptions& options = {})
       : FileDataset(make_parts(inputs, targets, options), options) {}
 
   /// The input file of each sample.
   const FileList& files() const& noexcept { return part(0).list; }
-  void files() && = delete;  ///< the list would go with the dataset
+  void files() && = delete;  ///< the list lives as long as the dataset
 
   /// The target file of each sample.
   const FileList& target_files() const& noexcept { return part(1).list; }
-  void target_files() && = delete;  ///< the list would go with the dataset
+  void target_files() && = delete;  ///< the list lives as long as the dataset
 
   /// For the base class. @private
   std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,
@@ -8046,7 +8096,7 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
             detail::sample_files(std::move(target_list), options.target_options(), pool)};
   }
 
-  /// Both are sorted by the same rule, so partners stand at the same place, or there are none.
+  /// Both lists are sorted by the same rule, so partners have equal indices.
   static void require_partners(const FileList& inputs, const FileList& targets) {
     const auto name = [](const FileList& list, std::size_t i) { return std::string(list.name(i)); };
     bool same = inputs.size() == targets.size();
@@ -8054,7 +8104,7 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
       same = std::strcmp(inputs.name(i), targets.name(i)) == 0;
     }
     if (same) return;
-    constexpr std::size_t kNamed = 10;
+    constexpr std::size_t kMaxNamed = 10;
     std::size_t alone = 0;
     std::string names;
     const auto list_alone = [&](const FileList& list, const FileList& others) {
@@ -8063,12 +8113,12 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
       std::sort(partners.begin(), partners.end());
       for (std::size_t i = 0; i < list.size(); ++i) {
         if (std::binary_search(partners.begin(), partners.end(), name(list, i))) continue;
-        if (alone++ < kNamed) names += "\n  " + detail::shown_path(list[i]);
+        if (alone++ < kMaxNamed) names += "\n  " + detail::shown_path(list[i]);
       }
     };
     list_alone(inputs, targets);
     list_alone(targets, inputs);
-    if (alone > kNamed) names += "\n  and " + std::to_string(alone - kNamed) + " more";
+    if (alone > kMaxNamed) names += "\n  and " + std::to_string(alone - kMaxNamed) + " more";
     throw Error(ErrorCode::Mismatch,
                 "inputs and targets in " + detail::shown_path(targets.folder()) +
                     " are matched by name, and " + detail::counted(alone, "file") +
@@ -8077,26 +8127,26 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
   }
 };
 
-/// `folder/<class>/*.npy`: a sample a file; its target is the number of its class (int64, 0-d), in
-/// the order of the classes' names. Copies are as cheap as those of FolderDataset.
+/// A dataset of the files `folder/<class>/*.npy`, one sample per file. The target is the index of
+/// its class in classes(): an int64, 0-d tensor. Copies, threads and memory: as for FolderDataset.
 class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Example<>> {
  public:
-  /// With recursive(true) the files may lie deeper in a class's folder. Throws Error: NotFound
-  /// where there is no such folder, no folder in it, or no .npy file in one of these; Io,
-  /// Exhausted, and InvalidArgument for a device that is not there.
+  /// Lists the folder. With recursive(true), the files may be in subfolders of the class folders.
+  /// Throws Error: NotFound if the folder does not exist, has no subfolder, or a class folder has
+  /// no matching .npy file; Io; Exhausted; InvalidArgument if the device does not exist.
   explicit ClassFolderDataset(const std::filesystem::path& folder,
                               const FolderOptions& options = {})
       : ClassFolderDataset(list_classes(folder, options), options) {}
 
-  /// The names of the classes, sorted as FolderOptions::natural_order says: target i is of class
-  /// classes()[i].
+  /// The names of the classes: target i is class classes()[i]. Sorted by bytes, or as
+  /// FolderOptions::natural_order says.
   const std::vector<std::string>& classes() const& noexcept { return *classes_; }
-  /// The same, of a dataset that goes at once.
+  /// The same for a temporary dataset.
   std::vector<std::string> classes() && { return *classes_; }
 
-  /// The file of each sample, class after class.
+  /// The file of each sample, ordered by class.
   const FileList& files() const& noexcept { return part(0).list; }
-  void files() && = delete;  ///< the list would go with the dataset
+  void files() && = delete;  ///< the list lives as long as the dataset
 
   /// For the base class. @private
   std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,
@@ -8116,7 +8166,7 @@ class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Exampl
   struct Classes {
     FileList list;
     std::vector<std::string> names;
-    std::vector<std::size_t> ends;  // of each class in the list
+    std::vector<std::size_t> ends;  // end of each class in the list
   };
 
   static Classes list_classes(const std::filesystem::path& folder, const FolderOptions& options) {
@@ -8124,7 +8174,7 @@ class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Exampl
     std::vector<std::string> names = list.subfolders();
     if (names.empty()) {
       throw Error(ErrorCode::NotFound,
-                  "no folders in this folder: a ClassFolderDataset has one for each class", 0,
+                  "no subfolders: ClassFolderDataset expects one subfolder for each class", 0,
                   folder);
     }
     if (options.natural_order()) {
@@ -8153,28 +8203,29 @@ class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Exampl
   std::shared_ptr<const std::vector<std::size_t>> ends_;
 };
 
-/// One file, or one for data and one for targets, whose axis 0 is the sample index:
+/// A dataset of one array file, or of one for data and one for targets. Axis 0 is the sample index:
+/// a sample of an array (n, S...) is a tensor of shape S.
 ///
 ///     ArrayDataset images("images.npy");                 // Examples without a target
 ///     ArrayDataset digits("images.npy", "labels.npy");   // data and target
 ///
-/// A sample of an array (n, S...) is a tensor of shape S. The files are mapped, and rows copied out
-/// of them into batches: they may be larger than memory. As with LoadOptions::mmap, a file that is
-/// cut short meanwhile ends the process. Copies share the mappings, cost nothing, and each may be
-/// used by a thread of its own.
+/// The files are mapped, and their rows are copied into batches, so they may be larger than memory.
+/// As with LoadOptions::mmap, truncating a file meanwhile ends the process. Copies are cheap and
+/// share the mappings. One dataset may be used from any number of threads. Tensors of a batch are
+/// like those of torch::from_blob(): do not resize_() them to a larger size.
 template <class E = Example<>>
 class ArrayDataset : public detail::SampleDataset<ArrayDataset<E>, E> {
  public:
-  /// Reads the header and maps the file, in the same time whatever its size. Throws Error: what
-  /// load() throws; Mismatch for a 0-d array.
+  /// Reads the header and maps the file; the time does not depend on its size. Throws Error: as
+  /// load(); Mismatch for a 0-d array.
   explicit ArrayDataset(const std::filesystem::path& data, const LoadOptions& options = {})
       : ArrayDataset(
             {std::make_shared<const detail::ArrayRows>(data, options, detail::make_pool())}) {
     static_assert(!detail::kHasTarget<E>, "Examples with a target need a file of targets");
   }
 
-  /// The same for two files, row i of `target` for row i of `data`. Throws Error: what load()
-  /// throws; Mismatch for a 0-d array, and for different lengths.
+  /// The same for two files: row i of `target` is the target of row i of `data`. Throws Error: as
+  /// load(); Mismatch for a 0-d array, and if the lengths differ.
   ArrayDataset(const std::filesystem::path& data, const std::filesystem::path& target,
                const LoadOptions& options = {}, const LoadOptions& target_options = {})
       : ArrayDataset(make_pair(data, target, options, target_options)) {
@@ -8206,8 +8257,10 @@ class ArrayDataset : public detail::SampleDataset<ArrayDataset<E>, E> {
     auto target_rows = std::make_shared<const detail::ArrayRows>(target, target_options, pool);
     if (rows->size() != target_rows->size()) {
       throw Error(ErrorCode::Mismatch,
-                  "data of " + detail::counted(rows->size(), "sample") + " and targets of " +
-                      std::to_string(target_rows->size()) + ", in " + detail::shown_path(target),
+                  "expected one target for each sample, found " +
+                      detail::counted(rows->size(), "sample") + " and " +
+                      detail::counted(target_rows->size(), "target") + ", in " +
+                      detail::shown_path(target),
                   0, data);
     }
     return {std::move(rows), std::move(target_rows)};
@@ -8235,7 +8288,7 @@ TORCH_NPY_END_NAMESPACE
 #define TORCH_NPY_DATA_PREFETCH_HPP_
 
 /// @file
-/// The batches of a loader on a device, ahead of use.
+/// Loads the next batch to a device while the current one is in use.
 
 #include <ATen/ExpandUtils.h>
 #include <ATen/core/Tensor.h>
@@ -8263,8 +8316,8 @@ TORCH_NPY_END_NAMESPACE
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-// The tensors in a batch: BatchTensors<Batch>::each(batch, call) calls call(at::Tensor&) with each
-// one, always in the same order. Types that hold no tensors have no each().
+// Visits the tensors in a batch: BatchTensors<Batch>::each(batch, call) calls call(at::Tensor&) for
+// each one, always in the same order. Types without tensors have no each().
 template <class Part>
 struct BatchTensors {
   static constexpr bool kAny = false;
@@ -8304,9 +8357,9 @@ struct BatchTensors<std::vector<Item, Allocator>> {
   }
 };
 
-/// The stream of this thread for copies to `device`; throws c10::Error where devices have none.
-/// The same one every time: LibTorch's allocators keep freed memory stream by stream, and a new
-/// stream for every epoch would find nothing of what the last epoch freed.
+/// The stream of this thread for copies to `device`; throws c10::Error if the device type has no
+/// streams. Always the same one: LibTorch's allocators cache freed memory per stream, and a new
+/// stream could not reuse it.
 inline c10::Stream copy_stream(c10::Device device) {
   thread_local std::vector<c10::Stream> streams;
   for (const c10::Stream& stream : streams) {
@@ -8317,12 +8370,12 @@ inline c10::Stream copy_stream(c10::Device device) {
   return streams.back();
 }
 
-/// Copies batches to a device on a stream of their own, while the current stream computes. A batch
-/// is begun, and finished before the next one is begun. Not safe to share between threads.
+/// Copies batches to a device on its own stream while the current stream computes. begin() a batch,
+/// then finish() it, before the next one. For one thread at a time.
 class BatchCopier {
  public:
-  /// None for a device without streams or events, which LibTorch tells by throwing when they are
-  /// asked for.
+  /// Null for a device without streams or events; LibTorch reports that by throwing when they are
+  /// used.
   static std::unique_ptr<BatchCopier> make(c10::Device device) {
     if (device.is_cpu()) return nullptr;
     try {
@@ -8346,16 +8399,16 @@ class BatchCopier {
     for (const Set& set : sets_) {
       try {
         set.wait();
-      } catch (...) {  // A device that fails reads no more.
+      } catch (...) {  // A failed device no longer reads the buffers.
       }
     }
   }
 
-  /// Begins to copy and puts the copies into the batch. They hold nothing before finish().
+  /// Starts the copies and stores them in the batch. Their contents are valid only after finish().
   template <class Batch>
   void begin(Batch& batch) {
-    turn_ = (turn_ + 1) % sets_.size();
-    Set& set = sets_[turn_];
+    active_ = (active_ + 1) % sets_.size();
+    Set& set = sets_[active_];
     set.wait();
     set.pinned.clear();
     set.copies.clear();
@@ -8366,15 +8419,15 @@ class BatchCopier {
     });
   }
 
-  /// Makes the device's current stream wait for the copies of the batch begun last. The caller
-  /// does not wait.
+  /// Makes the device's current stream wait for the copies of the last batch. The caller does not
+  /// wait.
   void finish() {
     const c10::impl::VirtualGuardImpl impl(device_.type());
     const c10::Stream current = impl.getStream(device_);
-    Set& set = sets_[turn_];
+    Set& set = sets_[active_];
     set.copied.block(current);
-    // Their memory belongs to the copying stream, and would be given to a later batch as soon as
-    // the tensor is gone, though the current stream had work for it still to do.
+    // Their memory belongs to the copy stream. Without recording, the allocator would give it to a
+    // later batch as soon as the tensor is destroyed, while the current stream may still use it.
     for (const at::Tensor& tensor : set.copies) {
       impl.recordDataPtrOnStream(tensor.storage().data_ptr(), current);
     }
@@ -8382,20 +8435,20 @@ class BatchCopier {
   }
 
  private:
-  /// What the copies of one batch read. With two sets one batch is filled in while the copies of
-  /// the one before it go on.
+  /// The memory that the copies of one batch read. With two sets, one batch is filled while the
+  /// copies of the previous one are in progress.
   struct Set {
     explicit Set(c10::DeviceType type) : copied(type) {}
 
-    // Not Event::synchronize(): LibTorch 1.13 has none.
+    // Not Event::synchronize(), which LibTorch 1.13 does not have.
     void wait() const {
       while (!copied.query()) std::this_thread::yield();
     }
 
     c10::Event copied;
     std::vector<at::Tensor> buffers;  // by position in the batch
-    std::vector<at::Tensor> pinned;   // the loader's own, copied from where they are
-    std::vector<at::Tensor> copies;   // on the device, till finish()
+    std::vector<at::Tensor> pinned;   // the loader's own pinned tensors, copied without a buffer
+    std::vector<at::Tensor> copies;   // on the device, until finish()
   };
 
   void copy(at::Tensor& tensor, Set& set, at::Tensor& buffer) const {
@@ -8405,26 +8458,26 @@ class BatchCopier {
       return;
     }
     const c10::StreamGuard guard(stream_);
-    // Asked for CUDA alone, as is_pinned() in LibTorch 1.13 means pinned for CUDA.
+    // For CUDA only, because is_pinned() in LibTorch 1.13 means pinned for CUDA.
     if (device_.is_cuda() && tensor.is_non_overlapping_and_dense() && tensor.is_pinned()) {
       set.pinned.push_back(tensor);
     } else {
       tensor = stage(tensor, buffer);
     }
     tensor = tensor.to(device_, /*non_blocking=*/true);
-    // After each one: should the next one throw, this one's is known to be under way.
+    // After each copy, so that the event covers it even if the next copy throws.
     set.copied.record(stream_);
     set.copies.push_back(tensor);
   }
 
-  /// True for tensors that are bytes in host memory. Others are moved as LibTorch moves them, or
-  /// are there already.
+  /// True for tensors of plain bytes in host memory. Others are copied by LibTorch, or are on the
+  /// device already.
   static bool is_plain(const at::Tensor& tensor) {
     return tensor.is_cpu() && tensor.layout() == c10::kStrided && !tensor.is_nested() &&
            !tensor.is_quantized() && !tensor._is_zerotensor();
   }
 
-  /// The tensor copied into the buffer, with the strides that Tensor::to() would give it.
+  /// Copies the tensor into the buffer, with the strides that Tensor::to() would give it.
   at::Tensor stage(const at::Tensor& tensor, at::Tensor& buffer) const {
     if (!buffer.defined() || buffer.nbytes() < tensor.nbytes()) {
       buffer.reset();
@@ -8441,23 +8494,24 @@ class BatchCopier {
   c10::Device device_;
   c10::Stream stream_;
   std::array<Set, 2> sets_;
-  std::size_t turn_ = 0;
+  std::size_t active_ = 0;
 };
 
 }  // namespace detail
 
-/// The batches of a data loader, on a device: see prefetch(). Each begin() is a new epoch. For one
-/// thread at a time, and one Prefetcher at a time for a loader, which has to outlive it.
+/// A range over the batches of a data loader, on a device: see prefetch(). Each begin() starts an
+/// epoch. For one thread at a time, and one Prefetcher at a time for a loader, which must outlive
+/// it.
 template <class Loader>
 class Prefetcher {
  public:
-  /// What the loader gives, and so does this.
+  /// The loader's batch type.
   using Batch = typename Loader::BatchType;
   static_assert(detail::BatchTensors<Batch>::kAny,
-                "prefetch() takes batches of tensors, of torch::data::Example, or of vectors of "
+                "prefetch() expects batches of tensors, of torch::data::Example, or of vectors of "
                 "them");
 
-  /// An input iterator: all iterators of one Prefetcher stand at the same batch.
+  /// An input iterator. All iterators of one Prefetcher are at the same batch.
   class Iterator {
    public:
     using iterator_category = std::input_iterator_tag;
@@ -8466,24 +8520,24 @@ class Prefetcher {
     using pointer = Batch*;
     using reference = Batch&;
 
-    /// Throws what reading the next batch threw, after all batches before it. Another ++ goes on
-    /// with the batch after that one.
+    /// Goes to the next batch. If reading that batch threw, throws its exception, after all earlier
+    /// batches were returned; another ++ continues with the batch after it.
     Iterator& operator++() {
       owner_->advance();
       return *this;
     }
-    /// The same.
+    /// As the prefix form.
     void operator++(int) { ++*this; }
-    /// The batch, which is the caller's to change or to move away, until ++.
+    /// The current batch. The caller may change or move it.
     Batch& operator*() const { return *owner_->current_; }
-    /// The same, for a member of it.
+    /// Access to a member of the current batch.
     Batch* operator->() const { return &**this; }
 
-    /// Whether both are at the end, or neither is: all that a loop asks.
+    /// True if both are at the end, or neither is.
     friend bool operator==(const Iterator& a, const Iterator& b) {
       return a.is_end() == b.is_end();
     }
-    /// The contrary.
+    /// Inequality.
     friend bool operator!=(const Iterator& a, const Iterator& b) { return !(a == b); }
 
    private:
@@ -8494,23 +8548,23 @@ class Prefetcher {
     Prefetcher* owner_;
   };
 
-  /// Reads nothing yet. Throws Error (InvalidArgument) where there is no such device.
+  /// Reads nothing yet. Throws Error (InvalidArgument) if there is no such device.
   Prefetcher(Loader& loader, c10::Device device)
       : loader_(&loader), device_(existing(device)), copier_(detail::BatchCopier::make(device_)) {}
-  Prefetcher(const Prefetcher&) = delete;             ///< the loader's epoch is one
-  Prefetcher& operator=(const Prefetcher&) = delete;  ///< the loader's epoch is one
+  Prefetcher(const Prefetcher&) = delete;             ///< a loader has only one epoch at a time
+  Prefetcher& operator=(const Prefetcher&) = delete;  ///< a loader has only one epoch at a time
 
-  /// Waits for the batches that the loader's workers are at, when the epoch was left early, so that
-  /// the loader can be used again.
+  /// On early exit from an epoch, waits for the batches that the loader's workers are reading, so
+  /// that the loader can be used again.
   ~Prefetcher() {
     try {
       if (is_running_) stop();
-    } catch (...) {  // What the loader met with is of no interest to who leaves.
+    } catch (...) {  // A destructor must not throw; the epoch is over.
     }
   }
 
-  /// Begins an epoch and reads its first two batches. Ends one that is not finished, whoever began
-  /// it. Throws what the loader throws.
+  /// Starts an epoch and reads its first two batches. Ends an unfinished epoch of the loader first.
+  /// Throws what the loader throws.
   Iterator begin() {
     stop();
     current_.reset();
@@ -8534,7 +8588,7 @@ class Prefetcher {
     return c10::impl::getDeviceGuardImpl(device.type())->getDevice();
   }
 
-  /// What LibTorch's loader has open to classes derived from it alone.
+  /// Access to the protected members of LibTorch's loader.
   struct Access : Loader {
     static auto shuttle() { return &Access::shuttle_; }
     static auto more() { return with_count(&Access::prefetch); }
@@ -8546,8 +8600,8 @@ class Prefetcher {
     }
   };
 
-  /// LibTorch's loader refuses to begin while its workers are at an epoch, and has no call to end
-  /// one. Its queues have.
+  /// LibTorch's loader cannot begin an epoch while its workers are in one, and has no function to
+  /// end one. Draining its queues ends it.
   void stop() {
     source_.reset();
     (loader_->*Access::shuttle()).drain();
@@ -8586,7 +8640,7 @@ class Prefetcher {
     }
   }
 
-  /// The loader's next batch, or none at the end of the epoch.
+  /// The loader's next batch; none at the end of the epoch.
   std::optional<Batch> read() {
     if (!source_) return std::nullopt;
     bool is_end = false;
@@ -8594,8 +8648,8 @@ class Prefetcher {
       if (!is_first_) ++*source_;
       is_end = *source_ == loader_->end();
     } catch (const torch::data::WorkerException&) {
-      // The loader forgets to ask for a batch in place of this one: after as many failures as it
-      // reads batches ahead, the epoch would be over.
+      // The loader does not request a batch to replace this one: after as many failures as it
+      // prefetches batches, the epoch would end early.
       (loader_->*Access::more())(1);
       throw;
     }
@@ -8609,35 +8663,35 @@ class Prefetcher {
   Loader* loader_;
   c10::Device device_;
   std::optional<decltype(std::declval<Loader&>().begin())> source_;
-  bool is_running_ = false;  // the loader may have work under way
+  bool is_running_ = false;  // the loader may have work in progress
   bool is_first_ = true;
   std::optional<Batch> current_;
-  std::optional<Batch> ahead_;  // with its copies begun
-  std::exception_ptr failure_;  // what came in place of ahead_
+  std::optional<Batch> ahead_;  // its copies have started
+  std::exception_ptr failure_;  // the exception thrown instead of ahead_
   bool has_looked_ahead_ = false;
   std::unique_ptr<detail::BatchCopier> copier_;
 };
 
-/// The batches of `loader`, one of LibTorch's data loaders, moved to `device`: the next one while
-/// the caller uses this one.
+/// A range over the batches of `loader`, one of LibTorch's data loaders, on `device`. The next
+/// batch is read and copied while the caller uses the current one.
 ///
 ///     for (auto& batch : torch_npy::prefetch(*loader, device)) { batch.data; batch.target; }
 ///
-/// Moves the tensors of Examples and of vectors of them; all else is handed on as it is, and so are
-/// tensors on the device already and undefined ones. On the CPU the batches are the loader's own.
-/// Elsewhere they are copied through buffers that are used again and again (pinned ones on CUDA),
-/// or from where they are when that is pinned; the stream that is current on the device when a
-/// batch is handed out waits for its copy, the caller does not. On a device without streams each
-/// batch is copied when its turn comes.
+/// Copies the tensors of Examples and of vectors of them. Everything else is passed on unchanged,
+/// also undefined tensors and those on the device already. On the CPU the batches are the loader's
+/// own. On other devices the copy goes through reused buffers (pinned ones on CUDA), or directly
+/// from the loader's tensors if these are pinned. When a batch is returned, the device's current
+/// stream waits for its copy; the caller does not. On a device without streams, a batch is copied
+/// when it becomes the current one.
 ///
-/// The loop may be left early, also by an exception, and begun again: the loader is left as after a
-/// full epoch. Throws Error (InvalidArgument) where there is no such device.
+/// The loop may be left early, also by an exception, and started again: the loader is then in the
+/// same state as after a full epoch. Throws Error (InvalidArgument) if there is no such device.
 template <class Loader>
 [[nodiscard]] Prefetcher<Loader> prefetch(Loader& loader, c10::Device device) {
   return Prefetcher<Loader>(loader, device);
 }
 
-/// What make_data_loader() gives is dereferenced: prefetch(*loader, device).
+/// Not for the pointer that make_data_loader() returns: dereference it, prefetch(*loader, device).
 template <class Loader>
 void prefetch(std::unique_ptr<Loader>& loader, c10::Device device) = delete;
 
@@ -8651,7 +8705,7 @@ TORCH_NPY_END_NAMESPACE
 #define TORCH_NPY_DATA_SAMPLER_HPP_
 
 /// @file
-/// A sampler for several processes.
+/// A sampler for distributed training.
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/randperm.h>
@@ -8670,7 +8724,7 @@ TORCH_NPY_END_NAMESPACE
 
 TORCH_NPY_BEGIN_NAMESPACE
 
-/// Shares out the samples of a dataset among the processes (ranks) that train on it together:
+/// Distributes the samples of a dataset among the processes (ranks) that train on it together:
 ///
 ///     torch_npy::DistributedSampler sampler(dataset.size().value(), num_replicas, rank);
 ///     auto loader = torch::data::make_data_loader(dataset, sampler, batch_size);
@@ -8679,34 +8733,31 @@ TORCH_NPY_BEGIN_NAMESPACE
 ///       for (auto& batch : *loader) { ... }
 ///     }
 ///
-/// The order of an epoch is torch.randperm(size) of a CPU generator seeded with seed + epoch, the
-/// same on every rank, and the same as in Python's torch.utils.data.DistributedSampler. Of it, rank
-/// r takes places r, r + num_replicas, r + 2 * num_replicas, ... So no sample goes to two ranks and
-/// none is left out, and the ranks' numbers of samples differ by one at most. Where they must not
-/// differ (a rank with one more batch waits for gradients that never come), drop_last() or pad().
-/// There may be more ranks than samples: some get nothing then; with pad() each gets one.
+/// The order of an epoch is torch.randperm(size) of a CPU generator seeded with seed + epoch: the
+/// same on every rank, and the same as in Python's torch.utils.data.DistributedSampler. Rank r
+/// takes positions r, r + num_replicas, r + 2 * num_replicas, ... of it. So every sample goes to
+/// exactly one rank, and the numbers of samples per rank differ by at most one. Use drop_last() or
+/// pad() if they must be equal: with gradient synchronization, a rank with one more batch would
+/// wait forever. If there are more ranks than samples, some ranks get none; with pad() each gets
+/// one.
 ///
-/// Copies share one state, because LibTorch's loader takes its sampler by value: what is set
-/// through the caller's copy, the loader's goes by. Safe from any thread; a loader's workers do not
-/// call it, only the thread that iterates does.
+/// Copies share their state, because LibTorch's loader stores a copy of its sampler: a setter
+/// called on the caller's copy takes effect in the loader. Safe from any thread. Only the thread
+/// that iterates over the loader draws from the sampler, not the workers.
 ///
-/// To go on in the middle of an epoch, save the sampler, torch::save(sampler, path), and load it
-/// into one made alike, torch::load(sampler, path); or keep epoch() and position() and set them. A
-/// loader without workers draws a batch when the loop wants it, so position() is what the loop has
-/// had. A loader with workers draws up to max_jobs batches ahead, and position() and a saved
-/// sampler are as far ahead of the loop: going on from there would leave those batches out. The
-/// loop then has to count its samples, keep that number too, and set it:
+/// To resume in the middle of an epoch, save the sampler with torch::save(sampler, path) and load
+/// it by torch::load(sampler, path) into one made with the same arguments, or store epoch() and
+/// position() and set them again. Then start the loop over the epochs at sampler.epoch();
+/// set_epoch() with that value keeps the position.
 ///
-///     torch::load(sampler, path);
-///     sampler.set_position(seen);
-///     for (auto epoch = sampler.epoch(); epoch < epochs; ++epoch) {
-///       sampler.set_epoch(epoch);
-///       for (auto& batch : *loader) { ... }
-///     }
+/// Without workers, position() is the number of samples that the loop has received. With workers,
+/// the loader draws up to max_jobs batches in advance, and position() and a saved sampler are ahead
+/// of the loop: resuming from them would skip those batches. Then the loop must count its samples,
+/// store that number, too, and call set_position() with it after load().
 class DistributedSampler : public torch::data::samplers::Sampler<> {
  public:
-  /// For `size` samples and this `rank` of `num_replicas`. An Error (InvalidArgument) when there is
-  /// no such rank, and for drop_last() together with pad().
+  /// A sampler for `size` samples and this `rank` of `num_replicas`. Throws Error (InvalidArgument)
+  /// if `rank` is not less than `num_replicas`, or if both drop_last() and pad() are set.
   DistributedSampler(std::size_t size, std::size_t num_replicas, std::size_t rank,
                      DistributedSamplerOptions options = {})
       : options_(options),
@@ -8715,26 +8766,27 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
         state_(std::make_shared<State>(size)) {
     if (rank >= num_replicas) {
       throw Error(ErrorCode::InvalidArgument,
-                  "no rank " + std::to_string(rank) + " among " + std::to_string(num_replicas) +
-                      " replicas: ranks count from 0 to num_replicas - 1");
+                  "rank " + std::to_string(rank) +
+                      " is out of range: expected less than num_replicas, which is " +
+                      std::to_string(num_replicas));
     }
     if (options.drop_last() && options.pad()) {
       throw Error(ErrorCode::InvalidArgument,
-                  "drop_last() and pad() are two ways to make the ranks equal: choose one");
+                  "drop_last() and pad() exclude each other: set only one");
     }
   }
 
-  // No moves: one that was moved from could not answer.
+  // No move operations: a moved-from sampler would have no state.
 
-  /// Copies share one state. A move copies.
+  /// Copies share their state. A move copies.
   DistributedSampler(const DistributedSampler&) = default;
   /// As the copy constructor.
   DistributedSampler& operator=(const DistributedSampler&) = default;
-  /// The state goes with the last copy.
+  /// The last copy destroys the state.
   ~DistributedSampler() override = default;
 
-  /// From the next reset() on, which a loader calls in begin(): the order of `epoch`, from its
-  /// start. When `epoch` is set already, nothing changes, so a loaded position is kept.
+  /// Selects the epoch for the next reset(), which the loader calls in begin(), and its order from
+  /// the start. If `epoch` is the current one, nothing changes, so a loaded position is kept.
   void set_epoch(std::uint64_t epoch) {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     if (epoch == state_->epoch) return;
@@ -8742,48 +8794,47 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
     state_->start = 0;
   }
 
-  /// The epoch that was set or loaded last; 0 at first.
+  /// The epoch that was set or loaded last; 0 initially.
   std::uint64_t epoch() const {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     return state_->epoch;
   }
 
-  /// The next reset(), and only that one, starts after so many of this rank's samples. An Error
-  /// (InvalidArgument) when there are fewer.
+  /// The next reset(), and only that one, skips the first `position` samples of this rank. Throws
+  /// Error (InvalidArgument) if the rank has fewer samples.
   void set_position(std::size_t position) {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     if (position > share_size(state_->size)) {
       throw Error(ErrorCode::InvalidArgument,
-                  "set_position(" + std::to_string(position) + ") of " +
-                      detail::counted(share_size(state_->size), "sample"));
+                  "set_position(" + std::to_string(position) + ") is out of range: this rank has " +
+                      detail::counted(share_size(state_->size), "sample") + " in an epoch");
     }
     state_->start = position;
   }
 
-  /// How many of this rank's samples were handed out in this epoch. After set_position(),
-  /// set_epoch() and load(), until the next reset(): how many that one will pass over.
+  /// The number of this rank's samples drawn in this epoch. After set_position(), set_epoch() or
+  /// load() and before reset(): the number that reset() will skip.
   std::size_t position() const {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     return state_->start.value_or(state_->position);
   }
 
-  /// How many samples this rank gets in a whole epoch.
+  /// The number of samples that this rank gets in a whole epoch.
   std::size_t samples() const {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     return share_size(state_->size);
   }
 
-  /// Starts an epoch; of `new_size` samples, when given, and so do those after it. Takes time in
-  /// proportion to the size of the dataset where it shuffles, else to this rank's share; 8 bytes
-  /// for each sample of the share stay in memory, and 8 for each of the dataset are taken
-  /// meanwhile.
+  /// Starts an epoch. `new_size`, if given, is the size of the dataset from now on. Time is linear
+  /// in the size of the dataset if it shuffles, else in this rank's share. Keeps 8 bytes per sample
+  /// of the share, and uses 8 bytes per sample of the dataset temporarily.
   void reset(torch::optional<std::size_t> new_size = torch::nullopt) override {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     begin(new_size.value_or(state_->size));
   }
 
-  /// The next `batch_size` indices, each less than the size of the dataset, or what is left; none
-  /// at the end of the epoch. Without a reset() before, it starts one.
+  /// Returns the next `batch_size` indices, each less than the size of the dataset, or the
+  /// remaining ones; none at the end of the epoch. Starts an epoch if reset() was never called.
   torch::optional<std::vector<std::size_t>> next(std::size_t batch_size) override {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     if (!state_->begun) begin(state_->size);
@@ -8795,8 +8846,8 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
     return std::vector<std::size_t>(first, first + static_cast<std::ptrdiff_t>(count));
   }
 
-  /// Writes epoch(), position(), and what load() compares. Each rank has an archive of its own.
-  /// Throws what LibTorch's archive throws.
+  /// Writes epoch(), position(), and the arguments that load() compares. Each rank needs its own
+  /// archive. Throws what LibTorch's archive throws.
   void save(torch::serialize::OutputArchive& archive) const override {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     for (const auto& [name, value] : identity()) write(archive, name, value);
@@ -8804,9 +8855,9 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
     write(archive, "position", state_->start.value_or(state_->position));
   }
 
-  /// The next reset(), and only that one, goes on where the saved sampler was. An Error (Mismatch)
-  /// when that one had another size, rank, world size or option, or the archive has no sampler;
-  /// nothing is changed then.
+  /// The next reset(), and only that one, continues where the saved sampler was. Throws Error
+  /// (Mismatch) and changes nothing if that one had another size, rank, number of replicas or
+  /// option, or if the archive contains no sampler.
   void load(torch::serialize::InputArchive& archive) override {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     for (const auto& [name, value] : identity()) {
@@ -8833,11 +8884,11 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
     explicit State(std::size_t dataset_size) : size(dataset_size) {}
 
     std::mutex mutex;
-    std::size_t size;                  // of the dataset
-    std::uint64_t epoch = 0;           // of the next reset()
-    std::optional<std::size_t> start;  // of the next reset(), where something has set it
+    std::size_t size;                  // size of the dataset
+    std::uint64_t epoch = 0;           // epoch of the next reset()
+    std::optional<std::size_t> start;  // position of the next reset(), if set
     std::vector<std::size_t> share;    // this rank's samples, in order
-    std::size_t position = 0;          // in the share
+    std::size_t position = 0;          // position in the share
     bool begun = false;
   };
 
@@ -8855,7 +8906,7 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
           at::randperm(static_cast<std::int64_t>(size),
                        at::detail::createCPUGenerator(options_.seed() + state_->epoch), at::kLong);
       const auto* const sample_at = order.data_ptr<std::int64_t>();
-      for (auto& place : share) place = static_cast<std::size_t>(sample_at[place]);
+      for (auto& sample : share) sample = static_cast<std::size_t>(sample_at[sample]);
     }
     state_->size = size;
     state_->share = std::move(share);
@@ -8864,7 +8915,7 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
     state_->begun = true;
   }
 
-  /// What two samplers must have in common to hand out the same.
+  /// The values that must be equal for two samplers to draw the same samples.
   std::vector<std::pair<const char*, std::uint64_t>> identity() const {
     return {{"size", state_->size},
             {"num_replicas", num_replicas_},
@@ -8883,8 +8934,9 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
   static std::uint64_t read(torch::serialize::InputArchive& archive, const char* name) {
     c10::IValue value;
     if (!archive.try_read(name, value) || !value.isInt()) {
-      throw Error(ErrorCode::Mismatch,
-                  "no DistributedSampler was saved here: there is no number " + std::string(name));
+      throw Error(
+          ErrorCode::Mismatch,
+          "the archive contains no DistributedSampler: it has no integer " + std::string(name));
     }
     return static_cast<std::uint64_t>(value.toInt());
   }
@@ -8905,7 +8957,7 @@ TORCH_NPY_END_NAMESPACE
 #define TORCH_NPY_DATA_TRANSFORMS_HPP_
 
 /// @file
-/// Transforms of whole batches: see torch_npy::transforms.
+/// Transforms of whole batches, in namespace torch_npy::transforms.
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
@@ -8931,8 +8983,8 @@ TORCH_NPY_END_NAMESPACE
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// The tensor of which `samples` are the rows, all of them and in order, when nobody else holds it:
-/// then nobody can tell it from a copy. Undefined where there is none.
+/// The tensor whose rows are exactly `samples`, in order, if nothing else uses its memory, so that
+/// it cannot be told from a copy. Else an undefined tensor.
 inline at::Tensor whole_of(const std::vector<at::Tensor>& samples) {
   if (samples.empty() || !samples[0].defined() || !samples[0].has_storage()) return {};
   const at::Tensor& first = samples[0];
@@ -8964,7 +9016,7 @@ inline at::Tensor stack_samples(const std::vector<at::Tensor>& samples) {
   return at::stack(samples);
 }
 
-/// True when nobody but the caller can see the tensor's memory, so that it may be changed in place.
+/// True if only the caller can see the memory of the tensor, so that it may be changed in place.
 inline bool is_only_owner(const at::Tensor& tensor) {
   return tensor.use_count() == 1 && tensor.has_storage() && tensor.storage().use_count() == 1 &&
          owns_memory(tensor) && !tensor.requires_grad() && tensor.is_non_overlapping_and_dense() &&
@@ -8980,23 +9032,23 @@ struct BatchOf<std::vector<E>> {
   using type = std::vector<E>;
 };
 
-[[noreturn]] inline void refuse_shape(const char* transform, const char* wanted,
-                                      const at::Tensor& batch) {
-  throw Error(ErrorCode::Mismatch, std::string(transform) + " takes samples of " + wanted +
-                                       ", these have shape " +
+[[noreturn]] inline void throw_bad_shape(const std::string& transform, const std::string& expected,
+                                         const at::Tensor& batch) {
+  throw Error(ErrorCode::Mismatch, transform + " expects samples of shape " + expected +
+                                       ", found shape " +
                                        python_tuple(batch.sizes().slice(1).vec()));
 }
 
 // The API reference shows this one: LibTorch calls it on every transform but Stack.
-/// Brings every form of batch to `Self::transform(data, target)`, both with the sample index as
-/// axis 0; `target` is null where there is none.
+/// Calls `Self::transform(data, target)` for every form of batch. Axis 0 of both tensors is the
+/// sample index; `target` is null if there is none.
 template <class Self, class Samples>
 class BatchWise : public torch::data::transforms::BatchTransform<typename BatchOf<Samples>::type,
                                                                  typename BatchOf<Samples>::type> {
   using Batch = typename BatchOf<Samples>::type;
 
  public:
-  /// The batch, changed: what LibTorch calls.
+  /// Transforms the batch; LibTorch's loader calls this.
   Batch apply_batch(Batch batch) override {
     auto& self = static_cast<Self&>(*this);
     self.begin();
@@ -9010,7 +9062,10 @@ class BatchWise : public torch::data::transforms::BatchTransform<typename BatchO
         if (target != nullptr) *target = targets.squeeze(0);
       }
     } else {
-      if (batch.data.dim() == 0) throw Error(ErrorCode::Mismatch, "a batch without an axis");
+      if (batch.data.dim() == 0) {
+        throw Error(ErrorCode::Mismatch,
+                    "expected a batch with the sample index as axis 0, found a 0-d tensor");
+      }
       self.transform(batch.data, target_of(batch));
     }
     return batch;
@@ -9033,11 +9088,11 @@ class BatchWise : public torch::data::transforms::BatchTransform<typename BatchO
 };
 
 // The API reference shows this one: users call with_target().
-/// What the transforms have in common that draw for each sample.
+/// The common part of the transforms that draw random numbers for each sample.
 template <class Self, class Samples>
 class RandomBatchWise : public BatchWise<Self, Samples> {
  public:
-  /// Whether a target that is a picture changes with the data; true at first.
+  /// Whether a target that is an image changes with the data; the default is true.
   Self& with_target(bool value) {
     with_target_ = value;
     return static_cast<Self&>(*this);
@@ -9052,27 +9107,28 @@ class RandomBatchWise : public BatchWise<Self, Samples> {
   /// Uniform in [0, 1).
   double draw() { return std::generate_canonical<double, 53>(engine_); }
 
-  /// Uniform in 0 ... most.
-  std::int64_t draw(std::int64_t most) {
-    return static_cast<std::int64_t>(engine_() % (static_cast<std::uint64_t>(most) + 1));
+  /// Uniform in 0 ... max.
+  std::int64_t draw(std::int64_t max) {
+    return static_cast<std::int64_t>(engine_() % (static_cast<std::uint64_t>(max) + 1));
   }
 
-  /// The target, if it is a picture that is to change as the data do.
-  at::Tensor* picture(at::Tensor* target, const at::Tensor& data) const {
+  /// The target if it is an image that changes with the data, else null.
+  at::Tensor* image_target(at::Tensor* target, const at::Tensor& data) const {
     if (!with_target_ || target == nullptr || target->dim() < 3) return nullptr;
     if (target->size(0) != data.size(0)) {
-      throw Error(ErrorCode::Mismatch, "a batch of " + std::to_string(data.size(0)) +
-                                           " samples and " + std::to_string(target->size(0)) +
-                                           " targets");
+      throw Error(ErrorCode::Mismatch,
+                  "expected one target for each sample, found " +
+                      counted(static_cast<std::uint64_t>(data.size(0)), "sample") + " and " +
+                      counted(static_cast<std::uint64_t>(target->size(0)), "target"));
     }
     if (target->size(-2) == data.size(-2) && target->size(-1) == data.size(-1)) return target;
     throw Error(
         ErrorCode::Mismatch,
-        "targets of two axes or more are taken for pictures, and have to be as high and wide "
-        "as their data: these have shape " +
-            python_tuple(target->sizes().slice(1).vec()) + ", the data " +
+        "targets with two or more axes are treated as images and must have the height and width "
+        "of their data: found targets of shape " +
+            python_tuple(target->sizes().slice(1).vec()) + " and data of shape " +
             python_tuple(data.sizes().slice(1).vec()) +
-            "; with_target(false) leaves targets alone");
+            "; with_target(false) keeps targets unchanged");
   }
 
  private:
@@ -9084,7 +9140,7 @@ class RandomBatchWise : public BatchWise<Self, Samples> {
 };
 
 // The API reference shows this one: between RandomBatchWise and the two flips.
-/// Turns samples round along one axis, each with probability `p`.
+/// Flips samples along one axis, each with probability `p`.
 template <class Self, class Samples>
 class RandomFlip : public RandomBatchWise<Self, Samples> {
  public:
@@ -9094,20 +9150,20 @@ class RandomFlip : public RandomBatchWise<Self, Samples> {
       : RandomBatchWise<Self, Samples>(generator), name_(name), axis_(axis), p_(p) {
     if (!(p >= 0 && p <= 1)) {
       throw Error(ErrorCode::InvalidArgument,
-                  name_ + "(" + std::to_string(p) + "): a probability is between 0 and 1");
+                  name_ + " expects a probability between 0 and 1, found " + std::to_string(p));
     }
   }
 
   /// For the base class. @private
   void transform(at::Tensor& data, at::Tensor* target) {
-    if (data.dim() < 3) refuse_shape(name_.c_str(), "two axes or more, the last H and W", data);
-    at::Tensor* const picture = this->picture(target, data);
+    if (data.dim() < 3) throw_bad_shape(name_, "(..., H, W)", data);
+    at::Tensor* const image = this->image_target(target, data);
     std::vector<std::int64_t> flipped;
     for (std::int64_t i = 0; i < data.size(0); ++i) {
       if (this->draw() < p_) flipped.push_back(i);
     }
     flip(data, flipped);
-    if (picture != nullptr) flip(*picture, flipped);
+    if (image != nullptr) flip(*image, flipped);
   }
 
  private:
@@ -9127,42 +9183,41 @@ class RandomFlip : public RandomBatchWise<Self, Samples> {
 
 }  // namespace detail
 
-/// Transforms for the `.map()` of LibTorch's datasets, each for whole batches at once. Their
-/// template argument tells what they are given:
+/// Transforms for the `.map()` of LibTorch's datasets; each processes a whole batch. The template
+/// argument is the type of the batch:
 ///
-/// - `Example<>`, `TensorExample`: a Batch of these, from Stack or `.stacked()`. This is the fast
-///   way, and `Example<>` need not be written: `.map(ToTensor())`.
-/// - `std::vector<Example<>>`, or of `TensorExample`: samples one by one, which may differ in
-/// shape.
-///   That is before Stack; after RandomCrop they may be stacked.
+/// - `Example<>` or `TensorExample`: a Batch of these, from Stack or `.stacked()`. This is the fast
+///   way. `Example<>` is the default: `.map(ToTensor())`.
+/// - `std::vector<Example<>>` or `std::vector<TensorExample>`: a list of samples, which may differ
+///   in shape. Use it before Stack; after RandomCrop the samples can be stacked.
 ///
-/// The shapes named below are those of a sample; a Batch has the sample index in front.
+/// The shapes below are those of one sample; a Batch has the sample index as axis 0 before them.
 ///
-/// A transform changes `data`. Those that move pixels about move a `target` that is a picture too,
-/// which is one with two axes or more a sample (H x W, C x H x W), in the same way;
-/// with_target(false) leaves it alone. One whose H and W are not those of its data is an Error
-/// (Mismatch).
+/// A transform changes `data`. The random flips and RandomCrop also change a `target` that is an
+/// image in the same way: one with two or more axes per sample (H x W, C x H x W).
+/// with_target(false) keeps targets unchanged. If H and W of target and data differ, they throw
+/// Error (Mismatch).
 ///
-/// What is random is drawn anew for each sample, from a seed that is taken when the transform is
-/// made, from the generator given, one for the CPU, or from LibTorch's default one
-/// (torch::manual_seed()). What a batch of this library's datasets draws depends on that seed, on
-/// its samples, and on how often a batch of the dataset or of a copy of it began with the first of
-/// them. So a seed gives the same batches whatever the number of workers, for a dataset made anew,
-/// as long as epochs run to their end and no sampler repeats samples. Under other datasets that
-/// holds without workers.
+/// Every sample gets its own random numbers. A transform takes its seed when it is constructed:
+/// from the given CPU generator, or from LibTorch's default one (torch::manual_seed()). For a batch
+/// of this library's datasets, the random numbers depend on that seed, on the indices of its
+/// samples, and on how many batches of the dataset and its copies have begun with the same first
+/// sample. So a seed gives the same batches for any number of workers, if the dataset is new,
+/// epochs are complete, and the sampler repeats no samples. With other datasets this holds only
+/// without workers.
 ///
-/// All throw Error (Mismatch) for batches that they cannot take, and may be copied and used from
-/// any thread, each copy from one at a time. Each takes time in proportion to the data. A batch
-/// that nobody else holds is changed in place where dtype and shape stay.
+/// All transforms throw Error (Mismatch) for a batch of an unsupported shape or dtype. They may be
+/// copied; use each copy from one thread at a time. The cost is linear in the size of the data. If
+/// nothing else refers to a batch, and its dtype and shape do not change, it is changed in place.
 namespace transforms {
 
-/// Makes one Example of the batch: samples of shape S become tensors of shape (batch size, S...).
-/// A batch of this library's datasets is handed on without a copy, as long as no transform before
-/// has made new tensors. Samples of different shape or dtype, and a batch without any, are an Error
-/// (Mismatch), which names two of their files where that is known.
+/// Stacks the batch into one Example: samples of shape S become tensors of shape (batch size,
+/// S...). Does not copy a batch of this library's datasets, unless an earlier transform made new
+/// tensors. Throws Error (Mismatch) for an empty batch, and if samples differ in shape or dtype;
+/// the message names two of their files if they are known.
 template <class E = Example<>>
 struct Stack : torch::data::transforms::BatchTransform<std::vector<E>, Batch<E>> {
-  /// The batch of `examples`: what LibTorch calls.
+  /// Stacks `examples`; LibTorch's loader calls this.
   Batch<E> apply_batch(std::vector<E> examples) override {
     const auto stack = [&](auto member) {
       std::vector<at::Tensor> samples;
@@ -9178,44 +9233,42 @@ struct Stack : torch::data::transforms::BatchTransform<std::vector<E>, Batch<E>>
   }
 };
 
-/// Turns pictures (..., H, W) round from left to right, each with probability `p`. Shape and dtype
-/// stay; no value changes.
+/// Flips images (..., H, W) horizontally, each with probability `p`. Keeps shape and dtype.
 template <class Samples = Example<>>
 struct RandomHorizontalFlip : detail::RandomFlip<RandomHorizontalFlip<Samples>, Samples> {
-  /// Throws Error (InvalidArgument) where `p` is not between 0 and 1.
+  /// Throws Error (InvalidArgument) if `p` is not between 0 and 1.
   explicit RandomHorizontalFlip(double p = 0.5,
                                 const std::optional<at::Generator>& generator = std::nullopt)
       : detail::RandomFlip<RandomHorizontalFlip, Samples>("RandomHorizontalFlip", -1, p,
                                                           generator) {}
 };
 
-/// Turns pictures (..., H, W) upside down, each with probability `p`. Shape and dtype stay; no
-/// value changes.
+/// Flips images (..., H, W) vertically, each with probability `p`. Keeps shape and dtype.
 template <class Samples = Example<>>
 struct RandomVerticalFlip : detail::RandomFlip<RandomVerticalFlip<Samples>, Samples> {
-  /// Throws Error (InvalidArgument) where `p` is not between 0 and 1.
+  /// Throws Error (InvalidArgument) if `p` is not between 0 and 1.
   explicit RandomVerticalFlip(double p = 0.5,
                               const std::optional<at::Generator>& generator = std::nullopt)
       : detail::RandomFlip<RandomVerticalFlip, Samples>("RandomVerticalFlip", -2, p, generator) {}
 };
 
-/// Cuts a piece of `size` (height and width, or one number for both), at a place of its own for
-/// each sample, out of pictures (..., H, W) with `padding` zeros added at each edge: they become
-/// (..., height, width), of the same dtype, in new memory. A picture that is smaller even so is an
-/// Error (Mismatch).
+/// Crops images (..., H, W) to `size` (height and width, or one number for both), at a random
+/// position for each sample, after adding `padding` zeros at each edge. The result is (..., height,
+/// width), of the same dtype, in new memory. Throws Error (Mismatch) for an image that is too small
+/// even with padding.
 template <class Samples = Example<>>
 class RandomCrop : public detail::RandomBatchWise<RandomCrop<Samples>, Samples> {
  public:
-  /// All in pixels. Throws Error (InvalidArgument) where `size` is not one or two numbers from 1 to
-  /// 2^32, or `padding` not one from 0 to 2^32.
+  /// All sizes in pixels. Throws Error (InvalidArgument) if `size` is not one or two numbers from 1
+  /// to 2^32, or `padding` is not from 0 to 2^32.
   explicit RandomCrop(c10::IntArrayRef size, std::int64_t padding = 0,
                       const std::optional<at::Generator>& generator = std::nullopt)
       : detail::RandomBatchWise<RandomCrop, Samples>(generator), padding_(padding) {
-    constexpr std::int64_t kMost = std::int64_t{1} << 32;
+    constexpr std::int64_t kMax = std::int64_t{1} << 32;
     if (size.empty() || size.size() > 2 || size.front() < 1 || size.back() < 1 || padding < 0 ||
-        padding > kMost || size.front() > kMost || size.back() > kMost) {
+        padding > kMax || size.front() > kMax || size.back() > kMax) {
       throw Error(ErrorCode::InvalidArgument,
-                  "RandomCrop takes a height and a width from 1 to 2^32, or one number for both, "
+                  "RandomCrop expects a height and a width from 1 to 2^32, or one number for both, "
                   "and a padding from 0 to 2^32");
     }
     height_ = size.front();
@@ -9223,58 +9276,55 @@ class RandomCrop : public detail::RandomBatchWise<RandomCrop<Samples>, Samples> 
   }
 
   /// The same for `RandomCrop({28, 28})`.
-  // It could also be a copy of RandomCrop(28, 28).
+  // Without it, the call would be ambiguous with a copy of RandomCrop(28, 28).
   explicit RandomCrop(std::initializer_list<std::int64_t> size, std::int64_t padding = 0,
                       const std::optional<at::Generator>& generator = std::nullopt)
       : RandomCrop(c10::IntArrayRef(size), padding, generator) {}
 
   /// For the base class. @private
   void transform(at::Tensor& data, at::Tensor* target) {
-    if (data.dim() < 3) {
-      detail::refuse_shape("RandomCrop", "two axes or more, the last H and W", data);
-    }
+    if (data.dim() < 3) detail::throw_bad_shape("RandomCrop", "(..., H, W)", data);
     const std::int64_t down = data.size(-2) + 2 * padding_ - height_;
     const std::int64_t right = data.size(-1) + 2 * padding_ - width_;
     if (down < 0 || right < 0) {
-      detail::refuse_shape("RandomCrop",
-                           ("at least " + std::to_string(height_) + " x " + std::to_string(width_) +
-                            " pixels with their padding")
-                               .c_str(),
-                           data);
+      detail::throw_bad_shape("RandomCrop",
+                              "(..., H, W) with at least " + std::to_string(height_) + " x " +
+                                  std::to_string(width_) + " pixels after padding",
+                              data);
     }
-    at::Tensor* const picture = this->picture(target, data);
-    std::vector<Place> places(static_cast<std::size_t>(data.size(0)));
-    for (Place& place : places) {
-      place.top = this->draw(down) - padding_;
-      place.left = this->draw(right) - padding_;
+    at::Tensor* const image = this->image_target(target, data);
+    std::vector<Corner> corners(static_cast<std::size_t>(data.size(0)));
+    for (Corner& corner : corners) {
+      corner.top = this->draw(down) - padding_;
+      corner.left = this->draw(right) - padding_;
     }
-    data = crop(data, places);
-    if (picture != nullptr) *picture = crop(*picture, places);
+    data = crop(data, corners);
+    if (image != nullptr) *image = crop(*image, corners);
   }
 
  private:
-  struct Place {
-    std::int64_t top, left;  // in the picture without padding
+  struct Corner {
+    std::int64_t top, left;  // in the image without padding
   };
 
-  at::Tensor crop(const at::Tensor& batch, const std::vector<Place>& places) const {
+  at::Tensor crop(const at::Tensor& batch, const std::vector<Corner>& corners) const {
     std::vector<std::int64_t> sizes = batch.sizes().vec();
     sizes.end()[-2] = height_;
     sizes.end()[-1] = width_;
     const auto out =
         padding_ == 0 ? at::empty(sizes, batch.options()) : at::zeros(sizes, batch.options());
-    for (std::size_t i = 0; i < places.size(); ++i) {
+    for (std::size_t i = 0; i < corners.size(); ++i) {
       const auto sample = static_cast<std::int64_t>(i);
       at::Tensor from = batch.select(0, sample);
       at::Tensor to = out.select(0, sample);
-      cut(-2, places[i].top, height_, from, to);
-      cut(-1, places[i].left, width_, from, to);
+      cut(-2, corners[i].top, height_, from, to);
+      cut(-1, corners[i].left, width_, from, to);
       to.copy_(from);
     }
     return out;
   }
 
-  /// Narrows both to what the piece [begin, begin + length) and the picture have in common.
+  /// Narrows both to the overlap of the crop [begin, begin + length) and the image.
   static void cut(std::int64_t axis, std::int64_t begin, std::int64_t length, at::Tensor& from,
                   at::Tensor& to) {
     const std::int64_t first = std::max<std::int64_t>(begin, 0);
@@ -9288,9 +9338,9 @@ class RandomCrop : public detail::RandomBatchWise<RandomCrop<Samples>, Samples> 
   std::int64_t padding_;
 };
 
-/// Pictures as they are stored, H x W x C or H x W, become C x H x W, contiguous. Bytes become
-/// float32 from 0 to 1; other dtypes keep their values. As torchvision's ToTensor does for NumPy
-/// arrays.
+/// Images as they are usually stored, H x W x C or H x W, become C x H x W, contiguous. uint8
+/// becomes float32 from 0 to 1; other dtypes keep their values. Same as torchvision's ToTensor for
+/// NumPy arrays.
 template <class Samples = Example<>>
 struct ToTensor : detail::BatchWise<ToTensor<Samples>, Samples> {
   /// For the base class. @private
@@ -9301,7 +9351,7 @@ struct ToTensor : detail::BatchWise<ToTensor<Samples>, Samples> {
     } else if (data.dim() == 3) {
       channels_first = data.unsqueeze(1);
     } else {
-      detail::refuse_shape("ToTensor", "H x W x C or H x W", data);
+      detail::throw_bad_shape("ToTensor", "(H, W, C) or (H, W)", data);
     }
     if (data.scalar_type() == at::kByte) {
       at::Tensor out = at::empty(channels_first.sizes(), data.options().dtype(at::kFloat));
@@ -9312,36 +9362,41 @@ struct ToTensor : detail::BatchWise<ToTensor<Samples>, Samples> {
   }
 };
 
-/// (data - mean) / std, in the data's dtype, which has to be a floating one: with as many numbers
-/// as pictures (..., C, H, W) have channels, each channel with its own; with one, for samples of
-/// any shape. As torchvision's Normalize. Integers are an Error (Mismatch).
+/// Computes (data - mean) / std in the dtype of the data, which must be a floating-point one. With
+/// one mean and std, samples have any shape. With more, samples are images (..., C, H, W) with one
+/// mean and std for each channel. Same as torchvision's Normalize. Throws Error (Mismatch) for
+/// integers, and for another number of channels.
 template <class Samples = Example<>>
 class Normalize : public detail::BatchWise<Normalize<Samples>, Samples> {
  public:
-  /// Throws Error (InvalidArgument) where there is no mean, not as many of one as of the other, or
-  /// a std of 0.
+  /// Throws Error (InvalidArgument) if there is no mean, if the numbers of means and stds differ,
+  /// or if a std is 0.
   Normalize(c10::ArrayRef<double> mean, c10::ArrayRef<double> std)
       : mean_(mean.vec()), std_(std.vec()) {
     if (mean_.empty() || mean_.size() != std_.size() ||
         std::find(std_.begin(), std_.end(), 0.0) != std_.end()) {
-      throw Error(ErrorCode::InvalidArgument,
-                  "Normalize takes a mean and a std, not 0, for each channel, or one for all");
+      throw Error(
+          ErrorCode::InvalidArgument,
+          "Normalize expects one mean and one std that is not 0, for each channel or for all; "
+          "found " +
+              detail::counted(mean_.size(), "mean") + " and " +
+              detail::counted(std_.size(), "std"));
     }
   }
 
   /// For the base class. @private
   void transform(at::Tensor& data, at::Tensor*) {
     if (!data.is_floating_point()) {
-      throw Error(ErrorCode::Mismatch, std::string("Normalize takes floating data, not ") +
-                                           c10::toString(data.scalar_type()) +
-                                           ": ToTensor or ToDtype before it converts");
+      throw Error(ErrorCode::Mismatch,
+                  std::string("Normalize expects floating-point data, found ") +
+                      c10::toString(data.scalar_type()) + "; apply ToTensor or ToDtype before it");
     }
     std::vector<std::int64_t> shape;
     if (mean_.size() > 1) {
       const auto channels = static_cast<std::int64_t>(mean_.size());
       if (data.dim() < 4 || data.size(-3) != channels) {
-        detail::refuse_shape(
-            "Normalize", (std::to_string(channels) + " x H x W, a channel for each mean").c_str(),
+        detail::throw_bad_shape(
+            "Normalize", "(..., " + std::to_string(channels) + ", H, W), one channel for each mean",
             data);
       }
       shape = {channels, 1, 1};
@@ -9361,12 +9416,11 @@ class Normalize : public detail::BatchWise<Normalize<Samples>, Samples> {
   std::vector<double> std_;
 };
 
-/// Converts the data as Tensor::to() does; values stay what they are, as far as the dtype can hold
-/// them.
+/// Converts the data to another dtype, as Tensor::to() does.
 template <class Samples = Example<>>
 class ToDtype : public detail::BatchWise<ToDtype<Samples>, Samples> {
  public:
-  /// Throws nothing; what LibTorch does not convert to, it throws about when a batch comes.
+  /// Throws nothing. If LibTorch cannot convert a batch, its exception is thrown for that batch.
   explicit ToDtype(c10::ScalarType dtype) : dtype_(dtype) {}
 
   /// For the base class. @private

@@ -1,12 +1,15 @@
 #ifndef TORCH_NPY_TEXT_HPP_
 #define TORCH_NPY_TEXT_HPP_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <vector>
 
 #include <torch_npy/version.hpp>
 
@@ -17,7 +20,8 @@ namespace detail {
 
 constexpr std::uint32_t kNoCharacter = 0xffffffff;
 
-/// Takes the code point at the front of `text`; kNoCharacter where the bytes are not UTF-8.
+/// Removes the first code point of `text`, which is not empty, and returns it. Returns kNoCharacter
+/// and removes nothing if the bytes are not UTF-8.
 inline std::uint32_t take_utf8(std::string_view& text) {
   const auto lead = static_cast<unsigned char>(text.front());
   const std::size_t length = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
@@ -34,19 +38,24 @@ inline std::uint32_t take_utf8(std::string_view& text) {
   return code;
 }
 
-/// Whether a terminal may be shown a character: none that controls it, or turns the direction of
-/// writing.
+/// False for characters that must not reach a terminal: control characters, and those that change
+/// the direction of writing.
 inline bool is_printable(std::uint32_t code) {
   const bool is_control = code < 0x20 || (code >= 0x7f && code < 0xa0);
-  const bool turns = code == 0x061c || code == 0x200e || code == 0x200f ||
-                     (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
-  return !is_control && !turns && code != kNoCharacter;
+  const bool changes_direction = code == 0x061c || code == 0x200e || code == 0x200f ||
+                                 (code >= 0x202a && code <= 0x202e) ||
+                                 (code >= 0x2066 && code <= 0x2069);
+  return !is_control && !changes_direction && code != kNoCharacter;
 }
 
-/// Text, UTF-8 mostly, as it may be shown on a terminal: what is not printable, or no UTF-8, as
-/// \xNN; with `ascii` all that is not ASCII, too.
-inline std::string escaped(std::string_view text, bool ascii = false) {
+inline void append_hex_escape(std::string& out, unsigned char byte) {
   constexpr char kHex[] = "0123456789abcdef";
+  out += {'\\', 'x', kHex[byte >> 4], kHex[byte & 15]};
+}
+
+/// The text, safe for a terminal: bytes that are not UTF-8 and characters that are not printable
+/// become \xNN. With `ascii`, so does everything that is not ASCII.
+inline std::string escaped(std::string_view text, bool ascii = false) {
   std::string out;
   while (!text.empty()) {
     std::string_view rest = text;
@@ -56,42 +65,45 @@ inline std::string escaped(std::string_view text, bool ascii = false) {
     text = rest;
     if (is_printable(code) && (!ascii || code < 0x80)) {
       out += bytes;
-      continue;
-    }
-    for (const char c : bytes) {
-      const auto byte = static_cast<unsigned char>(c);
-      out += "\\x";
-      out += kHex[byte >> 4];
-      out += kHex[byte & 15];
+    } else {
+      for (const char c : bytes) append_hex_escape(out, static_cast<unsigned char>(c));
     }
   }
   return out;
 }
 
-/// A path as it may be shown on a terminal.
+/// A path in UTF-8, safe for a terminal.
 inline std::string shown_path(const std::filesystem::path& path) {
   try {
     const auto bytes = path.u8string();  // std::string or, from C++20 on, std::u8string
     return escaped({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   } catch (const std::system_error&) {
-    return "a path that is no Unicode";  // which Windows allows
+    return "a path that is not Unicode";  // Windows allows such paths
   }
 }
 
-/// Bytes of a file as they may be shown on a terminal: quoted, at most `most` of them, in ASCII.
-inline std::string shown(std::string_view bytes, std::size_t most = 60) {
-  return '"' + escaped(bytes.substr(0, most), /*ascii=*/true) +
-         (bytes.size() > most ? "...\"" : "\"");
+/// The first `limit` bytes of `bytes` in quotes, escaped to ASCII.
+inline std::string shown(std::string_view bytes, std::size_t limit = 60) {
+  return '"' + escaped(bytes.substr(0, limit), /*ascii=*/true) +
+         (bytes.size() > limit ? "...\"" : "\"");
 }
 
-/// A name, which is UTF-8, in quotes.
+/// A UTF-8 name in quotes; only its start if it is very long.
 inline std::string in_quotes(std::string_view name) {
-  constexpr std::size_t kMost = 200;
-  return name.size() > kMost ? shown(name) : '"' + escaped(name) + '"';
+  constexpr std::size_t kMaxLength = 200;
+  return name.size() > kMaxLength ? shown(name) : '"' + escaped(name) + '"';
 }
 
+/// "1 row", "2 rows".
 inline std::string counted(std::uint64_t count, const char* noun) {
   return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
+}
+
+/// One of the names that appear more than once, if there is any.
+inline std::optional<std::string_view> first_duplicate(std::vector<std::string_view> names) {
+  std::sort(names.begin(), names.end());
+  const auto found = std::adjacent_find(names.begin(), names.end());
+  return found == names.end() ? std::nullopt : std::optional(*found);
 }
 
 }  // namespace detail

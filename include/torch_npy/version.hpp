@@ -4,27 +4,27 @@
 /// @file
 /// The version of the library.
 
-// The one source of the version: CMake reads it from here. Semantic versioning.
-#define TORCH_NPY_VERSION_MAJOR 0  ///< with another one programs may have to change
-#define TORCH_NPY_VERSION_MINOR 2  ///< there is more than before; while MAJOR is 0, as that
-#define TORCH_NPY_VERSION_PATCH 0  ///< nothing but faults mended
+// The only place that states the version; CMake reads it from here. Semantic versioning.
+#define TORCH_NPY_VERSION_MAJOR 0  ///< increases with incompatible changes
+#define TORCH_NPY_VERSION_MINOR 2  ///< increases with new features, before 1.0 with any change
+#define TORCH_NPY_VERSION_PATCH 0  ///< increases with fixes
 
 /// Part of TORCH_NPY_VERSION_NAMESPACE.
 #define TORCH_NPY_VERSION_NAMESPACE_OF_(major, minor, patch) v##major##_##minor##_##patch
 /// Part of TORCH_NPY_VERSION_NAMESPACE.
 #define TORCH_NPY_VERSION_NAMESPACE_OF(major, minor, patch) \
   TORCH_NPY_VERSION_NAMESPACE_OF_(major, minor, patch)
-/// Everything is in the inline namespace torch_npy::vMAJOR_MINOR_PATCH, which nobody has to write:
-/// two libraries of one program may each have been built with another version, and their functions
-/// differ in name. So do their types: what passes between such libraries is LibTorch's own, and an
-/// Error of the other's is caught as std::exception. Who declares a name ahead does so in
-/// `namespace torch_npy { inline namespace TORCH_NPY_VERSION_NAMESPACE { struct Header; } }`, after
-/// this header.
+/// Everything is in the inline namespace torch_npy::vMAJOR_MINOR_PATCH, which programs do not
+/// write. Two libraries of one program may be built with different versions, because their
+/// functions and types have different names. Pass only LibTorch's types between such libraries, and
+/// catch an Error of the other one as std::exception. To forward-declare a name, include this
+/// header and write `namespace torch_npy { inline namespace TORCH_NPY_VERSION_NAMESPACE { struct
+/// Header; } }`.
 #define TORCH_NPY_VERSION_NAMESPACE                                                \
   TORCH_NPY_VERSION_NAMESPACE_OF(TORCH_NPY_VERSION_MAJOR, TORCH_NPY_VERSION_MINOR, \
                                  TORCH_NPY_VERSION_PATCH)
 
-/// Opens that namespace, in every header of the library.
+/// Opens that namespace; every header of the library uses it.
 #define TORCH_NPY_BEGIN_NAMESPACE \
   namespace torch_npy {           \
   inline namespace TORCH_NPY_VERSION_NAMESPACE {
@@ -36,9 +36,9 @@
 /// @namespace torch_npy
 /// NumPy files to LibTorch tensors, and folders of them to training batches.
 ///
-/// What goes wrong is an Error, whose code tells a program what. Want of memory may also show as
-/// std::bad_alloc, or as what LibTorch throws for it; a copy to or from a device throws what
-/// LibTorch throws. Functions may be called from any number of threads at once, each with streams
-/// and tensors to fill of its own; what is true of the objects of a class stands there.
+/// Failures throw Error, whose code() is for programs. Out of memory may also be thrown as
+/// std::bad_alloc or as LibTorch's own exception. A copy to or from a device throws what LibTorch
+/// throws. Free functions may be called from any number of threads at once, if each has its own
+/// stream or its own tensor to fill. Each class documents the thread-safety of its objects.
 
 #endif  // TORCH_NPY_VERSION_HPP_

@@ -2,7 +2,7 @@
 #define TORCH_NPY_DATA_BATCH_HPP_
 
 /// @file
-/// The samples and batches that datasets give.
+/// The types of samples and batches.
 
 #include <torch/data.h>
 
@@ -10,21 +10,20 @@
 
 TORCH_NPY_BEGIN_NAMESPACE
 
-/// LibTorch's own: `data` and `target`, two tensors.
+/// LibTorch's own type: two tensors, `data` and `target`.
 using torch::data::Example;
-/// LibTorch's own: `data`, a tensor, and no target.
+/// LibTorch's own type: one tensor, `data`, and no target.
 using torch::data::TensorExample;
 
-/// An Example that holds a whole batch: the sample index is axis 0 of its tensors. `Batch<>` has
-/// `data` and `target`, `Batch<TensorExample>` has `data` and converts to a Tensor.
+/// An Example that holds a whole batch: axis 0 of its tensors is the sample index. `Batch<>` has
+/// `data` and `target`; `Batch<TensorExample>` has `data` and converts to a Tensor.
 ///
-/// The one thing it adds is a type: LibTorch's `.map()` wants a value_type of what it maps, so that
-/// nothing could be mapped once the samples are stacked to an Example.
+/// It adds only a member type: LibTorch's `.map()` needs `value_type`, and an Example has none.
 template <class E = Example<>>
 struct Batch : E {
   using value_type = E;
   using E::E;
-  /// Undefined tensors.
+  /// A batch with undefined tensors.
   Batch() = default;
 };
 

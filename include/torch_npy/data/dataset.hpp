@@ -2,7 +2,8 @@
 #define TORCH_NPY_DATA_DATASET_HPP_
 
 /// @file
-/// Datasets for LibTorch's data loader: over one file, a folder, two folders, a folder a class.
+/// Datasets for LibTorch's data loader: from one or two array files, a folder, two folders, or one
+/// folder per class.
 
 #include <ATen/ops/tensor.h>
 #include <c10/util/ArrayRef.h>
@@ -31,18 +32,18 @@
 
 TORCH_NPY_BEGIN_NAMESPACE
 
-/// The .npy files of a folder, a sample each: Examples of a tensor and no target, each with the
-/// file's shape and dtype (FolderOptions::data_options says more). Only names are read before a
-/// sample is asked for; then a file costs an open, a read and a close.
+/// A dataset of the .npy files in a folder, one sample per file. A sample is a TensorExample with
+/// the shape and dtype of the file, unless FolderOptions::data_options changes them. The
+/// constructor reads only the names; each sample then costs one open, read and close.
 ///
-/// Copies share the list of files and the memory that is kept for the next batches, 256 MiB of it
-/// at most. They cost nothing, and each may be used by a thread of its own, as LibTorch's loader
-/// does.
+/// Copies are cheap and share the list of files and up to 256 MiB of memory for the next batches.
+/// One dataset may be used from any number of threads. Tensors of a batch are like those of
+/// torch::from_blob(): do not resize_() them to a larger size.
 class FolderDataset : public detail::FileDataset<FolderDataset, TensorExample> {
  public:
-  /// Lists the folder, n files in O(n log n) (a million of them took 0.4 s). Throws Error: NotFound
-  /// where there is no such folder or no .npy file in it, Io, Exhausted, and InvalidArgument for a
-  /// device that is not there.
+  /// Lists the folder in O(n log n) for n files. Throws Error: NotFound if the folder does not
+  /// exist or has no matching .npy file; Io; Exhausted; InvalidArgument if the device does not
+  /// exist.
   explicit FolderDataset(const std::filesystem::path& folder, const FolderOptions& options = {})
       : FileDataset({detail::sample_files(detail::list_folder(folder, options),
                                           options.data_options(), detail::make_pool())},
@@ -50,7 +51,7 @@ class FolderDataset : public detail::FileDataset<FolderDataset, TensorExample> {
 
   /// The file of each sample.
   const FileList& files() const& noexcept { return part(0).list; }
-  void files() && = delete;  ///< the list would go with the dataset
+  void files() && = delete;  ///< the list lives as long as the dataset
 
   /// For the base class. @private
   detail::Samples read(c10::ArrayRef<std::size_t> indices, bool may_skip) const {
@@ -58,23 +59,24 @@ class FolderDataset : public detail::FileDataset<FolderDataset, TensorExample> {
   }
 };
 
-/// The .npy files of two folders: those of one are the samples, and the target of each is the file
-/// of the other with the same path in its folder. Copies are as cheap as those of FolderDataset.
+/// A dataset of the .npy files in two folders: a file in the first folder is a sample, and the file
+/// with the same relative path in the second folder is its target. Samples are Examples of data and
+/// target. Copies, threads and memory: as for FolderDataset.
 class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Example<>> {
  public:
-  /// Lists both folders, by the same options. Throws Error: what FolderDataset throws, and
-  /// Mismatch, which names the files that have no partner, up to ten of them.
+  /// Lists both folders with the same options. Throws Error: as FolderDataset; Mismatch if files
+  /// have no partner, with the paths of up to ten of them.
   PairedFolderDataset(const std::filesystem::path& inputs, const std::filesystem::path& targets,
                       const FolderOptions& options = {})
       : FileDataset(make_parts(inputs, targets, options), options) {}
 
   /// The input file of each sample.
   const FileList& files() const& noexcept { return part(0).list; }
-  void files() && = delete;  ///< the list would go with the dataset
+  void files() && = delete;  ///< the list lives as long as the dataset
 
   /// The target file of each sample.
   const FileList& target_files() const& noexcept { return part(1).list; }
-  void target_files() && = delete;  ///< the list would go with the dataset
+  void target_files() && = delete;  ///< the list lives as long as the dataset
 
   /// For the base class. @private
   std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,
@@ -95,7 +97,7 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
             detail::sample_files(std::move(target_list), options.target_options(), pool)};
   }
 
-  /// Both are sorted by the same rule, so partners stand at the same place, or there are none.
+  /// Both lists are sorted by the same rule, so partners have equal indices.
   static void require_partners(const FileList& inputs, const FileList& targets) {
     const auto name = [](const FileList& list, std::size_t i) { return std::string(list.name(i)); };
     bool same = inputs.size() == targets.size();
@@ -103,7 +105,7 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
       same = std::strcmp(inputs.name(i), targets.name(i)) == 0;
     }
     if (same) return;
-    constexpr std::size_t kNamed = 10;
+    constexpr std::size_t kMaxNamed = 10;
     std::size_t alone = 0;
     std::string names;
     const auto list_alone = [&](const FileList& list, const FileList& others) {
@@ -112,12 +114,12 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
       std::sort(partners.begin(), partners.end());
       for (std::size_t i = 0; i < list.size(); ++i) {
         if (std::binary_search(partners.begin(), partners.end(), name(list, i))) continue;
-        if (alone++ < kNamed) names += "\n  " + detail::shown_path(list[i]);
+        if (alone++ < kMaxNamed) names += "\n  " + detail::shown_path(list[i]);
       }
     };
     list_alone(inputs, targets);
     list_alone(targets, inputs);
-    if (alone > kNamed) names += "\n  and " + std::to_string(alone - kNamed) + " more";
+    if (alone > kMaxNamed) names += "\n  and " + std::to_string(alone - kMaxNamed) + " more";
     throw Error(ErrorCode::Mismatch,
                 "inputs and targets in " + detail::shown_path(targets.folder()) +
                     " are matched by name, and " + detail::counted(alone, "file") +
@@ -126,26 +128,26 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
   }
 };
 
-/// `folder/<class>/*.npy`: a sample a file; its target is the number of its class (int64, 0-d), in
-/// the order of the classes' names. Copies are as cheap as those of FolderDataset.
+/// A dataset of the files `folder/<class>/*.npy`, one sample per file. The target is the index of
+/// its class in classes(): an int64, 0-d tensor. Copies, threads and memory: as for FolderDataset.
 class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Example<>> {
  public:
-  /// With recursive(true) the files may lie deeper in a class's folder. Throws Error: NotFound
-  /// where there is no such folder, no folder in it, or no .npy file in one of these; Io,
-  /// Exhausted, and InvalidArgument for a device that is not there.
+  /// Lists the folder. With recursive(true), the files may be in subfolders of the class folders.
+  /// Throws Error: NotFound if the folder does not exist, has no subfolder, or a class folder has
+  /// no matching .npy file; Io; Exhausted; InvalidArgument if the device does not exist.
   explicit ClassFolderDataset(const std::filesystem::path& folder,
                               const FolderOptions& options = {})
       : ClassFolderDataset(list_classes(folder, options), options) {}
 
-  /// The names of the classes, sorted as FolderOptions::natural_order says: target i is of class
-  /// classes()[i].
+  /// The names of the classes: target i is class classes()[i]. Sorted by bytes, or as
+  /// FolderOptions::natural_order says.
   const std::vector<std::string>& classes() const& noexcept { return *classes_; }
-  /// The same, of a dataset that goes at once.
+  /// The same for a temporary dataset.
   std::vector<std::string> classes() && { return *classes_; }
 
-  /// The file of each sample, class after class.
+  /// The file of each sample, ordered by class.
   const FileList& files() const& noexcept { return part(0).list; }
-  void files() && = delete;  ///< the list would go with the dataset
+  void files() && = delete;  ///< the list lives as long as the dataset
 
   /// For the base class. @private
   std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,
@@ -165,7 +167,7 @@ class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Exampl
   struct Classes {
     FileList list;
     std::vector<std::string> names;
-    std::vector<std::size_t> ends;  // of each class in the list
+    std::vector<std::size_t> ends;  // end of each class in the list
   };
 
   static Classes list_classes(const std::filesystem::path& folder, const FolderOptions& options) {
@@ -173,7 +175,7 @@ class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Exampl
     std::vector<std::string> names = list.subfolders();
     if (names.empty()) {
       throw Error(ErrorCode::NotFound,
-                  "no folders in this folder: a ClassFolderDataset has one for each class", 0,
+                  "no subfolders: ClassFolderDataset expects one subfolder for each class", 0,
                   folder);
     }
     if (options.natural_order()) {
@@ -202,28 +204,29 @@ class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Exampl
   std::shared_ptr<const std::vector<std::size_t>> ends_;
 };
 
-/// One file, or one for data and one for targets, whose axis 0 is the sample index:
+/// A dataset of one array file, or of one for data and one for targets. Axis 0 is the sample index:
+/// a sample of an array (n, S...) is a tensor of shape S.
 ///
 ///     ArrayDataset images("images.npy");                 // Examples without a target
 ///     ArrayDataset digits("images.npy", "labels.npy");   // data and target
 ///
-/// A sample of an array (n, S...) is a tensor of shape S. The files are mapped, and rows copied out
-/// of them into batches: they may be larger than memory. As with LoadOptions::mmap, a file that is
-/// cut short meanwhile ends the process. Copies share the mappings, cost nothing, and each may be
-/// used by a thread of its own.
+/// The files are mapped, and their rows are copied into batches, so they may be larger than memory.
+/// As with LoadOptions::mmap, truncating a file meanwhile ends the process. Copies are cheap and
+/// share the mappings. One dataset may be used from any number of threads. Tensors of a batch are
+/// like those of torch::from_blob(): do not resize_() them to a larger size.
 template <class E = Example<>>
 class ArrayDataset : public detail::SampleDataset<ArrayDataset<E>, E> {
  public:
-  /// Reads the header and maps the file, in the same time whatever its size. Throws Error: what
-  /// load() throws; Mismatch for a 0-d array.
+  /// Reads the header and maps the file; the time does not depend on its size. Throws Error: as
+  /// load(); Mismatch for a 0-d array.
   explicit ArrayDataset(const std::filesystem::path& data, const LoadOptions& options = {})
       : ArrayDataset(
             {std::make_shared<const detail::ArrayRows>(data, options, detail::make_pool())}) {
     static_assert(!detail::kHasTarget<E>, "Examples with a target need a file of targets");
   }
 
-  /// The same for two files, row i of `target` for row i of `data`. Throws Error: what load()
-  /// throws; Mismatch for a 0-d array, and for different lengths.
+  /// The same for two files: row i of `target` is the target of row i of `data`. Throws Error: as
+  /// load(); Mismatch for a 0-d array, and if the lengths differ.
   ArrayDataset(const std::filesystem::path& data, const std::filesystem::path& target,
                const LoadOptions& options = {}, const LoadOptions& target_options = {})
       : ArrayDataset(make_pair(data, target, options, target_options)) {
@@ -255,8 +258,10 @@ class ArrayDataset : public detail::SampleDataset<ArrayDataset<E>, E> {
     auto target_rows = std::make_shared<const detail::ArrayRows>(target, target_options, pool);
     if (rows->size() != target_rows->size()) {
       throw Error(ErrorCode::Mismatch,
-                  "data of " + detail::counted(rows->size(), "sample") + " and targets of " +
-                      std::to_string(target_rows->size()) + ", in " + detail::shown_path(target),
+                  "expected one target for each sample, found " +
+                      detail::counted(rows->size(), "sample") + " and " +
+                      detail::counted(target_rows->size(), "target") + ", in " +
+                      detail::shown_path(target),
                   0, data);
     }
     return {std::move(rows), std::move(target_rows)};

@@ -2,7 +2,7 @@
 #define TORCH_NPY_DATA_FILE_DATASET_HPP_
 
 /// @file
-/// FolderOptions, and what the datasets over folders have in common.
+/// The common part of the datasets over folders.
 
 #include <c10/util/ArrayRef.h>
 
@@ -33,18 +33,18 @@ TORCH_NPY_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// Whether the system is short of something, so that another file would fail in the same way.
+/// True if the system has run out of a resource, so that other files would fail in the same way.
 inline bool is_of_system(const Error& error) {
   return error.code() == ErrorCode::Exhausted || error.code() == ErrorCode::OutOfMemory;
 }
 
-/// What is done about the bad files of a dataset and its copies.
+/// Handles the bad files of a dataset and of its copies.
 class BadFiles {
  public:
   explicit BadFiles(const FolderOptions& options)
       : skip_(options.on_bad_file() == OnBadFile::Skip), callback_(options.bad_file_callback()) {}
 
-  /// True when the sample is to be left out.
+  /// True if the sample is to be skipped.
   bool skips(const Error& error) {
     if (!skip_ || is_of_system(error) || error.code() == ErrorCode::InvalidArgument) return false;
     ++count_;
@@ -64,11 +64,11 @@ class BadFiles {
   std::atomic<std::size_t> count_{0};
 };
 
-/// Told how many of `total` files have been looked at.
+/// Called with the number of files checked so far.
 using Progress = std::function<void(std::size_t done, std::size_t total)>;
 
-/// Holds each file's header against its options and size; the Errors in the order of the files.
-/// Throws Error (Exhausted) where the fault is not a file's.
+/// Validates the header of each file against its options and size. Returns the Errors in the order
+/// of the files. Throws Error (Exhausted, OutOfMemory) if the cause is not a file.
 inline std::vector<Error> verify(const std::vector<std::shared_ptr<const SampleFiles>>& parts,
                                  const Progress& progress) {
   std::size_t total = 0;
@@ -77,7 +77,7 @@ inline std::vector<Error> verify(const std::vector<std::shared_ptr<const SampleF
   std::mutex mutex;
   std::size_t done = 0;
   std::vector<std::pair<std::size_t, Error>> found;
-  const auto look = [&](std::size_t number) {
+  const auto check = [&](std::size_t number) {
     std::size_t index = number;
     auto part = parts.begin();
     for (; index >= (*part)->list.size(); ++part) index -= (*part)->list.size();
@@ -95,7 +95,7 @@ inline std::vector<Error> verify(const std::vector<std::shared_ptr<const SampleF
     ++done;
     if (progress && (done % step == 0 || done == total)) progress(done, total);
   };
-  for_each_index(total, (std::max)(std::size_t{32}, processor_count()), look);
+  for_each_index(total, (std::max)(std::size_t{32}, processor_count()), check);
   std::sort(found.begin(), found.end(),
             [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<Error> errors;
@@ -103,7 +103,8 @@ inline std::vector<Error> verify(const std::vector<std::shared_ptr<const SampleF
   return errors;
 }
 
-/// What all copies of a dataset over folders share: a folder, or one for data and one for targets.
+/// The state shared by all copies of a dataset: the files of one folder, or of one for data and one
+/// for targets.
 struct FileState {
   FileState(std::vector<std::shared_ptr<const SampleFiles>> files, const FolderOptions& options)
       : parts(std::move(files)), bad(options) {}
@@ -112,22 +113,23 @@ struct FileState {
 };
 
 // The API reference shows this one: users call its members on every dataset over folders.
-/// A dataset of which each sample is a file, or a file in each of two folders.
+/// A dataset in which each sample is one file, or one file in each of two folders.
 template <class Self, class E>
 class FileDataset : public SampleDataset<Self, E> {
  public:
-  /// Looks at the header and size of every file, on at least 32 threads, and gives an Error for
-  /// each bad one, in the order of the files, of all inputs before all targets. `progress(done,
-  /// total)`, a `std::function<void(std::size_t, std::size_t)>`, is called about a hundred times,
-  /// one call at a time, on any of the threads. Values are not looked at, and shapes not held
-  /// against each other. Costs an open, a read and a close for each file. Safe from any thread.
-  /// Throws what progress throws, and Error (Exhausted).
+  /// Checks the header and the size of every file on at least 32 threads, and returns an Error for
+  /// each bad one: in file order, inputs before targets. Does not read values, and does not compare
+  /// the shapes of different files. Costs one open, read and close per file.
+  ///
+  /// `progress(done, total)`, a `std::function<void(std::size_t, std::size_t)>`, is called about a
+  /// hundred times, by one thread at a time, on any of the threads. Safe from any thread. Throws
+  /// what progress throws, and Error (Exhausted, OutOfMemory).
   std::vector<Error> verify(const Progress& progress = {}) const {
     return detail::verify(state_->parts, progress);
   }
 
-  /// How often a sample was left out because its file was bad, by this dataset and its copies. Safe
-  /// from any thread.
+  /// How many samples this dataset and its copies have skipped because their file could not be
+  /// loaded. Safe from any thread.
   std::size_t bad_file_count() const noexcept { return state_->bad.count(); }
 
   /// For the base class. @private
@@ -140,8 +142,8 @@ class FileDataset : public SampleDataset<Self, E> {
 
   const SampleFiles& part(std::size_t i) const noexcept { return *state_->parts[i]; }
 
-  /// Reads the samples of each part, and leaves out bad ones if it may; `accepted(index)` hears of
-  /// each that is read.
+  /// Reads the samples of each part. Skips bad files if `may_skip`, and calls `accepted(index)` for
+  /// each sample it has read.
   template <class Accepted>
   std::vector<Samples> read_parts(c10::ArrayRef<std::size_t> indices, bool may_skip,
                                   const Accepted& accepted) const {
@@ -170,14 +172,15 @@ inline ListRules list_rules(const FolderOptions& options) {
   return {options.pattern(), options.recursive(), options.natural_order()};
 }
 
-/// The Error about a folder in which no file is a sample.
+/// The Error for a folder without samples.
 inline Error no_files(const FileList& list, const std::string& subfolder,
                       const FolderOptions& options) {
   std::string reason = "no .npy file in this folder";
   if (options.pattern() != "*") reason += " matches the pattern " + shown(options.pattern());
   const std::size_t folders = list.subfolders(subfolder).size();
   if (folders != 0 && !options.recursive()) {
-    reason += "; it has " + counted(folders, "folder") + ", which recursive(true) looks into";
+    reason +=
+        "; it has " + counted(folders, "subfolder") + ": set recursive(true) to include subfolders";
   }
   return Error(ErrorCode::NotFound, reason, 0,
                subfolder == "." ? list.folder() : list.folder() / path_of(subfolder));

@@ -16,46 +16,47 @@
 
 TORCH_NPY_BEGIN_NAMESPACE
 
-/// What a dataset does about a file that cannot be read in the middle of an epoch.
+/// What a dataset does if a file of a batch cannot be loaded.
 enum class OnBadFile {
-  Throw,  ///< the Error reaches the training loop; from a loader's worker in a WorkerException
-  Skip,   ///< the batch goes on without the sample, and may even be empty; an Error that is not the
-          ///< file's fault (InvalidArgument, Exhausted) is thrown all the same
+  Throw,  ///< throw the Error; a loader's worker wraps it in torch::data::WorkerException
+  Skip,   ///< leave the sample out of the batch, which may become empty; errors that are not about
+          ///< the file (InvalidArgument, Exhausted, OutOfMemory) are thrown
 };
 
-/// How a folder becomes a dataset. Options chain:
-/// `FolderOptions().recursive(true).data_options(LoadOptions().dtype(torch::kFloat32))`. Called
-/// without an argument, each gives what is set.
+/// How a folder becomes a dataset. Setters chain:
+/// `FolderOptions().recursive(true).data_options(LoadOptions().dtype(torch::kFloat32))`; without an
+/// argument, each name returns the current value.
 struct FolderOptions {
-  /// Which of the .npy files are samples: a pattern for their names, as the shell has it (`*`, `?`,
-  /// `[a-z]`). Other files, and hidden ones (".name"), never are.
+  /// Shell pattern for the names of the .npy files to use (`*`, `?`, `[a-z]`). Other files, and
+  /// hidden ones (".name"), are ignored.
   TORCH_ARG(std::string, pattern) = "*";
 
-  /// Take the files of folders in the folder too, and so on. Links to folders are followed.
+  /// Include the files in subfolders, at any depth. Links to folders are followed.
   TORCH_ARG(bool, recursive) = false;
 
-  /// Order numbers in names by value, "a9" before "a10". Otherwise names are ordered by their
-  /// bytes, as Python's sorted() does.
+  /// Sort numbers in names by value: "a9" before "a10". Otherwise names are sorted by their bytes,
+  /// as by Python's sorted().
   TORCH_ARG(bool, natural_order) = false;
 
-  /// How the samples are loaded. threads(0) means one: the workers of a loader are the threads.
-  /// With device(), a batch goes there as a whole.
+  /// How to load the samples. threads(0) means one thread, because a loader's workers run in
+  /// parallel already. With device(), each batch is copied there as a whole.
   TORCH_ARG(LoadOptions, data_options);
 
-  /// How the targets of a PairedFolderDataset are loaded.
+  /// How to load the targets of a PairedFolderDataset.
   TORCH_ARG(LoadOptions, target_options);
 
  public:
-  /// What to do about bad files; Throw is the default. `callback` hears of each one that is left
-  /// out, one call at a time, on the thread that read it. It must not read the dataset itself.
+  /// What to do if a file cannot be loaded; the default is Throw. `callback` is called with the
+  /// Error of each skipped file, by one thread at a time, on the thread that read the file. It must
+  /// not use the dataset.
   FolderOptions& on_bad_file(OnBadFile what, std::function<void(const Error&)> callback = {}) {
     on_bad_file_ = what;
     bad_file_callback_ = std::move(callback);
     return *this;
   }
-  /// What is done about bad files.
+  /// What to do if a file cannot be loaded.
   OnBadFile on_bad_file() const noexcept { return on_bad_file_; }
-  /// What hears of them; may be empty.
+  /// The callback for skipped files; may be empty.
   const std::function<void(const Error&)>& bad_file_callback() const noexcept {
     return bad_file_callback_;
   }
@@ -65,21 +66,23 @@ struct FolderOptions {
   std::function<void(const Error&)> bad_file_callback_;
 };
 
-/// How to share out. Options chain: `DistributedSamplerOptions().seed(7).drop_last(true)`. Called
-/// without an argument, each gives what is set.
+/// How to distribute samples among ranks. Setters chain:
+/// `DistributedSamplerOptions().seed(7).drop_last(true)`; without an argument, each name returns
+/// the current value.
 struct DistributedSamplerOptions {
-  /// What the order of an epoch comes from, together with its number. The same on every rank.
+  /// Seed of the shuffle; the order of an epoch depends on it and on the number of the epoch. Must
+  /// be the same on every rank.
   TORCH_ARG(std::uint64_t, seed) = 0;
 
-  /// A new order each epoch; false: 0, 1, 2, ... in all of them.
+  /// Shuffle the samples in every epoch. false: the order is 0, 1, 2, ... in every epoch.
   TORCH_ARG(bool, shuffle) = true;
 
-  /// Leave out the last few of the order, so that all ranks get the same number of samples: what
-  /// drop_last=True does in Python.
+  /// Drop the last samples of the order, so that all ranks get the same number: drop_last=True in
+  /// Python.
   TORCH_ARG(bool, drop_last) = false;
 
-  /// Go on from the start of the order until all ranks have the same number of samples: what
-  /// drop_last=False does in Python. A few samples are then seen twice an epoch.
+  /// Repeat samples from the start of the order, so that all ranks get the same number:
+  /// drop_last=False in Python. A few samples then appear twice in an epoch.
   TORCH_ARG(bool, pad) = false;
 };
 

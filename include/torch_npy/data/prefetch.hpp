@@ -2,7 +2,7 @@
 #define TORCH_NPY_DATA_PREFETCH_HPP_
 
 /// @file
-/// The batches of a loader on a device, ahead of use.
+/// Loads the next batch to a device while the current one is in use.
 
 #include <ATen/ExpandUtils.h>
 #include <ATen/core/Tensor.h>
@@ -33,8 +33,8 @@
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-// The tensors in a batch: BatchTensors<Batch>::each(batch, call) calls call(at::Tensor&) with each
-// one, always in the same order. Types that hold no tensors have no each().
+// Visits the tensors in a batch: BatchTensors<Batch>::each(batch, call) calls call(at::Tensor&) for
+// each one, always in the same order. Types without tensors have no each().
 template <class Part>
 struct BatchTensors {
   static constexpr bool kAny = false;
@@ -74,9 +74,9 @@ struct BatchTensors<std::vector<Item, Allocator>> {
   }
 };
 
-/// The stream of this thread for copies to `device`; throws c10::Error where devices have none.
-/// The same one every time: LibTorch's allocators keep freed memory stream by stream, and a new
-/// stream for every epoch would find nothing of what the last epoch freed.
+/// The stream of this thread for copies to `device`; throws c10::Error if the device type has no
+/// streams. Always the same one: LibTorch's allocators cache freed memory per stream, and a new
+/// stream could not reuse it.
 inline c10::Stream copy_stream(c10::Device device) {
   thread_local std::vector<c10::Stream> streams;
   for (const c10::Stream& stream : streams) {
@@ -87,12 +87,12 @@ inline c10::Stream copy_stream(c10::Device device) {
   return streams.back();
 }
 
-/// Copies batches to a device on a stream of their own, while the current stream computes. A batch
-/// is begun, and finished before the next one is begun. Not safe to share between threads.
+/// Copies batches to a device on its own stream while the current stream computes. begin() a batch,
+/// then finish() it, before the next one. For one thread at a time.
 class BatchCopier {
  public:
-  /// None for a device without streams or events, which LibTorch tells by throwing when they are
-  /// asked for.
+  /// Null for a device without streams or events; LibTorch reports that by throwing when they are
+  /// used.
   static std::unique_ptr<BatchCopier> make(c10::Device device) {
     if (device.is_cpu()) return nullptr;
     try {
@@ -116,16 +116,16 @@ class BatchCopier {
     for (const Set& set : sets_) {
       try {
         set.wait();
-      } catch (...) {  // A device that fails reads no more.
+      } catch (...) {  // A failed device no longer reads the buffers.
       }
     }
   }
 
-  /// Begins to copy and puts the copies into the batch. They hold nothing before finish().
+  /// Starts the copies and stores them in the batch. Their contents are valid only after finish().
   template <class Batch>
   void begin(Batch& batch) {
-    turn_ = (turn_ + 1) % sets_.size();
-    Set& set = sets_[turn_];
+    active_ = (active_ + 1) % sets_.size();
+    Set& set = sets_[active_];
     set.wait();
     set.pinned.clear();
     set.copies.clear();
@@ -136,15 +136,15 @@ class BatchCopier {
     });
   }
 
-  /// Makes the device's current stream wait for the copies of the batch begun last. The caller
-  /// does not wait.
+  /// Makes the device's current stream wait for the copies of the last batch. The caller does not
+  /// wait.
   void finish() {
     const c10::impl::VirtualGuardImpl impl(device_.type());
     const c10::Stream current = impl.getStream(device_);
-    Set& set = sets_[turn_];
+    Set& set = sets_[active_];
     set.copied.block(current);
-    // Their memory belongs to the copying stream, and would be given to a later batch as soon as
-    // the tensor is gone, though the current stream had work for it still to do.
+    // Their memory belongs to the copy stream. Without recording, the allocator would give it to a
+    // later batch as soon as the tensor is destroyed, while the current stream may still use it.
     for (const at::Tensor& tensor : set.copies) {
       impl.recordDataPtrOnStream(tensor.storage().data_ptr(), current);
     }
@@ -152,20 +152,20 @@ class BatchCopier {
   }
 
  private:
-  /// What the copies of one batch read. With two sets one batch is filled in while the copies of
-  /// the one before it go on.
+  /// The memory that the copies of one batch read. With two sets, one batch is filled while the
+  /// copies of the previous one are in progress.
   struct Set {
     explicit Set(c10::DeviceType type) : copied(type) {}
 
-    // Not Event::synchronize(): LibTorch 1.13 has none.
+    // Not Event::synchronize(), which LibTorch 1.13 does not have.
     void wait() const {
       while (!copied.query()) std::this_thread::yield();
     }
 
     c10::Event copied;
     std::vector<at::Tensor> buffers;  // by position in the batch
-    std::vector<at::Tensor> pinned;   // the loader's own, copied from where they are
-    std::vector<at::Tensor> copies;   // on the device, till finish()
+    std::vector<at::Tensor> pinned;   // the loader's own pinned tensors, copied without a buffer
+    std::vector<at::Tensor> copies;   // on the device, until finish()
   };
 
   void copy(at::Tensor& tensor, Set& set, at::Tensor& buffer) const {
@@ -175,26 +175,26 @@ class BatchCopier {
       return;
     }
     const c10::StreamGuard guard(stream_);
-    // Asked for CUDA alone, as is_pinned() in LibTorch 1.13 means pinned for CUDA.
+    // For CUDA only, because is_pinned() in LibTorch 1.13 means pinned for CUDA.
     if (device_.is_cuda() && tensor.is_non_overlapping_and_dense() && tensor.is_pinned()) {
       set.pinned.push_back(tensor);
     } else {
       tensor = stage(tensor, buffer);
     }
     tensor = tensor.to(device_, /*non_blocking=*/true);
-    // After each one: should the next one throw, this one's is known to be under way.
+    // After each copy, so that the event covers it even if the next copy throws.
     set.copied.record(stream_);
     set.copies.push_back(tensor);
   }
 
-  /// True for tensors that are bytes in host memory. Others are moved as LibTorch moves them, or
-  /// are there already.
+  /// True for tensors of plain bytes in host memory. Others are copied by LibTorch, or are on the
+  /// device already.
   static bool is_plain(const at::Tensor& tensor) {
     return tensor.is_cpu() && tensor.layout() == c10::kStrided && !tensor.is_nested() &&
            !tensor.is_quantized() && !tensor._is_zerotensor();
   }
 
-  /// The tensor copied into the buffer, with the strides that Tensor::to() would give it.
+  /// Copies the tensor into the buffer, with the strides that Tensor::to() would give it.
   at::Tensor stage(const at::Tensor& tensor, at::Tensor& buffer) const {
     if (!buffer.defined() || buffer.nbytes() < tensor.nbytes()) {
       buffer.reset();
@@ -211,23 +211,24 @@ class BatchCopier {
   c10::Device device_;
   c10::Stream stream_;
   std::array<Set, 2> sets_;
-  std::size_t turn_ = 0;
+  std::size_t active_ = 0;
 };
 
 }  // namespace detail
 
-/// The batches of a data loader, on a device: see prefetch(). Each begin() is a new epoch. For one
-/// thread at a time, and one Prefetcher at a time for a loader, which has to outlive it.
+/// A range over the batches of a data loader, on a device: see prefetch(). Each begin() starts an
+/// epoch. For one thread at a time, and one Prefetcher at a time for a loader, which must outlive
+/// it.
 template <class Loader>
 class Prefetcher {
  public:
-  /// What the loader gives, and so does this.
+  /// The loader's batch type.
   using Batch = typename Loader::BatchType;
   static_assert(detail::BatchTensors<Batch>::kAny,
-                "prefetch() takes batches of tensors, of torch::data::Example, or of vectors of "
+                "prefetch() expects batches of tensors, of torch::data::Example, or of vectors of "
                 "them");
 
-  /// An input iterator: all iterators of one Prefetcher stand at the same batch.
+  /// An input iterator. All iterators of one Prefetcher are at the same batch.
   class Iterator {
    public:
     using iterator_category = std::input_iterator_tag;
@@ -236,24 +237,24 @@ class Prefetcher {
     using pointer = Batch*;
     using reference = Batch&;
 
-    /// Throws what reading the next batch threw, after all batches before it. Another ++ goes on
-    /// with the batch after that one.
+    /// Goes to the next batch. If reading that batch threw, throws its exception, after all earlier
+    /// batches were returned; another ++ continues with the batch after it.
     Iterator& operator++() {
       owner_->advance();
       return *this;
     }
-    /// The same.
+    /// As the prefix form.
     void operator++(int) { ++*this; }
-    /// The batch, which is the caller's to change or to move away, until ++.
+    /// The current batch. The caller may change or move it.
     Batch& operator*() const { return *owner_->current_; }
-    /// The same, for a member of it.
+    /// Access to a member of the current batch.
     Batch* operator->() const { return &**this; }
 
-    /// Whether both are at the end, or neither is: all that a loop asks.
+    /// True if both are at the end, or neither is.
     friend bool operator==(const Iterator& a, const Iterator& b) {
       return a.is_end() == b.is_end();
     }
-    /// The contrary.
+    /// Inequality.
     friend bool operator!=(const Iterator& a, const Iterator& b) { return !(a == b); }
 
    private:
@@ -264,23 +265,23 @@ class Prefetcher {
     Prefetcher* owner_;
   };
 
-  /// Reads nothing yet. Throws Error (InvalidArgument) where there is no such device.
+  /// Reads nothing yet. Throws Error (InvalidArgument) if there is no such device.
   Prefetcher(Loader& loader, c10::Device device)
       : loader_(&loader), device_(existing(device)), copier_(detail::BatchCopier::make(device_)) {}
-  Prefetcher(const Prefetcher&) = delete;             ///< the loader's epoch is one
-  Prefetcher& operator=(const Prefetcher&) = delete;  ///< the loader's epoch is one
+  Prefetcher(const Prefetcher&) = delete;             ///< a loader has only one epoch at a time
+  Prefetcher& operator=(const Prefetcher&) = delete;  ///< a loader has only one epoch at a time
 
-  /// Waits for the batches that the loader's workers are at, when the epoch was left early, so that
-  /// the loader can be used again.
+  /// On early exit from an epoch, waits for the batches that the loader's workers are reading, so
+  /// that the loader can be used again.
   ~Prefetcher() {
     try {
       if (is_running_) stop();
-    } catch (...) {  // What the loader met with is of no interest to who leaves.
+    } catch (...) {  // A destructor must not throw; the epoch is over.
     }
   }
 
-  /// Begins an epoch and reads its first two batches. Ends one that is not finished, whoever began
-  /// it. Throws what the loader throws.
+  /// Starts an epoch and reads its first two batches. Ends an unfinished epoch of the loader first.
+  /// Throws what the loader throws.
   Iterator begin() {
     stop();
     current_.reset();
@@ -304,7 +305,7 @@ class Prefetcher {
     return c10::impl::getDeviceGuardImpl(device.type())->getDevice();
   }
 
-  /// What LibTorch's loader has open to classes derived from it alone.
+  /// Access to the protected members of LibTorch's loader.
   struct Access : Loader {
     static auto shuttle() { return &Access::shuttle_; }
     static auto more() { return with_count(&Access::prefetch); }
@@ -316,8 +317,8 @@ class Prefetcher {
     }
   };
 
-  /// LibTorch's loader refuses to begin while its workers are at an epoch, and has no call to end
-  /// one. Its queues have.
+  /// LibTorch's loader cannot begin an epoch while its workers are in one, and has no function to
+  /// end one. Draining its queues ends it.
   void stop() {
     source_.reset();
     (loader_->*Access::shuttle()).drain();
@@ -356,7 +357,7 @@ class Prefetcher {
     }
   }
 
-  /// The loader's next batch, or none at the end of the epoch.
+  /// The loader's next batch; none at the end of the epoch.
   std::optional<Batch> read() {
     if (!source_) return std::nullopt;
     bool is_end = false;
@@ -364,8 +365,8 @@ class Prefetcher {
       if (!is_first_) ++*source_;
       is_end = *source_ == loader_->end();
     } catch (const torch::data::WorkerException&) {
-      // The loader forgets to ask for a batch in place of this one: after as many failures as it
-      // reads batches ahead, the epoch would be over.
+      // The loader does not request a batch to replace this one: after as many failures as it
+      // prefetches batches, the epoch would end early.
       (loader_->*Access::more())(1);
       throw;
     }
@@ -379,35 +380,35 @@ class Prefetcher {
   Loader* loader_;
   c10::Device device_;
   std::optional<decltype(std::declval<Loader&>().begin())> source_;
-  bool is_running_ = false;  // the loader may have work under way
+  bool is_running_ = false;  // the loader may have work in progress
   bool is_first_ = true;
   std::optional<Batch> current_;
-  std::optional<Batch> ahead_;  // with its copies begun
-  std::exception_ptr failure_;  // what came in place of ahead_
+  std::optional<Batch> ahead_;  // its copies have started
+  std::exception_ptr failure_;  // the exception thrown instead of ahead_
   bool has_looked_ahead_ = false;
   std::unique_ptr<detail::BatchCopier> copier_;
 };
 
-/// The batches of `loader`, one of LibTorch's data loaders, moved to `device`: the next one while
-/// the caller uses this one.
+/// A range over the batches of `loader`, one of LibTorch's data loaders, on `device`. The next
+/// batch is read and copied while the caller uses the current one.
 ///
 ///     for (auto& batch : torch_npy::prefetch(*loader, device)) { batch.data; batch.target; }
 ///
-/// Moves the tensors of Examples and of vectors of them; all else is handed on as it is, and so are
-/// tensors on the device already and undefined ones. On the CPU the batches are the loader's own.
-/// Elsewhere they are copied through buffers that are used again and again (pinned ones on CUDA),
-/// or from where they are when that is pinned; the stream that is current on the device when a
-/// batch is handed out waits for its copy, the caller does not. On a device without streams each
-/// batch is copied when its turn comes.
+/// Copies the tensors of Examples and of vectors of them. Everything else is passed on unchanged,
+/// also undefined tensors and those on the device already. On the CPU the batches are the loader's
+/// own. On other devices the copy goes through reused buffers (pinned ones on CUDA), or directly
+/// from the loader's tensors if these are pinned. When a batch is returned, the device's current
+/// stream waits for its copy; the caller does not. On a device without streams, a batch is copied
+/// when it becomes the current one.
 ///
-/// The loop may be left early, also by an exception, and begun again: the loader is left as after a
-/// full epoch. Throws Error (InvalidArgument) where there is no such device.
+/// The loop may be left early, also by an exception, and started again: the loader is then in the
+/// same state as after a full epoch. Throws Error (InvalidArgument) if there is no such device.
 template <class Loader>
 [[nodiscard]] Prefetcher<Loader> prefetch(Loader& loader, c10::Device device) {
   return Prefetcher<Loader>(loader, device);
 }
 
-/// What make_data_loader() gives is dereferenced: prefetch(*loader, device).
+/// Not for the pointer that make_data_loader() returns: dereference it, prefetch(*loader, device).
 template <class Loader>
 void prefetch(std::unique_ptr<Loader>& loader, c10::Device device) = delete;
 

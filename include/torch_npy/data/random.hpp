@@ -15,17 +15,17 @@
 
 #include <torch_npy/version.hpp>
 
-// Random numbers that belong to a batch and not to the thread that makes it: LibTorch's loader
-// gives batches to whichever worker is free, each with a copy of the dataset and of its transforms.
-// So a dataset names each batch it reads, and a transform draws from its own seed and that name.
+// Random numbers that depend on the batch and not on the thread: LibTorch's loader gives batches to
+// any free worker, each with its own copy of the dataset and of the transforms. So a dataset names
+// each batch that it reads, and a transform derives its numbers from its seed and that name.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// The batch that this thread is at.
+/// The batch that this thread is processing.
 struct BatchName {
   std::uint64_t name = 0;
-  std::uint64_t serial = 0;  ///< no other batch of the process has it; 0: none yet
+  std::uint64_t serial = 0;  ///< unique in the process; 0: no batch yet
 };
 
 inline BatchName& current_batch() {
@@ -33,18 +33,19 @@ inline BatchName& current_batch() {
   return batch;
 }
 
-/// Names batches after the samples in them, and after how often a batch has begun with that sample:
-/// without shuffling, every epoch has the same batches. Copies share the counts, 2 bytes a sample.
+/// Computes the name of a batch from its sample indices and from how many batches have begun with
+/// the same first sample: without shuffling, all epochs have the same batches. Copies share these
+/// counts, 2 bytes per sample.
 class BatchNames {
  public:
   explicit BatchNames(std::size_t samples) : visits_(new std::atomic<std::uint16_t>[samples]()) {}
 
-  /// Makes the samples `indices` the batch that this thread is at.
+  /// Starts the batch of the samples `indices` on this thread.
   void begin(c10::ArrayRef<std::size_t> indices) const {
     static std::atomic<std::uint64_t> serial{0};
     std::uint64_t name = indices.size();
     const auto add = [&](std::uint64_t number) {
-      name = (name ^ number) * 0x9e3779b97f4a7c15;  // 2^64 over the golden ratio: spreads the bits
+      name = (name ^ number) * 0x9e3779b97f4a7c15;  // 2^64 / golden ratio, mixes the bits
       name ^= name >> 32;
     };
     for (const std::size_t index : indices) add(index);
@@ -56,11 +57,11 @@ class BatchNames {
   std::shared_ptr<std::atomic<std::uint16_t>[]> visits_;
 };
 
-/// A seed for a transform, and generators for its batches.
+/// The seed of a transform, and a generator for each batch.
 class BatchRandom {
  public:
-  /// Takes its seed from `generator`, or from LibTorch's default one, which torch::manual_seed()
-  /// sets.
+  /// Draws the seed from `generator`, or from LibTorch's default generator, which
+  /// torch::manual_seed() seeds.
   explicit BatchRandom(const std::optional<at::Generator>& generator) {
     at::Generator source =
         generator && generator->defined() ? *generator : at::detail::getDefaultCPUGenerator();
@@ -68,8 +69,8 @@ class BatchRandom {
     seed_ = at::check_generator<at::CPUGeneratorImpl>(source)->random64();
   }
 
-  /// For the batch that this thread is at. Under a dataset that does not name its batches, for the
-  /// next one of this transform and its copies.
+  /// A generator for the current batch of this thread. If the dataset does not name its batches,
+  /// batches are counted per transform and its copies.
   std::mt19937_64 next() {
     const BatchName& batch = current_batch();
     const bool named = batch.serial != 0 && batch.serial != seen_;
@@ -83,7 +84,7 @@ class BatchRandom {
 
  private:
   std::uint64_t seed_;
-  std::uint64_t seen_ = current_batch().serial;  // what was read before is not for this transform
+  std::uint64_t seen_ = current_batch().serial;  // ignores the batch before this transform
   std::shared_ptr<std::atomic<std::uint64_t>> unnamed_ =
       std::make_shared<std::atomic<std::uint64_t>>(0);
 };

@@ -2,7 +2,7 @@
 #define TORCH_NPY_DATA_SAMPLE_DATASET_HPP_
 
 /// @file
-/// What all datasets have in common.
+/// The common part of all datasets.
 
 #include <c10/util/ArrayRef.h>
 #include <c10/util/Optional.h>
@@ -29,7 +29,7 @@ class Stacked;
 
 namespace detail {
 
-/// Bytes of batches that a dataset keeps for the next ones while nobody uses them.
+/// Limit on the unused memory that a dataset keeps for its next batches, in bytes.
 constexpr std::size_t kKeptBytes = std::size_t{256} << 20;
 
 inline std::shared_ptr<BufferPool> make_pool() { return std::make_shared<BufferPool>(kKeptBytes); }
@@ -38,26 +38,26 @@ template <class E>
 constexpr bool kHasTarget = !std::is_void_v<typename E::TargetType>;
 
 // The API reference shows this one: users call its members on every dataset.
-/// A dataset that reads batches as a whole. `Self` has `length()`, and `read(indices, may_skip)`,
-/// which gives Samples, or a pair of them, data and target.
+/// A dataset that reads whole batches. `Self` has `length()` and `read(indices, may_skip)`, which
+/// returns Samples, or a pair of them for data and target.
 template <class Self, class E>
 class SampleDataset : public torch::data::datasets::Dataset<Self, E> {
  public:
-  /// Sample `index`. Throws Error, also for a bad file that a batch would leave out;
-  /// InvalidArgument where there is no such sample. Safe from any thread.
+  /// Reads sample `index`. Throws Error: as load(), also with OnBadFile::Skip; InvalidArgument if
+  /// `index` is not less than size(). Safe from any thread.
   E get(std::size_t index) override { return std::move(examples(index, false)[0]); }
 
-  /// The samples `indices`, in that order, as LibTorch's loader asks for them. Where they are alike
-  /// they are rows of one tensor, which transforms::Stack hands on without a copy. Fewer Examples
-  /// than indices where OnBadFile::Skip leaves some out. Throws Error: what load() throws about the
-  /// files; an index that no sample has is InvalidArgument. Safe from any thread.
+  /// Reads the samples `indices`, in that order; LibTorch's loader calls this. If all samples have
+  /// the same shape and dtype, they are rows of one tensor, and transforms::Stack does not copy
+  /// them. With OnBadFile::Skip the result may have fewer samples than `indices`. Throws Error: as
+  /// load(); InvalidArgument for an index that is not less than size(). Safe from any thread.
   std::vector<E> get_batch(c10::ArrayRef<std::size_t> indices) override {
     return examples(indices, true);
   }
 
-  /// The samples `indices` as one Example: those of shape S as tensors (number of samples, S...).
-  /// Throws Error, as get_batch(), and Mismatch when they differ in shape or dtype, or when none is
-  /// left. Safe from any thread.
+  /// Reads the samples `indices` as one Example: samples of shape S become tensors (number of
+  /// samples, S...). Throws Error: as get_batch(); Mismatch if they differ in shape or dtype, or if
+  /// no sample is left. Safe from any thread.
   Batch<E> get_stacked_batch(c10::ArrayRef<std::size_t> indices) const {
     begin(indices);
     if constexpr (kHasTarget<E>) {
@@ -68,8 +68,8 @@ class SampleDataset : public torch::data::datasets::Dataset<Self, E> {
     }
   }
 
-  /// The same dataset with batches of one Example each, as transforms::Stack makes them, and a
-  /// little faster: no tensor is made for a sample alone. It holds a copy, which costs nothing.
+  /// This dataset with each batch as one Example, like `.map(transforms::Stack<>())` but faster,
+  /// because it makes no tensor per sample. It holds a copy of the dataset, which is cheap.
   Stacked<Self> stacked() const { return Stacked<Self>(self()); }
 
   /// Number of samples.
@@ -104,8 +104,8 @@ class SampleDataset : public torch::data::datasets::Dataset<Self, E> {
     for (const std::size_t index : indices) {
       if (index < self().length()) continue;
       throw Error(ErrorCode::InvalidArgument,
-                  "sample " + std::to_string(index) + " of a dataset of " +
-                      counted(self().length(), "sample") + ": does the sampler know its size?");
+                  "index " + std::to_string(index) + " is out of range for a dataset of " +
+                      counted(self().length(), "sample") + "; a sampler needs the same size");
     }
     names_.begin(indices);
   }
@@ -115,23 +115,23 @@ class SampleDataset : public torch::data::datasets::Dataset<Self, E> {
 
 }  // namespace detail
 
-/// The samples of `Dataset`, each batch one Example: what the `stacked()` of a dataset gives.
+/// A dataset whose batches are one Example each: the result of `stacked()`.
 template <class Dataset>
 class Stacked : public torch::data::datasets::BatchDataset<Stacked<Dataset>,
                                                            Batch<typename Dataset::ExampleType>> {
  public:
-  /// The `stacked()` of a dataset calls it.
+  /// Called by `stacked()`.
   explicit Stacked(Dataset dataset) : dataset_(std::move(dataset)) {}
 
-  /// The samples `indices` as one Example, as LibTorch's loader asks for them: get_stacked_batch()
-  /// of the dataset, which tells what it throws. Safe from any thread.
+  /// Reads the samples `indices` as one Example, by get_stacked_batch() of the dataset, which
+  /// documents the errors; LibTorch's loader calls this. Safe from any thread.
   Batch<typename Dataset::ExampleType> get_batch(c10::ArrayRef<std::size_t> indices) override {
     return dataset_.get_stacked_batch(indices);
   }
   /// Number of samples.
   c10::optional<std::size_t> size() const override { return dataset_.size(); }
 
-  /// The dataset whose samples these are.
+  /// The dataset that reads the samples.
   const Dataset& dataset() const noexcept { return dataset_; }
 
  private:

@@ -2,7 +2,7 @@
 #define TORCH_NPY_DATA_SAMPLER_HPP_
 
 /// @file
-/// A sampler for several processes.
+/// A sampler for distributed training.
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/randperm.h>
@@ -25,7 +25,7 @@
 
 TORCH_NPY_BEGIN_NAMESPACE
 
-/// Shares out the samples of a dataset among the processes (ranks) that train on it together:
+/// Distributes the samples of a dataset among the processes (ranks) that train on it together:
 ///
 ///     torch_npy::DistributedSampler sampler(dataset.size().value(), num_replicas, rank);
 ///     auto loader = torch::data::make_data_loader(dataset, sampler, batch_size);
@@ -34,34 +34,31 @@ TORCH_NPY_BEGIN_NAMESPACE
 ///       for (auto& batch : *loader) { ... }
 ///     }
 ///
-/// The order of an epoch is torch.randperm(size) of a CPU generator seeded with seed + epoch, the
-/// same on every rank, and the same as in Python's torch.utils.data.DistributedSampler. Of it, rank
-/// r takes places r, r + num_replicas, r + 2 * num_replicas, ... So no sample goes to two ranks and
-/// none is left out, and the ranks' numbers of samples differ by one at most. Where they must not
-/// differ (a rank with one more batch waits for gradients that never come), drop_last() or pad().
-/// There may be more ranks than samples: some get nothing then; with pad() each gets one.
+/// The order of an epoch is torch.randperm(size) of a CPU generator seeded with seed + epoch: the
+/// same on every rank, and the same as in Python's torch.utils.data.DistributedSampler. Rank r
+/// takes positions r, r + num_replicas, r + 2 * num_replicas, ... of it. So every sample goes to
+/// exactly one rank, and the numbers of samples per rank differ by at most one. Use drop_last() or
+/// pad() if they must be equal: with gradient synchronization, a rank with one more batch would
+/// wait forever. If there are more ranks than samples, some ranks get none; with pad() each gets
+/// one.
 ///
-/// Copies share one state, because LibTorch's loader takes its sampler by value: what is set
-/// through the caller's copy, the loader's goes by. Safe from any thread; a loader's workers do not
-/// call it, only the thread that iterates does.
+/// Copies share their state, because LibTorch's loader stores a copy of its sampler: a setter
+/// called on the caller's copy takes effect in the loader. Safe from any thread. Only the thread
+/// that iterates over the loader draws from the sampler, not the workers.
 ///
-/// To go on in the middle of an epoch, save the sampler, torch::save(sampler, path), and load it
-/// into one made alike, torch::load(sampler, path); or keep epoch() and position() and set them. A
-/// loader without workers draws a batch when the loop wants it, so position() is what the loop has
-/// had. A loader with workers draws up to max_jobs batches ahead, and position() and a saved
-/// sampler are as far ahead of the loop: going on from there would leave those batches out. The
-/// loop then has to count its samples, keep that number too, and set it:
+/// To resume in the middle of an epoch, save the sampler with torch::save(sampler, path) and load
+/// it by torch::load(sampler, path) into one made with the same arguments, or store epoch() and
+/// position() and set them again. Then start the loop over the epochs at sampler.epoch();
+/// set_epoch() with that value keeps the position.
 ///
-///     torch::load(sampler, path);
-///     sampler.set_position(seen);
-///     for (auto epoch = sampler.epoch(); epoch < epochs; ++epoch) {
-///       sampler.set_epoch(epoch);
-///       for (auto& batch : *loader) { ... }
-///     }
+/// Without workers, position() is the number of samples that the loop has received. With workers,
+/// the loader draws up to max_jobs batches in advance, and position() and a saved sampler are ahead
+/// of the loop: resuming from them would skip those batches. Then the loop must count its samples,
+/// store that number, too, and call set_position() with it after load().
 class DistributedSampler : public torch::data::samplers::Sampler<> {
  public:
-  /// For `size` samples and this `rank` of `num_replicas`. An Error (InvalidArgument) when there is
-  /// no such rank, and for drop_last() together with pad().
+  /// A sampler for `size` samples and this `rank` of `num_replicas`. Throws Error (InvalidArgument)
+  /// if `rank` is not less than `num_replicas`, or if both drop_last() and pad() are set.
   DistributedSampler(std::size_t size, std::size_t num_replicas, std::size_t rank,
                      DistributedSamplerOptions options = {})
       : options_(options),
@@ -70,26 +67,27 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
         state_(std::make_shared<State>(size)) {
     if (rank >= num_replicas) {
       throw Error(ErrorCode::InvalidArgument,
-                  "no rank " + std::to_string(rank) + " among " + std::to_string(num_replicas) +
-                      " replicas: ranks count from 0 to num_replicas - 1");
+                  "rank " + std::to_string(rank) +
+                      " is out of range: expected less than num_replicas, which is " +
+                      std::to_string(num_replicas));
     }
     if (options.drop_last() && options.pad()) {
       throw Error(ErrorCode::InvalidArgument,
-                  "drop_last() and pad() are two ways to make the ranks equal: choose one");
+                  "drop_last() and pad() exclude each other: set only one");
     }
   }
 
-  // No moves: one that was moved from could not answer.
+  // No move operations: a moved-from sampler would have no state.
 
-  /// Copies share one state. A move copies.
+  /// Copies share their state. A move copies.
   DistributedSampler(const DistributedSampler&) = default;
   /// As the copy constructor.
   DistributedSampler& operator=(const DistributedSampler&) = default;
-  /// The state goes with the last copy.
+  /// The last copy destroys the state.
   ~DistributedSampler() override = default;
 
-  /// From the next reset() on, which a loader calls in begin(): the order of `epoch`, from its
-  /// start. When `epoch` is set already, nothing changes, so a loaded position is kept.
+  /// Selects the epoch for the next reset(), which the loader calls in begin(), and its order from
+  /// the start. If `epoch` is the current one, nothing changes, so a loaded position is kept.
   void set_epoch(std::uint64_t epoch) {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     if (epoch == state_->epoch) return;
@@ -97,48 +95,47 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
     state_->start = 0;
   }
 
-  /// The epoch that was set or loaded last; 0 at first.
+  /// The epoch that was set or loaded last; 0 initially.
   std::uint64_t epoch() const {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     return state_->epoch;
   }
 
-  /// The next reset(), and only that one, starts after so many of this rank's samples. An Error
-  /// (InvalidArgument) when there are fewer.
+  /// The next reset(), and only that one, skips the first `position` samples of this rank. Throws
+  /// Error (InvalidArgument) if the rank has fewer samples.
   void set_position(std::size_t position) {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     if (position > share_size(state_->size)) {
       throw Error(ErrorCode::InvalidArgument,
-                  "set_position(" + std::to_string(position) + ") of " +
-                      detail::counted(share_size(state_->size), "sample"));
+                  "set_position(" + std::to_string(position) + ") is out of range: this rank has " +
+                      detail::counted(share_size(state_->size), "sample") + " in an epoch");
     }
     state_->start = position;
   }
 
-  /// How many of this rank's samples were handed out in this epoch. After set_position(),
-  /// set_epoch() and load(), until the next reset(): how many that one will pass over.
+  /// The number of this rank's samples drawn in this epoch. After set_position(), set_epoch() or
+  /// load() and before reset(): the number that reset() will skip.
   std::size_t position() const {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     return state_->start.value_or(state_->position);
   }
 
-  /// How many samples this rank gets in a whole epoch.
+  /// The number of samples that this rank gets in a whole epoch.
   std::size_t samples() const {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     return share_size(state_->size);
   }
 
-  /// Starts an epoch; of `new_size` samples, when given, and so do those after it. Takes time in
-  /// proportion to the size of the dataset where it shuffles, else to this rank's share; 8 bytes
-  /// for each sample of the share stay in memory, and 8 for each of the dataset are taken
-  /// meanwhile.
+  /// Starts an epoch. `new_size`, if given, is the size of the dataset from now on. Time is linear
+  /// in the size of the dataset if it shuffles, else in this rank's share. Keeps 8 bytes per sample
+  /// of the share, and uses 8 bytes per sample of the dataset temporarily.
   void reset(torch::optional<std::size_t> new_size = torch::nullopt) override {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     begin(new_size.value_or(state_->size));
   }
 
-  /// The next `batch_size` indices, each less than the size of the dataset, or what is left; none
-  /// at the end of the epoch. Without a reset() before, it starts one.
+  /// Returns the next `batch_size` indices, each less than the size of the dataset, or the
+  /// remaining ones; none at the end of the epoch. Starts an epoch if reset() was never called.
   torch::optional<std::vector<std::size_t>> next(std::size_t batch_size) override {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     if (!state_->begun) begin(state_->size);
@@ -150,8 +147,8 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
     return std::vector<std::size_t>(first, first + static_cast<std::ptrdiff_t>(count));
   }
 
-  /// Writes epoch(), position(), and what load() compares. Each rank has an archive of its own.
-  /// Throws what LibTorch's archive throws.
+  /// Writes epoch(), position(), and the arguments that load() compares. Each rank needs its own
+  /// archive. Throws what LibTorch's archive throws.
   void save(torch::serialize::OutputArchive& archive) const override {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     for (const auto& [name, value] : identity()) write(archive, name, value);
@@ -159,9 +156,9 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
     write(archive, "position", state_->start.value_or(state_->position));
   }
 
-  /// The next reset(), and only that one, goes on where the saved sampler was. An Error (Mismatch)
-  /// when that one had another size, rank, world size or option, or the archive has no sampler;
-  /// nothing is changed then.
+  /// The next reset(), and only that one, continues where the saved sampler was. Throws Error
+  /// (Mismatch) and changes nothing if that one had another size, rank, number of replicas or
+  /// option, or if the archive contains no sampler.
   void load(torch::serialize::InputArchive& archive) override {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     for (const auto& [name, value] : identity()) {
@@ -188,11 +185,11 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
     explicit State(std::size_t dataset_size) : size(dataset_size) {}
 
     std::mutex mutex;
-    std::size_t size;                  // of the dataset
-    std::uint64_t epoch = 0;           // of the next reset()
-    std::optional<std::size_t> start;  // of the next reset(), where something has set it
+    std::size_t size;                  // size of the dataset
+    std::uint64_t epoch = 0;           // epoch of the next reset()
+    std::optional<std::size_t> start;  // position of the next reset(), if set
     std::vector<std::size_t> share;    // this rank's samples, in order
-    std::size_t position = 0;          // in the share
+    std::size_t position = 0;          // position in the share
     bool begun = false;
   };
 
@@ -210,7 +207,7 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
           at::randperm(static_cast<std::int64_t>(size),
                        at::detail::createCPUGenerator(options_.seed() + state_->epoch), at::kLong);
       const auto* const sample_at = order.data_ptr<std::int64_t>();
-      for (auto& place : share) place = static_cast<std::size_t>(sample_at[place]);
+      for (auto& sample : share) sample = static_cast<std::size_t>(sample_at[sample]);
     }
     state_->size = size;
     state_->share = std::move(share);
@@ -219,7 +216,7 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
     state_->begun = true;
   }
 
-  /// What two samplers must have in common to hand out the same.
+  /// The values that must be equal for two samplers to draw the same samples.
   std::vector<std::pair<const char*, std::uint64_t>> identity() const {
     return {{"size", state_->size},
             {"num_replicas", num_replicas_},
@@ -238,8 +235,9 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
   static std::uint64_t read(torch::serialize::InputArchive& archive, const char* name) {
     c10::IValue value;
     if (!archive.try_read(name, value) || !value.isInt()) {
-      throw Error(ErrorCode::Mismatch,
-                  "no DistributedSampler was saved here: there is no number " + std::string(name));
+      throw Error(
+          ErrorCode::Mismatch,
+          "the archive contains no DistributedSampler: it has no integer " + std::string(name));
     }
     return static_cast<std::uint64_t>(value.toInt());
   }

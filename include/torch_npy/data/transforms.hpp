@@ -2,7 +2,7 @@
 #define TORCH_NPY_DATA_TRANSFORMS_HPP_
 
 /// @file
-/// Transforms of whole batches: see torch_npy::transforms.
+/// Transforms of whole batches, in namespace torch_npy::transforms.
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
@@ -30,12 +30,13 @@
 #include <torch_npy/data/random.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/literal.hpp>
+#include <torch_npy/text.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// The tensor of which `samples` are the rows, all of them and in order, when nobody else holds it:
-/// then nobody can tell it from a copy. Undefined where there is none.
+/// The tensor whose rows are exactly `samples`, in order, if nothing else uses its memory, so that
+/// it cannot be told from a copy. Else an undefined tensor.
 inline at::Tensor whole_of(const std::vector<at::Tensor>& samples) {
   if (samples.empty() || !samples[0].defined() || !samples[0].has_storage()) return {};
   const at::Tensor& first = samples[0];
@@ -67,7 +68,7 @@ inline at::Tensor stack_samples(const std::vector<at::Tensor>& samples) {
   return at::stack(samples);
 }
 
-/// True when nobody but the caller can see the tensor's memory, so that it may be changed in place.
+/// True if only the caller can see the memory of the tensor, so that it may be changed in place.
 inline bool is_only_owner(const at::Tensor& tensor) {
   return tensor.use_count() == 1 && tensor.has_storage() && tensor.storage().use_count() == 1 &&
          owns_memory(tensor) && !tensor.requires_grad() && tensor.is_non_overlapping_and_dense() &&
@@ -83,23 +84,23 @@ struct BatchOf<std::vector<E>> {
   using type = std::vector<E>;
 };
 
-[[noreturn]] inline void refuse_shape(const char* transform, const char* wanted,
-                                      const at::Tensor& batch) {
-  throw Error(ErrorCode::Mismatch, std::string(transform) + " takes samples of " + wanted +
-                                       ", these have shape " +
+[[noreturn]] inline void throw_bad_shape(const std::string& transform, const std::string& expected,
+                                         const at::Tensor& batch) {
+  throw Error(ErrorCode::Mismatch, transform + " expects samples of shape " + expected +
+                                       ", found shape " +
                                        python_tuple(batch.sizes().slice(1).vec()));
 }
 
 // The API reference shows this one: LibTorch calls it on every transform but Stack.
-/// Brings every form of batch to `Self::transform(data, target)`, both with the sample index as
-/// axis 0; `target` is null where there is none.
+/// Calls `Self::transform(data, target)` for every form of batch. Axis 0 of both tensors is the
+/// sample index; `target` is null if there is none.
 template <class Self, class Samples>
 class BatchWise : public torch::data::transforms::BatchTransform<typename BatchOf<Samples>::type,
                                                                  typename BatchOf<Samples>::type> {
   using Batch = typename BatchOf<Samples>::type;
 
  public:
-  /// The batch, changed: what LibTorch calls.
+  /// Transforms the batch; LibTorch's loader calls this.
   Batch apply_batch(Batch batch) override {
     auto& self = static_cast<Self&>(*this);
     self.begin();
@@ -113,7 +114,10 @@ class BatchWise : public torch::data::transforms::BatchTransform<typename BatchO
         if (target != nullptr) *target = targets.squeeze(0);
       }
     } else {
-      if (batch.data.dim() == 0) throw Error(ErrorCode::Mismatch, "a batch without an axis");
+      if (batch.data.dim() == 0) {
+        throw Error(ErrorCode::Mismatch,
+                    "expected a batch with the sample index as axis 0, found a 0-d tensor");
+      }
       self.transform(batch.data, target_of(batch));
     }
     return batch;
@@ -136,11 +140,11 @@ class BatchWise : public torch::data::transforms::BatchTransform<typename BatchO
 };
 
 // The API reference shows this one: users call with_target().
-/// What the transforms have in common that draw for each sample.
+/// The common part of the transforms that draw random numbers for each sample.
 template <class Self, class Samples>
 class RandomBatchWise : public BatchWise<Self, Samples> {
  public:
-  /// Whether a target that is a picture changes with the data; true at first.
+  /// Whether a target that is an image changes with the data; the default is true.
   Self& with_target(bool value) {
     with_target_ = value;
     return static_cast<Self&>(*this);
@@ -155,27 +159,28 @@ class RandomBatchWise : public BatchWise<Self, Samples> {
   /// Uniform in [0, 1).
   double draw() { return std::generate_canonical<double, 53>(engine_); }
 
-  /// Uniform in 0 ... most.
-  std::int64_t draw(std::int64_t most) {
-    return static_cast<std::int64_t>(engine_() % (static_cast<std::uint64_t>(most) + 1));
+  /// Uniform in 0 ... max.
+  std::int64_t draw(std::int64_t max) {
+    return static_cast<std::int64_t>(engine_() % (static_cast<std::uint64_t>(max) + 1));
   }
 
-  /// The target, if it is a picture that is to change as the data do.
-  at::Tensor* picture(at::Tensor* target, const at::Tensor& data) const {
+  /// The target if it is an image that changes with the data, else null.
+  at::Tensor* image_target(at::Tensor* target, const at::Tensor& data) const {
     if (!with_target_ || target == nullptr || target->dim() < 3) return nullptr;
     if (target->size(0) != data.size(0)) {
-      throw Error(ErrorCode::Mismatch, "a batch of " + std::to_string(data.size(0)) +
-                                           " samples and " + std::to_string(target->size(0)) +
-                                           " targets");
+      throw Error(ErrorCode::Mismatch,
+                  "expected one target for each sample, found " +
+                      counted(static_cast<std::uint64_t>(data.size(0)), "sample") + " and " +
+                      counted(static_cast<std::uint64_t>(target->size(0)), "target"));
     }
     if (target->size(-2) == data.size(-2) && target->size(-1) == data.size(-1)) return target;
     throw Error(
         ErrorCode::Mismatch,
-        "targets of two axes or more are taken for pictures, and have to be as high and wide "
-        "as their data: these have shape " +
-            python_tuple(target->sizes().slice(1).vec()) + ", the data " +
+        "targets with two or more axes are treated as images and must have the height and width "
+        "of their data: found targets of shape " +
+            python_tuple(target->sizes().slice(1).vec()) + " and data of shape " +
             python_tuple(data.sizes().slice(1).vec()) +
-            "; with_target(false) leaves targets alone");
+            "; with_target(false) keeps targets unchanged");
   }
 
  private:
@@ -187,7 +192,7 @@ class RandomBatchWise : public BatchWise<Self, Samples> {
 };
 
 // The API reference shows this one: between RandomBatchWise and the two flips.
-/// Turns samples round along one axis, each with probability `p`.
+/// Flips samples along one axis, each with probability `p`.
 template <class Self, class Samples>
 class RandomFlip : public RandomBatchWise<Self, Samples> {
  public:
@@ -197,20 +202,20 @@ class RandomFlip : public RandomBatchWise<Self, Samples> {
       : RandomBatchWise<Self, Samples>(generator), name_(name), axis_(axis), p_(p) {
     if (!(p >= 0 && p <= 1)) {
       throw Error(ErrorCode::InvalidArgument,
-                  name_ + "(" + std::to_string(p) + "): a probability is between 0 and 1");
+                  name_ + " expects a probability between 0 and 1, found " + std::to_string(p));
     }
   }
 
   /// For the base class. @private
   void transform(at::Tensor& data, at::Tensor* target) {
-    if (data.dim() < 3) refuse_shape(name_.c_str(), "two axes or more, the last H and W", data);
-    at::Tensor* const picture = this->picture(target, data);
+    if (data.dim() < 3) throw_bad_shape(name_, "(..., H, W)", data);
+    at::Tensor* const image = this->image_target(target, data);
     std::vector<std::int64_t> flipped;
     for (std::int64_t i = 0; i < data.size(0); ++i) {
       if (this->draw() < p_) flipped.push_back(i);
     }
     flip(data, flipped);
-    if (picture != nullptr) flip(*picture, flipped);
+    if (image != nullptr) flip(*image, flipped);
   }
 
  private:
@@ -230,42 +235,41 @@ class RandomFlip : public RandomBatchWise<Self, Samples> {
 
 }  // namespace detail
 
-/// Transforms for the `.map()` of LibTorch's datasets, each for whole batches at once. Their
-/// template argument tells what they are given:
+/// Transforms for the `.map()` of LibTorch's datasets; each processes a whole batch. The template
+/// argument is the type of the batch:
 ///
-/// - `Example<>`, `TensorExample`: a Batch of these, from Stack or `.stacked()`. This is the fast
-///   way, and `Example<>` need not be written: `.map(ToTensor())`.
-/// - `std::vector<Example<>>`, or of `TensorExample`: samples one by one, which may differ in
-/// shape.
-///   That is before Stack; after RandomCrop they may be stacked.
+/// - `Example<>` or `TensorExample`: a Batch of these, from Stack or `.stacked()`. This is the fast
+///   way. `Example<>` is the default: `.map(ToTensor())`.
+/// - `std::vector<Example<>>` or `std::vector<TensorExample>`: a list of samples, which may differ
+///   in shape. Use it before Stack; after RandomCrop the samples can be stacked.
 ///
-/// The shapes named below are those of a sample; a Batch has the sample index in front.
+/// The shapes below are those of one sample; a Batch has the sample index as axis 0 before them.
 ///
-/// A transform changes `data`. Those that move pixels about move a `target` that is a picture too,
-/// which is one with two axes or more a sample (H x W, C x H x W), in the same way;
-/// with_target(false) leaves it alone. One whose H and W are not those of its data is an Error
-/// (Mismatch).
+/// A transform changes `data`. The random flips and RandomCrop also change a `target` that is an
+/// image in the same way: one with two or more axes per sample (H x W, C x H x W).
+/// with_target(false) keeps targets unchanged. If H and W of target and data differ, they throw
+/// Error (Mismatch).
 ///
-/// What is random is drawn anew for each sample, from a seed that is taken when the transform is
-/// made, from the generator given, one for the CPU, or from LibTorch's default one
-/// (torch::manual_seed()). What a batch of this library's datasets draws depends on that seed, on
-/// its samples, and on how often a batch of the dataset or of a copy of it began with the first of
-/// them. So a seed gives the same batches whatever the number of workers, for a dataset made anew,
-/// as long as epochs run to their end and no sampler repeats samples. Under other datasets that
-/// holds without workers.
+/// Every sample gets its own random numbers. A transform takes its seed when it is constructed:
+/// from the given CPU generator, or from LibTorch's default one (torch::manual_seed()). For a batch
+/// of this library's datasets, the random numbers depend on that seed, on the indices of its
+/// samples, and on how many batches of the dataset and its copies have begun with the same first
+/// sample. So a seed gives the same batches for any number of workers, if the dataset is new,
+/// epochs are complete, and the sampler repeats no samples. With other datasets this holds only
+/// without workers.
 ///
-/// All throw Error (Mismatch) for batches that they cannot take, and may be copied and used from
-/// any thread, each copy from one at a time. Each takes time in proportion to the data. A batch
-/// that nobody else holds is changed in place where dtype and shape stay.
+/// All transforms throw Error (Mismatch) for a batch of an unsupported shape or dtype. They may be
+/// copied; use each copy from one thread at a time. The cost is linear in the size of the data. If
+/// nothing else refers to a batch, and its dtype and shape do not change, it is changed in place.
 namespace transforms {
 
-/// Makes one Example of the batch: samples of shape S become tensors of shape (batch size, S...).
-/// A batch of this library's datasets is handed on without a copy, as long as no transform before
-/// has made new tensors. Samples of different shape or dtype, and a batch without any, are an Error
-/// (Mismatch), which names two of their files where that is known.
+/// Stacks the batch into one Example: samples of shape S become tensors of shape (batch size,
+/// S...). Does not copy a batch of this library's datasets, unless an earlier transform made new
+/// tensors. Throws Error (Mismatch) for an empty batch, and if samples differ in shape or dtype;
+/// the message names two of their files if they are known.
 template <class E = Example<>>
 struct Stack : torch::data::transforms::BatchTransform<std::vector<E>, Batch<E>> {
-  /// The batch of `examples`: what LibTorch calls.
+  /// Stacks `examples`; LibTorch's loader calls this.
   Batch<E> apply_batch(std::vector<E> examples) override {
     const auto stack = [&](auto member) {
       std::vector<at::Tensor> samples;
@@ -281,44 +285,42 @@ struct Stack : torch::data::transforms::BatchTransform<std::vector<E>, Batch<E>>
   }
 };
 
-/// Turns pictures (..., H, W) round from left to right, each with probability `p`. Shape and dtype
-/// stay; no value changes.
+/// Flips images (..., H, W) horizontally, each with probability `p`. Keeps shape and dtype.
 template <class Samples = Example<>>
 struct RandomHorizontalFlip : detail::RandomFlip<RandomHorizontalFlip<Samples>, Samples> {
-  /// Throws Error (InvalidArgument) where `p` is not between 0 and 1.
+  /// Throws Error (InvalidArgument) if `p` is not between 0 and 1.
   explicit RandomHorizontalFlip(double p = 0.5,
                                 const std::optional<at::Generator>& generator = std::nullopt)
       : detail::RandomFlip<RandomHorizontalFlip, Samples>("RandomHorizontalFlip", -1, p,
                                                           generator) {}
 };
 
-/// Turns pictures (..., H, W) upside down, each with probability `p`. Shape and dtype stay; no
-/// value changes.
+/// Flips images (..., H, W) vertically, each with probability `p`. Keeps shape and dtype.
 template <class Samples = Example<>>
 struct RandomVerticalFlip : detail::RandomFlip<RandomVerticalFlip<Samples>, Samples> {
-  /// Throws Error (InvalidArgument) where `p` is not between 0 and 1.
+  /// Throws Error (InvalidArgument) if `p` is not between 0 and 1.
   explicit RandomVerticalFlip(double p = 0.5,
                               const std::optional<at::Generator>& generator = std::nullopt)
       : detail::RandomFlip<RandomVerticalFlip, Samples>("RandomVerticalFlip", -2, p, generator) {}
 };
 
-/// Cuts a piece of `size` (height and width, or one number for both), at a place of its own for
-/// each sample, out of pictures (..., H, W) with `padding` zeros added at each edge: they become
-/// (..., height, width), of the same dtype, in new memory. A picture that is smaller even so is an
-/// Error (Mismatch).
+/// Crops images (..., H, W) to `size` (height and width, or one number for both), at a random
+/// position for each sample, after adding `padding` zeros at each edge. The result is (..., height,
+/// width), of the same dtype, in new memory. Throws Error (Mismatch) for an image that is too small
+/// even with padding.
 template <class Samples = Example<>>
 class RandomCrop : public detail::RandomBatchWise<RandomCrop<Samples>, Samples> {
  public:
-  /// All in pixels. Throws Error (InvalidArgument) where `size` is not one or two numbers from 1 to
-  /// 2^32, or `padding` not one from 0 to 2^32.
+  /// All sizes in pixels. Throws Error (InvalidArgument) if `size` is not one or two numbers from 1
+  /// to 2^32, or `padding` is not from 0 to 2^32.
   explicit RandomCrop(c10::IntArrayRef size, std::int64_t padding = 0,
                       const std::optional<at::Generator>& generator = std::nullopt)
       : detail::RandomBatchWise<RandomCrop, Samples>(generator), padding_(padding) {
-    constexpr std::int64_t kMost = std::int64_t{1} << 32;
+    constexpr std::int64_t kMax = std::int64_t{1} << 32;
     if (size.empty() || size.size() > 2 || size.front() < 1 || size.back() < 1 || padding < 0 ||
-        padding > kMost || size.front() > kMost || size.back() > kMost) {
+        padding > kMax || size.front() > kMax || size.back() > kMax) {
       throw Error(ErrorCode::InvalidArgument,
-                  "RandomCrop takes a height and a width from 1 to 2^32, or one number for both, "
+                  "RandomCrop expects a height and a width from 1 to 2^32, or one number for both, "
                   "and a padding from 0 to 2^32");
     }
     height_ = size.front();
@@ -326,58 +328,55 @@ class RandomCrop : public detail::RandomBatchWise<RandomCrop<Samples>, Samples> 
   }
 
   /// The same for `RandomCrop({28, 28})`.
-  // It could also be a copy of RandomCrop(28, 28).
+  // Without it, the call would be ambiguous with a copy of RandomCrop(28, 28).
   explicit RandomCrop(std::initializer_list<std::int64_t> size, std::int64_t padding = 0,
                       const std::optional<at::Generator>& generator = std::nullopt)
       : RandomCrop(c10::IntArrayRef(size), padding, generator) {}
 
   /// For the base class. @private
   void transform(at::Tensor& data, at::Tensor* target) {
-    if (data.dim() < 3) {
-      detail::refuse_shape("RandomCrop", "two axes or more, the last H and W", data);
-    }
+    if (data.dim() < 3) detail::throw_bad_shape("RandomCrop", "(..., H, W)", data);
     const std::int64_t down = data.size(-2) + 2 * padding_ - height_;
     const std::int64_t right = data.size(-1) + 2 * padding_ - width_;
     if (down < 0 || right < 0) {
-      detail::refuse_shape("RandomCrop",
-                           ("at least " + std::to_string(height_) + " x " + std::to_string(width_) +
-                            " pixels with their padding")
-                               .c_str(),
-                           data);
+      detail::throw_bad_shape("RandomCrop",
+                              "(..., H, W) with at least " + std::to_string(height_) + " x " +
+                                  std::to_string(width_) + " pixels after padding",
+                              data);
     }
-    at::Tensor* const picture = this->picture(target, data);
-    std::vector<Place> places(static_cast<std::size_t>(data.size(0)));
-    for (Place& place : places) {
-      place.top = this->draw(down) - padding_;
-      place.left = this->draw(right) - padding_;
+    at::Tensor* const image = this->image_target(target, data);
+    std::vector<Corner> corners(static_cast<std::size_t>(data.size(0)));
+    for (Corner& corner : corners) {
+      corner.top = this->draw(down) - padding_;
+      corner.left = this->draw(right) - padding_;
     }
-    data = crop(data, places);
-    if (picture != nullptr) *picture = crop(*picture, places);
+    data = crop(data, corners);
+    if (image != nullptr) *image = crop(*image, corners);
   }
 
  private:
-  struct Place {
-    std::int64_t top, left;  // in the picture without padding
+  struct Corner {
+    std::int64_t top, left;  // in the image without padding
   };
 
-  at::Tensor crop(const at::Tensor& batch, const std::vector<Place>& places) const {
+  at::Tensor crop(const at::Tensor& batch, const std::vector<Corner>& corners) const {
     std::vector<std::int64_t> sizes = batch.sizes().vec();
     sizes.end()[-2] = height_;
     sizes.end()[-1] = width_;
     const auto out =
         padding_ == 0 ? at::empty(sizes, batch.options()) : at::zeros(sizes, batch.options());
-    for (std::size_t i = 0; i < places.size(); ++i) {
+    for (std::size_t i = 0; i < corners.size(); ++i) {
       const auto sample = static_cast<std::int64_t>(i);
       at::Tensor from = batch.select(0, sample);
       at::Tensor to = out.select(0, sample);
-      cut(-2, places[i].top, height_, from, to);
-      cut(-1, places[i].left, width_, from, to);
+      cut(-2, corners[i].top, height_, from, to);
+      cut(-1, corners[i].left, width_, from, to);
       to.copy_(from);
     }
     return out;
   }
 
-  /// Narrows both to what the piece [begin, begin + length) and the picture have in common.
+  /// Narrows both to the overlap of the crop [begin, begin + length) and the image.
   static void cut(std::int64_t axis, std::int64_t begin, std::int64_t length, at::Tensor& from,
                   at::Tensor& to) {
     const std::int64_t first = std::max<std::int64_t>(begin, 0);
@@ -391,9 +390,9 @@ class RandomCrop : public detail::RandomBatchWise<RandomCrop<Samples>, Samples> 
   std::int64_t padding_;
 };
 
-/// Pictures as they are stored, H x W x C or H x W, become C x H x W, contiguous. Bytes become
-/// float32 from 0 to 1; other dtypes keep their values. As torchvision's ToTensor does for NumPy
-/// arrays.
+/// Images as they are usually stored, H x W x C or H x W, become C x H x W, contiguous. uint8
+/// becomes float32 from 0 to 1; other dtypes keep their values. Same as torchvision's ToTensor for
+/// NumPy arrays.
 template <class Samples = Example<>>
 struct ToTensor : detail::BatchWise<ToTensor<Samples>, Samples> {
   /// For the base class. @private
@@ -404,7 +403,7 @@ struct ToTensor : detail::BatchWise<ToTensor<Samples>, Samples> {
     } else if (data.dim() == 3) {
       channels_first = data.unsqueeze(1);
     } else {
-      detail::refuse_shape("ToTensor", "H x W x C or H x W", data);
+      detail::throw_bad_shape("ToTensor", "(H, W, C) or (H, W)", data);
     }
     if (data.scalar_type() == at::kByte) {
       at::Tensor out = at::empty(channels_first.sizes(), data.options().dtype(at::kFloat));
@@ -415,36 +414,41 @@ struct ToTensor : detail::BatchWise<ToTensor<Samples>, Samples> {
   }
 };
 
-/// (data - mean) / std, in the data's dtype, which has to be a floating one: with as many numbers
-/// as pictures (..., C, H, W) have channels, each channel with its own; with one, for samples of
-/// any shape. As torchvision's Normalize. Integers are an Error (Mismatch).
+/// Computes (data - mean) / std in the dtype of the data, which must be a floating-point one. With
+/// one mean and std, samples have any shape. With more, samples are images (..., C, H, W) with one
+/// mean and std for each channel. Same as torchvision's Normalize. Throws Error (Mismatch) for
+/// integers, and for another number of channels.
 template <class Samples = Example<>>
 class Normalize : public detail::BatchWise<Normalize<Samples>, Samples> {
  public:
-  /// Throws Error (InvalidArgument) where there is no mean, not as many of one as of the other, or
-  /// a std of 0.
+  /// Throws Error (InvalidArgument) if there is no mean, if the numbers of means and stds differ,
+  /// or if a std is 0.
   Normalize(c10::ArrayRef<double> mean, c10::ArrayRef<double> std)
       : mean_(mean.vec()), std_(std.vec()) {
     if (mean_.empty() || mean_.size() != std_.size() ||
         std::find(std_.begin(), std_.end(), 0.0) != std_.end()) {
-      throw Error(ErrorCode::InvalidArgument,
-                  "Normalize takes a mean and a std, not 0, for each channel, or one for all");
+      throw Error(
+          ErrorCode::InvalidArgument,
+          "Normalize expects one mean and one std that is not 0, for each channel or for all; "
+          "found " +
+              detail::counted(mean_.size(), "mean") + " and " +
+              detail::counted(std_.size(), "std"));
     }
   }
 
   /// For the base class. @private
   void transform(at::Tensor& data, at::Tensor*) {
     if (!data.is_floating_point()) {
-      throw Error(ErrorCode::Mismatch, std::string("Normalize takes floating data, not ") +
-                                           c10::toString(data.scalar_type()) +
-                                           ": ToTensor or ToDtype before it converts");
+      throw Error(ErrorCode::Mismatch,
+                  std::string("Normalize expects floating-point data, found ") +
+                      c10::toString(data.scalar_type()) + "; apply ToTensor or ToDtype before it");
     }
     std::vector<std::int64_t> shape;
     if (mean_.size() > 1) {
       const auto channels = static_cast<std::int64_t>(mean_.size());
       if (data.dim() < 4 || data.size(-3) != channels) {
-        detail::refuse_shape(
-            "Normalize", (std::to_string(channels) + " x H x W, a channel for each mean").c_str(),
+        detail::throw_bad_shape(
+            "Normalize", "(..., " + std::to_string(channels) + ", H, W), one channel for each mean",
             data);
       }
       shape = {channels, 1, 1};
@@ -464,12 +468,11 @@ class Normalize : public detail::BatchWise<Normalize<Samples>, Samples> {
   std::vector<double> std_;
 };
 
-/// Converts the data as Tensor::to() does; values stay what they are, as far as the dtype can hold
-/// them.
+/// Converts the data to another dtype, as Tensor::to() does.
 template <class Samples = Example<>>
 class ToDtype : public detail::BatchWise<ToDtype<Samples>, Samples> {
  public:
-  /// Throws nothing; what LibTorch does not convert to, it throws about when a batch comes.
+  /// Throws nothing. If LibTorch cannot convert a batch, its exception is thrown for that batch.
   explicit ToDtype(c10::ScalarType dtype) : dtype_(dtype) {}
 
   /// For the base class. @private

@@ -2,7 +2,7 @@
 #define TORCH_NPY_FORMAT_DTYPE_HPP_
 
 /// @file
-/// NumPy's dtypes, as a header names them.
+/// NumPy's dtypes, as a header describes them.
 
 #include <cstddef>
 #include <cstdint>
@@ -17,59 +17,59 @@ TORCH_NPY_BEGIN_NAMESPACE
 
 struct Field;
 
-/// A NumPy dtype: what one item of an array is made of. A value like any other: reading it is safe
-/// from any thread.
+/// A NumPy dtype: the type of one item of an array. A plain value: concurrent reads are safe.
 struct DType {
-  /// NumPy's kind character: b bool, i signed, u unsigned, f float, c complex, m timedelta64,
-  /// M datetime64, S bytes, U str, V void, O object. A structured dtype is V with fields.
+  /// NumPy's kind character: b bool, i signed integer, u unsigned integer, f float, c complex, m
+  /// timedelta64, M datetime64, S bytes, U str, V void, O object. A structured dtype has kind V and
+  /// fields.
   char kind = 'V';
-  /// '<' little endian, '>' big endian, '|' where the order of bytes means nothing.
+  /// '<' little endian, '>' big endian, '|' not applicable (items of one byte, S, V, O).
   char byte_order = '|';
-  /// Bytes of one item.
+  /// Size of one item in bytes.
   std::int64_t item_size = 0;
-  /// Of datetime64 and timedelta64: "ns", "25s", ...; empty when the file names none.
+  /// The unit of datetime64 and timedelta64: "ns", "25s", ...; empty if the file names none.
   std::string unit;
-  /// Of a structured dtype, in the order of the file and without padding.
+  /// The fields of a structured dtype in file order, without padding; else empty.
   std::vector<Field> fields;
 
-  /// Whether it has fields.
+  /// True if the dtype has fields.
   bool is_structured() const noexcept;
 
-  /// True when the bytes have to be turned round on this machine. Of the dtype itself: a structured
-  /// one is not, whatever its fields are.
+  /// True if items must be byte-swapped on this machine. False for a structured dtype; its fields
+  /// have their own answer.
   bool is_swapped() const noexcept;
 
-  /// The type string NumPy writes, `<f4`; of a structured dtype the list of its fields, with those
-  /// that are padding. UTF-8. Takes time and memory in proportion to the text.
+  /// NumPy's type string in UTF-8, such as `<f4`. For a structured dtype, the list of its fields
+  /// and padding as NumPy writes it. Time and memory are linear in the length of the text.
   std::string descr() const;
 };
 
 /// One field of a structured dtype.
 struct Field {
   std::string name;                 ///< UTF-8
-  std::string title;                ///< UTF-8, mostly empty
-  DType dtype;                      ///< of one element
-  std::vector<std::int64_t> shape;  ///< of a sub-array field; else empty
+  std::string title;                ///< UTF-8; usually empty
+  DType dtype;                      ///< dtype of one element
+  std::vector<std::int64_t> shape;  ///< shape of a sub-array field; else empty
   std::int64_t offset = 0;          ///< bytes from the start of the item
 };
 
-/// Alike in all members, those of the fields included.
+/// Equal in all members, including the fields.
 bool operator==(const DType& a, const DType& b);
-/// Alike in name, title, dtype, shape and offset.
+/// Equal in name, title, dtype, shape and offset.
 bool operator==(const Field& a, const Field& b);
-/// The contrary.
+/// Inequality.
 inline bool operator!=(const DType& a, const DType& b) { return !(a == b); }
 
 namespace detail {
 
-/// The char kind of byte order this machine has, as NumPy writes it.
+/// This machine's byte order: '<' or '>'.
 inline char native_byte_order() noexcept {
   const std::uint16_t one = 1;
   return *reinterpret_cast<const unsigned char*>(&one) == 1 ? '<' : '>';
 }
 
-/// The product of the dimensions and of one item's bytes; none where it, or the product without the
-/// dimensions of length 0, passes 2^63 - 1. NumPy counts so too: it refuses (0, 2**62) of float32.
+/// The product of all dimensions and of `item_size`, or none if it exceeds 2^63 - 1. As in NumPy,
+/// dimensions of length 0 do not prevent the overflow: (0, 2**62) of float32 is too large.
 inline std::optional<std::int64_t> checked_bytes(const std::vector<std::int64_t>& shape,
                                                  std::int64_t item_size) {
   std::int64_t bytes = item_size;
@@ -86,8 +86,8 @@ inline std::optional<std::int64_t> checked_bytes(const std::vector<std::int64_t>
   return empty ? 0 : bytes;
 }
 
-/// The unit between the brackets of a datetime as NumPy writes it, where a count of 1 goes without
-/// saying and no unit is "generic".
+/// Parses the unit between the brackets of a datetime dtype, and returns it as NumPy writes it:
+/// without a count of 1, and empty for "generic".
 inline std::optional<std::string> parse_datetime_unit(std::string_view unit) {
   if (unit == "generic") return std::string();
   const char* at = unit.data();
@@ -102,10 +102,11 @@ inline std::optional<std::string> parse_datetime_unit(std::string_view unit) {
   return std::nullopt;
 }
 
-/// Reads a type string: an optional byte order, a kind character, the size of an item in bytes
-/// (of U: in characters of four bytes), and for datetimes a unit in brackets. None for any other.
+/// Parses a type string: an optional byte order, a kind character, the item size in bytes (for U in
+/// characters of four bytes), and for datetimes a unit in brackets. Returns none for any other
+/// text.
 inline std::optional<DType> parse_type_string(std::string_view text) {
-  // NumPy keeps the size of an item in a C int.
+  // NumPy stores the item size in a C int.
   constexpr std::int64_t kMaxItemSize = INT32_MAX;
   const char* at = text.data();
   const char* const end = at + text.size();
@@ -164,7 +165,7 @@ inline std::optional<DType> parse_type_string(std::string_view text) {
   return dtype;
 }
 
-/// What stands for the dtype in a header: `'<f4'`, or the list of fields.
+/// The dtype as a header writes it: `'<f4'` in quotes, or the list of fields.
 std::string descr_literal(const DType& dtype);
 
 }  // namespace detail

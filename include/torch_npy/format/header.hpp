@@ -2,7 +2,7 @@
 #define TORCH_NPY_FORMAT_HEADER_HPP_
 
 /// @file
-/// Headers of .npy files, from bytes and to bytes.
+/// Parsing and formatting of .npy headers.
 
 #include <algorithm>
 #include <cstddef>
@@ -16,84 +16,90 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/dtype.hpp>
 #include <torch_npy/format/literal.hpp>
+#include <torch_npy/format/little_endian.hpp>
 #include <torch_npy/text.hpp>
 
 // The header of an .npy file, as NumPy's format.py defines it
 // (numpy.org/doc/stable/reference/generated/numpy.lib.format.html):
 //
-//   \x93NUMPY, one byte major and one byte minor version, the length of the text (two bytes in
-//   version 1.0, four in 2.0 and 3.0, little endian), the text, and then the data.
+//     \x93NUMPY, one byte major and one byte minor version, the length of the text (two bytes in
+//     version 1.0, four in 2.0 and 3.0, little endian), the text, and then the data.
 //
 // The text is a Python dictionary with exactly the keys 'descr', 'fortran_order' and 'shape', in
-// Latin-1, or in UTF-8 from version 3.0 on. What is read is what some writer emits: keys in any
-// order, either quote, every escape but \N{...}, comments, blanks and line ends wherever Python
-// takes them, trailing commas, and Python 2's 10L before 3.0. What only a person could type
-// (0x10, 1_000, +3, 'a' 'b', nested parentheses) is refused, and so is a doubled key.
+// Latin-1, or in UTF-8 from version 3.0 on. The parser accepts what existing writers emit: keys in
+// any order, either quote, every escape but \N{...}, comments, blanks and line ends wherever Python
+// allows them, trailing commas, and Python 2's 10L before version 3.0. It rejects what only a
+// person would type (0x10, 1_000, +3, 'a' 'b', nested parentheses), and duplicate keys.
 
 TORCH_NPY_BEGIN_NAMESPACE
 
-/// What stands before the data of an .npy file.
+/// The header of an .npy file: the description of its array. A plain value: concurrent reads are
+/// safe.
 struct Header {
-  DType dtype;                      ///< of one item
-  bool fortran_order = false;       ///< the first axis varies fastest in memory; else the last
+  DType dtype;                      ///< dtype of one item
+  bool fortran_order = false;       ///< true: the first axis varies fastest; false: the last
   std::vector<std::int64_t> shape;  ///< empty for a 0-d array
-  std::uint64_t data_offset = 0;    ///< bytes from the magic string to the data
+  std::uint64_t data_offset = 0;    ///< of the data, in bytes from the start of the header
   int version = 1;                  ///< major version of the format: 1, 2 or 3
 
-  /// Items of the array: the product of its shape, 1 of a 0-d array. A Header that was parsed never
-  /// overflows here or below; one made by hand that does throws std::bad_optional_access.
+  /// Number of items: the product of the shape, 1 for a 0-d array. numel(), nbytes() and end()
+  /// never overflow for a parsed Header; for one made by hand they throw std::bad_optional_access
+  /// on overflow.
   std::int64_t numel() const { return detail::checked_bytes(shape, 1).value(); }
-  /// Bytes of the data.
+  /// Size of the data in bytes.
   std::int64_t nbytes() const { return detail::checked_bytes(shape, dtype.item_size).value(); }
-  /// Bytes from the magic string to the end of the data.
+  /// Offset of the end of the data, in bytes from the start of the header.
   std::uint64_t end() const { return data_offset + static_cast<std::uint64_t>(nbytes()); }
 };
 
-/// NumPy's own limit on the characters of a header's text.
+/// NumPy's default limit on the length of a header, in characters.
 constexpr std::uint64_t kMaxHeaderSize = 10000;
 
-/// Reads the header at the start of `size` bytes, in one pass. Whatever follows it is not looked
-/// at. Allocates for the shape, and for the fields of a structured dtype. Safe from any thread.
-/// Throws Error, without a path: NotNpy, UnsupportedVersion, BadHeader, UnsupportedDtype (also for
-/// a dtype that NumPy itself does not have), TooLarge (over `max_header_size` characters, or an
-/// item or data of more bytes than NumPy counts), Truncated (the header is not all there).
+/// Parses the header at the start of the `size` bytes at `data`, in one pass; what follows the
+/// header is not read. Allocates memory only for the shape, and for the fields of a structured
+/// dtype. Safe from any thread.
+///
+/// Throws Error, without a path: NotNpy, UnsupportedVersion and BadHeader for other bytes;
+/// UnsupportedDtype for a dtype that NumPy does not have; TooLarge if the header has more than
+/// `max_header_size` characters, or if the size of an item or of the data exceeds NumPy's limit;
+/// Truncated if the header is incomplete.
 Header parse_header(const void* data, std::size_t size,
                     std::uint64_t max_header_size = kMaxHeaderSize);
 
-/// The bytes NumPy writes before the data: the oldest version that can hold the header, room for
-/// the first axis (last, in Fortran order) to grow to 21 digits, and blanks up to a multiple of 64
-/// bytes. `data_offset` and `version` of the argument do not matter. Takes time and memory in
-/// proportion to the text. Safe from any thread.
+/// The bytes that np.save writes before the data: the oldest version that can hold the header,
+/// blanks that let the first axis (the last in Fortran order) grow to 21 digits, and padding to a
+/// multiple of 64 bytes. Ignores `data_offset` and `version`. Time and memory are linear in the
+/// length of the text. Safe from any thread.
 std::string format_header(const Header& header);
 
 namespace detail {
 
 constexpr char kMagic[] = "\x93NUMPY";
 constexpr std::size_t kMagicSize = 6;
-/// Enough bytes to know how long a header of any version is.
+/// Enough bytes to compute the header size in any version.
 constexpr std::size_t kMaxPrefixSize = 12;
 
-/// Sizes of the parts before the data.
+/// The sizes of the parts of a header, in bytes.
 struct HeaderExtent {
   int version = 0;
-  std::size_t prefix = 0;  ///< magic, version and length
+  std::size_t prefix = 0;  ///< magic string, version and length
   std::uint64_t text = 0;
   std::uint64_t end() const { return prefix + text; }
 };
 
-/// The bytes that tell the length of the header: 10 in version 1, else 12.
+/// Bytes before the text: 10 in version 1, else 12.
 inline std::size_t prefix_size(int version) { return version == 1 ? 10 : 12; }
 
 inline Error header_too_large(std::uint64_t characters, std::uint64_t limit) {
   return Error(ErrorCode::TooLarge,
                "a header of " + std::to_string(characters) +
-                   " characters (its length is at byte 8)" + " is over max_header_size, " +
-                   std::to_string(limit) + ": raise that option if the file can be trusted",
+                   " characters (its length is at byte 8) is over the limit max_header_size, " +
+                   std::to_string(limit) + "; raise it only if you trust the file",
                8);
 }
 
-/// Reads magic, version and length. `size` may be less than the whole header, but when it is less
-/// than prefix_size() the input has ended.
+/// Parses the magic string, the version and the length. `size` may be less than the whole header;
+/// if it is less than prefix_size(), the input ends there.
 inline HeaderExtent parse_prefix(const void* data, std::size_t size,
                                  std::uint64_t max_header_size) {
   const auto* bytes = static_cast<const unsigned char*>(data);
@@ -109,7 +115,7 @@ inline HeaderExtent parse_prefix(const void* data, std::size_t size,
     return Error(ErrorCode::Truncated,
                  size == 0 ? "empty: an .npy file starts with \"\\x93NUMPY\""
                            : "header cut short: its first " + std::to_string(wanted) +
-                                 " bytes tell its length, there are " + std::to_string(size),
+                                 " bytes hold its length, there are " + std::to_string(size),
                  size);
   };
   if (size < kMagicSize + 2) throw cut_short(prefix_size(1));
@@ -118,15 +124,13 @@ inline HeaderExtent parse_prefix(const void* data, std::size_t size,
   if (extent.version < 1 || extent.version > 3 || bytes[7] != 0) {
     throw Error(ErrorCode::UnsupportedVersion,
                 "format version " + std::to_string(bytes[6]) + "." + std::to_string(bytes[7]) +
-                    " at byte 6: NumPy has 1.0, 2.0 and 3.0",
+                    " at byte 6: expected 1.0, 2.0 or 3.0",
                 6);
   }
   extent.prefix = prefix_size(extent.version);
   if (size < extent.prefix) throw cut_short(extent.prefix);
-  for (std::size_t i = extent.prefix; i-- > kMagicSize + 2;) {
-    extent.text = extent.text << 8 | bytes[i];
-  }
-  // The limit counts characters, and one takes up to four bytes in UTF-8.
+  extent.text = little_endian(bytes + kMagicSize + 2, extent.prefix - kMagicSize - 2);
+  // The limit counts characters, which take up to four bytes each in UTF-8.
   const std::uint64_t limit = extent.version < 3
                                   ? max_header_size
                                   : std::min<std::uint64_t>(max_header_size, UINT32_MAX) * 4;
@@ -134,7 +138,6 @@ inline HeaderExtent parse_prefix(const void* data, std::size_t size,
   return extent;
 }
 
-/// The text of a header, read in one pass from left to right.
 class HeaderParser : private LiteralReader {
  public:
   using LiteralReader::LiteralReader;
@@ -156,8 +159,8 @@ class HeaderParser : private LiteralReader {
                                            : nullptr;
       if (has == nullptr || *has) {
         at_ = key_at;
-        fail((has ? "the key " : "unknown key ") + shown(key) + (has ? " stands twice" : "") +
-             ": 'descr', 'fortran_order' and 'shape' are the three there are");
+        fail((has != nullptr ? "duplicate key " : "unknown key ") + shown(key) +
+             ": expected 'descr', 'fortran_order' and 'shape', each once");
       }
       *has = true;
       expect(':');
@@ -189,13 +192,14 @@ class HeaderParser : private LiteralReader {
   }
 
  private:
-  // NumPy writes nesting of any depth; what recurses here must end before the stack does.
+  // NumPy allows any depth; the limit keeps the recursion from overflowing the stack.
   static constexpr int kMaxDepth = 64;
 
   DType descr(int depth) {
     if (next_is('[')) return fields(depth + 1);
     if (next_is('(')) {
-      fail("a sub-array as the dtype of a whole array: " + rest(), ErrorCode::UnsupportedDtype);
+      fail("a sub-array dtype for a whole array is not supported: " + rest(),
+           ErrorCode::UnsupportedDtype);
     }
     const char* const begin = at_;
     std::string buffer;
@@ -204,10 +208,12 @@ class HeaderParser : private LiteralReader {
     if (!dtype) {
       at_ = begin;
       fail("unknown dtype " + shown(text) +
-               (text == "<f1" ? ": ml_dtypes writes float8_e5m2 so, which NumPy itself does not "
-                                "load; save array.view('V1') instead"
-                              : ": a type string of NumPy's has the form '<f4', and its items "
-                                "less than 2^31 bytes"),
+               (text != "<f1" ? ": expected a NumPy type string such as '<f4', with items of less "
+                                "than 2^31 bytes"
+                : depth == 0  ? ": ml_dtypes writes float8_e5m2 as '<f1', which NumPy cannot load; "
+                                "save array.view('V1') and load it with void_as()"
+                              : ": ml_dtypes writes float8_e5m2 as '<f1', which NumPy cannot load; "
+                                "give this field the dtype 'V1' before the array is saved"),
            ErrorCode::UnsupportedDtype);
     }
     return std::move(*dtype);
@@ -232,7 +238,7 @@ class HeaderParser : private LiteralReader {
       }
       field.offset = dtype.item_size;
       dtype.item_size += field.dtype.item_size == 0 ? 0 : *bytes;
-      // What NumPy takes for padding: a nameless void, and a nameless sub-array of whatever.
+      // NumPy treats these as padding: a void without a name, and any sub-array without a name.
       const bool is_void = field.dtype.kind == 'V' && !field.dtype.is_structured();
       const bool is_padding =
           field.name.empty() && field.title.empty() && (is_void || !field.shape.empty());
@@ -241,7 +247,7 @@ class HeaderParser : private LiteralReader {
       expect(']');
       break;
     }
-    reject_double_names(dtype);
+    require_distinct_names(dtype);
     return dtype;
   }
 
@@ -261,7 +267,7 @@ class HeaderParser : private LiteralReader {
     field.dtype = descr(depth);
     if (accept(',') && !next_is(')')) {
       if (field.dtype.item_size == 0 && !field.dtype.is_structured()) {
-        fail("a sub-array of items that have no bytes");
+        fail("a sub-array of items of 0 bytes");
       }
       if (next_is('(')) {
         field.shape = tuple();
@@ -274,15 +280,15 @@ class HeaderParser : private LiteralReader {
     return field;
   }
 
-  void reject_double_names(const DType& dtype) const {
+  void require_distinct_names(const DType& dtype) const {
     std::vector<std::string_view> names;
     for (const Field& field : dtype.fields) {
       names.push_back(field.name);
       if (!field.title.empty()) names.push_back(field.title);
     }
-    std::sort(names.begin(), names.end());
-    const auto twice = std::adjacent_find(names.begin(), names.end());
-    if (twice != names.end()) fail("two fields have the name or title " + shown(*twice));
+    if (const auto name = first_duplicate(std::move(names))) {
+      fail("two fields have the name or title " + shown(*name));
+    }
   }
 };
 
@@ -301,7 +307,7 @@ inline Error data_cut_short(std::uint64_t offset, std::uint64_t promised, std::u
                size);
 }
 
-/// Reads the text of a header; `data` holds all of extent.end() bytes.
+/// Parses the text of a header; `data` holds all of extent.end() bytes.
 inline Header parse_text(const void* data, const HeaderExtent& extent,
                          std::uint64_t max_header_size) {
   const std::string_view text(static_cast<const char*>(data) + extent.prefix,
@@ -317,7 +323,9 @@ inline Header parse_text(const void* data, const HeaderExtent& extent,
       const std::uint64_t at = extent.end() - left.size();
       if (take_utf8(left) == kNoCharacter) {
         throw Error(ErrorCode::BadHeader,
-                    "bad header: version 3.0 is UTF-8, byte " + std::to_string(at) + " is not", at);
+                    "bad header: byte " + std::to_string(at) +
+                        " is not valid UTF-8, which version 3.0 requires",
+                    at);
       }
     }
     if (characters > max_header_size) throw header_too_large(characters, max_header_size);
@@ -329,17 +337,7 @@ inline Header parse_text(const void* data, const HeaderExtent& extent,
   return header;
 }
 
-}  // namespace detail
-
-inline Header parse_header(const void* data, std::size_t size, std::uint64_t max_header_size) {
-  const detail::HeaderExtent extent = detail::parse_prefix(data, size, max_header_size);
-  if (extent.end() > size) throw detail::header_cut_short(extent, size);
-  return detail::parse_text(data, extent, max_header_size);
-}
-
-namespace detail {
-
-/// The text of a header without the blanks behind it, in UTF-8.
+/// The text of a header in UTF-8, without the padding after it.
 inline std::string header_text(const Header& header) {
   std::string text = "{'descr': ";
   text += descr_literal(header.dtype);
@@ -348,21 +346,19 @@ inline std::string header_text(const Header& header) {
   return text + python_tuple(header.shape) + ", }";
 }
 
-/// A header around its text, which blanks and a line end make `length` bytes long.
+/// A complete header. Blanks and a line end pad the text to `length` bytes.
 inline std::string assemble_header(int version, std::size_t length, const std::string& text) {
   std::string out(kMagic, kMagicSize);
   out += static_cast<char>(version);
   out += '\0';
-  for (std::size_t i = 0; i < prefix_size(version) - 8; ++i) {
-    out += static_cast<char>(length >> (8 * i) & 0xff);
-  }
+  append_little_endian(out, {{length, prefix_size(version) - kMagicSize - 2}});
   out += text;
   out.append(length - text.size() - 1, ' ');
   return out + '\n';
 }
 
-/// The header in the version and in exactly the `data_offset` bytes that it names; none where they
-/// are too few. For dtypes that are not structured, whose text is ASCII in every version.
+/// The header in its own version and in exactly its `data_offset` bytes; none if they are too few.
+/// Only for dtypes without fields, whose text is ASCII in every version.
 inline std::optional<std::string> format_header_in_place(const Header& header) {
   const std::string text = header_text(header);
   const auto length = static_cast<std::size_t>(header.data_offset) - prefix_size(header.version);
@@ -371,6 +367,12 @@ inline std::optional<std::string> format_header_in_place(const Header& header) {
 }
 
 }  // namespace detail
+
+inline Header parse_header(const void* data, std::size_t size, std::uint64_t max_header_size) {
+  const detail::HeaderExtent extent = detail::parse_prefix(data, size, max_header_size);
+  if (extent.end() > size) throw detail::header_cut_short(extent, size);
+  return detail::parse_text(data, extent, max_header_size);
+}
 
 inline std::string format_header(const Header& header) {
   constexpr std::size_t kAlignment = 64;
@@ -390,7 +392,7 @@ inline std::string format_header(const Header& header) {
   }
   if (is_latin1) text = std::move(latin1);
 
-  // NumPy pads by at least one byte, and by a whole 64 where none would be needed.
+  // NumPy adds at least one byte of padding, and 64 bytes where none are needed.
   const auto padded = [&](int version) {
     const std::size_t size = detail::prefix_size(version) + text.size() + 1;
     return text.size() + 1 + kAlignment - size % kAlignment;

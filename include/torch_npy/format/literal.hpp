@@ -12,17 +12,16 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/text.hpp>
 
-// The Python literals of which a header is made, read and written: strings, integers, tuples,
-// bools.
+// Reads and writes the Python literals in a header: strings, integers, tuples, booleans.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// NumPy 2's limit on dimensions; NumPy 1 has 32.
+/// The limit of NumPy 2 on dimensions; NumPy 1 allows 32.
 constexpr std::size_t kMaxRank = 64;
 
-/// Decimal digits from `begin` on, at most `limit`; moves `begin` behind them. None where there is
-/// no digit or the number is larger.
+/// Parses decimal digits at `begin` and moves `begin` past them. Returns none, and does not move,
+/// if there is no digit or the number exceeds `limit`.
 inline std::optional<std::int64_t> parse_digits(const char*& begin, const char* end,
                                                 std::int64_t limit) {
   const char* at = begin;
@@ -37,7 +36,7 @@ inline std::optional<std::int64_t> parse_digits(const char*& begin, const char* 
   return value;
 }
 
-/// Adds a Unicode code point in UTF-8; false for what is none.
+/// Appends a Unicode code point in UTF-8. Returns false if `code` is not one.
 inline bool append_utf8(std::string& out, std::uint32_t code) {
   const auto tail = [&](int shift) { out += static_cast<char>(0x80 | (code >> shift & 0x3f)); };
   if (code < 0x80) {
@@ -60,9 +59,8 @@ inline bool append_utf8(std::string& out, std::uint32_t code) {
   return true;
 }
 
-/// A string as Python's repr writes it, for what can stand in a header.
+/// A string as Python's repr() writes it, for strings that can appear in a header.
 inline std::string python_repr(const std::string& text) {
-  constexpr char kHex[] = "0123456789abcdef";
   const bool apostrophe = text.find('\'') != std::string::npos;
   const char quote = apostrophe && text.find('"') == std::string::npos ? '"' : '\'';
   std::string out(1, quote);
@@ -71,12 +69,10 @@ inline std::string python_repr(const std::string& text) {
     if (c == quote || c == '\\') {
       out += '\\';
       out += c;
+    } else if (c == '\n' || c == '\r' || c == '\t') {
+      out += c == '\n' ? "\\n" : c == '\r' ? "\\r" : "\\t";
     } else if (byte < 0x20 || byte == 0x7f) {
-      out += c == '\n' ? "\\n" : c == '\r' ? "\\r" : c == '\t' ? "\\t" : "\\x";
-      if (c != '\n' && c != '\r' && c != '\t') {
-        out += kHex[byte >> 4];
-        out += kHex[byte & 15];
-      }
+      append_hex_escape(out, byte);
     } else {
       out += c;
     }
@@ -84,7 +80,7 @@ inline std::string python_repr(const std::string& text) {
   return out + quote;
 }
 
-/// A tuple as Python's repr writes it: `()`, `(3,)`, `(3, 4)`.
+/// A tuple as Python's repr() writes it: `()`, `(3,)`, `(3, 4)`.
 inline std::string python_tuple(const std::vector<std::int64_t>& values) {
   std::string out = "(";
   for (std::size_t i = 0; i < values.size(); ++i) {
@@ -94,11 +90,11 @@ inline std::string python_tuple(const std::vector<std::int64_t>& values) {
   return out + (values.size() == 1 ? ",)" : ")");
 }
 
-/// Reads literals from left to right. Text before version 3 of the format is Latin-1 and may hold
-/// Python 2's long integers, later text is UTF-8 and has been checked to be.
+/// Reads literals from left to right. Before version 3 of the format the text is Latin-1 and may
+/// contain Python 2's long integers. From version 3 on it is UTF-8, which the caller has validated.
 class LiteralReader {
  public:
-  /// `offset` is where `text` stands in its file, for errors.
+  /// `offset` is the position of `text` in its file, for error offsets.
   LiteralReader(std::string_view text, std::uint64_t offset, int version)
       : text_(text),
         at_(text.data()),
@@ -116,15 +112,15 @@ class LiteralReader {
   }
 
   std::string rest() const {
-    constexpr std::size_t kMost = 24;
+    constexpr std::size_t kMaxShown = 24;
     const std::string_view all(at_, static_cast<std::size_t>(end_ - at_));
     const std::size_t size = all.find_last_not_of(" \n") + 1;
-    return size == 0 ? "the end of the header" : shown(all.substr(0, size), kMost);
+    return size == 0 ? "the end of the header" : shown(all.substr(0, size), kMaxShown);
   }
 
   void skip_blanks() {
     for (;; ++at_) {
-      const char* at = at_;  // a member would be stored at every step
+      const char* at = at_;  // a local variable: a member would be stored in every iteration
       while (at != end_ && *at == ' ') ++at;
       at_ = at;
       if (at == end_) return;
@@ -183,7 +179,7 @@ class LiteralReader {
 
   std::vector<std::int64_t> tuple() {
     const char* const begin = at_;
-    std::int64_t values[kMaxRank];  // so that the vector is allocated once
+    std::int64_t values[kMaxRank];  // collected here so that the vector is allocated once
     std::size_t rank = 0;
     expect('(');
     bool comma = true;
@@ -195,7 +191,7 @@ class LiteralReader {
     }
     if (rank == 1 && !comma) {
       at_ = begin;
-      fail("a tuple of one number has a comma in Python, found " + rest());
+      fail("expected a comma after the only number of a tuple, as in (3,), found " + rest());
     }
     return {values, values + rank};
   }
@@ -212,12 +208,12 @@ class LiteralReader {
       if (digit >= base) break;
       code = code * static_cast<std::uint32_t>(base) + static_cast<std::uint32_t>(digit);
     }
-    // An octal escape may have fewer digits than three.
-    if (digits < (base == 8 ? 1 : count)) fail("an escape without its digits: " + rest());
+    // An octal escape may have one to three digits.
+    if (digits < (base == 8 ? 1 : count)) fail("incomplete escape sequence: " + rest());
     return code;
   }
 
-  /// The escape whose backslash is at at_; leaves at_ on its last character.
+  /// Decodes the escape whose backslash is at at_; leaves at_ at its last character.
   void escape(std::string& out) {
     const char* const begin = at_;
     const char letter = ++at_ == end_ ? '\0' : *at_++;
@@ -239,22 +235,23 @@ class LiteralReader {
       case 'U': code = escape_digits(8, 16); break;
       default:
         at_ = begin;
-        if (letter < '0' || letter > '7') fail("an escape that no writer emits: " + rest());
+        if (letter < '0' || letter > '7') fail("unsupported escape sequence: " + rest());
         ++at_;
         code = escape_digits(3, 8);
     }
-    if (!append_utf8(out, code)) fail("an escape that names no character: " + rest());
+    if (!append_utf8(out, code)) fail("escape sequence for an invalid code point: " + rest());
     --at_;
   }
 
-  /// A string; `buffer` holds it when it had to be decoded, else it stands in the text itself.
+  /// Reads a string. The result points into the text, or into `buffer` if the string had to be
+  /// decoded.
   std::string_view string(std::string& buffer) {
     skip_blanks();
     if (at_ == end_ || (*at_ != '\'' && *at_ != '"')) fail("expected a string, found " + rest());
     const char* const begin = at_ + 1;
     const char quote = *at_;
     const char* at = begin;
-    // As signed: what is not ASCII is negative.
+    // As signed char, bytes that are not ASCII are negative.
     while (at != end_ && *at != quote && *at != '\\' && static_cast<signed char>(*at) >= ' ') ++at;
     at_ = at;
     const bool plain = at != end_ && *at == quote;
@@ -266,7 +263,8 @@ class LiteralReader {
     return plain ? std::string_view(begin, static_cast<std::size_t>(at - begin)) : buffer;
   }
 
-  /// The rest of a string that has escapes or more than ASCII; leaves at_ on its closing quote.
+  /// Decodes the rest of a string that has escapes or is not ASCII; leaves at_ at its closing
+  /// quote.
   void decode(std::string& out, char quote) {
     for (; at_ != end_ && *at_ != quote && *at_ != '\n' && *at_ != '\r'; ++at_) {
       if (*at_ == '\\') {
@@ -274,10 +272,10 @@ class LiteralReader {
       } else if (version_ == 3) {
         out += *at_;
       } else {
-        append_utf8(out, static_cast<unsigned char>(*at_));  // Latin-1: the first 256 code points
+        append_utf8(out, static_cast<unsigned char>(*at_));  // Latin-1 is the first 256 code points
       }
     }
-    if (at_ == end_ || *at_ != quote) fail("a string without its closing quote before " + rest());
+    if (at_ == end_ || *at_ != quote) fail("missing closing quote before " + rest());
   }
 
   std::string name() {
@@ -286,7 +284,7 @@ class LiteralReader {
   }
 
   std::string_view text_;
-  const char* at_;  ///< what is read next
+  const char* at_;  ///< next character to read
   const char* end_;
 
  private:

@@ -12,21 +12,22 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/file.hpp>
 
-// Files that are written: in place, and whole or not at all.
-// As in file.hpp, an Error has no path yet.
+// Writes files, in place or atomically. As in file.hpp, an Error has no path yet.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// The same place wherever the process goes; what is no path stays as it is.
+/// The path made absolute, so that it does not depend on the current directory; unchanged on
+/// failure.
 inline std::filesystem::path absolute_path(const std::filesystem::path& path) {
   std::error_code error;
-  auto place = std::filesystem::absolute(path, error);
-  return error ? path : place;
+  auto absolute = std::filesystem::absolute(path, error);
+  return error ? path : absolute;
 }
 
-/// Writes all of `size` bytes by `put(data, size, done)`, a call that writes some of them, `done`
-/// bytes after the first. `offset` is where they go, for the Error.
+/// Writes all `size` bytes by calls of `put(data, size, done)`. Each writes some bytes, after the
+/// `done` bytes written before, and returns their number. `offset` is the position in the file, for
+/// errors.
 template <class Put>
 void write_all(const void* data, std::size_t size, std::uint64_t offset, const Put& put) {
   const char* const begin = static_cast<const char*>(data);
@@ -40,14 +41,14 @@ void write_all(const void* data, std::size_t size, std::uint64_t offset, const P
   }
 }
 
-/// A regular file that is there already, open for reading and for writing in place, and locked: a
-/// second object on it, of this process or another, is an Error. The lock holds back nobody else,
-/// and is left out where the file system has none.
+/// An existing regular file, open for reading and for writing in place, and locked: opening a
+/// second LockedFile on it, in this process or another, throws Error (Io). The lock stops only
+/// other LockedFiles, and does nothing if the file system has no locks.
 class LockedFile : public File {
  public:
   explicit LockedFile(const std::filesystem::path& path)
       : File(open_to_change((require_path(path), path))) {
-    require_regular(file_, ", and no other can grow");
+    require_regular(file_, "; only a regular file can be appended to");
     if (!lock(file_)) throw Error(ErrorCode::Io, "locked: another Appender has the file open");
   }
 
@@ -57,24 +58,22 @@ class LockedFile : public File {
     });
   }
 
-  /// Whether it still is what `path` names.
   bool is_at(const std::filesystem::path& path) const { return detail::is_at(file_, path); }
 
   void truncate(std::uint64_t size) {
     if (!detail::truncate(file_, size)) {
-      throw_system_error("cannot cut off at byte " + std::to_string(size), last_error(), size);
+      throw_system_error("cannot truncate at byte " + std::to_string(size), last_error(), size);
     }
   }
 
-  /// Waits until what was written is on the disk. The system tells a failure once, and may have
-  /// dropped what it could not write: from then on every call fails.
+  /// Waits until all writes are on the disk. The system reports a failed write once and may drop
+  /// the data, so after one failure every call fails.
   void sync() {
     if (sync_error_ == 0 && !flush_data(file_)) sync_error_ = last_error();
     if (sync_error_ != 0) throw_system_error("cannot flush to the disk", sync_error_);
   }
 
-  /// The lock is given up by itself: a process that was forked meanwhile may have the file open for
-  /// longer.
+  /// Unlocks first: a child process may hold the file open for longer.
   void close() {
     unlock(file_);
     if (!detail::close(file_)) throw_system_error("cannot close", last_error());
@@ -84,33 +83,33 @@ class LockedFile : public File {
   int sync_error_ = 0;
 };
 
-/// Writes a file that appears under its name whole or not at all: into a temporary one beside it,
-/// which commit() flushes to the disk and renames. An object that goes without commit() removes the
-/// temporary file; a process that is killed leaves it (".torch_npy-*.tmp"), and the old file as it
-/// was.
+/// Writes a file that appears under its name completely or not at all. It writes a temporary file
+/// in the same folder; commit() flushes that and renames it. The destructor removes the temporary
+/// file if commit() was not called. A killed process leaves the temporary file (".torch_npy-*.tmp")
+/// behind, and the old file unchanged.
 ///
-/// A symbolic link is followed, as open() would: the file it names is replaced.
+/// Follows symbolic links as open() does: the file that the link names is replaced.
 class AtomicFile {
  public:
-  /// With `sync` it survives a power cut from commit() on; without, the system writes it when it
-  /// likes.
+  /// With `sync` the file survives a power failure after commit(). Without, the system writes it to
+  /// the disk later.
   AtomicFile(const std::filesystem::path& path, bool sync) : sync_(sync) {
     require_path(path);
-    const WritePlace place(path);
-    target_ = absolute_path(place.path());
+    const WriteTarget target(path);
+    target_ = absolute_path(target.path());
     static std::atomic<unsigned> count{0};
     int error = 0;
     do {
-      temporary_ = beside(target_, ".torch_npy-" + std::to_string(process_id()) + "-" +
-                                       std::to_string(count++) + ".tmp");
-      file_ = place.create(temporary_);
+      temporary_ = sibling_of(target_, ".torch_npy-" + std::to_string(process_id()) + "-" +
+                                           std::to_string(count++) + ".tmp");
+      file_ = target.create(temporary_);
       error = last_error();
     } while (!file_.is_open() && is_taken(error));
     if (!file_.is_open()) {
       temporary_.clear();
       throw_system_error("cannot create a file in this folder", error);
     }
-    place.hand_on_permissions(file_);
+    target.copy_permissions(file_);
   }
 
   AtomicFile(const AtomicFile&) = delete;
@@ -120,34 +119,34 @@ class AtomicFile {
     if (!temporary_.empty()) remove_file(temporary_);
   }
 
-  /// What is large goes to the disk while the rest is written: 1 GiB, flushed, took 262 ms, and 441
-  /// ms where commit() flushed it all; without expect_size() 302, in pieces of 64 MiB 320.
+  /// Large data is written in chunks, and each chunk starts going to the disk while the next one is
+  /// written: faster than one flush at the end. tests/bench/results has the measurement.
   void write(const void* data, std::size_t size) {
-    constexpr std::size_t kPiece = std::size_t{16} << 20;
-    const bool flushes = sync_ && size > kPiece;
+    constexpr std::size_t kChunk = std::size_t{16} << 20;
+    const bool flushes = sync_ && size > kChunk;
     if (flushes) expect_size(file_, written_ + size);
     const char* at = static_cast<const char*>(data);
     while (size != 0) {
-      const std::size_t piece = flushes ? (std::min)(size, kPiece) : size;
-      write_all(at, piece, written_, [&](const char* from, std::size_t length, std::size_t) {
+      const std::size_t chunk = flushes ? (std::min)(size, kChunk) : size;
+      write_all(at, chunk, written_, [&](const char* from, std::size_t length, std::size_t) {
         return write_next(file_, from, length);
       });
-      if (flushes) begin_to_flush(file_, written_, piece);
-      written_ += piece;
-      at += piece;
-      size -= piece;
+      if (flushes) begin_to_flush(file_, written_, chunk);
+      written_ += chunk;
+      at += chunk;
+      size -= chunk;
     }
   }
 
-  /// Puts the file in its place.
+  /// Renames the file to its final name; replaces an existing file.
   void commit() {
     finish();
     rename();
     if (sync_) flush_rename_to(target_);
   }
 
-  /// The same for a new file: false, and nothing has changed, where there is one of that name by
-  /// now. A file system without hard links cannot tell, and the file is replaced.
+  /// The same without replacing: if the name exists, changes nothing and returns false. A file
+  /// system without hard links cannot check this, and the file is replaced.
   bool commit_new() {
     finish();
     if (!rename_to_new(temporary_, target_)) {
@@ -159,12 +158,14 @@ class AtomicFile {
   }
 
  private:
-  /// Not by replace_filename(): libstdc++ 12's crashes where there is no memory. `name` is ASCII.
-  static std::filesystem::path beside(const std::filesystem::path& path, const std::string& name) {
+  /// A file in the same folder. Does not use replace_filename(), which crashes when out of memory
+  /// (libstdc++ 12). `name` is ASCII.
+  static std::filesystem::path sibling_of(const std::filesystem::path& path,
+                                          const std::string& name) {
     const auto& native = path.native();
-    auto place = native.substr(0, native.find_last_of(kSeparators) + 1);
-    place.append(name.begin(), name.end());
-    return place;
+    auto sibling = native.substr(0, native.find_last_of(kSeparators) + 1);
+    sibling.append(name.begin(), name.end());
+    return sibling;
   }
 
   void finish() {

@@ -19,7 +19,6 @@
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// Which files of a folder are taken, and in which order.
 struct ListRules {
   std::string pattern = "*";
   bool recursive = false;
@@ -28,7 +27,7 @@ struct ListRules {
 
 inline bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-/// Orders names as strcmp does, except that a run of digits counts as one number: "a9" comes before
+/// Orders names like strcmp, except that a run of digits compares as one number: "a9" is less than
 /// "a10".
 inline bool natural_less(const char* a, const char* b) {
   const char* x = a;
@@ -37,7 +36,8 @@ inline bool natural_less(const char* a, const char* b) {
     if (is_digit(*x) && is_digit(*y)) {
       while (*x == '0') ++x;
       while (*y == '0') ++y;
-      // The longer number is greater, and of two as long the one whose first other digit is.
+      // The longer number is greater; of two equally long ones, the one with the greater first
+      // different digit.
       int order = 0;
       for (; is_digit(*x) && is_digit(*y); ++x, ++y) {
         if (order == 0) order = *x - *y;
@@ -58,13 +58,13 @@ inline bool natural_less(const char* a, const char* b) {
 }  // namespace detail
 
 /// @file
-/// The files of a folder.
+/// The list of the files of a folder.
 
-/// The .npy files of a folder, by number, in an order that does not depend on the file system. A
-/// million of them take their names and 9 bytes each. Read-only: safe from any thread.
+/// The .npy files of a folder, in an order that does not depend on the file system. Uses the bytes
+/// of the names plus 9 bytes per file. Read-only: safe from any thread.
 class FileList {
  public:
-  /// An input iterator over the paths, which are made anew each time: it gives values.
+  /// An input iterator. It returns each path by value.
   class Iterator {
    public:
     using iterator_category = std::input_iterator_tag;
@@ -73,7 +73,7 @@ class FileList {
     using pointer = void;
     using reference = value_type;
 
-    /// At file `index`; at size() it is the end. The list has to outlive it.
+    /// At file `index`, or at the end for size(). The list must outlive the iterator.
     Iterator(const FileList& files, std::size_t index) : files_(&files), index_(index) {}
     /// The path of the file.
     value_type operator*() const { return (*files_)[index_]; }
@@ -84,9 +84,9 @@ class FileList {
     }
     /// The next file.
     void operator++(int) { ++index_; }
-    /// Of iterators over one list: whether they are at the same file.
+    /// Equality of two iterators over the same list.
     bool operator==(const Iterator& other) const { return index_ == other.index_; }
-    /// The contrary.
+    /// Inequality.
     bool operator!=(const Iterator& other) const { return index_ != other.index_; }
 
    private:
@@ -96,25 +96,25 @@ class FileList {
 
   /// Number of files.
   std::size_t size() const noexcept { return starts_.size(); }
-  /// The path of file `index`, which has to be less than size(): it is not checked.
+  /// The path of file `index`, which must be less than size(); not checked.
   std::filesystem::path operator[](std::size_t index) const {
     return folder_ / detail::path_of(name(index));
   }
-  /// At the first file.
+  /// Iterator at the first file.
   Iterator begin() const { return {*this, 0}; }
-  /// Behind the last one.
+  /// Iterator past the last file.
   Iterator end() const { return {*this, size()}; }
 
-  /// The path of file `index`, less than size(), relative to the folder, on Windows in UTF-8. It
-  /// lives as long as the list.
+  /// The path of file `index` relative to the folder; `index` must be less than size(). UTF-8 on
+  /// Windows. Valid as long as the list.
   const char* name(std::size_t index) const { return names_.data() + starts_[index]; }
 
   /// The folder that was listed.
   const std::filesystem::path& folder() const noexcept { return folder_; }
 
-  // What follows is for the datasets.
+  // Used by the datasets.
 
-  /// A list without files yet. Throws Error: NotFound, Io. @private
+  /// An empty list. Throws Error: NotFound, Io. @private
   explicit FileList(std::filesystem::path folder) : folder_(std::move(folder)) {
     detail::with_path(folder_, [&] {
       detail::require_path(folder_);
@@ -134,9 +134,9 @@ class FileList {
     return names;
   }
 
-  /// Adds the files in `subfolder` ("." for the folder itself), sorted among themselves; gives how
-  /// many there were. Links are followed, though not back to a folder that contains them; a folder
-  /// that several ways lead to is listed by each of them. @private
+  /// Adds the files in `subfolder` ("." for the folder itself), sorted among themselves, and
+  /// returns their number. Follows links, except back to a folder that contains them. A folder that
+  /// is reached in several ways is listed once for each. @private
   std::size_t add(const std::string& subfolder, const detail::ListRules& rules) {
     const std::size_t first = starts_.size();
     std::vector<detail::FolderIdentity> parents;
@@ -156,7 +156,7 @@ class FileList {
  private:
   void add_unsorted(const std::string& subfolder, const std::string& prefix,
                     const detail::ListRules& rules, std::vector<detail::FolderIdentity>& parents) {
-    std::vector<std::string> deeper;  // listed when this one is closed: descriptors are few
+    std::vector<std::string> deeper;  // listed after this one is closed, to save file descriptors
     detail::with_path(folder_ / detail::path_of(prefix), [&] {
       detail::Directory directory(subfolder.c_str(), open_);
       const detail::FolderIdentity self = directory.identity();
@@ -188,9 +188,8 @@ class FileList {
       });
       return;
     }
-    // Comparing names means to fetch them from all over the memory. The eight bytes behind what all
-    // have in common lie beside the number instead, and nearly always decide: listing a million
-    // files took 0.40 s this way, of which readdir is 0.29 s, and 0.79 s without.
+    // Comparing whole names costs a cache miss each. So the key holds the eight bytes after the
+    // common prefix, which decide almost every comparison.
     struct Key {
       std::uint64_t bytes;
       std::uint64_t start;
@@ -214,7 +213,7 @@ class FileList {
     std::transform(keys.begin(), keys.end(), begin, [](const Key& key) { return key.start; });
   }
 
-  /// Bytes that all names from `first` on begin with.
+  /// The length of the common prefix of all names from `first` on.
   std::size_t common_prefix(std::size_t first) const {
     if (first == starts_.size()) return 0;
     std::size_t length = std::strlen(name(first));
@@ -229,8 +228,8 @@ class FileList {
 
   std::filesystem::path folder_;
   detail::OpenFolder open_;
-  std::string names_;                  // each ended by a zero
-  std::vector<std::uint64_t> starts_;  // in names_
+  std::string names_;                  // each terminated by a zero byte
+  std::vector<std::uint64_t> starts_;  // offsets in names_
 };
 
 TORCH_NPY_END_NAMESPACE

@@ -14,15 +14,15 @@
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// Processors this process may use; at least 1. Asked once: it opens a file, which takes longer
-/// than loading a small array.
+/// The number of processors available to this process, at least 1. Queried once, because the query
+/// opens a file, which takes longer than loading a small array.
 inline std::size_t processor_count() {
   static const std::size_t count = std::max<std::size_t>(1, std::thread::hardware_concurrency());
   return count;
 }
 
-/// for_each_index() by several threads, its job without its type: std::thread is a template that
-/// costs a compiler much, and would be made anew for every job.
+/// for_each_index() on several threads, with a type-erased job: std::thread is expensive to
+/// compile, and would be instantiated for every job type.
 inline void for_each_index_in_parallel(std::size_t count, std::size_t threads,
                                        void (*job)(const void* context, std::size_t index),
                                        const void* context) {
@@ -35,7 +35,7 @@ inline void for_each_index_in_parallel(std::size_t count, std::size_t threads,
       try {
         job(context, i);
       } catch (...) {
-        next = count;  // whatever has a lower index is under way already, and will be heard
+        next = count;  // jobs with a lower index have started already, and report their own error
         const std::lock_guard<std::mutex> lock(mutex);
         if (i < failed) {
           failed = i;
@@ -49,19 +49,19 @@ inline void for_each_index_in_parallel(std::size_t count, std::size_t threads,
   try {
     while (others.size() < others.capacity()) others.emplace_back(work);
   } catch (const std::exception&) {
-    // No more threads to be had, or no memory for one: those there are do it all.
+    // The system has no more threads or memory: the threads that started do all the work.
   }
   work();
   for (std::thread& other : others) other.join();
   if (error) std::rethrow_exception(error);
 }
 
-/// Calls `job(0)` ... `job(count - 1)`, each once, on at most `threads` threads, the caller's among
-/// them. After a job has thrown, no further one is begun; of all that threw, the exception with the
-/// lowest index is thrown again here, so that a run over bad input fails the same way every time.
+/// Calls `job(0)` ... `job(count - 1)`, each once, on at most `threads` threads including the
+/// caller's. After a job throws, no further job starts. If several throw, the exception of the
+/// lowest index is rethrown, so that bad input fails the same way in every run.
 ///
-/// The threads are plain ones, started and joined here. LibTorch's own pool is not used: in the
-/// workers of a data loader it would start a pool a worker.
+/// Starts and joins its own threads. It does not use LibTorch's thread pool: every worker of a data
+/// loader would start a pool of its own.
 template <class Job>
 void for_each_index(std::size_t count, std::size_t threads, const Job& job) {
   if (threads > 1 && count > 1) {

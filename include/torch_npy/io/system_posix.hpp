@@ -1,10 +1,10 @@
 #ifndef TORCH_NPY_IO_SYSTEM_POSIX_HPP_
 #define TORCH_NPY_IO_SYSTEM_POSIX_HPP_
 
-// The operating system, where it is a POSIX one: Linux, macOS, BSD. system_windows.hpp has the same
-// types and functions, and file.hpp, file_writer.hpp and folder.hpp are made of them. Where one of
-// these does not throw, it gives false, -1 or what is not open, and last_error() tells why. What is
-// thrown has no path: the callers, who know it, add it.
+// POSIX systems: Linux, macOS, BSD. system_windows.hpp has the same types and functions; file.hpp,
+// file_writer.hpp and folder.hpp are built on them. A function that does not throw reports failure
+// by false, -1 or an object that is not open; last_error() then has the reason. Errors thrown here
+// have no path; the callers add it.
 
 #ifndef _WIN32
 #include <dirent.h>
@@ -33,7 +33,7 @@
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-// Offsets would be cut off: on 32 bits Linux asks for the macro.
+// A smaller off_t would truncate offsets. On 32-bit systems Linux needs this macro.
 static_assert(sizeof(off_t) >= 8, "compile the program with -D_FILE_OFFSET_BITS=64");
 
 // ---- Errors
@@ -42,7 +42,6 @@ inline int last_error() noexcept { return errno; }
 
 inline bool is_missing(int number) { return number == ENOENT || number == ENOTDIR; }
 
-/// Somebody has a file of that name.
 inline bool is_taken(int number) { return number == EEXIST; }
 
 [[noreturn]] inline void throw_system_error(const std::string& what, int number,
@@ -55,7 +54,7 @@ inline bool is_taken(int number) { return number == EEXIST; }
               what + ": " + std::generic_category().message(number), offset);
 }
 
-/// Makes a system call, once more for every signal that interrupts it.
+/// Makes a system call, and repeats it while signals interrupt it.
 template <class Call>
 auto uninterrupted(const Call& call) {
   for (;;) {
@@ -66,13 +65,11 @@ auto uninterrupted(const Call& call) {
 
 // ---- Names
 
-/// What stands between the names of a path.
 constexpr char kSeparators[] = "/";
 
-/// The path that a name of a folder's is.
+/// A file name in a FileList as a path.
 inline std::filesystem::path path_of(const std::string& name) { return name; }
 
-/// Whether a name is one of a pattern's, as the shell has it.
 inline bool matches(const std::string& pattern, const char* name) {
   return ::fnmatch(pattern.c_str(), name, 0) == 0;
 }
@@ -81,7 +78,6 @@ inline unsigned long process_id() { return static_cast<unsigned long>(::getpid()
 
 // ---- Open files
 
-/// Owns a file descriptor.
 class Descriptor {
  public:
   explicit Descriptor(int fd = -1) noexcept : fd_(fd) {}
@@ -102,7 +98,7 @@ class Descriptor {
   int fd_;
 };
 
-/// Opens `path`, from the open `folder` on where it is relative.
+/// Opens `path`; a relative path is relative to the open `folder`.
 inline Descriptor open_descriptor(const char* path, int flags, mode_t mode = 0,
                                   int folder = AT_FDCWD) {
   return Descriptor(uninterrupted([&] { return ::openat(folder, path, flags | O_CLOEXEC, mode); }));
@@ -115,11 +111,11 @@ inline const char* kind_of_file(mode_t mode) {
   return "a device";
 }
 
-/// `way_out` says what can be done with such a file instead.
-inline void require_regular(const struct stat& status, const char* way_out) {
+/// `advice` ends the message, except for a directory: what to do with such a file instead.
+inline void require_regular(const struct stat& status, const char* advice) {
   if (S_ISREG(status.st_mode)) return;
-  throw Error(ErrorCode::Io,
-              std::string("not a regular file but ") + kind_of_file(status.st_mode) + way_out);
+  throw Error(ErrorCode::Io, std::string("not a regular file but ") + kind_of_file(status.st_mode) +
+                                 (S_ISDIR(status.st_mode) ? "" : advice));
 }
 
 inline struct stat status_of(const Descriptor& file) {
@@ -128,17 +124,14 @@ inline struct stat status_of(const Descriptor& file) {
   return status;
 }
 
-inline void require_regular(const Descriptor& file, const char* way_out) {
-  require_regular(status_of(file), way_out);
+inline void require_regular(const Descriptor& file, const char* advice) {
+  require_regular(status_of(file), advice);
 }
 
-/// Bytes of a regular file at this moment.
+/// The current size of a regular file in bytes.
 inline std::uint64_t size_of(const Descriptor& file) {
   const struct stat status = status_of(file);
-  require_regular(status,
-                  S_ISDIR(status.st_mode)
-                      ? ""
-                      : "; an array that can only be read in order loads from a std::istream");
+  require_regular(status, "; load() reads an array from such a file through a std::istream");
   return static_cast<std::uint64_t>(status.st_size);
 }
 
@@ -154,11 +147,11 @@ inline std::string version_of(const Descriptor& file) {
          std::to_string(time.tv_nsec);
 }
 
-/// Throws where it cannot be opened.
 inline Descriptor open_file(const char* name, int flags, int folder = AT_FDCWD) {
-  // O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
+  // Without O_NONBLOCK, opening a FIFO that has no writer would block forever.
   Descriptor file = open_descriptor(name, flags | O_NONBLOCK, 0, folder);
-  // Somebody has a lease on the file, and gives it up while we wait; but wait for no FIFO.
+  // Another process holds a lease on the file. Opening it again without O_NONBLOCK waits until the
+  // lease is released. Regular files only: for a FIFO this could block forever.
   struct stat status;
   if (!file.is_open() && errno == EWOULDBLOCK && ::fstatat(folder, name, &status, 0) == 0 &&
       S_ISREG(status.st_mode)) {
@@ -187,7 +180,7 @@ inline std::ptrdiff_t read_at(const Descriptor& file, void* out, std::size_t siz
 #ifdef __APPLE__
 inline std::ptrdiff_t read_split(const Descriptor& file, void* head, std::size_t head_size,
                                  void* body, std::size_t body_size) {
-  // preadv came with macOS 11.
+  // macOS before version 11 has no preadv.
   const ssize_t first = ::pread(file.get(), head, head_size, 0);
   if (first < 0 || static_cast<std::size_t>(first) != head_size) return first;
   const ssize_t second = ::pread(file.get(), body, body_size, static_cast<off_t>(head_size));
@@ -203,11 +196,11 @@ inline std::ptrdiff_t read_split(const Descriptor& file, void* head, std::size_t
 
 inline std::size_t page_size() { return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)); }
 
-/// A mapping begins at a multiple of this.
+/// The offset of a mapping in its file must be a multiple of this.
 inline std::size_t mapping_alignment() { return page_size(); }
 
-/// Maps bytes of a file copy-on-write, without swap space ahead; null where that fails.
-/// (MAP_POPULATE made mapping and then summing 1 GiB ten times slower.)
+/// Maps part of a file copy-on-write and without reserving swap space; null on failure. Without
+/// MAP_POPULATE, which makes it slower to map a file and read it once.
 inline void* map(const Descriptor& file, std::uint64_t offset, std::size_t size) {
 #ifdef MAP_NORESERVE
   constexpr int kFlags = MAP_PRIVATE | MAP_NORESERVE;
@@ -222,8 +215,8 @@ inline void* map(const Descriptor& file, std::uint64_t offset, std::size_t size)
 inline void unmap(void* base, std::size_t size) noexcept { ::munmap(base, size); }
 
 #ifdef MADV_HUGEPAGE
-/// Asks for huge pages behind the whole pages of a range. It is advice: nothing is lost where it is
-/// not taken.
+/// Requests huge pages for the whole pages in a range. This is only a hint; a failure has no
+/// effect.
 inline void advise_huge_pages(void* data, std::size_t size) {
   const std::size_t page = page_size();
   const std::size_t lead = (page - reinterpret_cast<std::uintptr_t>(data) % page) % page;
@@ -242,7 +235,7 @@ inline std::ptrdiff_t write_at(const Descriptor& file, const void* data, std::si
       [&] { return ::pwrite(file.get(), data, size, static_cast<off_t>(offset)); });
 }
 
-/// Writes behind what was written before.
+/// Writes at the current position of the file.
 inline std::ptrdiff_t write_next(const Descriptor& file, const void* data, std::size_t size) {
   return uninterrupted([&] { return ::write(file.get(), data, size); });
 }
@@ -252,8 +245,8 @@ inline bool truncate(const Descriptor& file, std::uint64_t size) {
 }
 
 #ifdef __linux__
-/// Says how far a file will grow, and that a part of it may go to the disk. It is advice: what
-/// comes of it shows in the calls that write and flush.
+/// Hints: a file will grow to `size` bytes; a part of it may be written to the disk now. Failures
+/// show in the calls that write and flush.
 inline void expect_size(const Descriptor& file, std::uint64_t size) {
   ::fallocate(file.get(), FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(size));
 }
@@ -267,10 +260,11 @@ inline void begin_to_flush(const Descriptor&, std::uint64_t, std::size_t) {}
 #endif
 
 #ifdef __APPLE__
-/// Waits until a file is on the disk; fsync() of macOS leaves it to the disk when it writes.
+/// Waits until a file is on the disk. fsync() on macOS does not wait for the disk, F_FULLFSYNC
+/// does.
 inline bool flush(const Descriptor& file) {
   if (uninterrupted([&] { return ::fcntl(file.get(), F_FULLFSYNC); }) != -1) return true;
-  return uninterrupted([&] { return ::fsync(file.get()); }) == 0;  // no such thing there
+  return uninterrupted([&] { return ::fsync(file.get()); }) == 0;  // without F_FULLFSYNC
 }
 inline bool flush_data(const Descriptor& file) { return flush(file); }
 #else
@@ -278,14 +272,14 @@ inline bool flush_data(const Descriptor& file) { return flush(file); }
 inline bool flush(const Descriptor& file) {
   return uninterrupted([&] { return ::fsync(file.get()); }) == 0;
 }
-/// The same without its times.
+/// The same for the data alone, without its timestamps.
 inline bool flush_data(const Descriptor& file) {
   return uninterrupted([&] { return ::fdatasync(file.get()); }) == 0;
 }
 #endif
 
-/// False where another descriptor has the lock. It is advisory, holds back nobody else, and is left
-/// out where the file system has none.
+/// Returns false if another descriptor holds the lock. The lock is advisory: it stops only other
+/// callers of lock(). True without a lock if the file system does not support locks.
 inline bool lock(const Descriptor& file) {
   return uninterrupted([&] { return ::flock(file.get(), LOCK_EX | LOCK_NB); }) == 0 ||
          errno != EWOULDBLOCK;
@@ -293,7 +287,7 @@ inline bool lock(const Descriptor& file) {
 
 inline void unlock(const Descriptor& file) { ::flock(file.get(), LOCK_UN); }
 
-/// Some file systems report a failed write only here.
+/// Some file systems report a failed write only on close.
 inline bool close(Descriptor& file) { return ::close(file.release()) == 0 || errno == EINTR; }
 
 // ---- Files that appear whole or not at all
@@ -302,14 +296,13 @@ inline bool same_file(const struct stat& a, const struct stat& b) {
   return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
-/// Whether there is a file of that name, whose status is then known.
+/// True if the file exists; then sets `status`.
 inline bool exists(const std::filesystem::path& path, struct stat& status) {
   if (::stat(path.c_str(), &status) == 0) return true;
   if (!is_missing(errno)) throw_system_error("cannot stat", errno);
   return false;
 }
 
-/// Whether an open file is what `path` names.
 inline bool is_at(const Descriptor& file, const std::filesystem::path& path) {
   const struct stat own = status_of(file);
   struct stat named;
@@ -317,13 +310,13 @@ inline bool is_at(const Descriptor& file, const std::filesystem::path& path) {
 }
 
 #ifdef __linux__
-/// Whether an access control list says who may do what with a file; its mode then says something
-/// else.
+/// True if the file has an access control list. The group bits of its mode then have another
+/// meaning.
 inline bool has_access_list(const std::filesystem::path& path) {
   return ::getxattr(path.c_str(), "system.posix_acl_access", nullptr, 0) >= 0;
 }
 
-/// Takes away the list that a new file has from its folder.
+/// Removes the access control list that a new file inherits from its folder.
 inline void drop_access_list(const Descriptor& file) {
   ::fremovexattr(file.get(), "system.posix_acl_access");
 }
@@ -332,32 +325,35 @@ inline bool has_access_list(const std::filesystem::path&) { return false; }
 inline void drop_access_list(const Descriptor&) {}
 #endif
 
-/// The place where open() would write a file, and the file that is there, if any. A new file has
-/// the mode that the umask leaves, one that is replaced the old one's: nobody can read it who could
-/// not read that.
-class WritePlace {
+/// The file that open() would write to, and its status if it exists. A new file gets the mode that
+/// the umask leaves; a file that replaces another one keeps its mode. Nobody who could not read the
+/// old file can read the new one.
+class WriteTarget {
  public:
-  /// Throws where there is something that cannot be replaced.
-  explicit WritePlace(const std::filesystem::path& path) {
-    // Of the path as it is: the system knows of links that must not be followed.
+  /// Throws if the path names something that cannot be replaced.
+  explicit WriteTarget(const std::filesystem::path& path) {
+    // Checks the path as given: the kernel knows which links it must not follow.
     replaces_ = exists(path, old_);
-    if (replaces_) require_regular(old_, "; what cannot be replaced is saved to as a std::ostream");
+    if (replaces_) {
+      require_regular(old_, "; save() writes an array to such a file through a std::ostream");
+    }
     path_ = resolved(path);
     if (path_ != path) require_name(path);
   }
 
   const std::filesystem::path& path() const noexcept { return path_; }
 
-  /// Makes the file that is to come here, under another name that nobody has yet.
+  /// Creates the file that will replace the target, under a name that does not exist yet.
   Descriptor create(const std::filesystem::path& name) const {
-    // Never a moment in which somebody may read it who could not read the old one.
+    // With 0600 from the start: at no time can anyone read the new file who could not read the old
+    // one.
     return open_descriptor(name.c_str(), O_WRONLY | O_CREAT | O_EXCL, replaces_ ? 0600 : 0666);
   }
 
-  /// Gives it the permissions of the old one, its owner and group where that is allowed. Under
-  /// another group, what the old one and everybody else could do both; where more than the mode
-  /// says who may do what, what its owner could.
-  void hand_on_permissions(const Descriptor& file) const {
+  /// Gives the new file the mode of the old one, and its owner and group if the system allows it.
+  /// If the group cannot be kept, both group and others get only what both had. If the old file had
+  /// an access control list, only the owner gets access.
+  void copy_permissions(const Descriptor& file) const {
     if (!replaces_) return;
     mode_t mode = old_.st_mode & 0777;
     if (::fchown(file.get(), old_.st_uid, old_.st_gid) == -1 &&
@@ -371,9 +367,9 @@ class WritePlace {
   }
 
  private:
-  /// Links are followed, also one whose file is still to be made.
+  /// Follows symbolic links, also to a file that does not exist yet.
   static std::filesystem::path resolved(std::filesystem::path path) {
-    constexpr int kMostLinks = 40;  // Linux's own limit
+    constexpr int kMaxLinks = 40;  // the limit of Linux
     std::error_code error;
     for (int links = 0;; ++links) {
       const auto type = std::filesystem::symlink_status(path, error).type();
@@ -381,23 +377,26 @@ class WritePlace {
         throw_system_error("cannot stat", error.value());
       }
       if (type != std::filesystem::file_type::symlink) return path;
-      if (links == kMostLinks) throw_system_error("cannot follow the symbolic link", ELOOP);
+      if (links == kMaxLinks) throw_system_error("cannot follow the symbolic link", ELOOP);
       path = path.parent_path() / std::filesystem::read_symlink(path, error);
       if (error) throw_system_error("cannot follow the symbolic link", error.value());
     }
   }
 
-  /// Refuses a link of /proc's to an open file: what it says is no name by which that is found. The
-  /// two can differ for a moment when somebody else saves there, so it looks again.
+  /// Rejects a link in /proc to an open file: its text is not a name of that file. The two may
+  /// differ for a moment while another save() replaces the file, so this tries several times.
   void require_name(const std::filesystem::path& link) const {
-    constexpr int kLooks = 50;
-    for (int look = 0; look < kLooks; ++look) {
+    constexpr int kAttempts = 50;
+    for (int attempt = 0; attempt < kAttempts; ++attempt) {
       struct stat by_link;
       struct stat by_name;
-      const bool leads = exists(link, by_link);
-      if (exists(path_, by_name) == leads && (!leads || same_file(by_link, by_name))) return;
+      const bool exists_by_link = exists(link, by_link);
+      if (exists(path_, by_name) == exists_by_link &&
+          (!exists_by_link || same_file(by_link, by_name))) {
+        return;
+      }
     }
-    throw Error(ErrorCode::Io, "the symbolic link leads to an open file that has no name");
+    throw Error(ErrorCode::Io, "the symbolic link points to an open file that has no name");
   }
 
   std::filesystem::path path_;
@@ -405,18 +404,20 @@ class WritePlace {
   bool replaces_;
 };
 
-/// Gives a file another name, whoever has that.
+/// Renames a file, and replaces a file that has the new name.
 inline bool rename_file(const std::filesystem::path& from, const std::filesystem::path& to) {
   return ::rename(from.c_str(), to.c_str()) == 0;
 }
 
-/// The same where nobody has it. `from` may stay, too. Needs hard links.
+/// Renames a file, and fails if the new name exists. `from` may remain as a second name. Needs hard
+/// links.
 inline bool rename_to_new(const std::filesystem::path& from, const std::filesystem::path& to) {
   return ::link(from.c_str(), to.c_str()) == 0;
 }
 
-/// A rename is on the disk once its folder is. Some file systems cannot flush a folder, and some
-/// folders cannot be opened; the file itself is in place by now, so there is nothing to report.
+/// Flushes the folder of a renamed file: only then is the rename on the disk. Errors are ignored,
+/// because the file is in place already: some file systems cannot flush a folder, and some folders
+/// cannot be opened.
 inline void flush_rename_to(const std::filesystem::path& path) {
   const auto parent = path.parent_path();
   const Descriptor folder =
@@ -437,19 +438,18 @@ inline OpenFolder open_folder(const std::filesystem::path& path) {
   return folder;
 }
 
-/// A name relative to an open folder spares the system the way along the path.
+/// A name relative to an open folder saves the system the lookup of the whole path.
 inline Descriptor open_to_read(const char* name, const OpenFolder& folder) {
   return open_file(name, O_RDONLY, folder.get());
 }
 
-/// None where it cannot be told.
 inline std::optional<FolderIdentity> identity_of(const OpenFolder& folder) {
   struct stat status;
   if (::fstat(folder.get(), &status) == -1) return std::nullopt;
   return FolderIdentity(status.st_dev, status.st_ino);
 }
 
-/// A folder in an open one, to be listed.
+/// A folder to list, by its path relative to an open folder.
 class Directory {
  public:
   Directory(const char* path, const OpenFolder& parent) {
@@ -469,7 +469,7 @@ class Directory {
     return {status.st_dev, status.st_ino};
   }
 
-  /// Calls `visit(name, is_folder)` for everything that is not hidden (".name").
+  /// Calls `visit(name, is_folder)` for each entry that is not hidden (".name").
   template <class Visit>
   void for_each(const Visit& visit) {
     for (;;) {
@@ -482,7 +482,7 @@ class Directory {
   }
 
  private:
-  /// A link to a folder is one. A link to nothing is not: it is left to whoever opens it to say so.
+  /// A link to a folder counts as a folder. A broken link does not: opening it reports the error.
   bool is_folder(const dirent& entry) const {
     if (entry.d_type != DT_LNK && entry.d_type != DT_UNKNOWN) return entry.d_type == DT_DIR;
     struct stat status;

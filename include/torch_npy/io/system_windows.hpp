@@ -1,8 +1,8 @@
 #ifndef TORCH_NPY_IO_SYSTEM_WINDOWS_HPP_
 #define TORCH_NPY_IO_SYSTEM_WINDOWS_HPP_
 
-// The operating system, where it is Windows: what system_posix.hpp says of its types and functions
-// holds of these. Paths are UTF-16, the names in a folder UTF-8 with '/' between them.
+// Windows: the documentation of the types and functions is in system_posix.hpp. Paths are UTF-16.
+// The names in a folder are UTF-8, separated by '/'.
 
 #ifdef _WIN32
 #ifndef WIN32_LEAN_AND_MEAN
@@ -52,7 +52,8 @@ constexpr wchar_t kSeparators[] = L"\\/";
 
 inline std::filesystem::path path_of(const std::string& name) { return utf16(name); }
 
-/// Takes what stands for one character off a pattern, '*' excepted; tells whether `c` is one.
+/// Removes from `pattern` what matches one character, which is not '*', and returns whether it
+/// matches `c`.
 inline bool take_match(std::wstring_view& pattern, wchar_t c) {
   const wchar_t first = pattern.front();
   pattern.remove_prefix(1);
@@ -64,7 +65,7 @@ inline bool take_match(std::wstring_view& pattern, wchar_t c) {
   }
   if (first != L'[') return first == c;
   const bool is_other = !pattern.empty() && (pattern.front() == L'!' || pattern.front() == L'^');
-  const std::size_t end = pattern.find(L']', is_other ? 2 : 1);  // first of all it means itself
+  const std::size_t end = pattern.find(L']', is_other ? 2 : 1);  // a first ']' is a member
   if (end == pattern.npos) return first == c;
   const std::wstring_view set = pattern.substr(is_other ? 1 : 0, end - (is_other ? 1 : 0));
   pattern.remove_prefix(end + 1);
@@ -77,11 +78,11 @@ inline bool take_match(std::wstring_view& pattern, wchar_t c) {
   return found != is_other;
 }
 
-/// Has no names of sets, `[[:digit:]]`. As in the shell, large and small letters differ.
+/// Does not support character classes such as `[[:digit:]]`. Case-sensitive, as in the shell.
 inline bool matches(std::wstring_view pattern, std::wstring_view name) {
   bool has_star = false;
   std::wstring_view after_star;
-  std::wstring_view left;  // of the name, where what is after the star was last tried
+  std::wstring_view left;  // rest of the name where `after_star` was tried last
   while (!pattern.empty() || !name.empty()) {
     if (!pattern.empty() && pattern.front() == L'*') {
       pattern.remove_prefix(1);
@@ -127,7 +128,7 @@ inline bool is_out_of_memory(int number) {
          number == ERROR_NO_SYSTEM_RESOURCES || number == ERROR_COMMITMENT_LIMIT;
 }
 
-/// In UTF-8; std::system_category() gives the code page of the machine.
+/// In UTF-8; std::system_category() would use the machine's code page.
 inline std::string message_of(int number) {
   wchar_t text[512];
   DWORD size = ::FormatMessageW(FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS, nullptr,
@@ -150,7 +151,6 @@ inline std::string message_of(int number) {
 
 // ---- Open files
 
-/// Owns a handle, which is what Windows calls a descriptor.
 class Descriptor {
  public:
   explicit Descriptor(HANDLE handle = INVALID_HANDLE_VALUE) noexcept : handle_(handle) {}
@@ -171,7 +171,7 @@ class Descriptor {
   HANDLE handle_;
 };
 
-/// As on other systems, others may meanwhile read, write, rename and remove the file.
+/// As on POSIX systems, other processes may read, write, rename and remove the file meanwhile.
 inline Descriptor open_descriptor(const std::filesystem::path& path, DWORD access,
                                   DWORD disposition = OPEN_EXISTING,
                                   DWORD flags = FILE_ATTRIBUTE_NORMAL) {
@@ -180,7 +180,7 @@ inline Descriptor open_descriptor(const std::filesystem::path& path, DWORD acces
                                   disposition, flags, nullptr));
 }
 
-/// For what can be asked of a file or a folder without reading it.
+/// Opens a file or folder to query its attributes.
 inline Descriptor open_to_ask(const std::filesystem::path& path) {
   return open_descriptor(path, 0, OPEN_EXISTING, FILE_FLAG_BACKUP_SEMANTICS);
 }
@@ -190,8 +190,8 @@ inline bool is_folder(const std::filesystem::path& path) {
   return attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY) != 0;
 }
 
-[[noreturn]] inline void throw_not_regular(const char* kind, const char* way_out) {
-  throw Error(ErrorCode::Io, std::string("not a regular file but ") + kind + way_out);
+[[noreturn]] inline void throw_not_regular(const char* kind, const char* advice) {
+  throw Error(ErrorCode::Io, std::string("not a regular file but ") + kind + advice);
 }
 
 inline Descriptor open_file(const std::filesystem::path& path, DWORD access) {
@@ -210,12 +210,12 @@ inline Descriptor open_to_change(const std::filesystem::path& path) {
   return open_file(path, GENERIC_READ | GENERIC_WRITE);
 }
 
-inline void require_regular(const Descriptor& file, const char* way_out) {
-  if (::GetFileType(file.get()) != FILE_TYPE_DISK) throw_not_regular("a device", way_out);
+inline void require_regular(const Descriptor& file, const char* advice) {
+  if (::GetFileType(file.get()) != FILE_TYPE_DISK) throw_not_regular("a device", advice);
 }
 
 inline std::uint64_t size_of(const Descriptor& file) {
-  require_regular(file, "; an array that can only be read in order loads from a std::istream");
+  require_regular(file, "; load() reads an array from such a file through a std::istream");
   LARGE_INTEGER size;
   if (::GetFileSizeEx(file.get(), &size) == 0) throw_system_error("cannot stat", last_error());
   return static_cast<std::uint64_t>(size.QuadPart);
@@ -234,26 +234,26 @@ inline std::string version_of(const Descriptor& file) {
 // ---- Reading and mapping
 
 inline OVERLAPPED at_offset(std::uint64_t offset) {
-  OVERLAPPED place{};
-  place.Offset = static_cast<DWORD>(offset & 0xffffffff);
-  place.OffsetHigh = static_cast<DWORD>(offset >> 32);
-  return place;
+  OVERLAPPED position{};
+  position.Offset = static_cast<DWORD>(offset & 0xffffffff);
+  position.OffsetHigh = static_cast<DWORD>(offset >> 32);
+  return position;
 }
 
 inline std::ptrdiff_t read_at(const Descriptor& file, void* out, std::size_t size,
                               std::uint64_t offset) {
-  OVERLAPPED place = at_offset(offset);
+  OVERLAPPED position = at_offset(offset);
   DWORD got = 0;
-  if (::ReadFile(file.get(), out, static_cast<DWORD>(size), &got, &place) != 0) return got;
+  if (::ReadFile(file.get(), out, static_cast<DWORD>(size), &got, &position) != 0) return got;
   return last_error() == ERROR_HANDLE_EOF ? 0 : -1;
 }
 
 inline std::ptrdiff_t read_split(const Descriptor& file, void* head, std::size_t head_size,
                                  void* body, std::size_t body_size) {
-  constexpr std::size_t kMost = std::size_t{1} << 30;
+  constexpr std::size_t kMaxReadSize = std::size_t{1} << 30;
   const std::ptrdiff_t first = read_at(file, head, head_size, 0);
   if (first < 0 || static_cast<std::size_t>(first) != head_size) return first;
-  const std::ptrdiff_t second = read_at(file, body, (std::min)(body_size, kMost), head_size);
+  const std::ptrdiff_t second = read_at(file, body, (std::min)(body_size, kMaxReadSize), head_size);
   return second < 0 ? first : first + second;
 }
 
@@ -263,30 +263,31 @@ inline std::size_t mapping_alignment() {
   return info.dwAllocationGranularity;
 }
 
-/// Windows counts all of it against the memory there is, as if every page were to be written.
+/// Windows counts the whole mapping against the memory limit, as if every page would be written.
 inline void* map(const Descriptor& file, std::uint64_t offset, std::size_t size) {
   const HANDLE mapping = ::CreateFileMappingW(file.get(), nullptr, PAGE_WRITECOPY, 0, 0, nullptr);
   if (mapping == nullptr) return nullptr;
-  const OVERLAPPED place = at_offset(offset);
-  void* const base = ::MapViewOfFile(mapping, FILE_MAP_COPY, place.OffsetHigh, place.Offset, size);
+  const OVERLAPPED position = at_offset(offset);
+  void* const base =
+      ::MapViewOfFile(mapping, FILE_MAP_COPY, position.OffsetHigh, position.Offset, size);
   const DWORD error = ::GetLastError();
-  ::CloseHandle(mapping);  // the view keeps it
+  ::CloseHandle(mapping);  // the view keeps the mapping alive
   ::SetLastError(error);
   return base;
 }
 
 inline void unmap(void* base, std::size_t) noexcept { ::UnmapViewOfFile(base); }
 
-/// Large pages take a privilege on Windows, and are no matter of advice.
+/// Does nothing: large pages need a privilege on Windows.
 inline void advise_huge_pages(void*, std::size_t) {}
 
 // ---- Writing
 
 inline std::ptrdiff_t write_at(const Descriptor& file, const void* data, std::size_t size,
                                std::uint64_t offset) {
-  OVERLAPPED place = at_offset(offset);
+  OVERLAPPED position = at_offset(offset);
   DWORD put = 0;
-  return ::WriteFile(file.get(), data, static_cast<DWORD>(size), &put, &place) != 0
+  return ::WriteFile(file.get(), data, static_cast<DWORD>(size), &put, &position) != 0
              ? static_cast<std::ptrdiff_t>(put)
              : -1;
 }
@@ -310,27 +311,27 @@ inline void begin_to_flush(const Descriptor&, std::uint64_t, std::size_t) {}
 inline bool flush(const Descriptor& file) { return ::FlushFileBuffers(file.get()) != 0; }
 inline bool flush_data(const Descriptor& file) { return flush(file); }
 
-/// Locks on Windows hold back whoever reads or writes what is locked. So this one is on a byte
-/// where no file comes to.
+/// Locks on Windows are mandatory: they block reads and writes of the locked bytes. So the lock is
+/// on one byte that no file reaches.
 constexpr std::uint64_t kLockedByte = INT64_MAX - 1;
 
 inline bool lock(const Descriptor& file) {
-  OVERLAPPED place = at_offset(kLockedByte);
+  OVERLAPPED position = at_offset(kLockedByte);
   return ::LockFileEx(file.get(), LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0,
-                      &place) != 0 ||
+                      &position) != 0 ||
          last_error() != ERROR_LOCK_VIOLATION;
 }
 
 inline void unlock(const Descriptor& file) {
-  OVERLAPPED place = at_offset(kLockedByte);
-  ::UnlockFileEx(file.get(), 0, 1, 0, &place);
+  OVERLAPPED position = at_offset(kLockedByte);
+  ::UnlockFileEx(file.get(), 0, 1, 0, &position);
 }
 
 inline bool close(Descriptor& file) { return ::CloseHandle(file.release()) != 0; }
 
 // ---- Files that appear whole or not at all
 
-/// What a file or folder is known by, whatever its name: the volume, and a number on it.
+/// Identifies a file or folder whatever its name: volume and file index.
 using FileIdentity = std::pair<std::uint32_t, std::uint64_t>;
 
 inline std::optional<FileIdentity> identity_of(const Descriptor& file) {
@@ -350,18 +351,17 @@ inline bool is_at(const Descriptor& file, const std::filesystem::path& path) {
   return identity_of(named) == own;
 }
 
-/// Symbolic links are followed. The permissions of a file are those that its folder hands on,
-/// whatever the old one's were.
-class WritePlace {
+/// Follows symbolic links. The new file has the permissions that its folder gives, whatever the old
+/// ones were.
+class WriteTarget {
  public:
-  explicit WritePlace(const std::filesystem::path& path) : path_(path) {
+  explicit WriteTarget(const std::filesystem::path& path) : path_(path) {
     const DWORD attributes = ::GetFileAttributesW(path.c_str());
     if (attributes == INVALID_FILE_ATTRIBUTES) {
       if (!is_missing(last_error())) throw_system_error("cannot stat", last_error());
       return;
     }
-    const char* const way_out = "; what cannot be replaced is saved to as a std::ostream";
-    if ((attributes & FILE_ATTRIBUTE_DIRECTORY) != 0) throw_not_regular("a directory", way_out);
+    if ((attributes & FILE_ATTRIBUTE_DIRECTORY) != 0) throw_not_regular("a directory", "");
     if ((attributes & FILE_ATTRIBUTE_REPARSE_POINT) != 0) path_ = resolved(path);
   }
 
@@ -371,12 +371,12 @@ class WritePlace {
     return open_descriptor(name, GENERIC_WRITE, CREATE_NEW);
   }
 
-  void hand_on_permissions(const Descriptor&) const {}
+  void copy_permissions(const Descriptor&) const {}
 
  private:
   static std::filesystem::path resolved(const std::filesystem::path& link) {
     const Descriptor file = open_to_ask(link);
-    std::wstring name(32768, L'\0');  // longer is no path
+    std::wstring name(32768, L'\0');  // the longest path
     const DWORD size = file.is_open()
                            ? ::GetFinalPathNameByHandleW(file.get(), name.data(),
                                                          static_cast<DWORD>(name.size()), 0)
@@ -398,7 +398,7 @@ inline bool rename_to_new(const std::filesystem::path& from, const std::filesyst
   return ::MoveFileExW(from.c_str(), to.c_str(), MOVEFILE_WRITE_THROUGH) != 0;
 }
 
-/// MOVEFILE_WRITE_THROUGH has done so.
+/// Does nothing: MOVEFILE_WRITE_THROUGH has flushed the rename.
 inline void flush_rename_to(const std::filesystem::path&) {}
 
 inline void remove_file(const std::filesystem::path& path) { ::DeleteFileW(path.c_str()); }
@@ -407,8 +407,8 @@ inline void remove_file(const std::filesystem::path& path) { ::DeleteFileW(path.
 
 using FolderIdentity = FileIdentity;
 
-/// Windows opens nothing relative to an open folder: it is known by its path, wherever the process
-/// goes.
+/// Windows has no relative open: a folder is kept by its absolute path, which does not depend on
+/// the current directory.
 class OpenFolder {
  public:
   OpenFolder() = default;
@@ -425,8 +425,8 @@ inline OpenFolder open_folder(const std::filesystem::path& path) {
     throw_system_error("cannot open the folder", is_there ? ERROR_DIRECTORY : last_error());
   }
   std::error_code error;
-  auto place = std::filesystem::absolute(path, error);
-  return OpenFolder(error ? path : std::move(place));
+  auto absolute = std::filesystem::absolute(path, error);
+  return OpenFolder(error ? path : std::move(absolute));
 }
 
 inline Descriptor open_to_read(const char* name, const OpenFolder& folder) {
@@ -443,7 +443,7 @@ class Directory {
       : path_(parent.path() / utf16(path)),
         search_(::FindFirstFileExW((path_ / L"*").c_str(), FindExInfoBasic, &entry_,
                                    FindExSearchNameMatch, nullptr, FIND_FIRST_EX_LARGE_FETCH)) {
-    // The root of an empty drive has not even "." in it.
+    // The root of an empty drive has not even the entry ".".
     if (search_ == INVALID_HANDLE_VALUE && !is_folder(path_)) {
       throw_system_error("cannot open the folder", last_error());
     }

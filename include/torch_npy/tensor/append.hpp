@@ -2,7 +2,7 @@
 #define TORCH_NPY_TENSOR_APPEND_HPP_
 
 /// @file
-/// Files that grow.
+/// Appends rows to .npy files.
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/ScalarType.h>
@@ -35,25 +35,25 @@
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// True for items without a meaning, as which bfloat16 and float8 are stored.
+/// True for raw items (NumPy's V without fields), the storage of bfloat16 and float8.
 inline bool is_raw(const DType& dtype) { return dtype.kind == 'V' && !dtype.is_structured(); }
 
-/// True when elements of `type` are, bit for bit, items of `dtype` in native byte order.
+/// True if elements of `type` are bit for bit items of `dtype` in native byte order.
 inline bool stores(const DType& dtype, c10::ScalarType type) {
   if (scalar_type_of(dtype) == type) return true;
   const auto own = dtype_of(type);
   return own && is_raw(*own) && is_raw(dtype) && own->item_size == dtype.item_size;
 }
 
-/// The array of an .npy file, which grows along axis 0 in place. Rows are gathered in memory and
-/// written behind those that the header counts, where nobody reads; flush() lets it count them.
+/// An .npy file that grows along axis 0 in place. Rows are buffered in memory and written after
+/// those that the header counts, where readers do not look. flush() updates the count in the
+/// header.
 class GrowingArray {
  public:
   explicit GrowingArray(LockedFile file) : file_(std::move(file)) {
     FirstBytes first;
     header_ = read_header(file_, kMaxHeaderSize, first);
-    require_axis();
-    require_tensor_dtype();
+    require_growable();
     require_free_end();
     const std::vector<std::int64_t> row(header_.shape.begin() + 1, header_.shape.end());
     row_bytes_ = checked_bytes(row, header_.dtype.item_size).value();
@@ -69,13 +69,13 @@ class GrowingArray {
   at::IntArrayRef row_shape() const { return at::IntArrayRef(header_.shape).slice(1); }
   std::int64_t rows() const noexcept { return rows_; }
 
-  /// Where this throws, none of the rows counts, and those before are as they were.
+  /// On failure none of these rows counts, and the earlier ones are unchanged.
   void append(const void* data, std::int64_t rows) {
-    if (rows > most_rows_ - rows_) {
+    if (rows > max_rows_ - rows_) {
       throw Error(ErrorCode::TooLarge,
                   "no room to append " + counted(static_cast<std::uint64_t>(rows), "row") + " to " +
                       std::to_string(rows_) + ": the header's " + counted(bytes_.size(), "byte") +
-                      " can count to " + std::to_string(most_rows_) + "; save() the array anew");
+                      " can count at most " + std::to_string(max_rows_) + kSaveAgain);
     }
     const auto size = static_cast<std::size_t>(rows * row_bytes_);
     if (size > kBufferSize - buffered_) write_buffer();
@@ -89,57 +89,57 @@ class GrowingArray {
     rows_ += rows;
   }
 
-  /// Where writing fails, it can be tried again.
+  /// On failure the call can be repeated.
   void flush(bool sync) {
     write_buffer();
     if (rows_ != header_.shape[0]) {
-      if (sync) file_.sync();  // first, lest the header reach the disk before the rows
+      if (sync) file_.sync();  // so that the rows are on the disk before the header
       write_header();
     }
     if (sync) file_.sync();
   }
 
-  /// Throws Error (Io) where the rows would go to a file that nobody finds any more.
+  /// Throws Error (Io) if the path names another file now, or none.
   void require_at(const std::filesystem::path& path) const {
     if (file_.is_at(path)) return;
     throw Error(
         ErrorCode::Io,
-        "the file was replaced or removed while an Appender had it open: rows since its last "
-        "flush() are not in the file that has the name now");
+        "the file was replaced or removed while the Appender had it open: the rows since its last "
+        "flush() are not in the file that has this name now");
   }
 
   void close() { file_.close(); }
 
  private:
-  // 300,000 rows of 1 KiB through 64 KiB, 256 KiB and 1 MiB: 577 to 597, 404 to 426 and 282 to 371
-  // ns a row, in two runs.
+  // Larger buffers write faster; tests/bench/results has the measurement.
   static constexpr std::size_t kBufferSize = std::size_t{1} << 20;
-  /// What one call writes within a page is there whole or not at all when the process is killed.
+  /// If the process is killed, a write within one page is there completely or not at all.
   static constexpr std::size_t kPage = 4096;
+  static constexpr const char* kSaveAgain =
+      "; load() the array and save() it again to write a header that can grow";
 
-  void require_axis() const {
+  void require_growable() const {
     if (header_.shape.empty()) {
       throw Error(ErrorCode::Mismatch, "a 0-d array has no axis to grow along");
     }
     if (header_.fortran_order) {
       throw Error(ErrorCode::Mismatch,
-                  "the array is in Fortran order: it cannot grow along axis 0 in place");
+                  "the array is in Fortran order and cannot grow along axis 0 in place; "
+                  "save(path, load(path).contiguous()) stores it in C order");
     }
-  }
-
-  void require_tensor_dtype() const {
     const DType& dtype = header_.dtype;
     if (!scalar_type_of(dtype) && !is_raw(dtype)) {
       throw Error(ErrorCode::UnsupportedDtype,
-                  "the array has dtype " + dtype.descr() + ", which no tensor has");
+                  "the array has dtype " + dtype.descr() + ", which no tensor can hold");
     }
     if (dtype.is_swapped()) {
       throw Error(ErrorCode::Mismatch,
-                  "the array has dtype " + dtype.descr() + ", in the other byte order");
+                  "the array has dtype " + dtype.descr() +
+                      ", which is not in native byte order; load() it and save() it again");
     }
   }
 
-  /// What follows the array is left of rows that were never counted, or is another array.
+  /// Bytes after the array are rows that were never counted, or another array.
   void require_free_end() {
     const std::uint64_t size = file_.size();
     const std::uint64_t end = header_.end();
@@ -156,7 +156,7 @@ class GrowingArray {
     }
   }
 
-  /// Of raw items it means nothing and is not parsed, but NumPy writes one.
+  /// The byte order of raw items has no meaning and is not parsed, but NumPy writes one.
   void keep_raw_byte_order() {
     if (!is_raw(header_.dtype)) return;
     const std::size_t kind = bytes_.find('V', prefix_size(header_.version));
@@ -168,31 +168,33 @@ class GrowingArray {
     const auto bytes = format_header_in_place(header_);
     if (!bytes) {
       throw Error(ErrorCode::TooLarge, "no room to append: NumPy's own header is longer than the " +
-                                           counted(bytes_.size(), "byte") +
-                                           " of this one; save() the array anew");
+                                           counted(bytes_.size(), "byte") + " of this one" +
+                                           kSaveAgain);
     }
     if (difference(bytes_, *bytes).second > kPage) {
-      throw Error(ErrorCode::Mismatch,
-                  "the header is not written as NumPy does, and too long to change in one step; "
-                  "save() the array anew");
+      throw Error(
+          ErrorCode::Mismatch,
+          std::string("the header differs from the one NumPy writes, and is too long to change "
+                      "in one step") +
+              kSaveAgain);
     }
     const std::size_t text = bytes->find_last_not_of(" \n") + 1;
     std::size_t digits = std::to_string(rows_).size() + bytes->size() - 1 - text;
-    most_rows_ = 0;
-    for (; digits != 0 && most_rows_ <= (INT64_MAX - 9) / 10; --digits) {
-      most_rows_ = most_rows_ * 10 + 9;
+    max_rows_ = 0;
+    for (; digits != 0 && max_rows_ <= (INT64_MAX - 9) / 10; --digits) {
+      max_rows_ = max_rows_ * 10 + 9;
     }
-    if (digits != 0) most_rows_ = INT64_MAX;
-    // NumPy counts the bytes as if axes of length 0 had length 1.
+    if (digits != 0) max_rows_ = INT64_MAX;
+    // NumPy computes the bytes as if axes of length 0 had length 1.
     std::vector<std::int64_t> row(header_.shape.begin() + 1, header_.shape.end());
     std::replace(row.begin(), row.end(), std::int64_t{0}, std::int64_t{1});
     const std::int64_t counted_bytes = checked_bytes(row, header_.dtype.item_size).value();
     const auto offset = static_cast<std::int64_t>(header_.data_offset);
-    most_rows_ =
-        (std::min)(most_rows_, (INT64_MAX - offset) / (std::max)(counted_bytes, std::int64_t{1}));
+    max_rows_ =
+        (std::min)(max_rows_, (INT64_MAX - offset) / (std::max)(counted_bytes, std::int64_t{1}));
   }
 
-  /// The bytes from the first to the last that differ; {0, 0} where none do.
+  /// The range from the first to the last byte that differs; {0, 0} if none does.
   static std::pair<std::size_t, std::size_t> difference(std::string_view a, std::string_view b) {
     const auto first = std::mismatch(a.begin(), a.end(), b.begin()).first;
     const auto last = std::mismatch(a.rbegin(), a.rend(), b.rbegin()).first;
@@ -223,20 +225,20 @@ class GrowingArray {
     try {
       file_.write(data, size, end_);
     } catch (const Error&) {
-      cut_off();  // what was written of it takes room that others may need
+      discard_leftovers();  // frees the disk space of a partial write
       throw;
     }
     has_leftovers_ = false;
     end_ += size;
   }
 
-  /// As well as can be done: the next write tries again.
-  void cut_off() noexcept {
+  /// Failures are ignored: the next write tries again.
+  void discard_leftovers() noexcept {
     try {
       file_.truncate(end_);
       has_leftovers_ = false;
     } catch (const std::exception&) {
-      // The bytes stay where nobody counts them.
+      // The header does not count these bytes.
     }
   }
 
@@ -244,9 +246,9 @@ class GrowingArray {
   Header header_;      // as in the file
   std::string bytes_;  // of the header, as in the file
   std::int64_t row_bytes_ = 0;
-  std::int64_t rows_ = 0;  // with those that the header does not count yet
-  std::int64_t most_rows_ = 0;
-  std::uint64_t end_ = 0;  // of the rows in the file
+  std::int64_t rows_ = 0;  // including those that the header does not count yet
+  std::int64_t max_rows_ = 0;
+  std::uint64_t end_ = 0;  // offset of the end of the rows in the file
   bool has_leftovers_ = false;
   std::unique_ptr<char[]> buffer_;
   std::size_t buffered_ = 0;  // bytes
@@ -254,41 +256,41 @@ class GrowingArray {
 
 }  // namespace detail
 
-/// Appends rows to an .npy file, along axis 0 and in place: what a row costs does not depend on how
-/// many there are. Whenever the process is killed, the file is a valid one with the rows of the
-/// last flush() that ended, or of the one under way: rows are written first, then, in one step, the
-/// header, in which NumPy leaves room for a longer count. A file that was made here is after
-/// flush() what save() writes for the whole, byte for byte.
+/// Appends rows to an .npy file along axis 0, in place: the cost of a row does not depend on the
+/// number of rows. If the process is killed at any time, the file is valid and has the rows of the
+/// last complete flush(), or of the one in progress: rows are written first, then the header in one
+/// step, in the room that NumPy leaves for a longer count. After flush(), a file that an Appender
+/// created is byte for byte what save() writes for the whole array.
 ///
 ///     torch_npy::Appender log("log.npy", {3, 32, 32}, torch::kFloat32);
 ///     log.append(image);   // (3, 32, 32)
 ///     log.append(images);  // (n, 3, 32, 32)
 ///     log.close();
 ///
-/// An existing file is continued, whoever wrote it, in the dtype that its header names: datetime64
-/// with int64 tensors, raw V2 with bfloat16. One that cannot be is an Error, and not a byte of it
-/// changes: Mismatch for another dtype or row shape, the other byte order, Fortran order, a 0-d
-/// array, or another array behind it; UnsupportedDtype; Truncated; TooLarge for a header without
-/// room for the count; Io while another Appender, of any process, has the file open. Other bytes
-/// behind the array are taken for rows that were never flushed, and give way.
+/// An existing file is continued in the dtype that its header names, whoever wrote it: datetime64
+/// takes int64 tensors, raw V2 takes bfloat16. The constructor throws Error and changes nothing if
+/// that is not possible: Mismatch for another dtype or row shape, another byte order, Fortran
+/// order, a 0-d array, or another array after it in the file; UnsupportedDtype; Truncated; TooLarge
+/// if the header has no room for the count; Io if another Appender, of any process, has the file
+/// open. Other bytes after the array are treated as rows that were never flushed, and are
+/// overwritten.
 ///
-/// One object is for one thread at a time, and not for two processes after a fork(). Nobody else
-/// may write to the file while it is open here; that somebody replaced or removed it, flush()
-/// tells. Throws Error; nothing else but std::bad_alloc and what LibTorch throws for want of
-/// memory.
+/// Use one object from one thread at a time, and not in two processes after fork(). Nothing else
+/// may write to the file while it is open; flush() throws if the file was replaced or removed. Out
+/// of memory throws Error (OutOfMemory), std::bad_alloc or LibTorch's exception.
 class Appender {
  public:
-  /// Rows of this shape and dtype. Where there is no file, one of 0 rows appears at once, as save()
-  /// would write it. Throws Error: what is said above of an existing file; what save() throws where
-  /// it makes one, and TooLarge for rows whose bytes do not fit in 63 bits.
+  /// Opens the file for rows of this shape and dtype. If it does not exist, creates it with 0 rows,
+  /// as save() would write it. Throws Error: as above for an existing file; as save() for a new
+  /// one, and TooLarge for rows of more than 2^63 - 1 bytes.
   Appender(const std::filesystem::path& path, at::IntArrayRef row_shape, c10::ScalarType dtype,
            const SaveOptions& options = {})
       : Appender(State{path, detail::absolute_path(path), options, dtype, std::nullopt}) {
     detail::with_path(path, [&] { open(row_shape, dtype); });
   }
 
-  /// Rows as the file has them. Where there is none, the first tensor appended is (n, row
-  /// shape...), and the file appears then. Throws Error: what is said above of an existing file.
+  /// Opens the file for rows as it has them. If it does not exist, the first tensor appended
+  /// creates it and must have shape (n, row shape...). Throws Error: as above for an existing file.
   explicit Appender(const std::filesystem::path& path, const SaveOptions& options = {})
       : Appender(State{path, detail::absolute_path(path), options, std::nullopt, std::nullopt}) {
     detail::with_path(path, [&] {
@@ -299,7 +301,7 @@ class Appender {
     });
   }
 
-  /// One that was moved from is closed.
+  /// The moved-from Appender is closed.
   Appender(Appender&&) noexcept = default;
   /// Closes the file that was open here, as the destructor does.
   Appender& operator=(Appender&& other) noexcept {
@@ -308,23 +310,23 @@ class Appender {
     return *this;
   }
 
-  /// Flushes, and keeps quiet where that fails: close() tells.
+  /// Flushes and closes, and ignores errors; call close() to see them.
   ~Appender() {
     try {
       close();
     } catch (const std::exception&) {
-      // Rows of the last flush() that ended are in the file.
+      // The file has the rows of the last complete flush().
     }
   }
 
-  /// Appends one row, of the row shape, or n of them, (n, row shape...). From any device, strided
-  /// in any way. Rows reach the file when there are enough of them (1 MiB), and count from flush()
-  /// on. Where it throws, none of these rows is appended, and all before are as they were.
+  /// Appends one row of the row shape, or n rows (n, row shape...). The tensor may be on any device
+  /// and have any strides. Rows are buffered (1 MiB) and count from the next flush(). If the call
+  /// throws, none of its rows is appended, and the earlier ones are unchanged.
   ///
-  /// Throws Error: Mismatch for another dtype or shape; TooLarge where the header has no room for
-  /// the count; InvalidArgument once it is closed, for a tensor that save() does not take, and for
-  /// a 0-d one that is to make a file; Io and Exhausted; and where the tensor makes the file, what
-  /// the constructor would that is told its shape and dtype.
+  /// Throws Error: Mismatch for another dtype or shape; TooLarge if the header has no room for the
+  /// count; InvalidArgument if the Appender is closed, for a tensor that save() does not accept,
+  /// and for a 0-d tensor that would create the file; Io and Exhausted; if the tensor creates the
+  /// file, also what the constructor with row shape and dtype throws.
   void append(const at::Tensor& tensor) {
     State& state = require_open("append()");
     detail::with_path(state.path, [&] {
@@ -342,20 +344,21 @@ class Appender {
     });
   }
 
-  /// Writes all rows appended so far, then the header that counts them; with SaveOptions::sync they
-  /// survive a power cut from here on. Where writing fails, the disk being full for instance, the
-  /// header stays as it was and the rows in memory: it can be tried again. Throws Error: Io, also
-  /// where the file was replaced or removed, Exhausted, and InvalidArgument once it is closed.
+  /// Writes all rows appended so far, then the header that counts them. With SaveOptions::sync they
+  /// survive a power failure afterwards. If writing fails, for example because the disk is full,
+  /// the header is unchanged and the rows remain in memory: the call can be repeated. Throws Error:
+  /// Io, also if the file was replaced or removed, Exhausted, and InvalidArgument if the Appender
+  /// is closed.
   void flush() {
     State& state = require_open("flush()");
     if (!state.array) return;
     detail::with_path(state.path, [&] {
-      state.array->require_at(state.place);
+      state.array->require_at(state.absolute_path);
       state.array->flush(state.options.sync());
     });
   }
 
-  /// Flushes, and lets go of the file. Once it is closed, does nothing. Where flushing fails, the
+  /// Flushes and closes the file; does nothing if it is closed already. If flushing fails, the
   /// Appender stays open. Throws Error: Io, Exhausted.
   void close() {
     if (state_ == nullptr || !state_->is_open) return;
@@ -365,18 +368,18 @@ class Appender {
     detail::with_path(state_->path, [&] { state_->array->close(); });
   }
 
-  /// Rows of the file and those appended to it, flushed or not.
+  /// Number of rows in the file and appended to it, flushed or not.
   std::int64_t rows() const noexcept {
     return state_ == nullptr || !state_->array ? 0 : state_->array->rows();
   }
 
  private:
   struct State {
-    std::filesystem::path path;   // as given, for messages
-    std::filesystem::path place;  // the same wherever the process goes
+    std::filesystem::path path;           // as given, for messages
+    std::filesystem::path absolute_path;  // does not depend on the current directory
     SaveOptions options;
-    std::optional<c10::ScalarType> dtype;       // none before the first tensor where that decides
-    std::optional<detail::GrowingArray> array;  // none where the first tensor makes the file
+    std::optional<c10::ScalarType> dtype;       // none until the first tensor sets it
+    std::optional<detail::GrowingArray> array;  // none until the first tensor creates the file
     bool is_open = true;
   };
 
@@ -398,7 +401,6 @@ class Appender {
     }
   }
 
-  /// Opens the file, and makes it where there is none.
   void open(at::IntArrayRef row_shape, c10::ScalarType dtype) {
     Header header;
     header.dtype = detail::require_dtype(dtype);
@@ -406,8 +408,9 @@ class Appender {
     header.shape.insert(header.shape.end(), row_shape.begin(), row_shape.end());
     detail::require_rank(header.shape.size());
     if (*std::min_element(header.shape.begin(), header.shape.end()) < 0) {
-      throw Error(ErrorCode::InvalidArgument,
-                  "a row of the negative shape " + detail::python_tuple(row_shape.vec()));
+      throw Error(
+          ErrorCode::InvalidArgument,
+          "the row shape " + detail::python_tuple(row_shape.vec()) + " has a negative length");
     }
     if (!detail::checked_bytes(header.shape, header.dtype.item_size)) {
       throw Error(ErrorCode::TooLarge, "the bytes of a row of shape " +
@@ -416,7 +419,7 @@ class Appender {
     }
     auto file = open_existing();
     if (!file) {
-      make_file(format_header(header));
+      create_file(format_header(header));
       file.emplace(state_->path);
     }
     detail::GrowingArray array(std::move(*file));
@@ -432,13 +435,13 @@ class Appender {
   void open_for(const at::Tensor& tensor) {
     if (tensor.dim() == 0) {
       throw Error(ErrorCode::InvalidArgument,
-                  "the first tensor of a new file is (n, row shape...), not 0-d");
+                  "the first tensor of a new file has shape (n, row shape...), found a 0-d tensor");
     }
     open(tensor.sizes().slice(1), tensor.scalar_type());
   }
 
-  /// Another file of the name that appears meanwhile is left, to be opened.
-  void make_file(const std::string& header) const {
+  /// If a file of that name appears meanwhile, it is kept; the caller opens it.
+  void create_file(const std::string& header) const {
     detail::AtomicFile file(state_->path, state_->options.sync());
     file.write(header.data(), header.size());
     file.commit_new();
@@ -446,29 +449,31 @@ class Appender {
 
   static void require_dtype(const detail::GrowingArray& array, c10::ScalarType dtype) {
     if (detail::stores(array.dtype(), dtype)) return;
-    throw Error(ErrorCode::Mismatch, "the file holds " + array.dtype().descr() +
-                                         ", the tensor to append " + c10::toString(dtype) +
-                                         ": convert it first");
+    throw Error(ErrorCode::Mismatch, "the file has dtype " + array.dtype().descr() +
+                                         ", the rows to append have " + c10::toString(dtype) +
+                                         "; convert the rows with Tensor::to()");
   }
 
-  /// How many rows the tensor is; throws where it is none.
+  /// The number of rows in the tensor; throws if it does not match.
   std::int64_t rows_of(const at::Tensor& tensor) const {
     const detail::GrowingArray& array = *state_->array;
     const c10::ScalarType dtype = tensor.scalar_type();
     if (state_->dtype != dtype) {
       require_dtype(array, dtype);
       if (state_->dtype) {
-        throw Error(ErrorCode::Mismatch,
-                    std::string("the rows are ") + c10::toString(*state_->dtype) +
-                        ", the tensor to append " + c10::toString(dtype) + ": convert it first");
+        throw Error(ErrorCode::Mismatch, std::string("the earlier rows have ") +
+                                             c10::toString(*state_->dtype) +
+                                             ", the rows to append have " + c10::toString(dtype) +
+                                             "; convert the rows with Tensor::to()");
       }
     }
     const at::IntArrayRef sizes = tensor.sizes();
     const at::IntArrayRef row = array.row_shape();
     if (sizes == row) return 1;
     if (sizes.size() == row.size() + 1 && sizes.slice(1) == row) return sizes[0];
-    throw Error(ErrorCode::Mismatch, "a row has shape " + detail::python_tuple(row.vec()) +
-                                         ", the tensor to append has shape " +
+    throw Error(ErrorCode::Mismatch, "expected one row of shape " +
+                                         detail::python_tuple(row.vec()) +
+                                         " or n such rows, found a tensor of shape " +
                                          detail::python_tuple(sizes.vec()));
   }
 

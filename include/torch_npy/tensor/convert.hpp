@@ -19,17 +19,18 @@
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// Bytes that change places together: of a complex number each half on its own.
+/// The number of bytes to swap as one unit: each half of a complex number is one. 1 if there is
+/// nothing to swap.
 inline std::size_t swap_unit(const DType& dtype) {
   if (!dtype.is_swapped()) return 1;
   return static_cast<std::size_t>(dtype.kind == 'c' ? dtype.item_size / 2 : dtype.item_size);
 }
 
-/// Turns every unit of 2, 4 or 8 bytes round, eight bytes at a time: pairs of bytes change places,
-/// then pairs of those, then pairs of those. Compilers make vector code or bswap of it.
+/// Reverses the bytes of every unit of 2, 4 or 8 bytes, eight bytes at a time: swaps neighboring
+/// bytes, then pairs of bytes, then halves. Compilers turn this into vector code or bswap.
 inline void swap_bytes(void* data, std::size_t size, std::size_t unit) {
   if (unit == 1) return;
-  const auto turned = [unit](std::uint64_t word) {
+  const auto swapped = [unit](std::uint64_t word) {
     constexpr std::uint64_t kBytes = 0x00ff00ff00ff00ff;
     constexpr std::uint64_t kPairs = 0x0000ffff0000ffff;
     word = (word & kBytes) << 8 | (word >> 8 & kBytes);
@@ -41,17 +42,17 @@ inline void swap_bytes(void* data, std::size_t size, std::size_t unit) {
   std::uint64_t word = 0;
   for (; size >= sizeof word; at += sizeof word, size -= sizeof word) {
     std::memcpy(&word, at, sizeof word);
-    word = turned(word);
+    word = swapped(word);
     std::memcpy(at, &word, sizeof word);
   }
-  // What is left is whole units: a unit divides a word.
+  // The rest consists of whole units, because a unit divides a word.
   std::memcpy(&word, at, size);
-  word = turned(word);
+  word = swapped(word);
   std::memcpy(at, &word, size);
 }
 
-/// The largest integer that fits in a tensor of `type`. What is larger than any integer here needs
-/// no bound: bool, and floating types, which round.
+/// The largest unsigned integer that an element of `type` can hold. No limit for bool, and for the
+/// floating-point types that round any integer.
 inline std::uint64_t largest_integer(c10::ScalarType type) {
   switch (type) {
     case c10::ScalarType::Char: return INT8_MAX;
@@ -59,7 +60,8 @@ inline std::uint64_t largest_integer(c10::ScalarType type) {
     case c10::ScalarType::Short: return INT16_MAX;
     case c10::ScalarType::Int: return INT32_MAX;
     case c10::ScalarType::Long: return INT64_MAX;
-    case c10::ScalarType::Half: return 65519;  // still rounds to its largest, 65504, and not to inf
+    case c10::ScalarType::Half:
+      return 65519;  // rounds to the largest value, 65504; 65520 becomes inf
 #if TORCH_NPY_TORCH_AT_LEAST(2, 3)
     case c10::ScalarType::UInt16: return UINT16_MAX;
     case c10::ScalarType::UInt32: return UINT32_MAX;
@@ -68,8 +70,8 @@ inline std::uint64_t largest_integer(c10::ScalarType type) {
   }
 }
 
-/// Converts unsigned integers, which LibTorch before 2.3 has no dtype for, and which no LibTorch
-/// checks when they are made narrower or signed.
+/// Converts unsigned integers, and throws Error (Mismatch) for a value over `largest`. LibTorch
+/// before 2.3 has no dtype for them, and no LibTorch checks such conversions.
 template <class From, class To>
 void widen(const void* in, To* out, std::size_t count, std::uint64_t largest) {
   const char* at = static_cast<const char*>(in);
@@ -79,8 +81,8 @@ void widen(const void* in, To* out, std::size_t count, std::uint64_t largest) {
     if (value > largest) {
       throw Error(ErrorCode::Mismatch,
                   "the value " + std::to_string(value) +
-                      " does not fit in the dtype asked for, whose largest is " +
-                      std::to_string(largest));
+                      " does not fit in the requested dtype, whose largest value is " +
+                      std::to_string(largest) + "; set a wider dtype()");
     }
     out[i] = static_cast<To>(value);
   }
@@ -96,13 +98,13 @@ void widen(const void* in, std::int64_t item_size, To* out, std::size_t count,
   }
 }
 
-/// Elements of one block of a conversion: few enough that ATen does not start threads for it, in
-/// what may be a thread of ours already.
+/// Elements per block of a conversion: few enough that ATen starts no threads for it, because the
+/// caller may be one of several threads.
 constexpr std::size_t kConvertBlock = 16384;
 
-/// Converts `count` (at most kConvertBlock) elements as Tensor::to() does, but for unsigned
-/// integers of 2 to 8 bytes: these are checked, and a value that does not fit is an Error. `in` is
-/// in native byte order and read as `stored`, or as `dtype` says where that has no ScalarType.
+/// Converts `count` elements, at most kConvertBlock, as Tensor::to() does. Unsigned integers of 2
+/// to 8 bytes are checked: a value that does not fit throws Error (Mismatch). `in` is in native
+/// byte order and has the type `stored`; if that does not exist in this LibTorch, `dtype`.
 inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, void* out,
                     c10::ScalarType type, std::size_t count) {
   const auto copy = [count, out, type](const void* from, c10::ScalarType from_type) {
@@ -116,7 +118,7 @@ inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, 
                                                    c10::toString(type));
     }
   };
-  // Raw bytes may have been named unsigned integers by void_as().
+  // void_as() may have declared raw items to be unsigned integers.
   const auto stored_dtype = dtype_of(stored);
   if (!is_wide_unsigned(dtype) && !(stored_dtype && is_wide_unsigned(*stored_dtype))) {
     return copy(in, stored);
@@ -132,7 +134,7 @@ inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, 
     widened(wide.get());
     copy(wide.get(), way);
   };
-  // Tensor::to() makes float of it first, too.
+  // By way of float or double, as in Tensor::to().
   if (type == c10::ScalarType::ComplexDouble) return by_way_of(double{}, c10::ScalarType::Double);
   if (c10::isFloatingType(type) || c10::isComplexType(type)) {
     return by_way_of(float{}, c10::ScalarType::Float);

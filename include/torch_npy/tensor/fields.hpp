@@ -80,11 +80,9 @@ inline std::vector<Leaf> leaves_of(const DType& dtype, const LoadOptions& option
       with_part("field", leaf.name, [&] { (void)stored_type(leaf.dtype, options); });
     }
   }
-  std::sort(names.begin(), names.end());
-  const auto twice = std::adjacent_find(names.begin(), names.end());
-  if (twice != names.end()) {
+  if (const auto duplicate = first_duplicate(std::move(names))) {
     throw Error(ErrorCode::UnsupportedDtype,
-                "two fields have the name " + in_quotes(*twice) + ", written with dots");
+                "two fields have the name " + in_quotes(*duplicate) + ", written with dots");
   }
   return leaves;
 }

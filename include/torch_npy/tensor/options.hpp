@@ -17,63 +17,68 @@
 
 TORCH_NPY_BEGIN_NAMESPACE
 
-/// How to load. Options chain: `LoadOptions().device(torch::kCUDA).dtype(torch::kFloat32)`. Called
-/// without an argument, each gives what is set. Setting throws nothing: what cannot be done is an
-/// Error of the call that is given the options. Reading one object is safe from any thread.
+/// How to load an array. Setters chain:
+/// `LoadOptions().device(torch::kCUDA).dtype(torch::kFloat32)`; without an argument, each name
+/// returns the current value. Setters throw nothing: the function that takes the options validates
+/// them. One object may be read from any thread.
 struct LoadOptions {
-  /// Where the tensor is to be. Where there is no such device, an Error (InvalidArgument).
+  /// The device of the tensor. The call throws Error (InvalidArgument) if there is no such device.
   TORCH_ARG(c10::Device, device) = c10::kCPU;
 
-  /// Element type of the tensor; the file's when not given. Converts while reading, as Tensor::to()
-  /// does: what does not fit wraps round, or is cut off. Unsigned integers of 16 to 64 bits are
-  /// checked: one that an integer dtype or float16 cannot hold is an Error (Mismatch); other
-  /// floating dtypes round. It is also the way to read those with LibTorch before 2.3, which has no
-  /// such dtypes.
+  /// The dtype of the tensor; not set: the dtype of the file. Elements are converted while they are
+  /// read, as by Tensor::to(): a value that the new dtype cannot hold wraps around or is truncated.
+  /// Unsigned integers of 16 to 64 bits are checked instead: one that an integer dtype or float16
+  /// cannot hold throws Error (Mismatch); the other floating-point dtypes round. LibTorch before
+  /// 2.3 has no dtype for these integers, and needs this option to load them.
   TORCH_ARG(std::optional<c10::ScalarType>, dtype) = std::nullopt;
 
-  /// Map the file instead of reading it: nothing is read before it is used, so that loading takes
-  /// the same few microseconds whatever the size. Writing to the tensor
-  /// never reaches the file; changes of the file may show in the tensor, and using a part that has
-  /// been cut off meanwhile ends the process (SIGBUS). Where a mapping would have to be copied
-  /// anyhow (another byte order or dtype, data that is not aligned for its dtype, some rows of a
-  /// Fortran-ordered array, pinned memory) the file is read. Streams and memory cannot be mapped:
-  /// an Error (InvalidArgument).
+  /// Map the file instead of reading it: data is read on first use, so loading takes the same time
+  /// for any size. Writes to the tensor do not change the file. Changes of the file may show in the
+  /// tensor, and using a part that was truncated meanwhile ends the process (SIGBUS).
+  ///
+  /// The file is read instead if a mapping cannot serve as the tensor: another byte order or dtype,
+  /// data that is not aligned for its dtype, some rows of a Fortran-ordered array, or
+  /// pinned_memory(). Streams and memory cannot be mapped: the call throws Error (InvalidArgument).
+  ///
+  /// The tensor is like one of torch::from_blob(): do not resize_() it to a larger size.
   TORCH_ARG(bool, mmap) = false;
 
-  /// Read into page-locked memory, from which CUDA copies faster, and while the CPU goes on. Where
-  /// there is no CUDA, ordinary memory is used.
+  /// Read into page-locked memory. Copies from it to CUDA are faster and can overlap with CPU work.
+  /// Without CUDA, ordinary memory is used.
   TORCH_ARG(bool, pinned_memory) = false;
 
-  /// What items of raw bytes (NumPy's V dtypes) are. NumPy has no bfloat16 and no float8, and the
-  /// ml_dtypes package stores them so: `void_as(torch::kBFloat16)` for V2. Other dtypes are not
-  /// affected; another size of item is an Error (Mismatch).
+  /// The dtype of raw items (NumPy's V dtypes). NumPy has no bfloat16 and no float8; the ml_dtypes
+  /// package stores them as raw items: `void_as(torch::kBFloat16)` reads V2. Has no effect on other
+  /// dtypes. A dtype of another item size throws Error (Mismatch).
   TORCH_ARG(std::optional<c10::ScalarType>, void_as) = std::nullopt;
 
-  /// Read strings as numbers, along one further axis, the last: S5 as uint8 and U5 as int32 code
-  /// points, both with an axis of 5 and zeros where a string is shorter. Without it they are an
-  /// Error (UnsupportedDtype).
+  /// Read strings as numbers along one more axis, the last one: S5 as uint8 bytes and U5 as int32
+  /// code points, both with a last axis of length 5, filled with zeros after the end of a string.
+  /// Without this option, strings throw Error (UnsupportedDtype).
   TORCH_ARG(bool, strings_as_codes) = false;
 
-  /// Threads that read one array; 0: one for every 4 MiB, up to the number of processors, and a
-  /// single one below 8 MiB. A stream is read by one in any case. load_all(), load_npz() and
-  /// FolderOptions::data_options say what it means there.
+  /// Number of threads that read one array. 0: one for every 4 MiB, up to the number of processors,
+  /// and one for less than 8 MiB. A stream is always read by one thread. load_all(), load_npz() and
+  /// FolderOptions::data_options document their own meaning.
   TORCH_ARG(std::size_t, threads) = 0;
 
-  /// Characters a header may have, as in np.load; more is an Error (TooLarge).
+  /// Limit on the length of a header, in characters, as in np.load. A longer one throws Error
+  /// (TooLarge).
   TORCH_ARG(std::uint64_t, max_header_size) = kMaxHeaderSize;
 
-  /// Bytes a tensor may have, those of load_fields() and of load_npz() all together; more is an
-  /// Error (TooLarge) before any memory is taken. What a deflated array unpacks to counts, too.
+  /// Limit on the size of a tensor in bytes; for load_fields() and load_npz(), of all tensors
+  /// together. The unpacked size of a deflated array counts, too. A larger size throws Error
+  /// (TooLarge) before memory is allocated.
   TORCH_ARG(std::uint64_t, max_bytes) = UINT64_MAX;
 
  public:
-  /// Only rows [begin, end) of axis 0, with 0 <= begin <= end <= length: the others are not read.
-  /// Any other range, and a 0-d array, are an Error (InvalidArgument).
+  /// Load only rows [begin, end) of axis 0, with 0 <= begin <= end <= length; other rows are not
+  /// read. Another range, or a 0-d array, throws Error (InvalidArgument).
   LoadOptions& rows(std::int64_t begin, std::int64_t end) {
     rows_ = {begin, end};
     return *this;
   }
-  /// Begin and end of the rows asked for; none: all of them.
+  /// The requested rows [begin, end); none: all rows.
   const std::optional<std::pair<std::int64_t, std::int64_t>>& rows() const noexcept {
     return rows_;
   }
@@ -82,21 +87,21 @@ struct LoadOptions {
   std::optional<std::pair<std::int64_t, std::int64_t>> rows_;
 };
 
-/// How to save. Called without an argument, an option gives what is set.
+/// How to save an array. Setters chain; without an argument, each name returns the current value.
 struct SaveOptions {
-  /// Flush the file to the disk before it takes the place of the old one; of an Appender, flush the
-  /// rows before they count. Without it saving is faster and still whole when the process is
-  /// killed, but a power cut soon after may lose the file.
+  /// Flush the file to the disk before it replaces the old one; for an Appender, flush the rows
+  /// before the header counts them. false is faster, and the file is still complete if the process
+  /// is killed, but a power failure soon after may lose it.
   TORCH_ARG(bool, sync) = true;
 };
 
-/// How to save an archive. Called without an argument, an option gives what is set.
+/// How to save an archive. Setters chain; without an argument, each name returns the current value.
 struct SaveNpzOptions {
-  /// Deflate the arrays, as np.savez_compressed does; one that does not become smaller is stored.
-  /// Takes libdeflate (see NpzFile). A deflated array cannot be mapped.
+  /// Deflate the arrays, as np.savez_compressed does. An array that would not become smaller is
+  /// stored. Needs libdeflate (see NpzFile). A deflated array cannot be mapped.
   TORCH_ARG(bool, compressed) = false;
 
-  /// As in SaveOptions.
+  /// Flush the file to the disk before it replaces the old one, as in SaveOptions.
   TORCH_ARG(bool, sync) = true;
 };
 

@@ -2,7 +2,7 @@
 #define TORCH_NPY_TENSOR_SAVE_HPP_
 
 /// @file
-/// Tensors to .npy files and streams.
+/// Saves tensors as .npy files and to streams.
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/ScalarType.h>
@@ -25,7 +25,7 @@ TORCH_NPY_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// True for memory in Fortran order without gaps; axes of length 1 can have any stride.
+/// True if the elements are in Fortran order without gaps. Axes of length 1 may have any stride.
 inline bool is_fortran_contiguous(const at::Tensor& tensor) {
   std::int64_t stride = 1;
   for (std::int64_t axis = 0; axis < tensor.dim(); ++axis) {
@@ -35,7 +35,8 @@ inline bool is_fortran_contiguous(const at::Tensor& tensor) {
   return true;
 }
 
-/// The dtype that elements of `type` are saved in.
+/// The dtype in which elements of `type` are saved. Throws Error (UnsupportedDtype) if there is
+/// none.
 inline DType require_dtype(c10::ScalarType type) {
   const auto dtype = dtype_of(type);
   if (dtype) return *dtype;
@@ -50,12 +51,13 @@ inline void require_rank(std::size_t rank) {
               "NumPy has no arrays of more than " + std::to_string(kMaxRank) + " dimensions");
 }
 
-/// The values themselves in memory of the host, for a view that conjugates or negates, too.
+/// The tensor on the CPU with its actual values, also for a conjugate or negative view.
 inline at::Tensor on_host(const at::Tensor& tensor) {
   return tensor.detach().to(c10::kCPU).resolve_conj().resolve_neg();
 }
 
-/// A tensor as a file holds it: its header's bytes, and its data on the host in the header's order.
+/// A tensor as it is stored: the bytes of its header, and its data on the CPU in the order that the
+/// header names.
 struct Saved {
   std::string header;
   at::Tensor data;
@@ -67,7 +69,7 @@ struct Saved {
     described.dtype = require_dtype(tensor.scalar_type());
     data = on_host(tensor);
     described.shape = data.sizes().vec();
-    // As np.save has it: what is contiguous both ways is in C order, what is neither is made so.
+    // As in np.save: C order if the tensor is contiguous in C order or in neither order.
     described.fortran_order = !data.is_contiguous() && is_fortran_contiguous(data);
     if (!described.fortran_order) data = data.contiguous();
     header = format_header(described);
@@ -76,22 +78,22 @@ struct Saved {
 
 }  // namespace detail
 
-/// Saves a tensor as np.save does, byte for byte, under exactly this name (no ".npy" is added).
-/// From any device, strided in any way; one that is neither in C nor in Fortran order is copied
-/// first, and so is one on a device, which takes its size of host memory. bfloat16 and float8
-/// become raw bytes, as ml_dtypes stores them: load them with void_as().
+/// Saves a tensor as np.save does, byte for byte, under exactly this name (".npy" is not added).
+/// The tensor may be on any device and have any strides. A copy is made if it is neither in C nor
+/// in Fortran order, or not on the CPU; this takes its size in host memory. bfloat16 and float8 are
+/// stored as raw items, as the ml_dtypes package does: load them with LoadOptions::void_as().
 ///
-/// The file appears whole or not at all: whoever reads the path meanwhile, or after a crash, finds
-/// the old file or the new one. It is written beside the target, which takes a writable folder and
-/// the room for both files. A symbolic link is followed. An existing file's mode is kept, its
-/// group and owner where the system allows that (where not, nobody can read the new one who could
-/// not read the old one), other hard links and access control lists are not.
+/// The file appears completely or not at all: at any time, and after a crash, the path names the
+/// old file or the new one. The new file is written next to the target, which needs a writable
+/// folder and disk space for both. Symbolic links are followed. The mode of an existing file is
+/// kept, and its owner and group if the system allows it. If not, nobody gets access who could not
+/// read the old file. Other hard links to the old file and its access control list are not kept.
 ///
-/// Throws Error: NotFound where there is no such folder; Io (also for what is there and no regular
-/// file) and Exhausted; UnsupportedDtype where NumPy has no such dtype; InvalidArgument for a
-/// tensor that is undefined, sparse, nested or without data, or has more than 64 dimensions.
-/// Nothing else but std::bad_alloc and what LibTorch throws for want of memory. Safe from any
-/// thread, also for one path: one of the files is there then, whole.
+/// Throws Error: NotFound if the folder does not exist; Io, also if the path names something that
+/// is not a regular file; Exhausted; UnsupportedDtype if NumPy has no such dtype; InvalidArgument
+/// for a tensor that is undefined, sparse, nested or without data, or has more than 64 dimensions.
+/// Out of memory throws Error (OutOfMemory), std::bad_alloc or LibTorch's exception. Safe from any
+/// thread; if several threads save to one path, one of their files is there afterwards, complete.
 inline void save(const std::filesystem::path& path, const at::Tensor& tensor,
                  const SaveOptions& options = {}) {
   detail::with_path(path, [&] {
@@ -103,10 +105,10 @@ inline void save(const std::filesystem::path& path, const at::Tensor& tensor,
   });
 }
 
-/// Writes the same bytes to a stream, behind what is there; the options change nothing here. Throws
-/// Error: Io when the stream takes less, UnsupportedDtype and InvalidArgument as above. What it
-/// takes into its buffer and cannot pass on shows when it is flushed. The stream is for one thread
-/// at a time.
+/// Writes the same bytes to a stream, at its current position; the options have no effect here.
+/// Throws Error: Io if the stream accepts fewer bytes, UnsupportedDtype and InvalidArgument as
+/// above. A failure to write what the stream has buffered shows only when the stream is flushed.
+/// Use a stream from one thread at a time.
 inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptions& = {}) {
   const detail::Saved saved(tensor);
   const auto put = [&](const void* data, std::size_t size) {
@@ -120,7 +122,8 @@ inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptio
   if (!stream || stream.rdbuf() == nullptr || !put(saved.header.data(), saved.header.size()) ||
       !put(saved.data.data_ptr(), saved.data.nbytes())) {
     throw Error(ErrorCode::Io,
-                "the stream cannot be written to: was the file opened, is the disk full?");
+                "the stream cannot be written to: check that the file is open and that the disk is "
+                "not full");
   }
 }
 

@@ -10,18 +10,18 @@
 #include <torch_npy/format/dtype.hpp>
 
 /// @file
-/// Which LibTorch dtype holds which NumPy dtype:
+/// The LibTorch dtype for each NumPy dtype:
 ///
 ///     b1 kBool   i1 kChar   i2 kShort  i4 kInt    i8 kLong   u1 kByte
 ///     f2 kHalf   f4 kFloat  f8 kDouble c8 kComplexFloat      c16 kComplexDouble
 ///     u2 kUInt16 u4 kUInt32 u8 kUInt64 (LibTorch 2.3 and later)
-///     M8, m8     kLong, counting the unit that the Header names
+///     M8, m8     kLong, in the unit that DType::unit names
 ///
-/// bfloat16 and the float8 types are no dtypes of NumPy's; the ml_dtypes package stores them as
-/// items of 2 and 1 bytes without a meaning: LoadOptions::void_as gives it back to them.
+/// NumPy has no bfloat16 and no float8. The ml_dtypes package stores them as raw items of 2 and 1
+/// bytes; LoadOptions::void_as() reads these.
 
-/// Whether the LibTorch in use is that one or a later one, for `#if`.
-// The patch level says nothing: Debian's 1.13.1 calls itself 1.13.0.
+/// True in `#if` if the LibTorch in use has this version or a later one.
+// The patch level is not reliable: Debian's 1.13.1 reports 1.13.0.
 #define TORCH_NPY_TORCH_AT_LEAST(major, minor) \
   (TORCH_VERSION_MAJOR > (major) ||            \
    (TORCH_VERSION_MAJOR == (major) && TORCH_VERSION_MINOR >= (minor)))
@@ -29,8 +29,8 @@
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// The dtype of a tensor that holds items of `dtype` (in native byte order) bit for bit; none where
-/// this LibTorch has no such dtype.
+/// The dtype of a tensor with the bits of `dtype` in native byte order; none if this LibTorch has
+/// no such dtype.
 inline std::optional<c10::ScalarType> scalar_type_of(const DType& dtype) {
   using c10::ScalarType;
   const auto pick = [&](char kind, std::int64_t size) {
@@ -55,14 +55,14 @@ inline std::optional<c10::ScalarType> scalar_type_of(const DType& dtype) {
   return std::nullopt;
 }
 
-/// Unsigned integers that LibTorch before 2.3 has no dtype for.
+/// True for unsigned integers that LibTorch before 2.3 has no dtype for.
 inline bool is_wide_unsigned(const DType& dtype) {
   return dtype.kind == 'u' && dtype.item_size > 1;
 }
 
-/// The dtype NumPy stores elements of `type` in, in native byte order; none where it has none.
-/// bfloat16 and float8 become raw bytes, as ml_dtypes stores them ('<V2'; its '<f1' for float8_e5m2
-/// excepted, which NumPy itself cannot load).
+/// NumPy's dtype for elements of `type`, in native byte order; none if NumPy has none. bfloat16 and
+/// float8 become raw items, as in ml_dtypes ('<V2'). The exception is float8_e5m2, for which
+/// ml_dtypes writes '<f1', which NumPy itself cannot load.
 inline std::optional<DType> dtype_of(c10::ScalarType type) {
   using c10::ScalarType;
   const auto raw = [](std::int64_t size) {

@@ -10,13 +10,13 @@
 
 #include <torch_npy/error.hpp>
 
-// The algorithms that zip archives take: CRC-32, and deflate where there is libdeflate.
+// The algorithms of zip archives: CRC-32, and deflate if the program is built with libdeflate.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// CRC-32 by tables, 16 bytes at a time. LibTorch exports none, and stored archives are to work
-/// with LibTorch alone. On one processor 4 GB/s (with 8 tables 2.4); libdeflate does 14.
+/// Tables for CRC-32, 16 bytes at a time. LibTorch exports no CRC-32, and stored archives must work
+/// with LibTorch alone.
 struct CrcTables {
   static constexpr std::size_t kCount = 16;
   std::array<std::array<std::uint32_t, 256>, kCount> of{};
@@ -38,7 +38,7 @@ struct CrcTables {
 
 inline constexpr CrcTables kCrcTables;
 
-/// One step: the bytes at `at`, of which the first four carry what came before.
+/// One step over the bytes at `at`. The first four are combined with the CRC so far.
 template <std::size_t... I>
 std::uint32_t crc32_step(std::uint32_t crc, const unsigned char* at, std::index_sequence<I...>) {
   return (kCrcTables.of[sizeof...(I) - 1 - I][at[I] ^ (I < 4 ? crc >> 8 * (I % 4) & 0xff : 0)] ^
@@ -56,22 +56,22 @@ inline std::uint32_t crc32_by_tables(std::uint32_t crc, const void* data, std::s
   return ~crc;
 }
 
-/// What a deflate stream gave.
+/// The result of unpacking: complete, more data than the output can hold, or a damaged stream.
 enum class Inflated { Whole, TooMuch, Damaged };
 
-/// The algorithms of zip. Without libdeflate there is a CRC, for stored members, and nothing else.
+/// The algorithms in use. Without libdeflate only crc32 is set, which is enough for stored members.
 struct ZipCodec {
-  /// Goes on from `crc`, which is 0 at first.
+  /// Continues from `crc`, which is 0 at first.
   std::uint32_t (*crc32)(std::uint32_t crc, const void* data, std::size_t size);
-  /// Fills `out` from a deflate stream; in_size and out_size become what was used of them. TooMuch:
-  /// the stream has more than `out` takes.
+  /// Unpacks a deflate stream into `out`. Sets in_size and out_size to the bytes used of each.
+  /// TooMuch: `out` is too small for the stream.
   Inflated (*inflate)(const void* in, std::size_t& in_size, void* out, std::size_t& out_size);
-  /// A deflate stream of `size` bytes at `data`; empty where it would not be smaller.
+  /// Deflates the `size` bytes at `data`. Returns an empty string if the result is not smaller.
   std::string (*deflate)(const void* data, std::size_t size);
 };
 
-/// deflate.hpp puts libdeflate's here. Whoever includes it does so for the whole program: source
-/// files compiled with and without it may meet in one.
+/// The codec of the whole program. deflate.hpp sets it to libdeflate: one program may contain
+/// source files compiled with and without it.
 inline std::atomic<const ZipCodec*>& zip_codec() {
   static constexpr ZipCodec without_libdeflate{&crc32_by_tables, nullptr, nullptr};
   static std::atomic<const ZipCodec*> codec{&without_libdeflate};

@@ -1,8 +1,8 @@
 #ifndef TORCH_NPY_ZIP_DEFLATE_HPP_
 #define TORCH_NPY_ZIP_DEFLATE_HPP_
 
-// The algorithms of zip from libdeflate, for programs that link it. CMake's torch_npy::npz does,
-// and defines TORCH_NPY_WITH_LIBDEFLATE; without that macro this header is empty.
+// The codec from libdeflate, for programs that link it. CMake's torch_npy::npz links it and defines
+// TORCH_NPY_WITH_LIBDEFLATE; without that macro this header is empty.
 
 #ifdef TORCH_NPY_WITH_LIBDEFLATE
 #include <libdeflate.h>
@@ -19,7 +19,9 @@ TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 inline std::uint32_t libdeflate_crc(std::uint32_t crc, const void* data, std::size_t size) {
-  return size == 0 ? crc : ::libdeflate_crc32(crc, data, size);  // for no data it would begin anew
+  return size == 0
+             ? crc
+             : ::libdeflate_crc32(crc, data, size);  // libdeflate restarts at 0 if there is no data
 }
 
 inline Inflated libdeflate_inflate(const void* in, std::size_t& in_size, void* out,
@@ -36,8 +38,8 @@ inline Inflated libdeflate_inflate(const void* in, std::size_t& in_size, void* o
 }
 
 inline std::string libdeflate_deflate(const void* data, std::size_t size) {
-  constexpr int kLevel = 6;  // as zlib, and so NumPy, has it
-  // One a thread: making one costs far more than deflating a small array.
+  constexpr int kLevel = 6;  // zlib's default, which NumPy uses
+  // One per thread: creating one takes far longer than deflating a small array.
   thread_local const std::unique_ptr<libdeflate_compressor, void (*)(libdeflate_compressor*)>
       compressor(::libdeflate_alloc_compressor(kLevel), &::libdeflate_free_compressor);
   if (compressor == nullptr) throw std::bad_alloc();

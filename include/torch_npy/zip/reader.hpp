@@ -40,7 +40,7 @@ class ZipArchive {
                         ", its end says " + std::to_string(directory.count));
     }
     find_limits(directory.offset);
-    reject_double_names();
+    reject_duplicate_names();
   }
 
   /// In the order of the directory.
@@ -372,12 +372,11 @@ class ZipArchive {
     }
   }
 
-  void reject_double_names() const {
+  void reject_duplicate_names() const {
     std::vector<std::string_view> names;
     for (const ZipMember& member : members_) names.push_back(member.name);
-    std::sort(names.begin(), names.end());
-    const auto twice = std::adjacent_find(names.begin(), names.end());
-    if (twice != names.end()) throw bad_archive("two members have the name " + shown(*twice));
+    const auto duplicate = first_duplicate(std::move(names));
+    if (duplicate) throw bad_archive("two members have the name " + shown(*duplicate));
   }
 
   static Error bad_deflate_stream(const ZipMember& member, std::uint64_t begin) {

@@ -11,22 +11,16 @@
 
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/literal.hpp>
+#include <torch_npy/format/little_endian.hpp>
 #include <torch_npy/text.hpp>
 
-// The records of zip archives, as PKWARE's APPNOTE.TXT 6.3 describes them, as far as NumPy and
-// Python's zipfile write them: members stored or deflated, zip64, data descriptors.
+// The records of zip archives, after PKWARE's APPNOTE.TXT 6.3, as far as NumPy and Python's zipfile
+// write them: stored and deflated members, zip64, data descriptors.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// An unsigned number of `size` bytes, little endian.
-inline std::uint64_t little_endian(const unsigned char* bytes, std::size_t size) {
-  std::uint64_t value = 0;
-  for (std::size_t i = size; i-- > 0;) value = value << 8 | bytes[i];
-  return value;
-}
-
-/// Takes fields one after another off the front of some bytes.
+/// Reads fields one after another. Throws Error (BadZip) if the record ends before the field.
 class ZipFields {
  public:
   ZipFields(const void* data, std::size_t size)
@@ -67,22 +61,21 @@ constexpr std::uint16_t kZip64Field = 1;
 constexpr std::uint16_t kStored = 0;
 constexpr std::uint16_t kDeflated = 8;
 constexpr std::uint16_t kEncryptedFlags = 1 << 0 | 1 << 5 | 1 << 6 | 1 << 13;
-constexpr std::uint16_t kDescriptorFlag = 1 << 3;  // CRC and sizes come behind the data
+constexpr std::uint16_t kDescriptorFlag = 1 << 3;  // CRC and sizes follow the data
 constexpr std::uint16_t kUtf8Flag = 1 << 11;
 
 constexpr int kNewestVersion = 63;  // 6.3
 
-/// One member, as the directory has it.
 struct ZipMember {
   std::string name;  ///< UTF-8
   std::uint16_t flags = 0;
   std::uint16_t method = 0;
   std::uint32_t crc = 0;
-  std::uint64_t packed = 0;  ///< bytes in the archive
-  std::uint64_t size = 0;    ///< bytes unpacked
-  std::uint64_t entry = 0;   ///< where the directory has it
-  std::uint64_t offset = 0;  ///< of its local header
-  std::uint64_t limit = 0;   ///< where the next member, or the directory, begins
+  std::uint64_t packed = 0;  ///< size in the archive, in bytes
+  std::uint64_t size = 0;    ///< unpacked size, in bytes
+  std::uint64_t entry = 0;   ///< offset of its directory entry
+  std::uint64_t offset = 0;  ///< offset of its local header
+  std::uint64_t limit = 0;   ///< offset of the next member or of the directory
 };
 
 inline Error bad_zip(const std::string& reason, std::uint64_t offset = 0) {
@@ -93,8 +86,9 @@ inline Error bad_archive(const std::string& reason, std::uint64_t offset = 0) {
   return bad_zip("bad archive: " + reason, offset);
 }
 
-/// Why no member can have this name; empty where one can. Names are never used as paths here, but
-/// programs may: none leads out of a folder by "..", also not when ".npy" is cut off.
+/// Why this name is not allowed for a member; empty if it is allowed. This library never uses names
+/// as paths, but programs may: no name leads out of a folder by "..", also not after ".npy" is
+/// removed.
 inline std::string fault_of_name(const std::string& name) {
   if (name.empty()) return "it is empty";
   if (name.size() > UINT16_MAX) return "it is longer than 65535 bytes";
@@ -111,7 +105,7 @@ inline std::string fault_of_name(const std::string& name) {
   return {};
 }
 
-/// A member's name in UTF-8. Without the flag for that it is in the code page of the first PCs.
+/// A member's name in UTF-8. Without the UTF-8 flag it is stored in code page 437.
 inline std::string zip_name(std::string_view bytes, std::uint16_t flags) {
   static constexpr char16_t kCodePage437[] =
       u"ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌"
@@ -127,21 +121,22 @@ inline std::string zip_name(std::string_view bytes, std::uint16_t flags) {
   return name;
 }
 
-/// Calls `take(id, fields)` for each extra field. A tail too short to be one means nothing.
+/// Calls `take(id, fields)` for each extra field. Ignores a tail that is too short to be one.
 template <class Take>
 void for_each_extra_field(std::string_view extra, const Take& take) {
   ZipFields fields(extra.data(), extra.size());
   while (fields.left() >= 4) {
     const std::uint16_t id = fields.u16();
     const std::uint16_t size = fields.u16();
-    if (size > fields.left()) throw bad_zip("an extra field is longer than all of them");
+    if (size > fields.left())
+      throw bad_zip("an extra field reaches past the end of the extra fields");
     const std::string_view data = fields.text(size);
     take(id, ZipFields(data.data(), data.size()));
   }
 }
 
-/// Puts the 64-bit numbers of a zip64 field in the place of those that say that they are there.
-/// They come in the order of `numbers`, and only those.
+/// Replaces those of `numbers` that are 2^32 - 1 by the 64-bit numbers of the zip64 field. The
+/// field has only these, in the order of `numbers`.
 inline void read_zip64(std::string_view extra, std::initializer_list<std::uint64_t*> numbers) {
   for_each_extra_field(extra, [&](std::uint16_t id, ZipFields fields) {
     if (id != kZip64Field) return;
@@ -151,13 +146,13 @@ inline void read_zip64(std::string_view extra, std::initializer_list<std::uint64
   });
 }
 
-/// Refuses a member that has another name in an extra field, which some programs go by.
+/// Throws if an extra field gives the member another name, which some programs would use.
 inline void require_one_name(std::string_view extra, const std::string& name) {
   constexpr std::uint16_t kUnicodeName = 0x7075;
   for_each_extra_field(extra, [&](std::uint16_t id, ZipFields fields) {
     if (id != kUnicodeName || fields.left() < 5) return;
     (void)fields.number(5);  // version, and CRC of the name
-    if (fields.text(fields.left()) != name) throw bad_zip("it has two names that differ");
+    if (fields.text(fields.left()) != name) throw bad_zip("it has two different names");
   });
 }
 
