@@ -1,11 +1,11 @@
-# The API reference: the target docs, where there is Doxygen. It reads the headers through
-# docs.sed and needs no LibTorch.
+# The target docs, if Doxygen is installed: the API reference from the headers, and README.md, docs/*.md,
+# CONTRIBUTING.md and CHANGELOG.md as pages. Doxygen reads all files through docs.sed. Needs no LibTorch.
 
 find_package(Doxygen 1.9 QUIET)
 if(NOT DOXYGEN_FOUND)
   if(TORCH_NPY_BUILD_DOCS)
-    message(FATAL_ERROR "TORCH_NPY_BUILD_DOCS needs Doxygen 1.9 or later, and there is none: install it "
-      "(Debian: doxygen), or name its program by DOXYGEN_EXECUTABLE")
+    message(FATAL_ERROR "TORCH_NPY_BUILD_DOCS needs Doxygen 1.9 or later, which was not found. Install it "
+      "(Debian: doxygen), or set DOXYGEN_EXECUTABLE to its program")
   endif()
   return()
 endif()
@@ -21,7 +21,7 @@ set(DOXYGEN_CLASS_GRAPH NO)
 set(DOXYGEN_FILE_PATTERNS *.hpp)
 set(DOXYGEN_USE_MDFILE_AS_MAINPAGE "${PROJECT_SOURCE_DIR}/README.md")
 set(DOXYGEN_INPUT_FILTER "sed -E -f cmake/docs.sed")
-set(DOXYGEN_STRIP_FROM_PATH "${PROJECT_SOURCE_DIR}/include")
+set(DOXYGEN_STRIP_FROM_PATH "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}")
 set(DOXYGEN_STRIP_FROM_INC_PATH "${PROJECT_SOURCE_DIR}/include")
 set(DOXYGEN_JAVADOC_AUTOBRIEF YES)
 set(DOXYGEN_ALWAYS_DETAILED_SEC YES)
@@ -33,5 +33,9 @@ set(all "")
 if(TORCH_NPY_BUILD_DOCS)
   set(all ALL)
 endif()
-doxygen_add_docs(docs "${PROJECT_SOURCE_DIR}/README.md" "${PROJECT_SOURCE_DIR}/include/torch_npy"
+file(GLOB pages CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/docs/*.md")
+foreach(page IN ITEMS README CONTRIBUTING CHANGELOG)
+  list(APPEND pages "${PROJECT_SOURCE_DIR}/${page}.md")
+endforeach()
+doxygen_add_docs(docs ${pages} "${PROJECT_SOURCE_DIR}/include/torch_npy"
   ${all} COMMENT "API reference: ${PROJECT_BINARY_DIR}/html/index.html")

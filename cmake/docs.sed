@@ -1,10 +1,10 @@
-# What Doxygen is to see of the sources, line by line, so that its warnings name the right ones.
+# Filters what Doxygen reads. The number of lines stays the same, so that its warnings name the right lines.
 
-# Names without the namespace of the version, which nobody has to write.
+# Names without the inline namespace of the version, which users do not write.
 s/^TORCH_NPY_BEGIN_NAMESPACE$/namespace torch_npy {/
 s/^TORCH_NPY_END_NAMESPACE$/}/
 
-# Of namespace detail, what datasets and transforms inherit from there, without its protected half.
+# Hides namespace detail, except for base classes whose public members users call.
 /^namespace detail \{$/,/^\}  \/\/ namespace detail$/ {
   /^\/\/ The API reference shows this one/,/^\};$/ {
     /^ (protected|private):$/,/^\};$/ {
@@ -17,7 +17,7 @@ s/^TORCH_NPY_END_NAMESPACE$/}/
 
 /^inline [^(]* detail::[a-z_]+\(/,/^\}$/ s/.*//
 
-# Deduction guides say what the constructors say.
+# Hides deduction guides: they repeat the constructors.
 /^[A-Z][A-Za-z]*\(/ {
   :join
   /;$/ !{
@@ -27,11 +27,10 @@ s/^TORCH_NPY_END_NAMESPACE$/}/
   s/[^\n]+//g
 }
 
-# What the standard library asks of every iterator.
+# Hides the member types that every iterator has.
 /^ *using (iterator_category|value_type|difference_type|pointer|reference) = .*;$/ s/.*//
 
-# An option of LibTorch's macro as the call that sets it, and its default, for which the pages have
-# no place of their own.
+# Shows an option that LibTorch's macro declares as the function that sets it, with its default.
 /^struct [A-Za-z]+ \{$/ {
   h
   s/^struct (.*) \{$/\1/
@@ -43,8 +42,8 @@ s/^TORCH_NPY_END_NAMESPACE$/}/
   s/TORCH_ARG\((.*), ([a-z_]+)\) = (.*);\n(.*)/public: \4\& \2(\1 value); \/**< Default: `\3`. *\//
 }
 
-# In the README: pictures, links to its own headings and to files beside it, which are no pages, and quotes
-# in code, which end it for Doxygen unless there are two backticks.
+# In Markdown: images become their text, and so do links to headings and to files that are not pages. Code that contains a
+# quote gets two backticks, because a quote ends code with one.
 s/!\[([^][]*)\]\([^)]*\)/\1./
-s/\[([^][]*)\]\((#|LICENSE|examples\/)[^)]*\)/\1/g
+s/\[([^][]*)\]\((#|LICENSE|(\.\.\/)?(examples|tests)\/)[^)]*\)/\1/g
 s/`([a-z_.(]*'[^`]*)`/``\1``/g

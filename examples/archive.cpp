@@ -1,4 +1,4 @@
-// Several arrays in one file: what np.savez writes, and what reads it.
+// Several arrays in one .npz file, as np.savez writes it.
 #include <torch_npy.hpp>
 
 #include <iostream>
@@ -11,9 +11,9 @@ int main() {
   torch::OrderedDict<std::string, torch::Tensor> arrays = torch_npy::load_npz("model.npz");
   weight = arrays["weight"];
 
-  const torch_npy::NpzFile file("model.npz");  // reads the directory, and then what is asked for
+  const torch_npy::NpzFile file("model.npz");  // reads only the directory of the archive
   for (const std::string& name : file.names()) {
     std::cout << name << ' ' << file.header(name).dtype.descr() << '\n';
   }
-  bias = file.load("bias", torch_npy::LoadOptions().mmap(true));  // a view of the archive, no copy
+  bias = file.load("bias", torch_npy::LoadOptions().mmap(true));  // a view of the file, not a copy
 }

@@ -9,8 +9,8 @@ int main(int, char** argv) {
   const std::string path = argv[1];
 
   const auto fields = torch_npy::load_fields(path);  // [('id', '<i8'), ('pos', [('x', '<f4'), ...
-  const torch::Tensor id = fields["id"];             // views of the records, where that can be
-  const torch::Tensor x = fields["pos.x"];           // a field within a field
+  const torch::Tensor id = fields["id"];             // a view of the records, if possible
+  const torch::Tensor x = fields["pos.x"];           // a field inside another field
 
   for (const auto& field : fields) {
     std::cout << field.key() << ' ' << field.value().scalar_type() << ' ' << field.value().sizes()
