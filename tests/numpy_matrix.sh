@@ -4,7 +4,7 @@
 #
 #   numpy_matrix.sh PYTHON TENSOR_TESTS FIELDS_TESTS FOLDER
 set -euo pipefail
-data="$(dirname "${BASH_SOURCE[0]}")/data"
+data="$(dirname "${BASH_SOURCE[0]}")/numpy_files"
 rm -rf "$4"
 "$1" -W ignore "$data/make_data.py" --all "$4/arrays"
 TORCH_NPY_ARRAYS=$4/arrays "$2" '[numpy]'

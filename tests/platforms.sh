@@ -28,20 +28,20 @@ int main() {}' | $x86 -x c++ - -o /dev/null 2>/dev/null || install_packages "g++
 
 mkdir -p "$build/include"
 ln -sfn /usr/include/catch2 "$build/include/catch2"
-core=(tests/main.cpp tests/core_test.cpp)
-posix=(tests/core_posix_test.cpp)
 
-check() { # NAME COMPILER_WORDS SOURCE... -- RUNNER...
-  local name=$1 compiler sources=() program
+check() { # NAME COMPILER_WORDS FOLDER/FILE... -- RUNNER...
+  local name=$1 compiler source program
   read -ra compiler <<<"$2"
   program=$build/core-$name.exe # a name that Windows wants
+  source=$build/core-$name.cpp  # all files in one, because Catch2 2 is a large header
+  : >"$source"
   shift 2
   while [ "$1" != -- ]; do
-    sources+=("$root/$1")
+    printf '#include "%s"\n' "$root/tests/$1" >>"$source"
     shift
   done
-  "${compiler[@]}" -std=c++17 -O1 -Wall -Wextra -Wpedantic "-I$root/include" -isystem "$build/include" \
-    "-DTORCH_NPY_TEST_DATA=\"$root/tests/data\"" "${sources[@]}" -o "$program"
+  "${compiler[@]}" -std=c++17 -O1 -Wall -Wextra -Wpedantic "-I$root/include" "-I$root/tests" -isystem "$build/include" \
+    "-DTORCH_NPY_TEST_DATA=\"$root/tests/numpy_files\"" "$root/tests/support/main.cpp" "$source" -o "$program"
   echo "$name: $("${@:2}" "$program" 2>&1 | tee "$build/$name.log" | tail -n 3 | tr -s '\r\n=' ' ')"
   grep -q 'All tests passed' "$build/$name.log" || die "$(cat "$build/$name.log")"
 }
@@ -54,20 +54,26 @@ replay() { # NAME COMPILER_WORDS TARGET FOLDER... -- RUNNER...
     folders+=("$root/tests/$1")
     shift
   done
-  "${compiler[@]}" -std=c++17 -O1 "-I$root/include" "$root"/tests/{fuzz/"$target",fuzz/replay,allocations}.cpp -o "$program"
+  "${compiler[@]}" -std=c++17 -O1 "-I$root/include" "$root"/tests/{fuzz/"$target",fuzz/replay,support/allocations}.cpp -o "$program"
   "${@:2}" "$program" "${folders[@]}" >"$program.log" 2>&1 || die "$(tail -n 3 "$program.log")"
   echo "$name, $target: $(tail -n 1 "$program.log")"
 }
+
+# The files of the program "core", of which io/posix.cpp is for POSIX systems alone.
+posix=(text.cpp)
+for file in "$root"/tests/{format,io}/*.cpp; do posix+=("${file#"$root/tests/"}"); done
+core=()
+for file in "${posix[@]}"; do [ "$file" = io/posix.cpp ] || core+=("$file"); done
 
 export WINEDEBUG=-all WINEPREFIX=$build/wine
 check windows "x86_64-w64-mingw32-g++-posix -static" "${core[@]}" -- wine
 
 s390x="s390x-linux-gnu-g++ -static -pthread"
-check x86 "$x86" "${core[@]}" "${posix[@]}" --
-check s390x "$s390x" "${core[@]}" "${posix[@]}" -- qemu-s390x
+check x86 "$x86" "${posix[@]}" --
+check s390x "$s390x" "${posix[@]}" -- qemu-s390x
 
-headers=(header fuzz/corpus/header data/arrays data/fields)
-archives=(zip fuzz/corpus/zip fuzz/corpus/npz data/npz)
+headers=(header fuzz/corpus/header numpy_files/arrays numpy_files/fields)
+archives=(zip fuzz/corpus/zip fuzz/corpus/npz numpy_files/npz)
 replay x86 "$x86" "${headers[@]}" --
 replay x86 "$x86" "${archives[@]}" --
 replay s390x "$s390x" "${headers[@]}" -- qemu-s390x

@@ -54,7 +54,7 @@ fuzz() { # TARGET DICTIONARY SEEDS...
   done
 }
 export ASAN_OPTIONS=malloc_context_size=1:quarantine_size_mb=8
-data=$root/tests/data corpus=$root/tests/fuzz/corpus
+data=$root/tests/numpy_files corpus=$root/tests/fuzz/corpus
 fuzz header npy.dict "$corpus/header" "$data/arrays" & first=$!
 fuzz npz zip.dict "$corpus/zip" & second=$!
 { wait $first && fuzz bytes npy.dict "$corpus/header" "$data/arrays" && fuzz zip zip.dict "$corpus/zip"; } ||

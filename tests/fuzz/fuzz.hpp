@@ -19,7 +19,7 @@
 #include <string>
 #include <string_view>
 
-#include "../allocations.hpp"
+#include "../support/allocations.hpp"
 
 /// As assert(), but in every build.
 inline void require(bool holds, const char* what) {

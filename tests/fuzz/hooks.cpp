@@ -2,7 +2,7 @@
 
 #include <sanitizer/allocator_interface.h>
 
-#include "../allocations.hpp"
+#include "../support/allocations.hpp"
 
 std::atomic<std::size_t> largest_allocation{0};
 
