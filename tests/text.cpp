@@ -1,4 +1,4 @@
-// Messages: what they tell, and what they escape.
+// Error messages: their parts, and what they escape.
 
 #include <torch_npy/error.hpp>
 #include <torch_npy/text.hpp>
@@ -26,7 +26,7 @@ TEST_CASE("an Error tells the path, the reason and the byte offset", "[error]") 
   Error source(ErrorCode::Io, "x", 1);
   const Error taken = std::move(source);
   CHECK(source.path().empty());  // NOLINT(bugprone-use-after-move): it is a copy
-  // Names come from strangers too.
+  // File names can be hostile, too.
   CHECK_THAT(Error(ErrorCode::Io, "x", 0, detail::path_of("a\x1b[31m\n\xc3\xa4.npy")).what(),
              says("a\\x1b[31m\\x0a\xc3\xa4.npy: x"));
 }
@@ -38,7 +38,7 @@ TEST_CASE("messages escape control characters and invalid UTF-8", "[error]") {
   CHECK(error.what() == std::string("a\\x0a\\x1b[2J\\xc2\\x9b"
                                     "2J\xc2\xa0\xc3\xa9.npy: a reason"));
   CHECK(detail::shown("\xc3\xa9\x01") == "\"\\xc3\\xa9\\x01\"");
-  // What is no UTF-8, and what turns the direction of writing.
+  // Invalid UTF-8, and a character that changes the direction of writing.
   CHECK(detail::escaped("a\x9b"
                         "b\xe2\x80\xae"
                         "c\xe2\x82\xac\xe2\x82") ==

@@ -54,7 +54,7 @@ TEST_CASE("the rows of an array are the samples", "[dataset]") {
   const std::string odd = read_bytes(folder / "c.npy");
   check(write_bytes(folder / "odd.npy", npy(header_text("'<f4'", "(5, 3, 4)"), odd.substr(128))));
 
-  // Rows of a Fortran-ordered array keep that order among themselves.
+  // Rows of a Fortran-ordered array are Fortran-ordered.
   save(folder / "f.npy", data.permute({2, 1, 0}).contiguous().permute({2, 1, 0}));
   REQUIRE(read_header(folder / "f.npy").fortran_order);
   for (const auto& options :
@@ -78,7 +78,7 @@ TEST_CASE("arrays of data and targets must have the same length", "[dataset]") {
   save(folder / "short.npy", at::arange(5));
   save(folder / "0-d.npy", at::zeros({}));
   ArrayDataset dataset(folder / "data.npy", folder / "target.npy", LoadOptions().dtype(at::kFloat));
-  // What is mapped stays, whatever happens to the names.
+  // The mapped file stays after its name is removed.
   std::filesystem::remove(folder / "target.npy");
   const auto batch = dataset.get_stacked_batch(Indices{5, 1});
   CHECK(at::equal(batch.data, at::tensor({10.F, 11.F, 2.F, 3.F}).reshape({2, 2})));

@@ -50,10 +50,10 @@ TEST_CASE("a bad file throws its Error or is skipped", "[dataset]") {
     CHECK(dataset.bad_file_count() == 0);
   }
   SECTION("skipped") {
-    std::set<std::string> heard;
+    std::set<std::string> skipped;
     const FolderDataset dataset(
         folder.path(), FolderOptions().on_bad_file(OnBadFile::Skip, [&](const Error& error) {
-          heard.insert(error.path().filename().string());
+          skipped.insert(error.path().filename().string());
         }));
     const at::Tensor good = samples(9).index_select(0, at::tensor({0, 1, 2, 3, 5, 6, 8}));
     for (const std::size_t workers : {0, 3}) {
@@ -61,18 +61,18 @@ TEST_CASE("a bad file throws its Error or is skipped", "[dataset]") {
       auto mapped = FolderDataset(dataset).map(transforms::Stack<TensorExample>());
       CHECK(at::equal(epoch(*loader_of(mapped, 3, workers)), good));
     }
-    CHECK(heard == std::set<std::string>{"s004.npy", "s007.npy"});
+    CHECK(skipped == std::set<std::string>{"s004.npy", "s007.npy"});
     CHECK(dataset.bad_file_count() == 8);
 
-    // The first of a batch tells nothing about the others when it is bad.
+    // A bad first file of a batch does not affect the others.
     CHECK(at::equal(dataset.get_stacked_batch(Indices{4, 7, 8}).data, sample(8).unsqueeze(0)));
-    // Of some batches nothing is left.
+    // All files of a batch may be bad.
     CHECK(FolderDataset(dataset).get_batch(Indices{7, 4}).empty());
     CHECK_THAT(error_of([&] {
                  (void)dataset.get_stacked_batch(Indices{7, 4});
                }).what(),
                says("a batch without samples"));
-    // One that was asked for alone is not left out.
+    // get() of one bad file throws.
     CHECK(error_of([&] { (void)FolderDataset(dataset).get(7); }).path() == folder / "s007.npy");
     CHECK(dataset.bad_file_count() == 14);
   }

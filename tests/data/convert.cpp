@@ -19,7 +19,7 @@ namespace tf = torch_npy::transforms;
 
 TEST_CASE("ToTensor moves channels to the front and scales bytes to 0..1", "[transforms]") {
   const at::Tensor bytes = at::tensor({0, 51, 255, 1, 2, 3, 102, 204, 153, 4, 5, 6}, at::kByte)
-                               .reshape({1, 2, 2, 3});  // one picture of 2 x 2 pixels of 3 channels
+                               .reshape({1, 2, 2, 3});  // one image of 2 x 2 pixels with 3 channels
   const auto out = apply(tf::ToTensor(), bytes).data;
   CHECK(out.is_contiguous());
   CHECK(out.scalar_type() == at::kFloat);

@@ -25,28 +25,29 @@ TEST_CASE("an image is flipped together with its mask or not at all", "[transfor
   CHECK(at::equal(apply(tf::RandomHorizontalFlip(1), data).data, data.flip(-1)));
   CHECK(at::equal(apply(tf::RandomVerticalFlip(1), data).data, data.flip(-2)));
   CHECK(at::equal(apply(tf::RandomHorizontalFlip(0), data).data, data));
-  CHECK(at::equal(data, images(64, 3, 4, 5)));  // somebody else's: not changed in place
+  CHECK(at::equal(data, images(64, 3, 4, 5)));  // referenced elsewhere: not changed in place
 
   const auto check = [&](auto flip, std::int64_t axis) {
     const auto batch = apply(flip, data, masks);
     int flipped = 0;
     for (std::int64_t i = 0; i < 64; ++i) {
-      const bool turned = at::equal(batch.data[i], data[i].flip(axis));
-      CHECK((turned || at::equal(batch.data[i], data[i])));
-      CHECK(at::equal(batch.target[i], turned ? masks[i].flip(axis) : masks[i]));
-      flipped += turned;
+      const bool is_flipped = at::equal(batch.data[i], data[i].flip(axis));
+      CHECK((is_flipped || at::equal(batch.data[i], data[i])));
+      CHECK(at::equal(batch.target[i], is_flipped ? masks[i].flip(axis) : masks[i]));
+      flipped += is_flipped;
     }
-    CHECK((flipped > 16 && flipped < 48));  // of 64, by halves: 32 +- 4 standard deviations
+    CHECK(
+        (flipped > 16 && flipped < 48));  // of 64 with probability 1/2: 32 +- 4 standard deviations
     CHECK(at::equal(apply(flip.with_target(false), data, masks).target, masks));
   };
   check(tf::RandomHorizontalFlip(0.5, seeded(1)), -1);
   check(tf::RandomVerticalFlip(0.5, seeded(1)), -2);
 
-  // Targets that are no pictures stay: numbers, vectors.
+  // Targets that are not images are not changed: numbers, vectors.
   for (const at::Tensor& target : {at::arange(64), images(64, 1, 1, 7).reshape({64, 7})}) {
     CHECK(at::equal(apply(tf::RandomHorizontalFlip(1), data, target).target, target));
   }
-  // Boxes, and masks with their channel behind, are no such pictures.
+  // Boxes, and masks with their channel last, are refused.
   for (const at::Tensor& target : {at::zeros({64, 4, 4}), at::zeros({64, 4, 5, 1})}) {
     const Error error = error_of([&] { (void)apply(tf::RandomHorizontalFlip(1), data, target); });
     CHECK(error.code() == ErrorCode::Mismatch);
@@ -69,23 +70,23 @@ TEST_CASE("RandomCrop cuts regions out of images padded with zeros", "[transform
   REQUIRE(batch.data.sizes() == at::IntArrayRef({40, 2, 4, 6}));
   const at::Tensor padded = at::constant_pad_nd(data, {padding, padding, padding, padding});
   const at::Tensor padded_masks = at::constant_pad_nd(masks, {padding, padding, padding, padding});
-  std::set<std::pair<std::int64_t, std::int64_t>> places;
+  std::set<std::pair<std::int64_t, std::int64_t>> positions;
   for (std::int64_t i = 0; i < 40; ++i) {
     int found = 0;
     for (std::int64_t top = 0; top <= 5 + 2 * padding - 4; ++top) {
       for (std::int64_t left = 0; left <= 7 + 2 * padding - 6; ++left) {
-        const auto piece = [&](const at::Tensor& from) {
+        const auto region = [&](const at::Tensor& from) {
           return from[i].narrow(-2, top, 4).narrow(-1, left, 6);
         };
-        if (!at::equal(piece(padded), batch.data[i])) continue;
-        if (!at::equal(piece(padded_masks), batch.target[i])) continue;
-        places.emplace(top, left);
+        if (!at::equal(region(padded), batch.data[i])) continue;
+        if (!at::equal(region(padded_masks), batch.target[i])) continue;
+        positions.emplace(top, left);
         ++found;
       }
     }
-    CHECK(found >= 1);  // several where nothing but padding was cut out
+    CHECK(found >= 1);  // several if the region is all padding
   }
-  CHECK(places.size() >= 4);
+  CHECK(positions.size() >= 4);
 }
 
 TEST_CASE("RandomCrop refuses sizes and padding that do not fit", "[transforms]") {

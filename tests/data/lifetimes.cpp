@@ -1,4 +1,4 @@
-// What would refer to an object that is destroyed does not compile.
+// References into a temporary object do not compile.
 
 #include <torch/data.h>
 #include <torch_npy.hpp>
@@ -10,8 +10,7 @@ using namespace torch_npy;
 
 namespace {
 
-// Each expression with a value category put in: what compiles for `Object&` and must not for
-// `Object`.
+// Expressions that compile for `Object&` and must not compile for a temporary `Object`.
 
 template <class Object>
 using FilesOf = decltype(std::declval<Object>().files());
@@ -44,7 +43,7 @@ static_assert(kForLasting<PrefetchOf, Loader>);
 static_assert(kForLasting<PartOf, torch_npy::detail::File>);
 static_assert(kForLasting<WriterOf, torch_npy::detail::AtomicFile>);
 static_assert(kForLasting<StreamLoadOf, std::istream>);
-// A copy, where that is cheap.
+// Small results are copies.
 static_assert(!std::is_reference_v<decltype(std::declval<ClassFolderDataset>().classes())>);
 static_assert(!std::is_reference_v<decltype(std::declval<NpzFile>().names())>);
 

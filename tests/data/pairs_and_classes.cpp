@@ -92,7 +92,7 @@ TEST_CASE("ClassFolderDataset makes a class of each subfolder", "[dataset]") {
       error_of([&] { ClassFolderDataset(folder.path(), FolderOptions().pattern("t*")); }).what(),
       says("a: no .npy file in this folder matches the pattern \"t*\""));
 
-  // Nothing comes into a class from the folder that the class is in.
+  // A link from a class to its parent folder adds no files.
   std::filesystem::remove(folder / "empty");
   std::filesystem::create_directory_symlink("..", folder / "a" / "up");
   CHECK(*ClassFolderDataset(folder.path(), FolderOptions().recursive(true)).size() == 9);

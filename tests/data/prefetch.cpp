@@ -40,7 +40,7 @@ TEST_CASE("the next batch is copied while one is used", "[prefetch]") {
   std::size_t made = 0;
   auto loader = loader_of(kCount, 0, [&](std::size_t index) {
     ++made;
-    CHECK(is_home());  // the dataset is not run on the copies' stream
+    CHECK(is_home());  // the dataset does not run on the stream of the copies
     return numbers(index);
   });
   fake_device::log = {};
@@ -112,7 +112,7 @@ TEST_CASE("every batch arrives on a CUDA device", "[cuda]") {
   }
   const c10::Device device(c10::kCUDA, 0);
   check_device(device);
-  // From pinned memory, which is read where it is.
+  // Pinned memory is copied without a buffer.
   auto loader = loader_of(kCount, 0, [](std::size_t index) {
     auto batch = numbers(index);
     return Example<>(batch.data.pin_memory(), batch.target.pin_memory());

@@ -49,7 +49,7 @@ TEST_CASE("after an early exit the loader can start a new epoch", "[prefetch]") 
       }
       check_epoch(batches, device);
 
-      (void)*loader->begin();  // a plain loop that was left
+      (void)*loader->begin();  // a loop without prefetch() that was left early
       check_epoch(batches, device);
       CHECK(batches.begin() != batches.end());
     }
@@ -82,7 +82,7 @@ TEST_CASE("an exception is thrown after the batches before it", "[prefetch]") {
         is_whole = true;
         check_epoch(prefetch(*loader, device), device);
 
-        if (bad == 0) continue;  // then there is no iterator to go on with
+        if (bad == 0) continue;  // begin() threw, and there is no iterator
         is_whole = false;
         auto batches = prefetch(*loader, device);
         std::vector<std::size_t> seen;
@@ -107,7 +107,7 @@ TEST_CASE("an exception is thrown after the batches before it", "[prefetch]") {
         }
         CHECK(seen == want);
 
-        // An exception that nobody stayed for is forgotten.
+        // An exception of a batch that was not reached is dropped.
         std::size_t used = 0;
         for (auto& batch : batches) {
           (void)batch;

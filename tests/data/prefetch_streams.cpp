@@ -13,7 +13,7 @@
 using namespace torch_npy;
 
 TEST_CASE("a buffer is reused only after its copy is complete", "[prefetch]") {
-  // As seldom looked at as can be: nothing but the wait makes the device copy.
+  // Nothing but the wait for a buffer makes the device copy.
   const auto rows = [](std::size_t index) { return std::int64_t{1} << (index * 5 % 7); };
   const auto make = [&](std::size_t index) { return numbers(index, rows(index)); };
   for (const bool is_growing : {false, true}) {

@@ -59,7 +59,7 @@ TEST_CASE("one seed gives the same batches with any number of workers", "[datase
     CHECK(at::equal(epochs(Random(), workers, 1, one_by_one), shuffled));
   }
   CHECK(!at::equal(epochs(Sequential(), 2, 2, stacked), in_order));
-  // Epochs differ, though without shuffling they have the same batches.
+  // The draws of epochs differ, although without shuffling their samples are the same.
   CHECK(!at::equal(in_order.narrow(0, 0, 50), in_order.narrow(0, 50, 50)));
   CHECK(!at::equal(in_order.narrow(0, 50, 50), in_order.narrow(0, 100, 50)));
 }
@@ -73,7 +73,7 @@ TEST_CASE("random draws depend only on the seed, the sample and how often it was
     torch::manual_seed(1);
     const FolderDataset dataset(folder.path());
     auto mapped = dataset.stacked().map(transforms::RandomHorizontalFlip<TensorExample>());
-    // A look at a sample between making the transform and the loader, on this thread.
+    // A sample is read on this thread before the loader exists.
     if (peek) (void)mapped.get_batch(Indices{kFiles - 1});
     auto loader = loader_of(mapped, batch, workers);
     std::vector<at::Tensor> epochs;

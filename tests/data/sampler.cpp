@@ -31,10 +31,10 @@ TEST_CASE("the ranks divide an epoch by the documented rule in every mode") {
       for (std::size_t num_replicas = 1; num_replicas <= 20; ++num_replicas) {
         CAPTURE(size, num_replicas, shuffle);
 
-        // Dealt out like cards.
+        // Rank r gets the indices r, r + num_replicas, ... of the order.
         std::vector<Indices> expected(num_replicas);
-        for (std::size_t place = 0; place < size; ++place) {
-          expected[place % num_replicas].push_back(order[place]);
+        for (std::size_t i = 0; i < size; ++i) {
+          expected[i % num_replicas].push_back(order[i]);
         }
         REQUIRE(draw_all(size, num_replicas, options, 4) == expected);
 
@@ -43,12 +43,12 @@ TEST_CASE("the ranks divide an epoch by the documented rule in every mode") {
         REQUIRE(draw_all(size, num_replicas, Options(options).drop_last(true), 4) == dropped);
 
         auto padded = expected;
-        for (std::size_t place = size; size != 0 && place % num_replicas != 0; ++place) {
-          padded[place % num_replicas].push_back(order[place % size]);
+        for (std::size_t i = size; size != 0 && i % num_replicas != 0; ++i) {
+          padded[i % num_replicas].push_back(order[i % size]);
         }
         REQUIRE(draw_all(size, num_replicas, Options(options).pad(true), 4) == padded);
 
-        // What dealing like cards comes to.
+        // The shares together are the epoch, and their sizes differ by at most 1.
         std::size_t all = 0;
         for (const auto& share : expected) {
           all += share.size();

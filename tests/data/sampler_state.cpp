@@ -51,14 +51,14 @@ TEST_CASE("a saved sampler resumes in the middle of an epoch") {
   const auto resumed_loader = loader_of(resumed, 50, 4, 0);
   resumed.set_epoch(7);  // as a loop over epochs does
   CHECK(read_epoch(*resumed_loader) == Indices(whole.begin() + 8, whole.end()));
-  CHECK(read_epoch(*resumed_loader) == whole);  // only one reset goes on
+  CHECK(read_epoch(*resumed_loader) == whole);  // only the first reset resumes
 
   load(resumed, bytes);
-  resumed.set_epoch(8);  // another epoch starts at its start
+  resumed.set_epoch(8);  // another epoch starts at position 0
   CHECK(resumed.position() == 0);
   CHECK(read_epoch(*resumed_loader) == draw(50, 1, 3, {}, 8));
 
-  // At the end of an epoch nothing is left of it.
+  // A state saved at the end of an epoch has nothing left of it.
   load(resumed, saved(resumed));
   CHECK(resumed.position() == resumed.samples());
   CHECK(read_epoch(*resumed_loader).empty());

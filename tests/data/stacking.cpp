@@ -35,11 +35,11 @@ TEST_CASE("Stack reuses the memory of a batch unless something else refers to it
   const at::Tensor whole = stack(std::move(batch));
   CHECK(whole.data_ptr() == memory);
   CHECK(at::equal(whole, at::stack({sample(2), sample(0), sample(3)})));
-  // The transforms that follow may change it in place.
+  // Later transforms may change it in place.
   CHECK(stack(dataset.get_batch(Indices{0, 1})).storage().use_count() == 1);
   CHECK(dataset.get_stacked_batch(Indices{0, 1}).data.storage().use_count() == 1);
 
-  // A sample that somebody keeps must not change with the batch; nor may the order of samples.
+  // A sample that is kept must not change with the batch, nor may the order of samples change.
   batch = dataset.get_batch(Indices{0, 1});
   const at::Tensor kept = batch[0].data;
   const at::Tensor copy = stack(std::move(batch));
@@ -52,7 +52,7 @@ TEST_CASE("Stack reuses the memory of a batch unless something else refers to it
   batch.pop_back();
   CHECK(at::equal(stack(std::move(batch)), samples(2)));
 
-  // Somebody's own tensors are copied, rows of one tensor though they are.
+  // Tensors of the user are copied, even if they are rows of one tensor.
   const at::Tensor theirs = samples(3);
   const at::Tensor stacked = stack({theirs[0], theirs[1], theirs[2]});
   CHECK(stacked.data_ptr() != theirs.data_ptr());
@@ -90,13 +90,13 @@ TEST_CASE("samples of different shape or dtype can be batched but not stacked", 
              }).what(),
              says("a.npy has shape (2, 3), "));
 
-  // Where the files are not known any more, places in the batch are.
+  // Without paths the message names positions in the batch.
   const Error error = error_of([&] {
     transforms::Stack<TensorExample>().apply_batch({at::zeros({2}), at::zeros({3})});
   });
   CHECK_THAT(error.what(), says("sample 1 of the batch has shape (3,)"));
 
-  // One at a time nothing differs.
+  // Batches of one sample can be stacked.
   auto loader = loader_of(dataset.stacked(), 1);
   for (auto& one : *loader) CHECK(one.data.size(0) == 1);
 }
@@ -128,7 +128,7 @@ TEST_CASE("batches reuse memory within a bound", "[dataset]") {
   CHECK(at::equal(last, samples(2)));
   last.resize_({40});  // as any other tensor
 
-  // A tensor that is kept keeps nothing else of the dataset.
+  // A tensor keeps no file of the dataset open.
   const auto open_files = [] {
     return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {});
   };
@@ -149,13 +149,13 @@ TEST_CASE("batches reuse memory within a bound", "[dataset]") {
     CHECK(b.get() == kept);
     const at::DataPtr c = take(900);
     kept = c.get();
-  }  // c comes back first; with b there are 1500 bytes, and c, unused longest, is let go
+  }  // c is returned first; with b there are 1500 bytes, and c, unused longest, is freed
   {
     const at::DataPtr d = take(600);
     const at::DataPtr e = take(100);
     CHECK(d.get() != nullptr);
     CHECK(d.get() != e.get());
   }
-  const at::DataPtr tiny = take(3);  // none of those: they are far too large
+  const at::DataPtr tiny = take(3);  // not from the pool, whose buffers are far too large
   CHECK(tiny.get() != nullptr);
 }

@@ -35,7 +35,7 @@ TEST_CASE("sixteen threads share datasets", "[threads]") {
   const ClassFolderDataset classes(folder / "classes");
   const ArrayDataset rows(folder / "rows.npy");
   const auto work = [&](int thread) {
-    auto own_files = FolderDataset(files).stacked();  // copies share what lies under them
+    auto own_files = FolderDataset(files).stacked();  // copies share their source
     auto own_pairs = PairedFolderDataset(pairs).stacked();
     auto own_classes = ClassFolderDataset(classes).stacked();
     auto own_rows = ArrayDataset(rows).stacked();

@@ -27,7 +27,7 @@ TEST_CASE("a batch without other references is changed in place", "[transforms]"
   CHECK(batch.data.data_ptr() == memory);
   CHECK(at::equal(batch.data, (images(2, 1, 2, 2).flip(-1) - 1) / 2));
 
-  // Memory of somebody's own is not, though there is no other tensor on it.
+  // Memory that the user owns is not changed, even without another tensor on it.
   std::vector<float> theirs{1, 2, 3, 4};
   const auto over_theirs = [&] { return at::from_blob(theirs.data(), {1, 1, 2, 2}); };
   for (int i = 0; i < 2; ++i) {
@@ -102,7 +102,7 @@ TEST_CASE("a seed fixes the draws, and each batch draws anew", "[transforms]") {
   CHECK(at::equal(first, two(tf::RandomHorizontalFlip(0.5, generator)).first));
   CHECK(!at::equal(first, two(tf::RandomHorizontalFlip(0.5, generator)).first));
 
-  // Copies go on from each other: a loader made anew for each epoch does not repeat the first.
+  // Copies share their generator: a new loader for each epoch does not repeat the first draws.
   tf::RandomHorizontalFlip flip(0.5, seeded(5));
   CHECK(at::equal(apply(flip, data).data, first));
   CHECK(at::equal(apply(flip, data).data, second));

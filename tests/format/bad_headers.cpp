@@ -30,7 +30,7 @@ TEST_CASE("a header truncated at any byte throws Error", "[header][bad]") {
   const std::string whole = npy(header_text("[('a', '<f4', (2, 3)), ('b', '<M8[ns]')]", "(2, 3)"));
   for (std::size_t size = 0; size < whole.size(); ++size) {
     CHECK_THROWS_AS(parse(whole.substr(0, size)), Error);
-    // The length says the text is complete, and it is not.
+    // The length field matches the truncated text.
     if (size > 10) CHECK_THROWS_AS(parse(npy(whole.substr(10, size - 11))), Error);
   }
 }

@@ -58,8 +58,9 @@ TEST_CASE("a datetime dtype keeps its unit", "[dtype]") {
 }
 
 TEST_CASE("the fields of a structured dtype have names, titles, offsets and shapes", "[dtype]") {
-  // What numpy.dtype([(('Title', 'a b'), '<f4'), ('b', [('x', 'u1'), ('y', '>i8')], (2, 3)), ('c',
-  // 'S3')], align=True).descr holds, its padding included.
+  // The value of numpy.dtype([(('Title', 'a b'), '<f4'), ('b', [('x', 'u1'), ('y', '>i8')], (2,
+  // 3)),
+  // ('c', 'S3')], align=True).descr, including padding.
   const std::string descr =
       "[(('Title', 'a b'), '<f4'), ('', '|V4'), ('b', [('x', '|u1'), ('', '|V7'), ('y', '>i8')], "
       "(2, 3)), "

@@ -1,4 +1,4 @@
-// Writing files: as a whole, and in place.
+// Writing files: atomically, and in place.
 
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/io/file_writer.hpp>
@@ -26,7 +26,7 @@ TEST_CASE("an AtomicFile is complete or absent", "[file]") {
     file.write("newer", 5);
   }
   CHECK(read_bytes(path) == "new");
-  CHECK(folder.count() == 1);  // nothing temporary is left
+  CHECK(folder.count() == 1);  // no temporary file is left
 
   for (const bool is_new : {true, false}) {
     detail::AtomicFile file(folder / "first", is_new);
@@ -40,7 +40,7 @@ TEST_CASE("an AtomicFile is complete or absent", "[file]") {
   CHECK(error_of([&] { detail::AtomicFile file(folder / "no/such", true); }).code() ==
         ErrorCode::NotFound);
 
-  // What is large is written in pieces.
+  // Large data is written in chunks.
   std::string large(40'000'001, '\0');
   for (std::size_t i = 0; i < large.size(); ++i) large[i] = static_cast<char>(i * i >> 8);
   for (const bool sync : {true, false}) {
@@ -59,7 +59,7 @@ TEST_CASE("a LockedFile is changed in place by one writer at a time", "[file]") 
   const Error locked = error_of([&] { detail::LockedFile again(path); });
   CHECK(locked.code() == ErrorCode::Io);
   CHECK_THAT(locked.what(), says("locked: another Appender"));
-  CHECK(read_bytes(path) == "0123456789");  // it holds back nobody else
+  CHECK(read_bytes(path) == "0123456789");  // the lock does not stop readers
   file.write("ab", 2, 4);
   file.truncate(8);
   file.write("cd", 2, 8);

@@ -93,7 +93,7 @@ TEST_CASE("symbolic links to files and folders are listed like files and folders
   CHECK(list.open(3).size() == 0);
   CHECK(error_of([&] { (void)list.open(2); }).code() == ErrorCode::NotFound);
 
-  // The folder is held, not its name.
+  // The open folder counts, not its name.
   std::filesystem::rename(folder.path(), folder.path().string() + "_moved");
   CHECK(list.open(1).size() == 0);
   std::filesystem::rename(folder.path().string() + "_moved", folder.path());
@@ -140,7 +140,7 @@ TEST_CASE("if a thread cannot be started, the other threads do its work", "[para
   struct rlimit before;
   ::getrlimit(RLIMIT_NPROC, &before);
   struct rlimit none = before;
-  none.rlim_cur = 0;  // root is not held to it: then this shows that nothing breaks
+  none.rlim_cur = 0;  // root ignores the limit, and the call must work all the same
   ::setrlimit(RLIMIT_NPROC, &none);
   std::atomic<int> calls{0};
   torch_npy::detail::for_each_index(100, 8, [&](std::size_t) { ++calls; });

@@ -63,7 +63,7 @@ TEST_CASE("a missing file, a folder and an invalid path are refused", "[file][ba
 
 TEST_CASE("file names outside ASCII work", "[file]") {
   const Folder folder;
-  // Greek, and a letter beyond 16 bits.
+  // A Greek letter, and a character beyond 16 bits.
   const auto path = folder.path() / detail::path_of("\xce\xb1\xf0\x9f\x98\x80");
   {
     detail::AtomicFile file(path, false);

@@ -1,4 +1,4 @@
-// Listens to what is allocated. LibTorch's CPU allocator calls posix_memalign, which a program may
+// Records allocations. LibTorch's CPU allocator calls posix_memalign, which a program may
 // define before the C library's.
 
 #include "support/allocations.hpp"

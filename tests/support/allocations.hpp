@@ -4,5 +4,5 @@
 #include <cstddef>
 
 /// The largest allocation so far, of operator new and of LibTorch's CPU allocator, in bytes. A test
-/// sets it to 0 before it looks.
+/// sets it to 0 first.
 extern std::atomic<std::size_t> largest_allocation;

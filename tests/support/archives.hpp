@@ -1,6 +1,6 @@
 #pragma once
 
-// Archives, their arrays, and what NumPy says is in them.
+// Archives, their arrays, and tables of what NumPy reads in them.
 
 #ifdef TORCH_NPY_SINGLE_HEADER
 #include <torch_npy.hpp>

@@ -1,6 +1,6 @@
 #pragma once
 
-// Arrays that NumPy wrote, and arrays of a test.
+// Arrays that NumPy wrote, and arrays that a test writes.
 
 #ifdef TORCH_NPY_SINGLE_HEADER
 #include <torch_npy.hpp>

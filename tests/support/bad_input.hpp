@@ -7,7 +7,7 @@
 
 #include "support/files.hpp"
 
-/// Bytes that are no .npy file that a tensor could be made of, and what is to be said of them.
+/// Bytes that cannot be loaded into a tensor, and the Error that they give.
 struct BadInput {
   const char* name;
   std::string bytes;

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-// Reading what NumPy says is in a file: the columns of expected.txt.
+// Reading the columns of expected.txt, in which NumPy lists the contents of its files.
 
 using Shape = std::vector<std::int64_t>;
 
@@ -16,7 +16,7 @@ std::string bytes_of(const std::vector<T>& values) {
   return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
 }
 
-/// The items in C order, as they lie in memory.
+/// The items in C order, as bytes.
 inline std::string bytes_of(const at::Tensor& tensor) {
   const at::Tensor dense = tensor.contiguous();
   return {static_cast<const char*>(dense.data_ptr()), dense.nbytes()};
@@ -49,7 +49,7 @@ inline Shape numbers(const std::string& text) {
   return out;
 }
 
-/// The ScalarType that the contract names for a NumPy type string, written out once more by hand.
+/// The ScalarType for a NumPy type string, written down a second time by hand.
 inline c10::ScalarType expected_type(const std::string& descr) {
   const std::string name = descr.substr(1, descr.find('[') - 1);
   if (name == "b1") return at::kBool;

@@ -1,15 +1,14 @@
 #pragma once
 
 // An accelerator for machines without one: LibTorch's PrivateUse1 device, whose memory is the
-// host's. It can make tensors and copy them to and from the CPU, has streams and events, and keeps
-// account of what is asked of it; nothing else. Included by one file of a program: it registers
-// itself.
+// host's. It can make tensors and copy them to and from the CPU, has streams and events, and logs
+// the calls. fake_device.cpp registers it.
 //
-// It is as slow as a device may be. A non-blocking copy from the host on a stream other than the
+// It is as slow as a device can be. A non-blocking copy from the host on a stream other than the
 // default one waits in that stream until something needs it: a blocking copy on the stream, an
-// event that another stream waits for, or one asked often enough whether it is done. Fresh memory
-// holds kGarbage. So whoever writes to the host's memory too early, or reads the device's without
-// waiting, gets wrong values.
+// event that another stream waits for, or several queries of an event. Fresh memory
+// holds kGarbage. Code that writes to the memory of the host too early, or reads the memory of the
+// device without waiting, gets wrong values.
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/from_blob.h>
@@ -39,11 +38,11 @@ constexpr int kCount = 2;
 constexpr int kGarbage = 0xA5;
 
 inline std::atomic<int> copies{0};
-inline std::atomic<int> pending{0};  // copies put off that have not happened yet
+inline std::atomic<int> pending{0};  // delayed copies that have not happened yet
 inline std::atomic<bool> has_streams{true};
-inline std::atomic<int> allocations_till_failure{-1};  // negative: never
+inline std::atomic<int> allocations_till_failure{-1};  // negative: no failure
 
-/// What streams have been asked for. Start afresh by assigning a new one.
+/// The calls for streams. Assigning a new Log clears it.
 struct Log {
   int put_off = 0;                               // copies that did not happen at once
   std::set<const void*> sources;                 // the memory these copies read
@@ -64,11 +63,11 @@ struct EventState {
 };
 using Event = std::shared_ptr<EventState>;
 
-/// All that goes on in streams. One lock: workers of data loaders may be at it too.
+/// The work in streams. One lock, because workers of data loaders use them, too.
 inline std::recursive_mutex mutex;
 inline std::unordered_map<c10::Stream, std::deque<Work>> queues;
 
-/// Does what the stream has to do, until `is_enough`.
+/// Does the work of the stream until `is_enough`.
 template <class Condition>
 void run(c10::Stream stream, const Condition& is_enough) {
   const std::lock_guard<std::recursive_mutex> lock(mutex);
@@ -221,7 +220,7 @@ inline at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool n
     ++log.put_off;
     log.sources.insert(from.data_ptr());
     log.copied_on.insert(stream);
-    // A device keeps its own memory till its work is done, and knows nothing of the host's.
+    // A device keeps its own memory until its work is done, but not the memory of the host.
     ++pending;
     enqueue(stream, [source = on_host(from), to] {
       on_host(to).copy_(source);

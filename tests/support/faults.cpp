@@ -25,7 +25,7 @@ std::atomic<bool> has_happened{false};
 Fault fault;
 std::size_t failing = 0;
 
-/// The fault that this call is to have; null for none.
+/// The fault of this call, or null.
 const Fault* fault_of(Call call) {
   if ((kinds & call) == 0 || count++ != failing) return nullptr;
   has_happened = true;
@@ -46,7 +46,7 @@ Result call(Call kind, Result failure, const Work& work) {
   return failure;
 }
 
-/// The same for what moves bytes: `work(size)` moves at most so many.
+/// The same for calls that transfer bytes: `work(size)` transfers at most so many.
 template <class Work>
 ssize_t transfer(Call kind, std::size_t size, const Work& work) {
   const Fault* const injected = fault_of(kind);
@@ -127,7 +127,7 @@ int openat(int folder, const char* path, int flags, ...) {
 
 int close(int fd) {
   NEXT(close);
-  const int result = real(fd);  // closed it is in any case
+  const int result = real(fd);  // it is closed in any case
   return call(kClose, -1, [&] { return result; });
 }
 

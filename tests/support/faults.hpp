@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <vector>
 
-// System calls and allocations that fail when a test says so: faults.cpp defines the functions
-// before the C library.
+// System calls and allocations that fail on demand: faults.cpp replaces the functions of the C
+// library.
 
 /// Kinds of calls, of which several make a set.
 enum Call : unsigned {
@@ -27,14 +27,14 @@ enum Call : unsigned {
   kAllocate = 1 << 15
 };
 
-/// What a call does instead of what it is for.
+/// What a call does instead of its work.
 struct Fault {
   enum Kind { Fails, Short, AtEnd } kind = Fails;
   int error = 0;  ///< errno, of one that fails
 };
 
-/// As long as it lives, calls of these kinds are counted, and number `index` of them has the fault.
-/// It is about all threads, so there is one at a time.
+/// During its lifetime, calls of these kinds are counted, and number `index` of them has the fault.
+/// It affects all threads, so there is only one at a time.
 class FaultInjection {
  public:
   FaultInjection(unsigned calls, Fault fault, std::size_t index);
@@ -42,12 +42,12 @@ class FaultInjection {
   FaultInjection& operator=(const FaultInjection&) = delete;
   ~FaultInjection();
 
-  /// Whether there were so many calls that one failed.
+  /// Whether there were enough calls for one to fail.
   bool happened() const;
 };
 
-/// A call that was made, and what matters about it: the mode of a file that is made, whether it is
-/// closed in programs that are started, whether what is flushed is a folder.
+/// A recorded call: the mode of a created file, whether child programs do not inherit it, whether a
+/// folder is flushed.
 struct MadeCall {
   Call call;
   unsigned mode = 0;
@@ -59,5 +59,5 @@ struct MadeCall {
 void record_calls(unsigned calls);
 std::vector<MadeCall> recorded_calls();
 
-/// What new gave and delete did not get back yet.
+/// The number of allocations by new that were not deleted yet.
 extern std::atomic<std::ptrdiff_t> live_allocations;

@@ -3,7 +3,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/// As long as it lives, the process may open `more` files besides those that are open.
+/// During its lifetime, the process may open `more` files besides those that are open.
 class FewDescriptors {
  public:
   explicit FewDescriptors(int more) {

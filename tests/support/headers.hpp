@@ -1,6 +1,6 @@
 #pragma once
 
-// Headers as a test writes them down.
+// Headers from text that a test writes.
 
 #include <torch_npy/format/header.hpp>
 

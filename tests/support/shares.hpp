@@ -54,7 +54,7 @@ inline std::vector<Indices> draw_all(std::size_t size, std::size_t num_replicas,
   return shares;
 }
 
-/// The whole order of an epoch, straight from LibTorch.
+/// The whole order of an epoch, computed with LibTorch.
 inline Indices order_of(std::size_t size, const Options& options, std::uint64_t epoch) {
   Indices order(size);
   std::iota(order.begin(), order.end(), std::size_t{0});

@@ -8,8 +8,8 @@
 
 #include <torch_npy/zip/codec.hpp>
 
-/// Zip archives as bytes, made field by field by another hand than the library's, so that each can
-/// be made wrong.
+/// ZIP archives as bytes, written field by field without the library, so that each field can be
+/// wrong.
 
 inline std::string little(std::uint64_t value, int size) {
   std::string out;
@@ -52,8 +52,8 @@ struct ZipHeader {
 struct ZipPart {
   ZipHeader local;
   ZipHeader central;
-  std::string bytes;   ///< packed
-  std::string behind;  ///< between it and the next, such as a data descriptor
+  std::string bytes;  ///< packed
+  std::string after;  ///< between it and the next, such as a data descriptor
   std::uint64_t offset = UINT64_MAX;
   bool is_listed = true;
 
@@ -90,7 +90,8 @@ struct ZipEnd {
   std::uint64_t size = 0;
   std::uint64_t offset = 0;
   std::string comment;
-  std::string before;  ///< between the directory and its end, such as zip64's end
+  std::string
+      before;  ///< between the directory and its end record, such as the end record of zip64
 };
 
 inline std::string zip(
@@ -101,7 +102,7 @@ inline std::string zip(
   for (ZipPart& part : parts) {
     if (part.offset == UINT64_MAX) part.offset = out.size();
     out += "PK\x03\x04" + part.local.text() + part.local.name + part.local.extra + part.bytes +
-           part.behind;
+           part.after;
     if (!part.is_listed) continue;
     directory += "PK\x01\x02" + little(20, 2) + part.central.text() + little(0, 10) +
                  little(part.offset, 4) + part.central.name + part.central.extra;

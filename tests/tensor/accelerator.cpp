@@ -66,7 +66,7 @@ void check_device(c10::Device device) {
     CHECK(at::equal(fields["b"].to(at::kCPU).to(at::kLong).sum(1), at::arange(5, 12, 6)));
   }
 
-  // There already: no copy.
+  // The tensor is on the device already: no copy.
   const at::Tensor there = load(path, on_device);
   CHECK(to_device(there, device).is_same(there));
 }

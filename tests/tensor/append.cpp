@@ -1,4 +1,4 @@
-// Appending: what the file then holds.
+// Appending: the contents of the file.
 
 #include <torch_npy/tensor/append.hpp>
 #include <torch_npy/tensor/load.hpp>
@@ -56,7 +56,7 @@ TEST_CASE("rows appended one by one and many at once count after flush()", "[app
     rows += count;
   }
   CHECK(rows == 500);
-  CHECK(load(path).size(0) == 0);  // none of them counts yet
+  CHECK(load(path).size(0) == 0);  // the header counts no row yet
   appender.flush();
   CHECK((read_bytes(path) == saved(whole)));
   const auto written = std::filesystem::last_write_time(path);
@@ -113,7 +113,7 @@ TEST_CASE("the first tensor sets row shape and dtype if nothing else does", "[ap
   appender.close();
   CHECK((read_bytes(path) == saved(whole)));
 
-  // Somebody else may make the file before the first tensor comes.
+  // Another writer may create the file before the first tensor is appended.
   const auto other = folder / "b.npy";
   Appender late(other, kQuick);
   save(other, whole.narrow(0, 0, 2));

@@ -27,7 +27,7 @@ using namespace torch_npy;
 TEST_CASE("a failed write can be repeated", "[append]") {
   const Folder folder;
   const auto path = folder / "a.npy";
-  // Rows of 1000 bytes, some of them few enough to wait in memory.
+  // Rows of 1000 bytes, and chunks that are small enough for the buffer.
   const at::Tensor whole = counting(2200, {250}, at::kInt);
   Appender appender(path, {250}, at::kInt, kQuick);
   appender.append(whole.narrow(0, 0, 9));
@@ -61,7 +61,7 @@ TEST_CASE("a failed write can be repeated", "[append]") {
     CHECK(appender.rows() == 109);
   }
   CHECK(at::equal(load(path), whole.narrow(0, 0, 109)));
-  appender.append(whole.narrow(0, 109, 1));  // what was left half-written is not part of the file
+  appender.append(whole.narrow(0, 109, 1));  // the failed write left no rows
   appender.flush();
   CHECK((read_bytes(path) == saved(whole.narrow(0, 0, 110))));
   {
@@ -101,12 +101,12 @@ TEST_CASE("a killed process leaves a file with all flushed rows", "[append]") {
   int cut_off = 0;
   std::filesystem::path path;
   for (int kill = 0; kill < 100; ++kill) {
-    if (kill % 10 == 0) {  // and the file may not be there yet when the first one is killed
+    if (kill % 10 == 0) {  // the first process may be killed before the file exists
       path = folder / (std::to_string(kill) + ".npy");
       rows = 0;
     }
     const unsigned seed = static_cast<unsigned>(random());
-    int flushed[2];  // tells how far the child has come for certain
+    int flushed[2];  // the child reports the rows that it flushed
     REQUIRE(::pipe(flushed) == 0);
     const pid_t child = ::fork();
     REQUIRE(child != -1);
@@ -124,7 +124,7 @@ TEST_CASE("a killed process leaves a file with all flushed rows", "[append]") {
           const std::int64_t now = appender.rows();
           if (::write(flushed[1], &now, sizeof now) != sizeof now) break;
         }
-        ::close(flushed[1]);  // the file is as long as it gets, and nothing more will be told
+        ::close(flushed[1]);  // the file is complete, and there is nothing more to report
         for (;;) ::pause();
       } catch (...) {
         ::_exit(1);
@@ -133,7 +133,7 @@ TEST_CASE("a killed process leaves a file with all flushed rows", "[append]") {
     ::close(flushed[1]);
     if (below(8) == 0) {
       ::usleep(static_cast<useconds_t>(below(300)));
-    } else {  // well under way
+    } else {  // after the first flush
       std::int64_t ignored;
       if (::read(flushed[0], &ignored, sizeof ignored) > 0) rows = ignored;
       ::usleep(static_cast<useconds_t>(below(2500)));
@@ -142,7 +142,7 @@ TEST_CASE("a killed process leaves a file with all flushed rows", "[append]") {
     int status = 0;
     REQUIRE(::waitpid(child, &status, 0) == child);
     REQUIRE(WIFSIGNALED(status));
-    for (std::int64_t told; ::read(flushed[0], &told, sizeof told) > 0;) rows = told;
+    for (std::int64_t now; ::read(flushed[0], &now, sizeof now) > 0;) rows = now;
     ::close(flushed[0]);
 
     if (!std::filesystem::exists(path)) continue;
@@ -159,7 +159,7 @@ TEST_CASE("a killed process leaves a file with all flushed rows", "[append]") {
       CHECK((read_bytes(path) == saved(values.narrow(0, 0, ++rows * 2).view({-1, 2}))));
     }
   }
-  CHECK(cut_off > 0);  // or the kills came at no bad moment
+  CHECK(cut_off > 0);  // some kills interrupted a write
 }
 
 TEST_CASE("flushing to a file that was replaced or removed throws Error", "[append]") {

@@ -26,7 +26,7 @@ TEST_CASE("headers of other writers grow as long as they have room", "[append]")
     std::string bytes;
     std::int64_t most;
   };
-  const std::string canonical = header_text("'<f4'", "(8,)");  // its line end takes no room
+  const std::string canonical = header_text("'<f4'", "(8,)");  // nothing is free but the line end
   const Tight table[] = {
       {"no blanks at all", npy(canonical, data), 9},
       {"one blank", tight("'<f4'", "(8, )", data), 99},
@@ -107,7 +107,7 @@ TEST_CASE("the header keeps the spelling of its dtype", "[append]") {
     Appender(path, {}, at::kBFloat16, kQuick).append(brains);
     CHECK(load(path, LoadOptions().void_as(at::kBFloat16)).size(0) == 3);
     std::string text = header_text("'" + std::string(descr) + "'", "(1,)");
-    text.insert(text.size() - 1, 'V' - text.size(), ' ');  // the byte that tells its length
+    text.insert(text.size() - 1, 'V' - text.size(), ' ');  // so that the byte of its length is a V
     Appender(write_bytes(path, npy(text, "ab")), kQuick).append(brains);
     CHECK(read_bytes(path).find(std::string("'") + descr + "'") != std::string::npos);
     CHECK(error_of([&] { Appender(path, {}, at::kHalf); }).code() == ErrorCode::Mismatch);

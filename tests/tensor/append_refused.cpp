@@ -63,12 +63,12 @@ TEST_CASE("files that cannot grow are refused and not changed", "[append]") {
       {"header cut short", whole.substr(0, 100), ErrorCode::Truncated, "header cut short"},
       {"no room as it is", npy("{'descr':'<f4','fortran_order':False,'shape':(4,2)}", floats(8)),
        ErrorCode::TooLarge, "no room"},
-      {"text far behind blanks",
+      {"text far after blanks",
        npy("{'descr': '<f4', 'fortran_order': False," + std::string(5000, ' ') +
                "'shape': (4, 2)}" + std::string(30, ' '),
            floats(8)),
        ErrorCode::Mismatch, "in one step"},
-      {"another array behind", whole + whole, ErrorCode::Mismatch, "another array follows"},
+      {"another array after it", whole + whole, ErrorCode::Mismatch, "another array follows"},
       {"not .npy", "text", ErrorCode::NotNpy, "not an .npy file"},
       {"empty", "", ErrorCode::Truncated, "empty"},
   };
@@ -82,11 +82,11 @@ TEST_CASE("files that cannot grow are refused and not changed", "[append]") {
     CHECK(error.code() == refused.code);
     CHECK(error.path() == path);
     CHECK_THAT(error.what(), says(refused.words));
-    const Error in_turn = error_of([&] {
+    const Error by_tensor = error_of([&] {
       Appender appender(path);
       appender.append(at::ones({1, 2}));
     });
-    CHECK(in_turn.code() == refused.code);
+    CHECK(by_tensor.code() == refused.code);
     CHECK((read_bytes(path) == refused.bytes));
     CHECK(folder.count() == 1);
   }

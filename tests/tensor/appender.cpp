@@ -1,4 +1,4 @@
-// The life of an Appender.
+// Opening, moving and closing an Appender.
 
 #include <torch_npy/tensor/append.hpp>
 #include <torch_npy/tensor/load.hpp>
@@ -52,7 +52,7 @@ TEST_CASE("closed and moved-from Appenders refuse append() and flush()", "[appen
 
   Appender third(folder / "b.npy", {}, at::kFloat, kQuick);
   third.append(at::zeros({3}));
-  third = std::move(second);  // flushes and closes what it had
+  third = std::move(second);  // flushes and closes its old file
   CHECK(load(folder / "b.npy").size(0) == 3);
   Appender(folder / "b.npy", kQuick).close();
   third.append(at::zeros({1}));

@@ -67,7 +67,7 @@ TEST_CASE("truncated data throws Error, even if the requested rows are complete"
     CHECK(error.code() == ErrorCode::Truncated);
     CHECK(error.offset() == size);
   }
-  // The rows asked for are all there, but the array is not.
+  // The requested rows are complete, the array is not.
   CHECK(error_of([&] { (void)load(folder / "cut.npy", LoadOptions().rows(0, 1)); }).code() ==
         ErrorCode::Truncated);
 }

@@ -19,8 +19,7 @@ TEST_CASE("dtype() converts while reading, as Tensor::to() does", "[dtype]") {
   const Folder folder;
   for (const Expected& want : read_expected()) {
     if (want.version != "1" || expected_type(want.descr) == at::ScalarType::Undefined) continue;
-    // From complex to real LibTorch warns; from a float of any bits to an integer is undefined in
-    // C++.
+    // Complex to real makes LibTorch warn. A float out of range to an integer is undefined in C++.
     if (want.descr[1] == 'c' || want.descr[1] == 'f' || is_wide_unsigned(want.descr)) continue;
     INFO(want.path.filename().string());
     const at::Tensor plain = load(want.path);
@@ -84,12 +83,12 @@ TEST_CASE("uint16, uint32 and uint64 convert with a range check on every LibTorc
   path = file("'<u8'", bytes_of(std::vector<std::uint64_t>{1ull << 62, 1ull << 63}));
   CHECK(as(path, at::kDouble)[1].item<double>() == 9223372036854775808.0);
   CHECK(error_of([&] { (void)as(path, at::kLong); }).code() == ErrorCode::Mismatch);
-  // Rounds once: by way of double this would become 2^63.
+  // Rounded once: through double this would become 2^63.
   path = file("'<u8'", bytes_of(std::vector<std::uint64_t>{0, (1ull << 63) + (1ull << 39) + 1}));
   CHECK(as(path, at::kFloat)[1].item<float>() == 9223373136366403584.0f);
   CHECK(as(path, at::kComplexFloat)[1].item<c10::complex<float>>().real() ==
         9223373136366403584.0f);
-  // As to() has it: by way of float this rounds up.
+  // As Tensor::to() does it: through float this rounds up.
   path = file("'<u8'", bytes_of(std::vector<std::uint64_t>{0, 9259401383629553665ull}));
   CHECK(as(path, at::kBFloat16)[1].item<float>() == 9295429630892703744.0f);
 #if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 3)
@@ -122,11 +121,11 @@ TEST_CASE("void_as() gives a dtype to raw bytes", "[dtype]") {
   CHECK_THAT(error.what(), says("4 bytes, the items have 2"));
   write_bytes(folder / "v1.npy", npy(header_text("'|V1'", "(2,)"), "ab"));
   CHECK_THAT(error_of([&] { (void)load(folder / "v1.npy"); }).what(), says("float8"));
-  // What ml_dtypes writes for bfloat16 is what save() writes.
+  // save() writes bfloat16 as ml_dtypes does.
   save(folder / "b.npy", tensor);
   CHECK_THAT(read_bytes(folder / "b.npy"), says("'descr': '<V2'"));
   CHECK(at::equal(load(folder / "b.npy", options), tensor));
-  // Other dtypes are what they are.
+  // Other dtypes are not changed.
   write_floats(folder / "f.npy", 2, 2);
   CHECK(load(folder / "f.npy", options).scalar_type() == at::kFloat);
 #if TORCH_NPY_TORCH_AT_LEAST(2, 2)

@@ -54,7 +54,7 @@ TEST_CASE("data is flushed to the disk before it counts", "[faults]") {
   Appender appender(path);
   appender.append(rows);
   CHECK(calls_of([&] { appender.flush(); }) == "wsws");
-  // A failure to flush is told once by the system, and for ever by the Appender.
+  // The system reports a failed flush once, the Appender each time after it.
   appender.append(rows);
   {
     const FaultInjection injection(kSync, {Fault::Fails, EIO}, 0);
@@ -63,8 +63,7 @@ TEST_CASE("data is flushed to the disk before it counts", "[faults]") {
   CHECK_THROWS_AS(appender.flush(), Error);
   CHECK(load(path).size(0) == 40);
 
-  // No moment in which others may read what replaces a file, and no program that is started has it
-  // open.
+  // Other users can never read the new file, and child programs do not inherit it.
   std::filesystem::permissions(path, std::filesystem::perms(0600));
   record_calls(kOpen);
   save(path, rows);
@@ -97,7 +96,7 @@ TEST_CASE("a full disk throws Error and leaves the old file", "[faults]") {
     out << words_of([&] { appender.append(floats({1000000})); }) << '\n';
     out << (read_bytes(path) == before && folder.count() == 1 ? "the old file" : "another file")
         << '\n';
-    appender.append(floats({20000}));  // what there is room for
+    appender.append(floats({20000}));  // these fit
     appender.close();
     out << load(path).numel() << '\n';
   });
@@ -155,7 +154,7 @@ TEST_CASE("a reader never sees a partial file while two processes save it", "[fa
   for (std::int64_t parity = 0; parity < 2; ++parity) {
     if (savers[parity].emplace().id != 0) continue;
     try {
-      // Every other one through a link.
+      // Every second version through a link.
       const auto to = parity == 0 ? path : folder / "link.npy";
       for (std::int64_t number = parity;; number += 2) save(to, version(number), kQuick);
     } catch (const std::exception& error) {
@@ -164,7 +163,7 @@ TEST_CASE("a reader never sees a partial file while two processes save it", "[fa
     }
   }
   std::set<std::int64_t> seen;
-  // As long as it takes to see both of them at work, and many versions.
+  // Until many versions of both processes were seen.
   const auto of_parity = [&](std::int64_t parity) {
     return std::count_if(seen.begin(), seen.end(),
                          [&](std::int64_t number) { return number % 2 == parity; });

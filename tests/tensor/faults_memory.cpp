@@ -124,7 +124,7 @@ TEST_CASE("10,000 failed loads leave no memory, file descriptor or mapping", "[f
       fails([&] { return load_npz(paths[i]); });
     }
   };
-  fail_all();  // what is made once in a process is made here
+  fail_all();  // a process makes some objects only once: here
   const auto live = live_allocations.load();
   const auto files = open_files();
   for (failed = 0; failed < 10000;) fail_all();
@@ -143,13 +143,13 @@ TEST_CASE("a mapping ends with the last tensor on it", "[faults]") {
     at::Tensor whole =
         archive ? NpzFile(folder / "a.npz").load("a", mmap) : load(folder / "a.npy", mmap);
     at::Tensor row = whole[7];
-    at::Tensor turned = whole.t().narrow(0, 1, 5);
+    at::Tensor transposed = whole.t().narrow(0, 1, 5);
     std::thread([tensor = std::move(whole)] { (void)tensor.sum(); }).join();
     CHECK(mappings_of(folder) == 1);
     row = at::Tensor();
     CHECK(mappings_of(folder) == 1);
-    CHECK(at::equal(turned, tensor.t().narrow(0, 1, 5)));
-    turned = at::Tensor();
+    CHECK(at::equal(transposed, tensor.t().narrow(0, 1, 5)));
+    transposed = at::Tensor();
     CHECK(mappings_of(folder) == 0);
   }
 }

@@ -24,7 +24,7 @@ TEST_CASE("each failing system call of a load gives the right Error or the right
           "[faults]") {
   const Folder folder;
   const at::Tensor small = floats({30, 100});
-  const at::Tensor large = floats({300, 10000});  // by two threads, or more
+  const at::Tensor large = floats({300, 10000});  // large enough for several threads
   save(folder / "small.npy", small, kQuick);
   save(folder / "large.npy", large, kQuick);
   save(folder / "fortran.npy", floats({100, 300}).t(), kQuick);

@@ -71,8 +71,8 @@ TEST_CASE("each failing system call of an append leaves every flushed row", "[fa
   const auto path = folder / "a.npy";
   const at::Tensor rows = floats({1000, 500});
   const std::size_t files = folder.count();
-  // Whatever fails: the rows of the last flush() that ended are there, and what is there is a
-  // beginning of all.
+  // Whatever fails, the file has the rows of the last completed flush(), and no other rows than
+  // those that were appended.
   std::int64_t flushed = 0;
   const auto check = [&](bool done) {
     CHECK(folder.count() <= files + 1);
@@ -104,7 +104,7 @@ TEST_CASE("each failing system call of an append leaves every flushed row", "[fa
   inject({"append to a file", some, [&] { run(false); }, check}, folder);
   std::cout << injected << " faults injected so far\n";
 
-  // What failed once, the disk being full for a while, can be tried again; all but a failed sync.
+  // After a write that failed because the disk was full, the Appender can go on.
   for (std::size_t index = 0;; ++index) {
     some();
     Appender appender(path, kQuick);

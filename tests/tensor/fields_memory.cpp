@@ -31,7 +31,7 @@ TEST_CASE("fields are views that share the records and keep them alive", "[memor
       CHECK(fields["c"].strides().vec() == Shape{4, 1});
       CHECK(address(b) - address(a) == 4);
       CHECK(address(fields["c"]) - address(a) == 8);
-      // What is written to a field stands in the records, between those of its siblings.
+      // Writing to a field changes the records, and no other field.
       const at::Tensor c = fields["c"].clone();
       b.fill_(7);
       int seven = 0;
@@ -57,23 +57,23 @@ TEST_CASE("a field that strides cannot express is copied", "[memory]") {
   CHECK(is_view("[('at', '|u1', (4,)), ('x', '<f4')]", 8, "x"));
   CHECK_FALSE(is_view("[('at', '|u1', (4,)), ('x', '>f4')]", 8, "x"));               // swapped
   CHECK_FALSE(is_view("[('at', '|u1', (2,)), ('x', '<f4'), ('', '|V2')]", 8, "x"));  // not aligned
-  CHECK_FALSE(
-      is_view("[('at', '|u1', (4,)), ('x', '<f4'), ('', '|V1')]", 9, "x"));  // records' stride
+  CHECK_FALSE(is_view("[('at', '|u1', (4,)), ('x', '<f4'), ('', '|V1')]", 9,
+                      "x"));  // the stride of the records
   CHECK(is_view("[('at', '<f4'), ('', '|V4'), ('x', '<c8')]", 16, "x"));
-  // Aligned for a half of it alone, which NumPy takes and LibTorch's own copying crashes at.
+  // NumPy aligns complex numbers like their parts, and LibTorch requires twice that.
   CHECK_FALSE(is_view("[('at', '<f4'), ('x', '<c8'), ('', '|V4')]", 16, "x"));
   CHECK_FALSE(is_view("[('at', '<f8'), ('x', '<c16'), ('', '|V8')]", 32, "x"));
   CHECK_FALSE(is_view("[('at', '<f4'), ('x', '<c8')]", 12, "x"));
   CHECK(is_view("[('at', '|u1', (4,)), ('x', '<U3')]", 16, "x"));
   CHECK_FALSE(is_view("[('at', '|u1', (3,)), ('x', '<U3'), ('', '|V1')]", 16, "x"));
   CHECK(is_view("[('at', '|u1', (3,)), ('x', '|S2')]", 5, "x"));
-  const std::string inner = "[('x', '<i2'), ('', '|V1')]";  // the stride of a sub-array around it
+  const std::string inner = "[('x', '<i2'), ('', '|V1')]";  // its stride in a sub-array
   CHECK_FALSE(is_view("[('at', '<i2'), ('s', " + inner + ", (2,))]", 8, "s.x"));
 }
 
 TEST_CASE("records at any byte offset are read and mapped", "[memory]") {
   const Folder folder;
-  // Mapped where it lies, no field would be aligned.
+  // In the mapped file no field would be aligned.
   const std::string text = header_text("[('a', '<f4'), ('b', '<f4'), ('', '|V8')]", "(4,)");
   const std::string data = counting(64);
   for (std::size_t pad = 0; pad < 8; ++pad) {
@@ -108,7 +108,7 @@ TEST_CASE("large records copied by several threads have the right values", "[mem
     CHECK((bytes_of(fields["s.x"]) == x));
     CHECK(fields["s.x"].is_contiguous());
     CHECK(fields["s.y"].strides().vec() == Shape{13, 3});
-    CHECK((bytes_of(fields["m"]) == m));  // copied in parts that are no whole sub-arrays
+    CHECK((bytes_of(fields["m"]) == m));  // copied in parts that are not whole sub-arrays
     const Fields floats = load_fields(path, LoadOptions().threads(threads).dtype(at::kFloat));
     CHECK(at::equal(floats["s.x"], fields["s.x"].to(at::kFloat)));
     CHECK(at::equal(floats["m"], fields["m"].to(at::kFloat)));

@@ -42,7 +42,7 @@ TEST_CASE("load() returns NumPy's arrays bit for bit", "[numpy]") {
     check_array(want, load(want.path, LoadOptions().mmap(true)));
     check_array(want, load(want.path, LoadOptions().threads(3)));
     check_array(want, load_bytes(file.data(), file.size()));
-    const std::string shifted = "x" + file;  // aligned for nothing
+    const std::string shifted = "x" + file;  // not aligned
     check_array(want, load_bytes(shifted.data() + 1, file.size()));
     std::istringstream stream(file + "next");
     check_array(want, load(stream));

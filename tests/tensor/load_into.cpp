@@ -47,7 +47,7 @@ TEST_CASE("load_into() fills a matching tensor and refuses any other", "[load_in
   const auto version = parameter._version();
   load_into(parameter, path);
   CHECK(at::equal(parameter, want));
-  CHECK(parameter._version() > version);  // autograd has to hear of it
+  CHECK(parameter._version() > version);  // autograd must notice the change
 
   for (at::Tensor wrong : {at::zeros({6, 4}), at::zeros({24}), at::zeros({4, 6}, at::kDouble),
                            at::zeros({4, 6}, at::kInt)}) {
@@ -75,7 +75,7 @@ TEST_CASE("load_into() fills a matching tensor and refuses any other", "[load_in
     CHECK(at::equal(inference, want));
   }
 
-  // A value that does not fit shows after others were written: autograd has to hear of those.
+  // A value out of range is found after others were written: autograd must notice those.
   std::vector<std::uint64_t> values(40000, 1);
   values.back() = UINT64_MAX;
   const auto large =

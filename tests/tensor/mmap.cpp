@@ -51,7 +51,7 @@ TEST_CASE("a loaded tensor owns its memory, a mapped one shows the file and neve
 TEST_CASE("mmap(true) maps without a copy wherever the file allows it", "[memory]") {
   const Folder folder;
   const auto is_mapped = [](const at::Tensor& tensor) {
-    // /proc names the file behind the address.
+    // /proc names the file that is mapped at the address.
     std::istringstream lines(read_bytes("/proc/self/maps"));
     const auto address = reinterpret_cast<std::uintptr_t>(tensor.data_ptr());
     for (std::string line; std::getline(lines, line);) {

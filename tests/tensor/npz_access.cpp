@@ -84,7 +84,7 @@ TEST_CASE("stored arrays are mapped without a copy", "[npz][mmap]") {
   std::filesystem::remove(path);
   CHECK(at::equal(a, at::full({1000}, 3.f)));
 
-  // Not aligned, as in NumPy's archives: read.
+  // Not aligned, as in many of NumPy's archives: read into memory.
   const auto odd = write_bytes(folder / "odd.npz", zip({ZipPart::stored("xyz.npy", floats(4, 5))}));
   const at::Tensor read = NpzFile(odd).load("xyz", mapped);
   CHECK_FALSE(is_mapped(read, "odd.npz"));

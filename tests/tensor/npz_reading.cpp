@@ -58,7 +58,7 @@ TEST_CASE("archives from NumPy and zipfile load bit for bit", "[numpy][npz]") {
       CHECK(header.shape == there.shape);
       CHECK(header.fortran_order == there.fortran_order);
     }
-    if (!all_stored && !has_deflate()) continue;  // nor can it be told what is an array
+    if (!all_stored && !has_deflate()) continue;  // which members are arrays cannot be known then
     CHECK(file.names() == names);
     const Arrays all = load_npz(folder / archives[i]);
     REQUIRE(all.keys() == names);

@@ -40,7 +40,7 @@ TEST_CASE("save_npz() writes archives that load bit for bit, with and without zi
   write_bytes(folder / "keys.txt", keys);
   std::vector<std::filesystem::path> paths{folder / "stored.npz"};
   save_npz(paths[0], arrays);
-  // The same with every number in zip64's place.
+  // The same with every number in zip64 fields.
   for (const std::uint64_t from : {std::uint64_t{100}, std::uint64_t{1}}) {
     paths.push_back(folder / ("zip64_" + std::to_string(from) + ".npz"));
     torch_npy::detail::AtomicFile file(paths.back(), false);
@@ -95,7 +95,7 @@ TEST_CASE("equal arrays give equal, aligned and minimal archives", "[npz]") {
   CHECK(bytes.rfind("\x93NUMPY") % 64 == 0);
   CHECK(bytes.size() < 2 * (30 + 5 + 46 + 5 + 128 + 64) + 80 + 10 + 22);
   if (!has_deflate()) return;
-  // What does not become smaller is stored.
+  // An array that does not become smaller is stored.
   constexpr int kNoise = 2 << 20;  // the header's 128 bytes do become smaller
   std::string noise;
   std::uint64_t state = 1;

@@ -25,7 +25,7 @@ using namespace torch_npy;
 TEST_CASE("saving through a link to a file without a name throws Error", "[faults]") {
   const Folder folder;
   const auto path = folder / "a.npy";
-  // A file that has no name any more, through the link that /proc has to it.
+  // A removed file that is still open, through its link in /proc.
   save(path, floats({3}), kQuick);
   const int fd = ::open(path.c_str(), O_RDWR);
   std::filesystem::remove(path);
@@ -38,8 +38,8 @@ TEST_CASE("saving through a link to a file without a name throws Error", "[fault
 TEST_CASE("a replaced file grants no access that its access control list did not", "[faults]") {
   const Folder folder;
   const auto path = folder / "a.npy";
-  // A list that lets user 1001 read, and not the group, though the mode says 0640: a set of entries
-  // in the form of Linux's posix_acl_xattr, (tag, permissions, id).
+  // A list that lets user 1001 read, and not the group, although the mode is 0640: entries in the
+  // form of Linux's posix_acl_xattr, (tag, permissions, id).
   save(path, floats({3}), kQuick);
   const std::string list = little(2, 4) + little(1, 2) + little(6, 2) + little(0xffffffff, 4) +
                            little(2, 2) + little(4, 2) + little(1001, 4) + little(4, 2) +
@@ -56,7 +56,7 @@ TEST_CASE("a replaced file grants no access that its access control list did not
   save(path, floats({4}), kQuick);
   REQUIRE(::stat(path.c_str(), &status) == 0);
   CHECK((status.st_mode & 0777) == 0600);
-  // One that new files have from their folder.
+  // A list that new files inherit from their folder.
   REQUIRE(::setxattr(folder.path().c_str(), "system.posix_acl_default", list.data(), list.size(),
                      0) == 0);
   std::filesystem::permissions(path, std::filesystem::perms(0640));
@@ -75,7 +75,7 @@ TEST_CASE("a read-only folder refuses save() and allows append()", "[faults]") {
   const std::string said = in_child([&](std::ostream& out) {
     if (::getuid() == 0 && ::setuid(65534) != 0) throw std::runtime_error("setuid");
     out << words_of([&] { save(path, floats({20})); });
-    Appender appender(path);  // needs the file alone
+    Appender appender(path);  // needs no access to the folder
     appender.append(floats({10}));
     appender.close();
   });
@@ -93,7 +93,7 @@ TEST_CASE("a replaced file grants no access that the mode of the old one did not
   const Folder folder;
   std::filesystem::permissions(folder.path(), std::filesystem::perms(0777));
   struct Row {
-    mode_t mode;  // of a file of user 65533 and group 65532, which another user saves over
+    mode_t mode;  // of a file of user 65533 and group 65532, which another user replaces
     gid_t member_of;
     gid_t want_group;
     mode_t want;
@@ -122,7 +122,7 @@ TEST_CASE("a replaced file grants no access that the mode of the old one did not
     CHECK(status.st_uid == 65534);
     CHECK(status.st_gid == row.want_group);
     CHECK((status.st_mode & 07777) == row.want);
-    // Root gives it back to whom it belongs.
+    // A save by root keeps the owner.
     save(path, floats({5}), kQuick);
     REQUIRE(::stat(path.c_str(), &status) == 0);
     CHECK(status.st_uid == 65534);

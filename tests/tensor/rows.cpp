@@ -71,7 +71,7 @@ TEST_CASE("rows() loads those rows from any source and in either order", "[rows]
 
 TEST_CASE("rows() of a 64 GiB file allocates only those rows", "[rows]") {
   const Folder folder;
-  // A sparse file: 64 GiB of zeros but for the row asked for.
+  // A sparse file: 64 GiB of zeros, except the requested row.
   const std::string header = npy(header_text("'<f4'", "(16777216, 1024)"));
   const auto path = write_bytes(folder / "giant.npy", header);
   const std::uint64_t row = 4096;

@@ -43,9 +43,9 @@ TEST_CASE("a stream or a pipe holds several arrays in sequence", "[stream]") {
   std::ifstream pipe(folder / "pipe", std::ios::binary);
   pipe.exceptions(std::ios::failbit | std::ios::badbit | std::ios::eofbit);
   CHECK(at::equal(load(pipe), large));
-  const at::Tensor turned = load(pipe);
-  CHECK(turned.strides().vec() == Shape{1, 3});
-  CHECK(at::equal(turned, a.t()));
+  const at::Tensor transposed = load(pipe);
+  CHECK(transposed.strides().vec() == Shape{1, 3});
+  CHECK(at::equal(transposed, a.t()));
   CHECK(error_of([&] { (void)load(pipe); }).code() == ErrorCode::Truncated);
   writer.join();
 
@@ -100,6 +100,6 @@ TEST_CASE("a stream that throws gives Error, a stream without seek is read", "[s
   CHECK_THAT(error_of([&] { save(stream, want); }).what(), says("a full disk"));
 
   const Folder folder;
-  std::ifstream directory(folder.path());  // opens, and throws when it is read
+  std::ifstream directory(folder.path());  // can be opened, and throws when it is read
   CHECK(error_of([&] { (void)load(directory); }).code() == ErrorCode::Io);
 }

@@ -21,7 +21,7 @@ struct BadArchive {
   const char* name;
   std::string bytes;
   const char* words;
-  bool opens = false;  ///< the Error comes when the array is loaded
+  bool opens = false;  ///< the Error is thrown when the array is loaded
   ErrorCode code = ErrorCode::BadZip;
 };
 
@@ -54,15 +54,15 @@ std::vector<BadArchive> bad_archives() {
   };
   std::vector<BadArchive> bad{
       {"no end", "PK\x03\x04 and nothing else that would make it an archive", "cut short"},
-      {"text behind", zip({good}) + std::string(70000, 'x'), "cut short"},
-      {"half an end behind the end", zip({good}) + "PK\x05\x06 and no more", "cut short"},
+      {"text after the end", zip({good}) + std::string(70000, 'x'), "cut short"},
+      {"half an end record after the end", zip({good}) + "PK\x05\x06 and no more", "cut short"},
       {"comment cut short",
        [&] {
          const std::string bytes = end([](ZipEnd& e) { e.comment = "hello"; });
          return bytes.substr(0, bytes.size() - 1);
        }(),
        "its comment is cut short"},
-      {"something in front", "PK\x03\x04" + zip({good}), "but that end is at byte"},
+      {"bytes before the first member", "PK\x03\x04" + zip({good}), "but that end is at byte"},
       {"directory offset", end([](ZipEnd& e) { --e.offset; }), "but that end is at byte"},
       {"directory past the end", end([](ZipEnd& e) { e.offset = 0xfffffff0; }),
        "from byte 4294967280 on"},
@@ -84,7 +84,7 @@ std::vector<BadArchive> bad_archives() {
       {"zip64 of two disks",
        end([](ZipEnd& e) { e.before = "PK\x06\x07" + little(0, 4) + little(1, 8) + little(2, 4); }),
        "several parts"},
-      {"a version to come", central([](ZipHeader& h) { h.version = 64; }),
+      {"a future version", central([](ZipHeader& h) { h.version = 64; }),
        "member \"a.npy\": it takes version 6.4"},
       {"two ends", end([](ZipEnd& e) {
          e.before = "PK\x06\x06" + little(44, 8) + little(0, 12) + little(2, 8) + little(2, 8) +
@@ -96,7 +96,7 @@ std::vector<BadArchive> bad_archives() {
       {"..", named(".."), "leads out"},
       {"../a", named("../a.npy"), "leads out of its folder"},
       {"a/../b", named("a/../b.npy"), "leads out"},
-      {".. behind an ending", named("a/...npy"), "leads out"},
+      {".. before an ending", named("a/...npy"), "leads out"},
       {"a\\..\\b", named("a\\..\\b.npy"), "leads out"},
       {"zero byte", named(std::string("a\0b.npy", 7)), "zero byte"},
       {"no UTF-8", named("\xff.npy", 1 << 11), "not UTF-8"},
@@ -126,7 +126,7 @@ std::vector<BadArchive> bad_archives() {
        "what follows is at byte 0"},
       {"stored, two sizes", with([](ZipPart& p) { p.both([](ZipHeader& h) { --h.packed; }); }),
        "member \"a.npy\": it is stored, and still has"},
-      {"something in front", with([](ZipPart& p) { p.offset = 1; }),
+      {"a byte before the first member", with([](ZipPart& p) { p.offset = 1; }),
        "1 byte in front of its first member", false},
       {"encrypted", with([](ZipPart& p) { p.both([](ZipHeader& h) { h.flags = 1; }); }),
        "member \"a.npy\": it is encrypted", true},
@@ -146,8 +146,8 @@ std::vector<BadArchive> bad_archives() {
       {"CRC later without saying so", local([](ZipHeader& h) { h.crc = 0; }), "its CRC", true},
       {"wrong CRC", with([](ZipPart& p) { p.both([](ZipHeader& h) { ++h.crc; }); }),
        "not those that were stored", true},
-      {"one bit turned", with([](ZipPart& p) { p.bytes.back() ^= 1; }), "CRC-32", true},
-      {"one bit of the header turned", with([](ZipPart& p) { p.bytes[120] ^= 8; }), "", true,
+      {"one bit flipped", with([](ZipPart& p) { p.bytes.back() ^= 1; }), "CRC-32", true},
+      {"one bit of the header flipped", with([](ZipPart& p) { p.bytes[120] ^= 8; }), "", true,
        ErrorCode::BadHeader},
       {"an array cut short",
        [&] {

@@ -62,7 +62,7 @@ TEST_CASE("bytes after a deflated array are no part of the tensor", "[npz][bad]"
   CHECK(largest_allocation < (1u << 20));
   const at::Tensor a = file.load("a");
   CHECK(a.numel() == 4);
-  // Its memory is its own: nothing of that size is freed with it, or lies before it.
+  // The tensor has memory of its own size, not a part of the unpacked bytes.
   CHECK(a.storage().nbytes() == 16);
   const auto npy_size = static_cast<std::int64_t>(array.size());
   CHECK(NpzFile(write_bytes(folder / "b.npz", zip({ZipPart::packed("a.npy", array)})))
@@ -81,14 +81,14 @@ TEST_CASE("deflate streams of stored and empty blocks load", "[npz]") {
   for (const std::size_t block : {65535u, 60000u, 1000u}) {
     ZipPart part = ZipPart::stored("a", file);
     part.bytes.clear();
-    part.bytes.assign(5 * 10000, '\0');  // empty ones first, in half of what is read at first
+    part.bytes.assign(5 * 10000, '\0');  // empty blocks first, in half of the first read
     for (std::size_t i = 0; i < part.bytes.size(); i += 5)
       part.bytes.replace(i, 5, little(0xffff000000, 5));
     if (block == 1000) part.bytes.clear();
     for (std::size_t at = 0; at < file.size(); at += block) {
-      const std::string piece = file.substr(at, block);
-      part.bytes += little(at + block >= file.size() ? 1 : 0, 1) + little(piece.size(), 2) +
-                    little(~piece.size() & 0xffff, 2) + piece;
+      const std::string chunk = file.substr(at, block);
+      part.bytes += little(at + block >= file.size() ? 1 : 0, 1) + little(chunk.size(), 2) +
+                    little(~chunk.size() & 0xffff, 2) + chunk;
     }
     part.both([&](ZipHeader& header) {
       header.method = 8;
@@ -103,7 +103,7 @@ TEST_CASE("deflate streams of stored and empty blocks load", "[npz]") {
 
 TEST_CASE("output that a codec did not write is not taken for data", "[npz]") {
   if (!has_deflate()) return;
-  // As libdeflate may, where the output has no room for the whole stream.
+  // As libdeflate may do if the output has no room for the whole stream.
   using torch_npy::detail::ZipCodec;
   static const ZipCodec* const whole = torch_npy::detail::zip_codec().load();
   static constexpr std::size_t kSize = 40000 * 4 + 128;
@@ -120,7 +120,7 @@ TEST_CASE("output that a codec did not write is not taken for data", "[npz]") {
   const NpzFile file(path);
   const ErrorCode code = error_of([&] { (void)file.load("a"); }).code();
   torch_npy::detail::zip_codec() = whole;
-  CHECK(file.names() == std::vector<std::string>{"a"});  // not passed over
+  CHECK(file.names() == std::vector<std::string>{"a"});  // not skipped
   CHECK(code == ErrorCode::UnsupportedVersion);
   CHECK(file.load("a").numel() == 40000);
 }

@@ -23,7 +23,7 @@ TEST_CASE("archives of other writers that NumPy reads are read", "[npz]") {
   ZipPart part = ZipPart::stored("a.npy", array);
   CHECK(loads(zip({part})));
   CHECK(loads(zip({part}, [](ZipEnd& end) { end.comment = std::string(65535, 'c'); })));
-  CHECK(loads(zip({part}) + std::string(100, '\0')));  // padded, as some file systems' tools do
+  CHECK(loads(zip({part}) + std::string(100, '\0')));  // padding after the end
   part.both([](ZipHeader& header) { header.extra = little(0x7075, 2) + little(3, 2) + "abc"; });
   CHECK(loads(zip({part})));
   part.local.extra += "123";  // too short for a field
@@ -33,8 +33,8 @@ TEST_CASE("archives of other writers that NumPy reads are read", "[npz]") {
   later.both([](ZipHeader& header) { header.flags = 1 << 3; });
   later.local.crc = 0;
   later.local.packed = later.local.size = 0;
-  later.behind = "PK\x07\x08" + little(later.central.crc, 4) + little(array.size(), 4) +
-                 little(array.size(), 4);
+  later.after = "PK\x07\x08" + little(later.central.crc, 4) + little(array.size(), 4) +
+                little(array.size(), 4);
   CHECK(loads(zip({later})));
 
   ZipPart zip64 = ZipPart::stored("a.npy", array);
@@ -42,7 +42,7 @@ TEST_CASE("archives of other writers that NumPy reads are read", "[npz]") {
   zip64.local.packed = zip64.local.size = 0xffffffff;
   zip64.local.extra = little(1, 2) + little(16, 2) + sizes;
   CHECK(loads(zip({zip64})));
-  zip64.central.size = 0xffffffff;  // one of three numbers: the field has that alone
+  zip64.central.size = 0xffffffff;  // the field has only the one number that is needed
   zip64.central.extra = little(1, 2) + little(8, 2) + little(array.size(), 8);
   CHECK(loads(zip({zip64})));
   CHECK(loads(zip({zip64}, [](ZipEnd& end) {
