@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Has NumPy write every dtype, byte order, order, version and rank, plain and in structures, and the
-# tests read it all.
+# Lets NumPy write every dtype, byte order, order, version and rank, plain and in structures, and the
+# tests read them all.
 #
 #   numpy_matrix.sh PYTHON TENSOR_TESTS FIELDS_TESTS FOLDER
 set -euo pipefail

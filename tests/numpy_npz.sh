@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Has NumPy and zipfile write archives, the tests read them and write others, and NumPy, zipfile and
+# Lets NumPy and zipfile write archives, the tests read them and write others, and NumPy, zipfile and
 # unzip read those.
 #
 #   numpy_npz.sh PYTHON TESTS FOLDER

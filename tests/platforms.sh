@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The tests of what needs no LibTorch, on other systems and processors than this one:
+# The tests that need no LibTorch, on other systems and processors:
 #
 #   bash tests/platforms.sh
 #
 # Windows (mingw-w64, run by wine), x86 of 32 bits, and s390x, which is big-endian (run by qemu). The last two also
-# replay the headers and archives that the fuzzers keep, which takes memfd_create() and so is not for Windows. Takes
+# replay the corpus of the fuzzers, which needs memfd_create() and does not run on Windows. Takes
 # about two minutes. Works from any folder; installs what is missing from the packages of Debian 12, whose Catch2 is
 # a header.
 set -euo pipefail
@@ -19,12 +19,12 @@ need x86_64-w64-mingw32-g++-posix g++-mingw-w64-x86-64-posix
 need wine wine wine64
 need s390x-linux-gnu-g++ g++-s390x-linux-gnu
 need qemu-s390x qemu-user
-# Not g++-multilib, for which apt would remove compilers for other processors; what that adds is the folder below.
+# Not g++-multilib, for which apt would remove compilers for other processors. It would add the folder below.
 x86="g++ -m32 -D_FILE_OFFSET_BITS=64 -idirafter /usr/include/x86_64-linux-gnu -pthread"
 echo '#include <cerrno>
 int main() {}' | $x86 -x c++ - -o /dev/null 2>/dev/null || install_packages "g++-$(g++ -dumpversion)-multilib"
 [ -e /usr/include/catch2/catch.hpp ] || install_packages catch2
-[ -e /usr/include/catch2/catch.hpp ] || die "This takes Catch2 2, which is a header: that of Debian 12"
+[ -e /usr/include/catch2/catch.hpp ] || die "This needs Catch2 2, which is a header: that of Debian 12"
 
 mkdir -p "$build/include"
 ln -sfn /usr/include/catch2 "$build/include/catch2"

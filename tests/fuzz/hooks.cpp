@@ -1,4 +1,4 @@
-// What allocations.cpp does, for programs whose allocator is the address sanitizer's.
+// The same as allocations.cpp, for programs with the allocator of the address sanitizer.
 
 #include <sanitizer/allocator_interface.h>
 

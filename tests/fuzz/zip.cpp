@@ -1,5 +1,5 @@
-// Any bytes as an archive, as far as LibTorch is not needed. What can be read is written anew, and
-// read again to the same members.
+// Any bytes as an archive, without LibTorch. Members that can be read are written to a new archive,
+// and read from it again.
 
 #include <torch_npy/zip/deflate.hpp>
 #include <torch_npy/zip/reader.hpp>
@@ -20,7 +20,7 @@ struct Content {
   std::string data;
 };
 
-/// All members that can be read; an Error of one is no reason to give up the others.
+/// All members that can be read. An Error of one does not affect the others.
 std::vector<Content> contents_of(const std::filesystem::path& path, std::size_t size) {
   std::vector<Content> contents;
   const ZipArchive archive(path);
@@ -66,7 +66,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static MemoryFile file;
   std::vector<Content> contents;
   try {
-    // A directory entry of 46 bytes becomes a ZipMember; deflate's most is 1032 times.
+    // A directory entry of 46 bytes becomes a ZipMember; deflate expands at most 1032 times.
     const AllocationLimit limit(1032 * size + 256 * 1024);
     contents = contents_of(file.holding(data, size), size);
   } catch (const Error& error) {

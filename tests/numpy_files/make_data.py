@@ -1,4 +1,4 @@
-"""Writes .npy files with NumPy, and beside them what NumPy says is in them.
+"""Writes .npy files with NumPy, and next to them a list of their contents.
 
     python3 make_data.py FOLDER           the few that are committed
     python3 make_data.py --all FOLDER     every dtype x order x version x rank
@@ -27,7 +27,7 @@ def array_of(dtype, shape, order, seed):
     raw = rng.integers(0, 256, size * dtype.itemsize, dtype=np.uint8)
     if dtype.kind == "b":
         raw &= 1
-    # Any bits will do, NaNs among them: nothing here may change them.
+    # Any bits, also NaNs: nothing here may change them.
     return np.asarray(np.frombuffer(raw.tobytes(), dtype).reshape(shape), order=order)
 
 
@@ -49,7 +49,7 @@ def line_of(name, data, array, version):
 
 
 def handwritten(text, version, array, pad=0):
-    """A file as another writer may form it."""
+    """A file as another writer may write it."""
     text = text.encode("latin1" if version < 3 else "utf8") + b" " * pad + b"\n"
     length = len(text).to_bytes(2 if version == 1 else 4, "little")
     return b"\x93NUMPY" + bytes([version, 0]) + length + text + array.tobytes("A")

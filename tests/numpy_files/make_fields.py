@@ -1,4 +1,4 @@
-"""Writes structured .npy files with NumPy, and beside them what NumPy says is in their fields.
+"""Writes structured .npy files with NumPy, and next to them a list of the contents of their fields.
 
     python3 make_fields.py FOLDER           the few that are committed
     python3 make_fields.py --all FOLDER     every structure x byte order x alignment x shape

@@ -1,4 +1,4 @@
-"""Writes .npz archives with NumPy and Python's zipfile, and looks at those that C++ wrote.
+"""Writes .npz archives with NumPy and Python's zipfile, and checks those that C++ wrote.
 
     python3 make_npz.py write ARRAYS FOLDER    archives of the files in ARRAYS, and expected.txt
     python3 make_npz.py check ARRAYS FOLDER    every archive in FOLDER, against ARRAYS
@@ -22,7 +22,7 @@ NAMES = ["little_f4_C", "little_f4_F", "big_f8_C", "little_b1_C", "little_c16_F"
 
 
 class Pipe(io.RawIOBase):
-    """A stream that cannot seek: sizes and CRC then stand behind the data."""
+    """A stream that cannot seek: sizes and CRC are then after the data."""
 
     def __init__(self):
         self.bytes = b""

@@ -1,4 +1,4 @@
-"""What NumPy makes of a file, in the words of judge.cpp, and why this library may say something else."""
+"""What NumPy makes of a file, in the format of judge.cpp, and why this library may differ."""
 
 import ast
 import io
@@ -19,7 +19,7 @@ warnings.simplefilter("ignore")
 NUMPY_RANK = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
 REFUSED = (ValueError, TypeError, EOFError, OSError, KeyError, SyntaxError, MemoryError, OverflowError, RecursionError,
            UnicodeError, tokenize.TokenError, RuntimeError, AttributeError, IndexError, NotImplementedError)
-# What zipfile lets out for damaged archives.
+# What zipfile throws for damaged archives.
 BROKEN = (*REFUSED, zipfile.BadZipFile, zlib.error)
 WRITTEN_DTYPE = re.compile(r"[<>=|]?([biufcmMSUV](0|[1-9]\d*)|O\d*)(\[(generic|\d*(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as))\])?$")
 
@@ -32,14 +32,14 @@ def native(array):
 
 
 def bits(array):
-    """The bytes of an array in C order. NumPy makes 1 of any true bool that it copies, and of empty strings long ones."""
+    """The bytes of an array in C order. NumPy changes any true bool that it copies to 1, and empty strings to long ones."""
     if array.size == 0 or array.dtype.itemsize == 0:
         return b""
     return (array.view("u1") if array.dtype.kind == "b" else native(array)).tobytes()
 
 
 def memory(array):
-    """The bytes of an array as they lie in memory."""
+    """The bytes of an array in the order of memory."""
     in_c_order = array.flags.c_contiguous or not array.flags.f_contiguous
     return bits(array if in_c_order else array.T)
 
@@ -312,7 +312,7 @@ def leniency(ours, data, ask):
     return None
 
 
-# Of archives that were damaged: whole reasons for which they are refused, or a member of them.
+# Reasons for which damaged archives, or their members, are refused.
 CONTRADICTIONS = [re.compile(reason) for reason in (
     r"bad archive: two members have the name .*", r"two arrays have the name .*",
     r"bad archive: the name of a member: .*( leads out of its folder| holds a zero byte| is not UTF-8|it is empty)",
