@@ -1,6 +1,7 @@
 // Error messages: their parts, and what they escape.
 
 #include <torch_npy/error.hpp>
+#include <torch_npy/io/file.hpp>  // paths from UTF-8
 #include <torch_npy/text.hpp>
 
 #include <stdexcept>

@@ -23,7 +23,7 @@ inline const torch_npy::SaveOptions kQuick = torch_npy::SaveOptions().sync(false
 /// What save() writes, which other tests compare with np.save.
 inline std::string saved(const at::Tensor& tensor) {
   std::ostringstream stream;
-  save(stream, tensor);
+  torch_npy::save(stream, tensor);
   return stream.str();
 }
 

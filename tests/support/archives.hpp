@@ -51,7 +51,8 @@ inline bool same(const at::Tensor& a, const at::Tensor& b) {
 /// An .npy file of float32, with values that deflate can compress.
 inline std::string floats(std::int64_t rows, std::int64_t columns) {
   std::ostringstream out;
-  save(out, at::arange(rows * columns).remainder(97).to(at::kFloat).view({rows, columns}));
+  torch_npy::save(out,
+                  at::arange(rows * columns).remainder(97).to(at::kFloat).view({rows, columns}));
   return out.str();
 }
 

@@ -87,8 +87,9 @@ inline void check_device(c10::Device device) {
   for (const std::size_t workers : {0, 1, 4}) {
     INFO(workers << " workers");
     auto loader = loader_of(kCount, workers, plain_numbers);
-    for (int epoch = 0; epoch < 3; ++epoch) check_epoch(prefetch(*loader, device), device);
-    auto batches = prefetch(*loader, device);
+    for (int epoch = 0; epoch < 3; ++epoch)
+      check_epoch(torch_npy::prefetch(*loader, device), device);
+    auto batches = torch_npy::prefetch(*loader, device);
     for (int epoch = 0; epoch < 3; ++epoch) check_epoch(batches, device);
   }
 }
@@ -98,7 +99,7 @@ template <class Make>
 auto on_fake_device(Make make) {
   auto loader = loader_of(1, 0, make);
   std::vector<decltype(make(std::size_t{}))> got;
-  for (auto& batch : prefetch(*loader, kFake)) got.push_back(std::move(batch));
+  for (auto& batch : torch_npy::prefetch(*loader, kFake)) got.push_back(std::move(batch));
   REQUIRE(got.size() == 1);
   return got[0];
 }

@@ -31,7 +31,7 @@ inline const char* name_of(int i) {
 inline at::Tensor sample(int i) { return (at::arange(6) + 100 * i).reshape({2, 3}).to(at::kFloat); }
 
 inline void fill_folder(const Folder& folder, int count) {
-  for (int i = 0; i < count; ++i) save(folder / name_of(i), sample(i));
+  for (int i = 0; i < count; ++i) torch_npy::save(folder / name_of(i), sample(i));
 }
 
 inline torch::data::DataLoaderOptions loading(std::size_t batch, std::size_t workers) {
