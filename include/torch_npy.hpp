@@ -1152,9 +1152,9 @@ inline Error header_cut_short(const HeaderExtent& extent, std::uint64_t size) {
                size);
 }
 
-inline Error data_cut_short(std::uint64_t offset, std::uint64_t promised, std::uint64_t size) {
+inline Error data_cut_short(std::uint64_t offset, std::uint64_t declared, std::uint64_t size) {
   return Error(ErrorCode::Truncated,
-               "data cut short: the header promises " + counted(promised, "byte") + " from byte " +
+               "data cut short: the header declares " + counted(declared, "byte") + " from byte " +
                    std::to_string(offset) + " on, there are " +
                    std::to_string(size - (std::min)(size, offset)),
                size);
@@ -3648,7 +3648,7 @@ class ZipArchive {
     read_directory(directory);
     if (members_.size() != directory.count) {
       throw bad_archive("the directory has " + counted(members_.size(), "member") +
-                        ", its end says " + std::to_string(directory.count));
+                        ", its end record declares " + std::to_string(directory.count));
     }
     find_limits(directory.offset);
     reject_duplicate_names();
@@ -4369,8 +4369,8 @@ class OwnedMemory final : public TensorMemory {
   Owner owner_;
 };
 
-/// Lets LibTorch replace the memory in resize_(), which it can from 2.1 on. Earlier ones refuse
-/// that for every from_blob tensor.
+/// Lets resize_() replace the memory if this LibTorch can do that for from_blob tensors: 1.13
+/// cannot.
 template <class Maker>
 auto allow_resize(Maker& maker, int)
     -> decltype(maker.resizeable_storage().allocator(c10::GetCPUAllocator()), void()) {
@@ -5760,10 +5760,10 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
                                            : "the bytes of shape " + python_tuple(plan.sizes) +
                                                  " do not fit in 63 bits");
   }
-  const auto promised = static_cast<std::uint64_t>(*whole);
+  const auto declared = static_cast<std::uint64_t>(*whole);
   plan.offset = header.data_offset;
-  plan.end = plan.offset + promised;
-  if (plan.end > available) throw data_cut_short(plan.offset, promised, available);
+  plan.end = plan.offset + declared;
+  if (plan.end > available) throw data_cut_short(plan.offset, declared, available);
 
   const auto [begin, end] =
       options.rows().value_or(std::pair<std::int64_t, std::int64_t>(0, length));

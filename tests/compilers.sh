@@ -30,7 +30,7 @@ check() { # WHAT COMMAND...
   fi
 }
 
-# Options and warnings differ by compiler, and so does what CMake finds out once.
+# A build folder for each, because CMake's cache depends on the compiler and its options.
 build_and_run() { # NAME CMAKE_OPTION...
   local build=$root/build/compilers/$compiler-$1
   CXX=$compiler configure "$root" "$build" -DTORCH_NPY_BUILD_EXAMPLES=OFF -DTORCH_NPY_TEST_CONSUMERS=OFF "${@:2}" &&
@@ -60,12 +60,12 @@ for compiler in "$@"; do
     -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_CXX_FLAGS=-O0 -g0 -D_GLIBCXX_ASSERTIONS"
   # LibTorch's headers are the system's, to the compiler: its warnings are of ours alone.
   flags=$(grep -m 1 -oE -- '-isystem [^ ]+( -isystem [^ ]+)*' "$root/build/compilers/$compiler-debug/build.ninja") ||
-    continue # and it has been said why
+    continue # check() has printed the reason
   for standard in "${torch_standards[@]}"; do
     # clang 14 does not take the headers of LibTorch 1.13 in C++20.
     # shellcheck disable=SC2086 # words
     if ! "$compiler" -std=c++"$standard" -fsyntax-only $flags -x c++ - <<<'#include <torch/data.h>' 2>/dev/null; then
-      echo "  left out: this compiler does not take LibTorch's own headers in C++$standard"
+      echo "  skipped: this compiler does not accept LibTorch's own headers in C++$standard"
       continue
     fi
     [ "$standard" != 20 ] || check "tests in C++20, -O3 -march=native" build_and_run native -DCMAKE_BUILD_TYPE=Release \

@@ -10,8 +10,8 @@
 #include <string>
 #include <utility>
 
-#include "catch.hpp"
-#include "files.hpp"
+#include "support/catch.hpp"
+#include "support/files.hpp"
 
 namespace {
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The example train_fashion_mnist on a small set of random pictures, from each layout of files:
+# The example train_fashion_mnist on a small set of random images, from each layout of files:
 #
 #   fashion_mnist.sh PROGRAM FOLDER PYTHON
 set -euo pipefail

@@ -15,7 +15,7 @@ echo "$printed"
 grep -qE '^größe +<f4 +\(2, 3, 2\) +C +48 +stored' <<<"$printed"
 grep -qE '^日本語 +<f4 +\(2, 3, 2\) +Fortran +48 +deflated' <<<"$printed"
 
-# Nobody waits for what may be written to a FIFO.
+# A FIFO is refused without waiting for a writer.
 mkfifo "$errors.fifo"
 timeout 20 "$1" "$errors.fifo" 2>"$errors" && exit 1
 grep -q 'not a regular file but a FIFO' "$errors"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Has NumPy write every dtype, byte order, order, version and rank, plain and in structures, and the
-# tests read it all.
+# Lets NumPy write every dtype, byte order, order, version and rank, plain and in structures, and the
+# tests read them all.
 #
 #   numpy_matrix.sh PYTHON TENSOR_TESTS FIELDS_TESTS FOLDER
 set -euo pipefail
-data="$(dirname "${BASH_SOURCE[0]}")/data"
+data="$(dirname "${BASH_SOURCE[0]}")/numpy_files"
 rm -rf "$4"
 "$1" -W ignore "$data/make_data.py" --all "$4/arrays"
 TORCH_NPY_ARRAYS=$4/arrays "$2" '[numpy]'

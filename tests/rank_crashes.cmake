@@ -1,5 +1,5 @@
-# Runs COMMAND, in which rank CRASHING of two does crash: the other has to notice and end, and the
-# command to fail and say who did what.
+# Runs COMMAND, in which rank CRASHING of two crashes: the other rank must notice it and end, and the
+# command must fail and name the rank that crashed.
 
 execute_process(COMMAND ${COMMAND} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
 math(EXPR other "1 - ${CRASHING}")

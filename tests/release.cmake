@@ -1,4 +1,4 @@
-# The version stands in include/torch_npy/version.hpp. What repeats it has to say the same:
+# The version is in include/torch_npy/version.hpp. Other files that name it must agree:
 #
 #   cmake -P tests/release.cmake             CHANGELOG.md and the vcpkg port
 #   cmake -DTAG=v1.2.3 -P tests/release.cmake    the tag of a release, too, which the changelog has to date

@@ -4,8 +4,7 @@
 #   bash tests/run.sh
 #
 # Works from any folder. What is missing is installed from Debian's packages (as root or with sudo).
-# A LibTorch that Torch_DIR, CMAKE_PREFIX_PATH or the active Python holds is used before one is
-# installed.
+# A LibTorch in Torch_DIR, CMAKE_PREFIX_PATH or the active Python is used before one is installed.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." >/dev/null && pwd)

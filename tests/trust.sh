@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Looks for what hostile files and killed processes can do:
+# Searches for faults with hostile files and killed processes:
 #
 #   bash tests/trust.sh           some minutes: 20,000 files against NumPy, a minute for each fuzzer, 1,000 kills
 #   bash tests/trust.sh --long    some hours: 1,000,000 files, 100,000,000 executions of each fuzzer, 1,000 kills
 #
-# Works from any folder; installs what is missing from Debian's packages, clang among it. What the fuzzers find lies
-# in tests/fuzz/corpus, what NumPy sees otherwise in tests/oracle/cases: once it is mended, commit it as a test.
+# Works from any folder; installs what is missing from Debian's packages, clang among it. What the fuzzers find is
+# in tests/fuzz/corpus, disagreements with NumPy are in tests/oracle/cases: commit them as tests with the fix.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." >/dev/null && pwd)
@@ -40,8 +40,8 @@ echo "Step 3 of 4: 1,000 kills for each of save, save_npz and Appender, half a m
 "$TORCH_NPY_PYTHON" "$root/tests/kill/kill.py" "$build/tests/saver" 1000
 
 echo "Step 4 of 4: fuzzing, two at a time"
-echo "(each runs for the time that was given it without a word; cov: places in the code that it has come to)"
-# What a fuzzer learns stays in the build folder; what crashes it goes to the kept corpus.
+echo "(each runs for its time without output; cov: the number of code positions that it reached)"
+# Inputs that reach new code stay in the build folder. Inputs that crash are added to the corpus.
 fuzz() { # TARGET DICTIONARY SEEDS...
   local slice log=$build/fuzz_$1.log learnt=$build/learnt/$1 crashes=$root/tests/fuzz/corpus/$1/
   mkdir -p "$learnt" "$crashes"
@@ -54,7 +54,7 @@ fuzz() { # TARGET DICTIONARY SEEDS...
   done
 }
 export ASAN_OPTIONS=malloc_context_size=1:quarantine_size_mb=8
-data=$root/tests/data corpus=$root/tests/fuzz/corpus
+data=$root/tests/numpy_files corpus=$root/tests/fuzz/corpus
 fuzz header npy.dict "$corpus/header" "$data/arrays" & first=$!
 fuzz npz zip.dict "$corpus/zip" & second=$!
 { wait $first && fuzz bytes npy.dict "$corpus/header" "$data/arrays" && fuzz zip zip.dict "$corpus/zip"; } ||

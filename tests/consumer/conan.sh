@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The way of Conan: its package is made of a copy of the sources, and its test program uses it.
+# Use with Conan: its package is made of a copy of the sources, and its test program uses it.
 #
 #   conan.sh SOURCE FOLDER
 set -euo pipefail

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The way of the copied header: torch_npy.hpp alone beside a program, and one command line, here as
-# the README gives it. `g++` is whatever compiler the tests are built with.
+# Use of the copied header: torch_npy.hpp alone next to a program, and one command line, as the README
+# gives it. `g++` is whatever compiler the tests are built with.
 #
 #   copied_header.sh INCLUDE FOLDER DATA EXPECTED STANDARD LIBTORCH [FLAG...]
 #
 # LIBTORCH is the folder of a LibTorch, /usr for the one of Debian's packages. FLAGs are what that
-# LibTorch demands besides (such as -D_GLIBCXX_USE_CXX11_ABI=0).
+# LibTorch also needs (such as -D_GLIBCXX_USE_CXX11_ABI=0).
 set -euo pipefail
 
 include=$1 folder=$2 data=$3 expected=$4 standard=$5 LIBTORCH=$6
@@ -23,8 +23,8 @@ if [ "$LIBTORCH" = /usr ]; then
   g++ -std=c++"$standard" app.cpp -o app -I. -I/usr/include/torch/csrc/api/include \
     -ltorch -ltorch_cpu -lc10
 else
-  # Nothing in a program names libtorch.so, which is what loads the CUDA half: a toolchain that
-  # drops such libraries, as Ubuntu's does, has to be told to keep it.
+  # Nothing in a program refers to libtorch.so, which loads the CUDA part. A toolchain that drops such
+  # libraries, as Ubuntu's does, needs an option to keep it.
   g++ -std=c++"$standard" app.cpp -o app -I. \
     -isystem "$LIBTORCH/include" -isystem "$LIBTORCH/include/torch/csrc/api/include" \
     -L"$LIBTORCH/lib" -Wl,-rpath,"$LIBTORCH/lib" \
@@ -33,5 +33,5 @@ fi
 
 printed=$(./app "$data")
 echo "$printed"
-# One line of what is printed: libraries that LibTorch brings may have something to say, too.
+# One line of the output: libraries of LibTorch may print others.
 grep -qxF -e "$expected" <<<"$printed"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs a build into a prefix, for the other tests, and looks at what is there.
+# Installs a build into a prefix, for the other tests, and checks the installed files.
 #
 #   install.sh SOURCE BUILD PREFIX [PATH...]
 #
-# PATHs are those of LibTorch, which have no place in a package.
+# PATHs are those of LibTorch, which must not be in a package.
 set -euo pipefail
 
 source=$1 build=$2 prefix=$3
@@ -15,7 +15,7 @@ mv "$prefix.staged" "$prefix"  # a package works wherever it is put
 diff -r "$source/include" "$prefix/include"
 for path in "${paths[@]}"; do
   if grep -rnF -e "$path" "$prefix"; then
-    echo "$path stands in the installed files" >&2
+    echo "$path is in the installed files" >&2
     exit 1
   fi
 done

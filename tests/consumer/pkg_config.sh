@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The way of pkg-config: the installed .pc files and one command line, as the README gives it. `g++` is whatever
+# Use with pkg-config: the installed .pc files and one command line, as the README gives it. `g++` is whatever
 # compiler the tests are built with.
 #
 #   pkg_config.sh PREFIX FOLDER DATA EXPECTED STANDARD LIBTORCH [FLAG...]
 #
 # LIBTORCH is the folder of a LibTorch, /usr for the one of Debian's packages, empty for the core alone. FLAGs are
-# what that LibTorch demands besides.
+# what that LibTorch also needs.
 set -euo pipefail
 
 prefix=$1 folder=$2 data=$3 expected=$4 standard=$5 LIBTORCH=$6

@@ -10,10 +10,10 @@ cmake -S "$(dirname "${BASH_SOURCE[0]}")/project" -B "$folder" "${@:4}"
 cmake --build "$folder"
 printed=$("$folder/app" "$data")
 echo "$printed"
-# One line of what is printed: libraries that LibTorch brings may have something to say, too.
+# One line of the output: libraries of LibTorch may print others.
 grep -qxF -e "$expected" <<<"$printed"
 
-# Neither our tests and examples nor the targets they bring are a user's business.
+# A user's build has neither the library's tests and examples nor their targets.
 if cmake --build "$folder" --target help |
   grep -E '^(torch_npy|_deps/torch_npy-build)/(tests|examples)'; then exit 1; fi
 [ "$(ctest --test-dir "$folder" -N | sed -n 's/^Total Tests: //p')" = 0 ]

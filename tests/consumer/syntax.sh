@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compiles each FILE on its own, without making anything, two at a time.
+# Checks each FILE on its own, without output files, two at a time.
 #
 #   syntax.sh FILE... -- COMPILER ARGUMENT...
 set -euo pipefail

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Two versions of the headers in one program, as when two of its libraries were each built with another:
-# neither runs the functions of the other.
+# Two versions of the headers in one program, as if two of its libraries were built with different
+# versions: neither runs the functions of the other.
 #
 #   two_versions.sh INCLUDE FOLDER
 set -euo pipefail

@@ -1,6 +1,6 @@
-// Any bytes as a file in memory. A tensor has the bytes of the file, turned round where the file
-// has the other byte order; a stream and rows give the same; options never let anything but an
-// Error out.
+// Any bytes as a file in memory. A tensor has the bytes of the file, byte-swapped if the file has
+// the other byte order. A stream and rows give the same tensor. With any options nothing but an
+// Error is thrown.
 
 #include <ATen/core/Tensor.h>
 
@@ -15,7 +15,7 @@ using namespace torch_npy;
 
 namespace {
 
-/// The dtype that takes items of this size as they are.
+/// The dtype for items of this size.
 std::optional<c10::ScalarType> raw_type(std::int64_t size) {
   switch (size) {
     case 1: return at::kByte;
@@ -31,7 +31,7 @@ std::string bytes_of(const at::Tensor& tensor) {
   return {static_cast<const char*>(tensor.data_ptr()), tensor.nbytes()};
 }
 
-/// In C order. LibTorch makes 1 of any true bool that it copies.
+/// In C order. LibTorch changes any true bool that it copies to 1.
 std::string bytes_in_order(const at::Tensor& tensor) {
   const bool is_bool = tensor.scalar_type() == at::kBool;
   return bytes_of((is_bool ? tensor.view(at::kByte) : tensor).contiguous());
@@ -47,7 +47,7 @@ void require_same(const at::Tensor& a, const at::Tensor& b) {
 }  // namespace
 
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  // The last byte says how to load: behind an array it means nothing to NumPy either.
+  // The last byte selects the options. NumPy ignores bytes after an array.
   const unsigned how = size == 0 ? 0 : data[size - 1];
   LoadOptions options;
   options.strings_as_codes(true).threads(1).max_bytes(1 << 20);
@@ -78,13 +78,13 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
                    want.begin() + static_cast<std::ptrdiff_t>(at) + unit);
     }
   }
-  // In the order of memory, whatever the strides say.
+  // In the order of memory, whatever the strides are.
   require(bytes_of(tensor) == want, "the tensor's bytes are the payload");
 
   std::stringstream stream(std::string(reinterpret_cast<const char*>(data), size));
   require_same(load(stream, options), tensor);
   require(static_cast<std::uint64_t>(stream.tellg()) == header.end(),
-          "a stream stands right behind the array");
+          "a stream is at the first byte after the array");
 
   if ((how & 1) != 0 && !header.shape.empty()) {
     const std::int64_t length = header.shape[0];
@@ -103,8 +103,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
       const at::Tensor converted = load_bytes(data, size, LoadOptions(options).dtype(to));
       require(converted.sizes() == tensor.sizes() && converted.scalar_type() == to,
               "a conversion keeps the shape");
-      // Unsigned integers are checked, and floating point numbers outside of an integer's range are
-      // anything.
+      // Unsigned integers are checked. Floating point numbers outside the range of an integer give
+      // any value.
       const bool is_defined =
           !torch_npy::detail::is_wide_unsigned(header.dtype) &&
           (to == at::kFloat || !(tensor.is_floating_point() || tensor.is_complex()));

@@ -1,4 +1,4 @@
-// Any bytes as a header. What parses is written, and parses again to the same.
+// Any bytes as a header. A header that parses is written, and the result parses to the same header.
 
 #include <torch_npy/format/header.hpp>
 
@@ -19,7 +19,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   require(header.nbytes() >= 0 && header.end() >= header.data_offset, "the sizes do not overflow");
   const std::string bytes = format_header(header);
   require(bytes.size() % 64 == 0, "the data of a written file is aligned");
-  // Longer than what was read, where that nests without a blank.
+  // Longer than the input if that nests without blanks.
   const Header again = parse_header(bytes.data(), bytes.size(), bytes.size());
   require(again.data_offset == bytes.size(), "a written header is all header");
   require(again.dtype == header.dtype, "the dtype comes back");

@@ -1,8 +1,8 @@
-// What allocations.cpp does, for programs whose allocator is the address sanitizer's.
+// The same as allocations.cpp, for programs with the allocator of the address sanitizer.
 
 #include <sanitizer/allocator_interface.h>
 
-#include "../allocations.hpp"
+#include "../support/allocations.hpp"
 
 std::atomic<std::size_t> largest_allocation{0};
 

@@ -1,5 +1,5 @@
-// How libFuzzer changes an .npy file: at random, and then mostly so that the length of its header
-// is right again. Else hardly any change of the text would be looked at.
+// How libFuzzer changes an .npy file: at random, and in most cases with a corrected length of the
+// header. Otherwise most changes of the text would not be parsed.
 
 #include <cstddef>
 #include <cstdint>

@@ -1,5 +1,4 @@
-// Runs a fuzz target on every file of the folders that are named, as any test does: without
-// libFuzzer.
+// Runs a fuzz target on every file of the given folders, without libFuzzer.
 
 #include <fstream>
 #include <iterator>
@@ -14,7 +13,7 @@ int main(int argc, char** argv) {
       if (!entry.is_regular_file()) continue;
       std::ifstream in(entry.path(), std::ios::binary);
       const std::vector<char> bytes{std::istreambuf_iterator<char>(in), {}};
-      // In memory of exactly its size, so that a sanitizer sees a byte too many.
+      // In memory of exactly its size, so that a sanitizer detects reads after its end.
       const std::vector<std::uint8_t> input(bytes.begin(), bytes.end());
       std::printf("%s\n", entry.path().filename().c_str());
       std::fflush(stdout);

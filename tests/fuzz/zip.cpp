@@ -1,10 +1,12 @@
-// Any bytes as an archive, as far as LibTorch is not needed. What can be read is written anew, and
-// read again to the same members.
+// Any bytes as an archive, without LibTorch. Members that can be read are written to a new archive,
+// and read from it again.
 
 #include <torch_npy/zip/deflate.hpp>
 #include <torch_npy/zip/reader.hpp>
 #include <torch_npy/zip/writer.hpp>
 
+#include <cstring>
+#include <memory>
 #include <vector>
 
 #include "fuzz.hpp"
@@ -20,25 +22,26 @@ struct Content {
   std::string data;
 };
 
-/// All members that can be read; an Error of one is no reason to give up the others.
+/// All members that can be read. An Error of one does not affect the others.
 std::vector<Content> contents_of(const std::filesystem::path& path, std::size_t size) {
   std::vector<Content> contents;
-  const ZipArchive archive(path);
+  const ZipArchive archive(std::make_shared<const torch_npy::detail::NamedFile>(path));
   for (const ZipMember& member : archive.members()) {
     try {
-      require(archive.packed(member).size() == member.packed, "a member is as large as it says");
+      const std::uint64_t begin = archive.data_offset(member);
+      require(begin + member.packed <= size, "a member is in the archive");
       require(member.size <= 1032 * size, "no member unpacks to more than deflate can");
-      const std::string start = archive.start(member, 64);
-      require(start.size() == std::min<std::uint64_t>(64, member.size), "a start has its length");
       std::string data(static_cast<std::size_t>(member.size), '\0');
       if (member.method == torch_npy::detail::kDeflated) {
-        archive.inflate(member, data.data());
+        const std::string start = archive.inflate_start(member, 64, "unwritten");
+        require(start.size() == std::min<std::uint64_t>(64, member.size), "a start has its length");
+        std::memcpy(data.data(), archive.inflate(member).get(), data.size());
+        require(data.compare(0, start.size(), start) == 0, "a start is the start of the whole");
       } else {
-        archive.packed(member).read(data.data(), data.size(), 0);
+        archive.source().read_fully(data.data(), data.size(), begin);
         ZipArchive::require_crc(
             member, torch_npy::detail::zip_codec().load()->crc32(0, data.data(), data.size()));
       }
-      require(data.compare(0, start.size(), start) == 0, "a start is the start of the whole");
       contents.push_back({member, std::move(data)});
     } catch (const Error& error) {
       require_sound(error, size);
@@ -66,7 +69,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static MemoryFile file;
   std::vector<Content> contents;
   try {
-    // A directory entry of 46 bytes becomes a ZipMember; deflate's most is 1032 times.
+    // A directory entry of 46 bytes becomes a ZipMember; deflate expands at most 1032 times.
     const AllocationLimit limit(1032 * size + 256 * 1024);
     contents = contents_of(file.holding(data, size), size);
   } catch (const Error& error) {

@@ -1,4 +1,4 @@
-"""Kills processes that save, at random moments, and has NumPy look at what they leave.
+"""Kills processes that save, at random moments, and lets NumPy read the files that are left.
 
     python3 kill.py SAVER KILLS [SEED]    KILLS for each of save, save_npz and Appender, in the midst of it
 """
@@ -51,7 +51,7 @@ def main(saver, kills, seed):
     rng = random.Random(seed)
     process = subprocess.Popen([saver], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     for how, check in [("save", check_save), ("save_npz", check_save_npz), ("append", check_append)]:
-        # A kill before anything was saved tells nothing, however many of them a slow machine takes.
+        # A kill before anything was saved does not count. A slow machine may have many of them.
         begun = tries = leftovers = 0
         with tempfile.TemporaryDirectory(prefix="torch_npy_") as folder:
             folder = pathlib.Path(folder)

@@ -1,5 +1,6 @@
-// Saves to one path for ever, in processes that kill.py kills: reads "save PATH", "save_npz PATH"
-// or "append PATH" from standard input, forks a process that does it, and writes that one's number.
+// Saves to one path until kill.py kills the process: reads "save PATH", "save_npz PATH" or
+// "append PATH" from standard input, forks a process that does it, and writes the id of the
+// process.
 
 #include <fcntl.h>
 #include <signal.h>
@@ -19,8 +20,8 @@ using namespace torch_npy;
 
 namespace {
 
-/// An array that tells whether it is whole: as many rows as its number says, and that number in
-/// each element.
+/// An array that shows whether it is complete: its number gives the number of rows, and is the
+/// value of each element.
 at::Tensor version(std::int64_t number) {
   return at::full({number % 50 * number % 50 + 1, 1000}, number, at::kLong);
 }
@@ -29,7 +30,7 @@ at::Tensor version(std::int64_t number) {
   std::mt19937 random(static_cast<unsigned>(::getpid()));
   const auto is_synced = [&] { return random() % 16 == 0; };
   if (how == "append") {
-    // What is flushed is told in a file of its own, so that it can be held against what is left.
+    // The number of flushed rows is written to another file, with which kill.py compares the array.
     const int flushed = ::open((path + ".rows").c_str(), O_WRONLY | O_CREAT, 0600);
     Appender appender(path, {3}, at::kLong, SaveOptions().sync(random() % 2 == 0));
     for (;;) {

@@ -1,9 +1,9 @@
-"""Sets what this library makes of files beside what NumPy does.
+"""Compares what this library and NumPy make of files.
 
     python3 compare.py JUDGE COUNT [SEED]    COUNT files made from SEED, which is printed; before them the kept cases
     python3 compare.py JUDGE 0               the kept cases alone
 
-Ends with 1 where the two disagree in anything but the README's list of differences, after it has made the file as
+Ends with 1 where the two disagree in anything but the list in docs/differences-from-numpy.md, after it has made the file as
 small as it can and put it into the folder of kept cases.
 """
 
@@ -66,7 +66,7 @@ class Comparison:
         self.outcomes = collections.Counter()
 
     def array(self, ours, numpys, data):
-        """None where the two agree, or the README says why not; else what is wrong."""
+        """None if the two agree, or differ for a documented reason; otherwise what is wrong."""
         if ours[0] == "fault":
             return f"no Error: {ours[1]}"
         if isinstance(numpys, Exception):
@@ -134,7 +134,7 @@ class Comparison:
         return self.verdict(kind, data, self.judge.ask(kind.replace("n", "N"), data))
 
     def shrunk(self, kind, data):
-        """A smaller file on which the two disagree."""
+        """A smaller file for which the two disagree."""
         explained, outcomes = self.explained.copy(), self.outcomes.copy()
         size = len(data) // 2
         while size:

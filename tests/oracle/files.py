@@ -11,7 +11,7 @@ import numpy as np
 
 KINDS = ["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16", "M8[ns]", "M8[25s]", "M8",
          "m8[D]", "m8", "S0", "S1", "S3", "U1", "U3", "V1", "V2", "V4", "V8", "V16", "f16", "c32"]
-# What is put into headers: what writers emit, what Python would take, and what nobody should.
+# Parts of headers: what writers emit, what Python accepts, and what is wrong.
 TOKENS = [b"'", b'"', b"(", b")", b"[", b"]", b"{", b"}", b",", b":", b" ", b"\n", b"\r", b"\t", b"\f", b"\0", b"#", b"# x\n",
           b"\\", b"\\x41", b"\\n", b"\\u00e9", b"L", b"l", b"0", b"1", b"-", b"+", b"1_0", b"0x1", b"00", b"1.", b"1e1", b"1j",
           b"9223372036854775807", b"9223372036854775808", b"18446744073709551616", b"4294967296", b"True", b"False",
@@ -36,7 +36,7 @@ def random_dtype(rng, depth=0):
 
 
 def random_shape(rng, dtype):
-    # The axes of sub-arrays come on top, and NumPy 1 has 32 in all.
+    # The axes of sub-arrays are added, and NumPy 1 allows 32 in all.
     rank = rng.choice([0, 1, 1, 1, 2, 2, 3, 4, rng.randint(5, 32 if dtype.names is None else 8)])
     return tuple(1 if rank > 4 and rng.random() < 0.9 else rng.randint(0, 4) for _ in range(rank))
 
@@ -72,7 +72,7 @@ def assembled(version, text, data):
 
 
 def by_another_writer(rng):
-    """A file with a header that says the same in another way."""
+    """A file with a header that means the same in another spelling."""
     version = rng.choice([1, 1, 1, 2, 3])
     dtype = random_dtype(rng)
     shape = random_shape(rng, dtype)
@@ -98,7 +98,7 @@ def by_another_writer(rng):
 
 
 def spans(data):
-    """Where the prefix, the text of the header and the data of a file begin and end."""
+    """The first and last bytes of the prefix, the header text and the data of a file."""
     wide = len(data) > 6 and data[6] != 1
     begin = 12 if wide else 10
     length = int.from_bytes(data[8:begin], "little")
@@ -107,7 +107,7 @@ def spans(data):
 
 
 def with_length(data):
-    """The same file, its length field made right for a text that was changed in length."""
+    """The same file with a corrected length field, after the length of the text was changed."""
     end = data.find(b"}", 10)
     end = data.find(b"\n", end)
     if end < 0 or data[6:7] not in (b"\1", b"\2", b"\3"):
@@ -144,7 +144,7 @@ def mutated(rng, data, other, parts=spans):
 
 
 class Pipe(io.RawIOBase):
-    """A stream that cannot seek: zipfile then writes sizes and CRC behind the data."""
+    """A stream that cannot seek: zipfile then writes sizes and CRC after the data."""
 
     def __init__(self):
         self.bytes = b""
@@ -177,7 +177,7 @@ def archive(rng):
 
 
 def records_of(data):
-    """Where the records of an archive stand, which are few bytes among many of data."""
+    """The offsets of the records of an archive, which are few bytes among many of data."""
     spans = []
     for signature, size in [(b"PK\x03\x04", 60), (b"PK\x01\x02", 60), (b"PK\x05\x06", 22), (b"PK\x06\x06", 76)]:
         at = data.find(signature)

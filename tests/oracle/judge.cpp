@@ -1,7 +1,7 @@
-// What this library makes of files, for compare.py to set beside what NumPy does: takes files from
-// standard input, each a letter ('n' for .npy, 'N' to load it in every way there is, 'z' for .npz),
-// its size in four bytes, little endian, and its bytes; writes a line for each. Columns are set
-// apart by tabs; text is in hexadecimal.
+// Loads files with this library, so that compare.py can compare the results with those of NumPy.
+// Reads files from standard input, each as a letter ('n' for .npy, 'N' to load it in every way, 'z'
+// for .npz), its size in four bytes, little endian, and its bytes. Writes a line for each, with
+// tabs between columns and text in hexadecimal.
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -38,7 +38,7 @@ std::string joined(const std::vector<std::int64_t>& numbers) {
   return out;
 }
 
-/// Of the elements as they lie in memory.
+/// Of the elements in the order of memory.
 std::string crc_of(const at::Tensor& tensor) {
   return std::to_string(torch_npy::detail::crc32_by_tables(0, tensor.data_ptr(), tensor.nbytes()));
 }
@@ -65,8 +65,8 @@ std::string line_of(const Error& error) {
   return std::string("error\t") + name_of(error.code()) + "\t" + error.what();
 }
 
-/// One tensor for the items of any dtype that a tensor can hold the bits of: raw bytes as the
-/// element of their size, unsigned integers that this LibTorch lacks as doubles.
+/// Options for any dtype whose bits a tensor can hold: raw bytes become elements of their size, and
+/// unsigned integers that this LibTorch does not have become doubles.
 LoadOptions options_for(const DType& dtype) {
   LoadOptions options;
   options.strings_as_codes(true);
@@ -89,7 +89,7 @@ std::string line_of(const Header& header, const at::Tensor& tensor) {
          joined(strides) + "\t" + crc_of(tensor);
 }
 
-/// LibTorch makes 1 of any true bool that it copies.
+/// LibTorch changes any true bool that it copies to 1.
 at::Tensor bits(const at::Tensor& tensor) {
   return tensor.scalar_type() == at::kBool ? tensor.view(at::kByte) : tensor;
 }
@@ -128,7 +128,7 @@ class MemoryFile {
   std::filesystem::path path_ = "/proc/self/fd/" + std::to_string(fd_);
 };
 
-/// All ways in have to lead to the same tensor or the same error.
+/// All ways to load must give the same tensor or the same error.
 std::string judge_array(const std::string& bytes, MemoryFile& memory, bool thoroughly) {
   LoadOptions options;
   Header header;

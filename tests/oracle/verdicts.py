@@ -1,4 +1,4 @@
-"""What NumPy makes of a file, in the words of judge.cpp, and why this library may say something else."""
+"""What NumPy makes of a file, in the format of judge.cpp, and why this library may differ."""
 
 import ast
 import io
@@ -19,7 +19,7 @@ warnings.simplefilter("ignore")
 NUMPY_RANK = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
 REFUSED = (ValueError, TypeError, EOFError, OSError, KeyError, SyntaxError, MemoryError, OverflowError, RecursionError,
            UnicodeError, tokenize.TokenError, RuntimeError, AttributeError, IndexError, NotImplementedError)
-# What zipfile lets out for damaged archives.
+# What zipfile throws for damaged archives.
 BROKEN = (*REFUSED, zipfile.BadZipFile, zlib.error)
 WRITTEN_DTYPE = re.compile(r"[<>=|]?([biufcmMSUV](0|[1-9]\d*)|O\d*)(\[(generic|\d*(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as))\])?$")
 
@@ -32,14 +32,14 @@ def native(array):
 
 
 def bits(array):
-    """The bytes of an array in C order. NumPy makes 1 of any true bool that it copies, and of empty strings long ones."""
+    """The bytes of an array in C order. NumPy changes any true bool that it copies to 1, and empty strings to long ones."""
     if array.size == 0 or array.dtype.itemsize == 0:
         return b""
     return (array.view("u1") if array.dtype.kind == "b" else native(array)).tobytes()
 
 
 def memory(array):
-    """The bytes of an array as they lie in memory."""
+    """The bytes of an array in the order of memory."""
     in_c_order = array.flags.c_contiguous or not array.flags.f_contiguous
     return bits(array if in_c_order else array.T)
 
@@ -244,7 +244,7 @@ def depth(descr):
 
 
 def refusal_of_dtype(ours, numpys):
-    """Why this library refuses an array for its dtype, by the README; None for no reason of these."""
+    """Why this library refuses an array for its dtype, by docs/differences-from-numpy.md; None for no reason of these."""
     _, code, message = ours
     dtype = numpys[1]
     if code == "UnsupportedDtype" and dtype.names is None and dtype.kind in "fc" and dtype.itemsize > 16 - 8 * (dtype.kind == "f"):
@@ -264,7 +264,7 @@ def refusal_of_dtype(ours, numpys):
 
 
 def refusal(ours, numpys, data):
-    """Why this library refuses an array that NumPy loads, by the README's list; None for no reason of these."""
+    """Why this library refuses an array that NumPy loads, by docs/differences-from-numpy.md; None for no reason of these."""
     if reason := refusal_of_dtype(ours, numpys):
         return reason
     _, code, message = ours
@@ -291,7 +291,7 @@ def refusal(ours, numpys, data):
         return "a title that is no string"
     if code == "BadHeader" and depth(descr) > 64:
         return "fields nested more than 64 deep"
-    if code == "BadHeader" and "that names no character" in message and re.search(r"\\[uU][0dD]", text):
+    if code == "BadHeader" and "escape sequence for an invalid code point" in message and re.search(r"\\[uU][0dD]", text):
         return "half of a surrogate pair"
     return None
 
@@ -312,24 +312,27 @@ def leniency(ours, data, ask):
     return None
 
 
-# Of archives that were damaged: whole reasons for which they are refused, or a member of them.
+# Reasons for which damaged archives, or their members, are refused.
 CONTRADICTIONS = [re.compile(reason) for reason in (
     r"bad archive: two members have the name .*", r"two arrays have the name .*",
     r"bad archive: the name of a member: .*( leads out of its folder| holds a zero byte| is not UTF-8|it is empty)",
-    r"bad archive: its comment is cut short", r"bad archive: it is one of several parts, which are not read",
-    r"bad archive: its end says that the directory has .*", r"bad archive: the directory has \d+ members?, its end says \d+",
-    r"bad archive: no member where the directory has the next one, at byte \d+", r"bad archive: its two end records .*",
-    r"bad archive: there is no zip64 end record where it is said to be", r"bad archive: it has two records at its end",
-    r"bad archive: the zip64 end record is said to be at byte \d+", r"bad archive: \d+ bytes? in front of its first member",
-    r"bad archive: the record at its end is missing: the file is cut short",
-    r"(bad archive: )?a record of the archive is cut short", r"an extra field is longer than all of them",
-    r"it is encrypted, which is not read", r"it is packed by method \d+: 0 \(stored\) and 8 \(deflated\) are read",
-    r"there is no header at byte \d+", r"its header at byte \d+ and the directory contradict each other in .*",
-    r"its header and data reach past byte \d+, where what follows begins", r"it has two names that differ",
-    r"\d+ bytes? between it and what follows, which are part of nothing",
-    r"\d+ bytes? from byte \d+ on, but what follows is at byte \d+", r"it is stored, and still has \d+ and \d+ bytes?",
-    r"it takes version \d+\.\d+ of the zip format to unpack", r"it is said to unpack from \d+ to .*",
-    r"the deflate stream is damaged, or does not unpack to the \d+ bytes? that are promised")]
+    r"bad archive: its comment is cut short", r"bad archive: it is one part of a multi-part archive, which is not supported",
+    r"bad archive: its end record declares a directory of .*", r"bad archive: the directory has \d+ members?, its end record declares \d+",
+    r"bad archive: the directory has no valid entry at byte \d+", r"bad archive: its two end records .*",
+    r"bad archive: no zip64 end record at byte \d+", r"bad archive: it has two end records",
+    r"bad archive: the zip64 end record cannot be at byte \d+", r"bad archive: \d+ bytes? before its first member",
+    r"bad archive: its end record is missing: the file is cut short",
+    r"(bad archive: )?a record of the archive is cut short", r"an extra field reaches past the end of the extra fields",
+    r"it is encrypted, which is not supported",
+    r"it has compression method \d+: 0 \(stored\) and 8 \(deflated\) are supported",
+    r"no local header at byte \d+", r"its local header at byte \d+ and the directory disagree about .*",
+    r"its header and data overlap what starts at byte \d+", r"it has two different names",
+    r"\d+ bytes? between it and what follows belong to no member",
+    r"its \d+ bytes? start at byte \d+ and overlap what starts at byte \d+",
+    r"it is stored, but has two sizes: \d+ and \d+ bytes?",
+    r"unpacking it needs version \d+\.\d+ of the zip format", r"deflate cannot unpack \d+ to \d+ bytes?",
+    r"it has \d+ packed bytes? for only \d+ bytes?",
+    r"the deflate stream is damaged, or does not unpack to the declared \d+ bytes?")]
 
 
 def is_contradiction(message):

@@ -299,9 +299,9 @@ inline Error header_cut_short(const HeaderExtent& extent, std::uint64_t size) {
                size);
 }
 
-inline Error data_cut_short(std::uint64_t offset, std::uint64_t promised, std::uint64_t size) {
+inline Error data_cut_short(std::uint64_t offset, std::uint64_t declared, std::uint64_t size) {
   return Error(ErrorCode::Truncated,
-               "data cut short: the header promises " + counted(promised, "byte") + " from byte " +
+               "data cut short: the header declares " + counted(declared, "byte") + " from byte " +
                    std::to_string(offset) + " on, there are " +
                    std::to_string(size - (std::min)(size, offset)),
                size);

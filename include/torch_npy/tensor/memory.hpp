@@ -91,8 +91,8 @@ class OwnedMemory final : public TensorMemory {
   Owner owner_;
 };
 
-/// Lets LibTorch replace the memory in resize_(), which it can from 2.1 on. Earlier ones refuse
-/// that for every from_blob tensor.
+/// Lets resize_() replace the memory if this LibTorch can do that for from_blob tensors: 1.13
+/// cannot.
 template <class Maker>
 auto allow_resize(Maker& maker, int)
     -> decltype(maker.resizeable_storage().allocator(c10::GetCPUAllocator()), void()) {

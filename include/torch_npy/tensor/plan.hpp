@@ -179,10 +179,10 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
                                            : "the bytes of shape " + python_tuple(plan.sizes) +
                                                  " do not fit in 63 bits");
   }
-  const auto promised = static_cast<std::uint64_t>(*whole);
+  const auto declared = static_cast<std::uint64_t>(*whole);
   plan.offset = header.data_offset;
-  plan.end = plan.offset + promised;
-  if (plan.end > available) throw data_cut_short(plan.offset, promised, available);
+  plan.end = plan.offset + declared;
+  if (plan.end > available) throw data_cut_short(plan.offset, declared, available);
 
   const auto [begin, end] =
       options.rows().value_or(std::pair<std::int64_t, std::int64_t>(0, length));

@@ -37,7 +37,7 @@ class ZipArchive {
     read_directory(directory);
     if (members_.size() != directory.count) {
       throw bad_archive("the directory has " + counted(members_.size(), "member") +
-                        ", its end says " + std::to_string(directory.count));
+                        ", its end record declares " + std::to_string(directory.count));
     }
     find_limits(directory.offset);
     reject_duplicate_names();

@@ -1,0 +1,62 @@
+// Datasets, with every system call failing in turn.
+
+#include <torch/data.h>
+#include <torch_npy.hpp>
+
+#include <ATen/ops/equal.h>
+
+#include <filesystem>
+#include <iostream>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/fault_work.hpp"
+#include "support/faults.hpp"
+#include "support/files.hpp"
+
+using namespace torch_npy;
+
+TEST_CASE("each failing system call of a dataset gives the right Error or the right result",
+          "[faults]") {
+  const Folder folder;
+  const at::Tensor small = floats({30, 100});
+  save(folder / "small.npy", small, kQuick);
+  std::filesystem::create_directories(folder / "set" / "deep");
+  for (const char* name : {"set/a.npy", "set/b.npy", "set/deep/c.npy"})
+    save(folder / name, small, kQuick);
+  std::filesystem::create_directory(folder / "twins");
+  for (const char* name : {"twins/a.npy", "twins/b.npy"}) save(folder / name, small, kQuick);
+
+  const auto same = [](const at::Tensor& got, const at::Tensor& want) {
+    require(got.sizes() == want.sizes() && at::equal(got, want), "another result");
+  };
+  const auto nothing = [] {};
+  const std::vector<Work> works = {
+      {"ArrayDataset", nothing,
+       [&] {
+         same(ArrayDataset(folder / "small.npy", folder / "small.npy")
+                  .stacked()
+                  .get_batch({3, 1})
+                  .data[0],
+              small[3]);
+       }},
+      {"FolderDataset", nothing,
+       [&] {
+         const FolderDataset set(folder / "set", FolderOptions().recursive(true));
+         require(set.size().value() == 3, "other files");
+         same(FolderDataset(set).stacked().get_batch({0, 2}).data[1], small);
+       }},
+      {"PairedFolderDataset", nothing,
+       [&] {
+         same(PairedFolderDataset(folder / "twins", folder / "twins")
+                  .stacked()
+                  .get_batch({0, 1})
+                  .target[1],
+              small);
+       }},
+      {"ClassFolderDataset", nothing,
+       [&] { require(ClassFolderDataset(folder / "set").classes().size() == 1, "other classes"); }},
+  };
+  for (const Work& work : works) inject(work, folder);
+  std::cout << injected << " faults injected so far\n";
+}

@@ -1,0 +1,113 @@
+# Reads the include lines of include/torch_npy and fails on one that goes up a floor, on a header outside its floor, and
+# on an umbrella header that is incomplete:
+#
+#   cmake [-DINCLUDE=FOLDER] -P floors.cmake
+#
+# FOLDER holds the headers: include/torch_npy, or a copy of it (floors_planted.cmake).
+cmake_minimum_required(VERSION 3.21)
+
+if(NOT DEFINED INCLUDE)
+  get_filename_component(INCLUDE "${CMAKE_CURRENT_LIST_DIR}/../include/torch_npy" ABSOLUTE)
+endif()
+
+# From the lowest to the highest. "base" stands for the headers that every floor uses, "top" for what uses every floor.
+set(floors base format io zip tensor data top)
+set(base_headers version.hpp text.hpp error.hpp)
+set(umbrella_headers format.hpp io.hpp tensor.hpp data.hpp)
+set(top_headers arrow.hpp)
+
+set(faults "")
+macro(fault text)
+  list(APPEND faults "${text}")
+endmacro()
+
+# The floor of a header, given its path in the folder; empty for a header outside the floors.
+function(get_floor header result)
+  set(floor "")
+  if(header IN_LIST base_headers)
+    set(floor base)
+  elseif(header IN_LIST top_headers)
+    set(floor top)
+  elseif(header IN_LIST umbrella_headers)
+    string(REGEX REPLACE "\\.hpp$" "" floor "${header}")
+  elseif(header MATCHES "^(format|io|zip|tensor|data)/[a-z0-9_]+\\.hpp$")
+    set(floor "${CMAKE_MATCH_1}")
+  endif()
+  set(${result} "${floor}" PARENT_SCOPE)
+endfunction()
+
+file(GLOB_RECURSE headers RELATIVE "${INCLUDE}" "${INCLUDE}/*")
+list(LENGTH headers count)
+if(count EQUAL 0)
+  message(FATAL_ERROR "No headers in ${INCLUDE}")
+endif()
+
+foreach(header IN LISTS headers)
+  get_floor("${header}" floor)
+  if(NOT floor)
+    fault("${header}: a header outside its floor")
+    continue()
+  endif()
+  list(FIND floors "${floor}" height)
+
+  set(included "")
+  file(STRINGS "${INCLUDE}/${header}" lines REGEX "^[ \t]*#[ \t]*include")
+  foreach(line IN LISTS lines)
+    if(NOT line MATCHES "^[ \t]*#[ \t]*include[ \t]*<([^>]+)>")
+      fault("${header}: an include line without <...>: ${line}")
+      continue()
+    endif()
+    set(name "${CMAKE_MATCH_1}")
+
+    if(name MATCHES "^torch_npy/(.+)$")
+      set(needed "${CMAKE_MATCH_1}")
+      list(APPEND included "${needed}")
+      get_floor("${needed}" needed_floor)
+      list(FIND floors "${needed_floor}" needed_height)
+      if(NOT EXISTS "${INCLUDE}/${needed}")
+        fault("${header}: there is no header <${name}>")
+      elseif(needed IN_LIST umbrella_headers)
+        fault("${header}: <${name}> is for users of the library")
+      elseif(needed_height GREATER height)
+        fault("${header}: <${name}> goes up, from the floor ${floor} to ${needed_floor}")
+      endif()
+    elseif(name MATCHES "^torch/data(/|\\.h$)")
+      if(NOT floor MATCHES "^(data|top)$")
+        fault("${header}: <${name}> belongs to the floor data")
+      endif()
+    elseif(name MATCHES "^(ATen|c10|torch)/")
+      if(NOT floor MATCHES "^(tensor|data|top)$")
+        fault("${header}: <${name}> belongs to the floors tensor and data")
+      endif()
+    elseif(name MATCHES "^[a-z_]+$")
+      # The standard library.
+    elseif(name STREQUAL "libdeflate.h" AND header STREQUAL "zip/deflate.hpp")
+    elseif(floor STREQUAL "top")
+      # The libraries of that component.
+    elseif(NOT header MATCHES "^io/system_[a-z]+\\.hpp$")
+      fault("${header}: <${name}> belongs to io/system_*.hpp")
+    endif()
+  endforeach()
+
+  if(header IN_LIST umbrella_headers)
+    foreach(other IN LISTS headers)
+      if(other MATCHES "^${floor}/" AND NOT other IN_LIST included)
+        fault("${header}: it does not include <torch_npy/${other}>")
+      endif()
+    endforeach()
+  endif()
+endforeach()
+
+foreach(umbrella IN LISTS umbrella_headers)
+  if(NOT umbrella IN_LIST headers)
+    fault("${umbrella}: there is no such umbrella header")
+  endif()
+endforeach()
+
+if(faults)
+  foreach(text IN LISTS faults)
+    message("  ${text}")
+  endforeach()
+  message(FATAL_ERROR "The headers do not keep to their floors.")
+endif()
+message(STATUS "${count} headers keep to their floors")

@@ -1,0 +1,66 @@
+#pragma once
+
+// Folders of samples, and epochs over them.
+
+#include <torch_npy/data/dataset.hpp>
+#include <torch_npy/tensor/save.hpp>
+
+#include <torch/data.h>
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/stack.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "support/files.hpp"
+
+using Indices = std::vector<std::size_t>;
+
+inline const char* name_of(int i) {
+  static thread_local char name[32];
+  std::snprintf(name, sizeof name, "s%03d.npy", i);
+  return name;
+}
+
+/// What sample i holds: floats of shape (2, 3), all different.
+inline at::Tensor sample(int i) { return (at::arange(6) + 100 * i).reshape({2, 3}).to(at::kFloat); }
+
+inline void fill_folder(const Folder& folder, int count) {
+  for (int i = 0; i < count; ++i) torch_npy::save(folder / name_of(i), sample(i));
+}
+
+inline torch::data::DataLoaderOptions loading(std::size_t batch, std::size_t workers) {
+  return torch::data::DataLoaderOptions().batch_size(batch).workers(workers);
+}
+
+template <class Sampler = torch::data::samplers::SequentialSampler, class Dataset>
+auto loader_of(Dataset dataset, std::size_t batch, std::size_t workers = 0) {
+  return torch::data::make_data_loader<Sampler>(std::move(dataset), loading(batch, workers));
+}
+
+/// All data of an epoch, concatenated.
+template <class Loader>
+at::Tensor epoch(Loader& loader) {
+  std::vector<at::Tensor> all;
+  for (auto& batch : loader) all.push_back(batch.data.clone());
+  return at::cat(all);
+}
+
+inline at::Tensor samples(int count) {
+  std::vector<at::Tensor> all;
+  for (int i = 0; i < count; ++i) all.push_back(sample(i));
+  return at::stack(all);
+}
+
+inline std::string big_endian_npy(const at::Tensor& floats) {
+  const at::Tensor dense = floats.contiguous();
+  std::string data(static_cast<const char*>(dense.data_ptr()), dense.nbytes());
+  for (std::size_t i = 0; i < data.size(); i += 4) std::reverse(&data[i], &data[i] + 4);
+  const std::string shape = torch_npy::detail::python_tuple(floats.sizes().vec());
+  return npy(header_text("'>f4'", shape), data);
+}

@@ -1,0 +1,107 @@
+#pragma once
+
+// The ranks' shares of an epoch, and loaders with a DistributedSampler.
+
+#include <torch_npy/data/sampler.hpp>
+
+#include <ATen/ops/arange.h>
+#include <torch/data.h>
+#include <torch/serialize.h>
+
+#include <cstdint>
+#include <numeric>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "support/catch.hpp"
+
+using Indices = std::vector<std::size_t>;
+using Options = torch_npy::DistributedSamplerOptions;
+
+/// The rest of the epoch.
+inline Indices rest_of(torch_npy::DistributedSampler& sampler, std::size_t batch_size = 3) {
+  Indices all;
+  while (const auto batch = sampler.next(batch_size)) {
+    REQUIRE(!batch->empty());
+    REQUIRE(batch->size() <= batch_size);
+    all.insert(all.end(), batch->begin(), batch->end());
+  }
+  REQUIRE(!sampler.next(batch_size));
+  return all;
+}
+
+inline Indices epoch_of(torch_npy::DistributedSampler& sampler) {
+  sampler.reset();
+  return rest_of(sampler);
+}
+
+inline Indices draw(std::size_t size, std::size_t rank, std::size_t num_replicas,
+                    const Options& options, std::uint64_t epoch = 0) {
+  torch_npy::DistributedSampler sampler(size, num_replicas, rank, options);
+  sampler.set_epoch(epoch);
+  Indices share = epoch_of(sampler);
+  CHECK(share.size() == sampler.samples());
+  return share;
+}
+
+inline std::vector<Indices> draw_all(std::size_t size, std::size_t num_replicas,
+                                     const Options& options, std::uint64_t epoch = 0) {
+  std::vector<Indices> shares;
+  for (std::size_t rank = 0; rank < num_replicas; ++rank) {
+    shares.push_back(draw(size, rank, num_replicas, options, epoch));
+  }
+  return shares;
+}
+
+/// The whole order of an epoch, computed with LibTorch.
+inline Indices order_of(std::size_t size, const Options& options, std::uint64_t epoch) {
+  Indices order(size);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  if (options.shuffle()) {
+    auto generator = at::detail::createCPUGenerator();
+    generator.set_current_seed(options.seed() + epoch);
+    const auto permutation = torch::randperm(static_cast<std::int64_t>(size), generator);
+    for (auto& index : order) {
+      index = static_cast<std::size_t>(
+          permutation[static_cast<std::int64_t>(index)].item<std::int64_t>());
+    }
+  }
+  return order;
+}
+
+template <class Object>
+std::string saved(const Object& object) {
+  std::ostringstream stream;
+  torch::save(object, stream);
+  return stream.str();
+}
+
+inline void load(torch_npy::DistributedSampler& sampler, const std::string& bytes) {
+  std::istringstream stream(bytes);
+  torch::load(sampler, stream);
+}
+
+/// A loader over a dataset whose sample i is the number i.
+inline auto loader_of(const torch_npy::DistributedSampler& sampler, std::size_t size,
+                      std::size_t batch_size, std::size_t workers) {
+  return torch::data::make_data_loader(
+      torch::data::datasets::TensorDataset(torch::arange(static_cast<std::int64_t>(size)))
+          .map(torch::data::transforms::Stack<torch::data::TensorExample>()),
+      sampler, torch::data::DataLoaderOptions(batch_size).workers(workers));
+}
+
+inline Indices indices_of(const torch::data::TensorExample& batch) {
+  const auto* const items = batch.data.data_ptr<std::int64_t>();
+  return {items, items + batch.data.numel()};
+}
+
+template <class Loader>
+Indices read_epoch(Loader& loader) {
+  Indices all;
+  for (const auto& batch : loader) {
+    const Indices indices = indices_of(batch);
+    all.insert(all.end(), indices.begin(), indices.end());
+  }
+  return all;
+}
