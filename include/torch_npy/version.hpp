@@ -36,9 +36,9 @@
 /// @namespace torch_npy
 /// NumPy files to LibTorch tensors, and folders of them to training batches.
 ///
-/// Failures throw Error, whose code() is for programs. Out of memory may also be thrown as
-/// std::bad_alloc or as LibTorch's own exception. A copy to or from a device throws what LibTorch
-/// throws. Free functions may be called from any number of threads at once, if each has its own
-/// stream or its own tensor to fill. Each class documents the thread-safety of its objects.
+/// Failures throw Error, whose code() is for programs. std::bad_alloc is thrown if there is no
+/// memory for an Error. A copy to or from a device throws what LibTorch throws. Free functions may
+/// be called from any number of threads at once, if each has its own stream or its own tensor to
+/// fill. Each class documents the thread-safety of its objects.
 
 #endif  // TORCH_NPY_VERSION_HPP_

@@ -142,21 +142,21 @@ TEST_CASE("batches reuse memory within a bound", "[dataset]") {
   const auto take = [&](std::size_t bytes) { return pool->take(bytes); };
   const void* kept = nullptr;
   {
-    const at::DataPtr a = take(600);
-    kept = a.get();
+    const auto a = take(600);
+    kept = a->data();
   }
   {
-    const at::DataPtr b = take(500);  // fits
-    CHECK(b.get() == kept);
-    const at::DataPtr c = take(900);
-    kept = c.get();
+    const auto b = take(500);  // fits
+    CHECK(b->data() == kept);
+    const auto c = take(900);
+    kept = c->data();
   }  // c is returned first; with b there are 1500 bytes, and c, unused longest, is freed
   {
-    const at::DataPtr d = take(600);
-    const at::DataPtr e = take(100);
-    CHECK(d.get() != nullptr);
-    CHECK(d.get() != e.get());
+    const auto d = take(600);
+    const auto e = take(100);
+    CHECK(d->data() != nullptr);
+    CHECK(d->data() != e->data());
   }
-  const at::DataPtr tiny = take(3);  // not from the pool, whose buffers are far too large
-  CHECK(tiny.get() != nullptr);
+  const auto tiny = take(3);  // not from the pool, whose buffers are far too large
+  CHECK(tiny->data() != nullptr);
 }

@@ -58,6 +58,6 @@ TEST_CASE("offsets and sizes beyond 32 bits work", "[file]") {
   char bytes[7];
   file.read(bytes, 7, end - 7);
   CHECK(std::string(bytes, 7) == "the end");
-  const detail::Mapping mapping = detail::Mapping::of(file, end - 7, 7);
+  const detail::Mapping mapping = detail::Mapping::of(file.traits().range, end - 7, 7);
   CHECK(std::string(static_cast<char*>(mapping.data()), 7) == "the end");
 }

@@ -62,7 +62,7 @@ TEST_CASE("open() reads the header, and load() what was asked for, from every ki
   for (const at::Tensor& tensor : {values, values.t(), values[0], values.narrow(0, 0, 0)}) {
     const std::string bytes = saved(tensor);
     const auto path = write_bytes(folder / "a.npy", bytes);
-    const std::vector<StoredArray> arrays{open(path), open(bytes.data(), bytes.size()),
+    const std::vector<StoredArray> arrays{open(path), open_bytes(bytes.data(), bytes.size()),
                                           open(dripping(bytes, 1000)),
                                           open(dripping(bytes, bytes.size()))};
     for (const StoredArray& array : arrays) {
@@ -119,7 +119,8 @@ TEST_CASE("can_map() tells whether mmap(true) maps", "[stored_array]") {
   CHECK(open(odd).load(LoadOptions().mmap(true)).numel() == 2);  // read instead
 
   const std::string bytes = read_bytes(aligned);
-  for (const StoredArray& other : {open(bytes.data(), bytes.size()), open(dripping(bytes, 64))}) {
+  for (const StoredArray& other :
+       {open_bytes(bytes.data(), bytes.size()), open(dripping(bytes, 64))}) {
     CHECK_FALSE(other.can_map());
     const Error error = error_of([&] { (void)other.load(LoadOptions().mmap(true)); });
     CHECK(error.code() == ErrorCode::InvalidArgument);

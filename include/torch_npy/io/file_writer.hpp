@@ -120,7 +120,7 @@ class AtomicFile {
   }
 
   /// Large data is written in chunks, and each chunk starts going to the disk while the next one is
-  /// written: faster than one flush at the end. tests/bench/results has the measurement.
+  /// written: faster than one flush at the end. tests/bench/NOTES.md has the measurement.
   void write(const void* data, std::size_t size) {
     constexpr std::size_t kChunk = std::size_t{16} << 20;
     const bool flushes = sync_ && size > kChunk;

@@ -111,7 +111,7 @@ class GrowingArray {
   void close() { file_.close(); }
 
  private:
-  // Larger buffers write faster; tests/bench/results has the measurement.
+  // Larger buffers write faster; tests/bench/NOTES.md has the measurement.
   static constexpr std::size_t kBufferSize = std::size_t{1} << 20;
   /// If the process is killed, a write within one page is there completely or not at all.
   static constexpr std::size_t kPage = 4096;

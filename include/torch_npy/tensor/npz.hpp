@@ -163,19 +163,18 @@ class NpzFile {
   /// the file, and 160 KiB of a deflated array, unless the header is longer. The StoredArray keeps
   /// the archive open. Throws Error: NotFound, Io, BadZip, InvalidArgument (deflated, and no
   /// libdeflate), and what parse_header() throws.
-  [[nodiscard]] StoredArray array(const std::string& name,
-                                  std::uint64_t max_header_size = kMaxHeaderSize) const {
+  [[nodiscard]] StoredArray array(const std::string& name, const LoadOptions& options = {}) const {
     const detail::ZipMember& member = at(name);
     return StoredArray(about(member, [&] { return source_of(member); }), path_, member.name,
-                       max_header_size);
+                       options);
   }
 
   /// array(name), as the NpzFile of np.load has it.
   [[nodiscard]] StoredArray operator[](const std::string& name) const { return array(name); }
 
-  /// The header of an array, as array(name).header().
+  /// The header of an array, as array(name).header(). At most max_header_size characters.
   Header header(const std::string& name, std::uint64_t max_header_size = kMaxHeaderSize) const {
-    return array(name, max_header_size).header();
+    return array(name, LoadOptions().max_header_size(max_header_size)).header();
   }
 
   /// Loads one array, by its name with or without ".npy". The CRC of an array that is read whole is

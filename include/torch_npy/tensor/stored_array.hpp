@@ -8,7 +8,6 @@
 #include <torch/ordered_dict.h>
 
 #include <cstddef>
-#include <cstdint>
 #include <filesystem>
 #include <istream>
 #include <memory>
@@ -91,15 +90,15 @@ class StoredArray {
 
  private:
   friend class NpzFile;
-  friend StoredArray open(const std::filesystem::path&, std::uint64_t);
-  friend StoredArray open(std::shared_ptr<const ByteSource>, std::uint64_t);
+  friend StoredArray open(const std::filesystem::path&, const LoadOptions&);
+  friend StoredArray open(std::shared_ptr<const ByteSource>, const LoadOptions&);
 
   /// `member` is the name of a member of an archive; else empty.
   StoredArray(std::shared_ptr<const ByteSource> source, std::filesystem::path path,
-              std::string member, std::uint64_t max_header_size)
+              std::string member, const LoadOptions& options)
       : source_(std::move(source)), path_(std::move(path)), member_(std::move(member)) {
     const auto first = std::make_shared<detail::FirstBytes>();
-    about([&] { header_ = detail::read_header(*source_, max_header_size, *first); });
+    about([&] { header_ = detail::read_header(*source_, options.max_header_size(), *first); });
     first_ = first;
   }
 
@@ -125,39 +124,41 @@ class StoredArray {
   Header header_;
 };
 
-/// Opens an .npy file and reads its header. The file stays open as long as the StoredArray or a
-/// copy exists. Throws Error: what read_header() throws. Safe from any thread.
+/// Opens an .npy file and reads its header. Of the options only max_header_size() is used. The file
+/// stays open as long as the StoredArray or a copy exists. Throws Error: what read_header() throws.
+/// Safe from any thread.
 [[nodiscard]] inline StoredArray open(const std::filesystem::path& path,
-                                      std::uint64_t max_header_size = kMaxHeaderSize) {
+                                      const LoadOptions& options = {}) {
   auto file =
       detail::with_path(path, [&] { return std::make_shared<const detail::NamedFile>(path); });
-  return StoredArray(std::move(file), path, {}, max_header_size);
+  return StoredArray(std::move(file), path, {}, options);
 }
 
-/// Reads the header of an array in any source. Errors have source->name() as their path. Throws
-/// Error: InvalidArgument for a null pointer, what parse_header() throws, and what the source
-/// throws.
+/// The same for an array in any source. Errors have source->name() as their path. Throws Error:
+/// InvalidArgument for a null pointer, what parse_header() throws, and what the source throws.
 [[nodiscard]] inline StoredArray open(std::shared_ptr<const ByteSource> source,
-                                      std::uint64_t max_header_size = kMaxHeaderSize) {
+                                      const LoadOptions& options = {}) {
   if (source == nullptr) throw Error(ErrorCode::InvalidArgument, "open() of no ByteSource");
   std::filesystem::path path = detail::path_of(source->name());
-  return StoredArray(std::move(source), std::move(path), {}, max_header_size);
+  return StoredArray(std::move(source), std::move(path), {}, options);
 }
 
-/// Reads the header of the array at the start of `size` bytes of memory, which are not copied and
-/// have to outlive the StoredArray. Throws Error: what parse_header() throws.
-[[nodiscard]] inline StoredArray open(const void* data, std::size_t size,
-                                      std::uint64_t max_header_size = kMaxHeaderSize) {
-  return open(std::make_shared<const detail::MemorySource>(data, size), max_header_size);
+/// The same for the array at the position of a stream, which has to outlive the StoredArray. It can
+/// be loaded once, which leaves the stream right after the array; nobody else may use the stream
+/// before that. Throws Error: what parse_header() throws, and Io if the stream fails.
+[[nodiscard]] inline StoredArray open(std::istream& stream, const LoadOptions& options = {}) {
+  return open(std::make_shared<const detail::StreamSource>(stream), options);
 }
 
-/// Reads the header of the array at the position of a stream, which has to outlive the StoredArray.
-/// It can be loaded once, which leaves the stream right after the array. Nobody else may use the
-/// stream meanwhile. Throws Error: what parse_header() throws, and Io if the stream fails.
-[[nodiscard]] inline StoredArray open(std::istream& stream,
-                                      std::uint64_t max_header_size = kMaxHeaderSize) {
-  return open(std::make_shared<const detail::StreamSource>(stream), max_header_size);
+/// The same for the array at the start of `size` bytes of memory, which are not copied and have to
+/// outlive the StoredArray. Throws Error: what parse_header() throws.
+[[nodiscard]] inline StoredArray open_bytes(const void* data, std::size_t size,
+                                            const LoadOptions& options = {}) {
+  return open(std::make_shared<const detail::MemorySource>(data, size), options);
 }
+
+/// Memory is opened by open_bytes(): a char pointer is a path for open().
+StoredArray open(const void* data, std::size_t size) = delete;
 
 TORCH_NPY_END_NAMESPACE
 
