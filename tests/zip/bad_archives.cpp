@@ -85,7 +85,7 @@ std::vector<BadArchive> bad_archives() {
        end([](ZipEnd& e) { e.before = "PK\x06\x07" + little(0, 4) + little(1, 8) + little(2, 4); }),
        "several parts"},
       {"a future version", central([](ZipHeader& h) { h.version = 64; }),
-       "member \"a.npy\": it takes version 6.4"},
+       "member \"a.npy\": unpacking it needs version 6.4"},
       {"two ends", end([](ZipEnd& e) {
          e.before = "PK\x06\x06" + little(44, 8) + little(0, 12) + little(2, 8) + little(2, 8) +
                     little(e.size, 8) + little(e.offset + 1, 8) + "PK\x06\x07" + little(0, 4) +
@@ -111,21 +111,21 @@ std::vector<BadArchive> bad_archives() {
        }),
        "cut short"},
       {"offset out of range", with([](ZipPart& p) { p.offset = 100000; }),
-       "what follows is at byte"},
+       "and overlap what starts at byte"},
       {"offset in the directory", with([&](ZipPart& p) {
          p.offset = zip({good, second}).size() - 60;
        }),
-       "what follows"},
-      {"overlapping", with([](ZipPart& p) { p.offset = 20; }), "what follows is at byte"},
+       "and overlap what starts at byte"},
+      {"overlapping", with([](ZipPart& p) { p.offset = 20; }), "and overlap what starts at byte"},
       {"the same bytes twice",
        [&] {
          ZipPart twin = second;
          twin.offset = 0;
          return zip({good, twin});
        }(),
-       "what follows is at byte 0"},
+       "overlap what starts at byte 0"},
       {"stored, two sizes", with([](ZipPart& p) { p.both([](ZipHeader& h) { --h.packed; }); }),
-       "member \"a.npy\": it is stored, and still has"},
+       "member \"a.npy\": it is stored, but has two sizes"},
       {"a byte before the first member", with([](ZipPart& p) { p.offset = 1; }),
        "1 byte in front of its first member", false},
       {"encrypted", with([](ZipPart& p) { p.both([](ZipHeader& h) { h.flags = 1; }); }),
