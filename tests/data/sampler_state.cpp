@@ -43,7 +43,7 @@ TEST_CASE("a saved sampler resumes in the middle of an epoch") {
   CHECK(sampler.position() == 8);
   const std::string bytes = saved(sampler);
 
-  DistributedSampler resumed(50, 1, 3);
+  DistributedSampler resumed(50, 3, 1);
   load(resumed, bytes);
   CHECK(resumed.epoch() == 7);
   CHECK(resumed.position() == 8);
@@ -94,7 +94,7 @@ TEST_CASE("with workers, set_position() resumes at the loop's own count") {
     CHECK(sampler.position() > seen);  // the loader has drawn ahead
     bytes = saved(sampler);
   }
-  DistributedSampler resumed(100, 0, 2);
+  DistributedSampler resumed(100, 2, 0);
   load(resumed, bytes);
   resumed.set_position(seen);
   CHECK(resumed.epoch() == 2);

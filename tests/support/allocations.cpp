@@ -1,7 +1,7 @@
 // Records allocations. LibTorch's CPU allocator calls posix_memalign, which a program may
 // define before the C library's.
 
-#include "support/allocations.hpp"
+#include "allocations.hpp"
 
 #include <dlfcn.h>
 

@@ -68,7 +68,7 @@ inline const Kind kKinds[] = {
     {"ENOMEM",
      kOpen | kStat | kMap | kRename | kListFolder,
      {Fault::Fails, ENOMEM},
-     torch_npy::ErrorCode::Exhausted},
+     torch_npy::ErrorCode::OutOfMemory},
     {"a file that ends earlier than it said",
      kRead,
      {Fault::AtEnd},

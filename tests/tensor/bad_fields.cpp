@@ -23,7 +23,8 @@ TEST_CASE("load_fields() validates max_bytes(), device() and dtype()", "[bad]") 
   CHECK(error.code() == ErrorCode::TooLarge);
   CHECK_THAT(error.what(), says("field \"a\": a tensor of 800 bytes"));
   CHECK(error.path() == path);
-  CHECK(load_error(path, LoadOptions().device(at::kCUDA)).code() == ErrorCode::InvalidArgument);
+  CHECK(load_error(path, LoadOptions().device(c10::Device(at::kCUDA, 100))).code() ==
+        ErrorCode::InvalidArgument);
   CHECK(load_error(path, LoadOptions().dtype(at::kQInt8)).code() == ErrorCode::InvalidArgument);
 }
 
