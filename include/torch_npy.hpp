@@ -41,10 +41,10 @@
 /// @namespace torch_npy
 /// NumPy files to LibTorch tensors, and folders of them to training batches.
 ///
-/// Failures throw Error, whose code() is for programs. Out of memory may also be thrown as
-/// std::bad_alloc or as LibTorch's own exception. A copy to or from a device throws what LibTorch
-/// throws. Free functions may be called from any number of threads at once, if each has its own
-/// stream or its own tensor to fill. Each class documents the thread-safety of its objects.
+/// Failures throw Error, whose code() is for programs. std::bad_alloc is thrown if there is no
+/// memory for an Error. A copy to or from a device throws what LibTorch throws. Free functions may
+/// be called from any number of threads at once, if each has its own stream or its own tensor to
+/// fill. Each class documents the thread-safety of its objects.
 
 #endif  // TORCH_NPY_VERSION_HPP_
 
@@ -2712,7 +2712,7 @@ class AtomicFile {
   }
 
   /// Large data is written in chunks, and each chunk starts going to the disk while the next one is
-  /// written: faster than one flush at the end. tests/bench/results has the measurement.
+  /// written: faster than one flush at the end. tests/bench/NOTES.md has the measurement.
   void write(const void* data, std::size_t size) {
     constexpr std::size_t kChunk = std::size_t{16} << 20;
     const bool flushes = sync_ && size > kChunk;
@@ -5001,7 +5001,7 @@ class GrowingArray {
   void close() { file_.close(); }
 
  private:
-  // Larger buffers write faster; tests/bench/results has the measurement.
+  // Larger buffers write faster; tests/bench/NOTES.md has the measurement.
   static constexpr std::size_t kBufferSize = std::size_t{1} << 20;
   /// If the process is killed, a write within one page is there completely or not at all.
   static constexpr std::size_t kPage = 4096;
@@ -6521,7 +6521,6 @@ TORCH_NPY_END_NAMESPACE
 #include <torch/ordered_dict.h>
 
 #include <cstddef>
-#include <cstdint>
 #include <filesystem>
 #include <istream>
 #include <memory>
@@ -6592,15 +6591,15 @@ class StoredArray {
 
  private:
   friend class NpzFile;
-  friend StoredArray open(const std::filesystem::path&, std::uint64_t);
-  friend StoredArray open(std::shared_ptr<const ByteSource>, std::uint64_t);
+  friend StoredArray open(const std::filesystem::path&, const LoadOptions&);
+  friend StoredArray open(std::shared_ptr<const ByteSource>, const LoadOptions&);
 
   /// `member` is the name of a member of an archive; else empty.
   StoredArray(std::shared_ptr<const ByteSource> source, std::filesystem::path path,
-              std::string member, std::uint64_t max_header_size)
+              std::string member, const LoadOptions& options)
       : source_(std::move(source)), path_(std::move(path)), member_(std::move(member)) {
     const auto first = std::make_shared<detail::FirstBytes>();
-    about([&] { header_ = detail::read_header(*source_, max_header_size, *first); });
+    about([&] { header_ = detail::read_header(*source_, options.max_header_size(), *first); });
     first_ = first;
   }
 
@@ -6626,39 +6625,41 @@ class StoredArray {
   Header header_;
 };
 
-/// Opens an .npy file and reads its header. The file stays open as long as the StoredArray or a
-/// copy exists. Throws Error: what read_header() throws. Safe from any thread.
+/// Opens an .npy file and reads its header. Of the options only max_header_size() is used. The file
+/// stays open as long as the StoredArray or a copy exists. Throws Error: what read_header() throws.
+/// Safe from any thread.
 [[nodiscard]] inline StoredArray open(const std::filesystem::path& path,
-                                      std::uint64_t max_header_size = kMaxHeaderSize) {
+                                      const LoadOptions& options = {}) {
   auto file =
       detail::with_path(path, [&] { return std::make_shared<const detail::NamedFile>(path); });
-  return StoredArray(std::move(file), path, {}, max_header_size);
+  return StoredArray(std::move(file), path, {}, options);
 }
 
-/// Reads the header of an array in any source. Errors have source->name() as their path. Throws
-/// Error: InvalidArgument for a null pointer, what parse_header() throws, and what the source
-/// throws.
+/// The same for an array in any source. Errors have source->name() as their path. Throws Error:
+/// InvalidArgument for a null pointer, what parse_header() throws, and what the source throws.
 [[nodiscard]] inline StoredArray open(std::shared_ptr<const ByteSource> source,
-                                      std::uint64_t max_header_size = kMaxHeaderSize) {
+                                      const LoadOptions& options = {}) {
   if (source == nullptr) throw Error(ErrorCode::InvalidArgument, "open() of no ByteSource");
   std::filesystem::path path = detail::path_of(source->name());
-  return StoredArray(std::move(source), std::move(path), {}, max_header_size);
+  return StoredArray(std::move(source), std::move(path), {}, options);
 }
 
-/// Reads the header of the array at the start of `size` bytes of memory, which are not copied and
-/// have to outlive the StoredArray. Throws Error: what parse_header() throws.
-[[nodiscard]] inline StoredArray open(const void* data, std::size_t size,
-                                      std::uint64_t max_header_size = kMaxHeaderSize) {
-  return open(std::make_shared<const detail::MemorySource>(data, size), max_header_size);
+/// The same for the array at the position of a stream, which has to outlive the StoredArray. It can
+/// be loaded once, which leaves the stream right after the array; nobody else may use the stream
+/// before that. Throws Error: what parse_header() throws, and Io if the stream fails.
+[[nodiscard]] inline StoredArray open(std::istream& stream, const LoadOptions& options = {}) {
+  return open(std::make_shared<const detail::StreamSource>(stream), options);
 }
 
-/// Reads the header of the array at the position of a stream, which has to outlive the StoredArray.
-/// It can be loaded once, which leaves the stream right after the array. Nobody else may use the
-/// stream meanwhile. Throws Error: what parse_header() throws, and Io if the stream fails.
-[[nodiscard]] inline StoredArray open(std::istream& stream,
-                                      std::uint64_t max_header_size = kMaxHeaderSize) {
-  return open(std::make_shared<const detail::StreamSource>(stream), max_header_size);
+/// The same for the array at the start of `size` bytes of memory, which are not copied and have to
+/// outlive the StoredArray. Throws Error: what parse_header() throws.
+[[nodiscard]] inline StoredArray open_bytes(const void* data, std::size_t size,
+                                            const LoadOptions& options = {}) {
+  return open(std::make_shared<const detail::MemorySource>(data, size), options);
 }
+
+/// Memory is opened by open_bytes(): a char pointer is a path for open().
+StoredArray open(const void* data, std::size_t size) = delete;
 
 TORCH_NPY_END_NAMESPACE
 
@@ -6810,19 +6811,18 @@ class NpzFile {
   /// the file, and 160 KiB of a deflated array, unless the header is longer. The StoredArray keeps
   /// the archive open. Throws Error: NotFound, Io, BadZip, InvalidArgument (deflated, and no
   /// libdeflate), and what parse_header() throws.
-  [[nodiscard]] StoredArray array(const std::string& name,
-                                  std::uint64_t max_header_size = kMaxHeaderSize) const {
+  [[nodiscard]] StoredArray array(const std::string& name, const LoadOptions& options = {}) const {
     const detail::ZipMember& member = at(name);
     return StoredArray(about(member, [&] { return source_of(member); }), path_, member.name,
-                       max_header_size);
+                       options);
   }
 
   /// array(name), as the NpzFile of np.load has it.
   [[nodiscard]] StoredArray operator[](const std::string& name) const { return array(name); }
 
-  /// The header of an array, as array(name).header().
+  /// The header of an array, as array(name).header(). At most max_header_size characters.
   Header header(const std::string& name, std::uint64_t max_header_size = kMaxHeaderSize) const {
-    return array(name, max_header_size).header();
+    return array(name, LoadOptions().max_header_size(max_header_size)).header();
   }
 
   /// Loads one array, by its name with or without ".npy". The CRC of an array that is read whole is
