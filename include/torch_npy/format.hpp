@@ -8,6 +8,7 @@
 #include <torch_npy/format/dtype.hpp>
 #include <torch_npy/format/header.hpp>
 #include <torch_npy/format/literal.hpp>
+#include <torch_npy/format/little_endian.hpp>
 // IWYU pragma: end_exports
 
 #endif  // TORCH_NPY_FORMAT_HPP_

@@ -81,7 +81,7 @@ TEST_CASE("read_fully() and read_many() read all bytes or throw Truncated", "[so
   CHECK_THAT(error.what(), says("it ends at byte 10, 2 bytes before the end"));
 }
 
-TEST_CASE("a part of a source ends where it is said to", "[source]") {
+TEST_CASE("a part of a source never reads beyond its end", "[source]") {
   const DrippingSource whole("0123456789", 100);
   const detail::SourcePart part(whole, 2, 5);
   char bytes[8] = {};

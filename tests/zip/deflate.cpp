@@ -58,7 +58,7 @@ TEST_CASE("bytes after a deflated array are no part of the tensor", "[npz][bad]"
   CHECK(file.header("a").shape == std::vector<std::int64_t>{2, 2});
   const Error error = error_of([&] { (void)file.load("a", LoadOptions().max_bytes(1000)); });
   CHECK(error.code() == ErrorCode::TooLarge);
-  CHECK_THAT(error.what(), says("unpacked whole, and 67108880 bytes are over"));
+  CHECK_THAT(error.what(), says("unpacked whole, and its 67108880 bytes are over"));
   CHECK(largest_allocation < (1u << 20));
   const at::Tensor a = file.load("a");
   CHECK(a.numel() == 4);

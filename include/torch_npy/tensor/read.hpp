@@ -179,11 +179,17 @@ struct OpenArray {
   const ByteSource& source;
   const FirstBytes& first;
   Header header;
+  std::uint64_t available;  ///< bytes of the source, as far as they matter
+
+  OpenArray(const ByteSource& its_source, const FirstBytes& its_first, Header its_header)
+      : source(its_source),
+        first(its_first),
+        header(std::move(its_header)),
+        available(available_bytes(source, first, header)) {}
 
   /// Validates the header against the options and the size of the source. `inner`: see make_plan().
   /// The header loses its shape and its dtype.
   LoadPlan plan(const LoadOptions& options, std::vector<std::int64_t> inner = {}) {
-    const std::uint64_t available = available_bytes(source, first, header);
     return make_plan(std::move(header), options, available, std::move(inner));
   }
 };
@@ -246,20 +252,24 @@ class ArrayReading {
   const FirstBytes* first_;
 };
 
+/// Refuses mmap(true) for a source that is not in a file.
+inline void require_file_to_map(const ByteSource& source, const LoadOptions& options) {
+  if (!options.mmap()) return;
+  const SourceTraits traits = source.traits();
+  if (traits.range.file != nullptr || traits.is_packed) return;
+  throw Error(ErrorCode::InvalidArgument,
+              "mmap(true) is for files: a stream, memory or another source cannot be mapped");
+}
+
 /// The tensor on the host: mapped, if the options ask for it and it is possible, or read.
 inline at::Tensor load_on_host(const OpenArray& array, const LoadPlan& plan,
                                const LoadOptions& options) {
-  if (options.mmap()) {
-    const SourceTraits traits = array.source.traits();
-    if (traits.range.file == nullptr && !traits.is_packed) {
-      throw Error(ErrorCode::InvalidArgument,
-                  "mmap(true) is for files: a stream, memory or another source cannot be mapped");
-    }
-    if (can_map(plan, options, traits.range)) {
-      Mapping mapping = Mapping::of(traits.range, plan.offset, plan.bytes);
-      void* const data = mapping.data();
-      return tensor_over(std::move(mapping), data, plan.type, plan.sizes, plan.strides);
-    }
+  require_file_to_map(array.source, options);
+  const FileRange range = array.source.traits().range;
+  if (options.mmap() && can_map(plan, options, range)) {
+    Mapping mapping = Mapping::of(range, plan.offset, plan.bytes);
+    void* const data = mapping.data();
+    return tensor_over(std::move(mapping), data, plan.type, plan.sizes, plan.strides);
   }
   return ArrayReading(array, plan, options).tensor();
 }
@@ -272,8 +282,9 @@ inline at::Tensor on_device(at::Tensor tensor, const LoadOptions& options) {
 /// Calls `use` with the array of a source.
 template <class Use>
 auto with_array(const ByteSource& source, const LoadOptions& options, const Use& use) {
+  require_file_to_map(source, options);
   FirstBytes first;
-  OpenArray array{source, first, read_header(source, options.max_header_size(), first)};
+  OpenArray array(source, first, read_header(source, options.max_header_size(), first));
   return use(array);
 }
 

@@ -112,7 +112,7 @@ class StoredArray {
   template <class Use>
   auto with_array(const Use& use) const -> decltype(use(std::declval<detail::OpenArray&>())) {
     return about([&] {
-      detail::OpenArray array{*source_, *first_, header_};
+      detail::OpenArray array(*source_, *first_, header_);
       return use(array);
     });
   }
