@@ -2362,7 +2362,7 @@ class ByteSource {
   /// The source to load an array from, if that is not this one: a member of an archive, unpacked or
   /// checked. `first` are the first bytes of this source, and outlive the result. `whole`: all of
   /// the array will be read, in order. @private
-  virtual std::unique_ptr<const ByteSource> unpacked(const detail::FirstBytes& /*first*/,
+  virtual std::shared_ptr<const ByteSource> unpacked(const detail::FirstBytes& /*first*/,
                                                      bool /*whole*/) const {
     return nullptr;
   }
@@ -2908,14 +2908,16 @@ class FileList {
   }
 
   /// The folders in `subfolder`, sorted by the bytes of their names. @private
-  std::vector<std::string> subfolders(const std::string& subfolder = ".") const {
+  std::vector<std::string> subfolders(const std::string& subfolder, bool natural_order) const {
     std::vector<std::string> names;
     detail::with_path(folder_, [&] {
       detail::Directory(subfolder.c_str(), open_).for_each([&](const char* name, bool is_folder) {
         if (is_folder) names.emplace_back(name);
       });
     });
-    std::sort(names.begin(), names.end());
+    std::sort(names.begin(), names.end(), [&](const std::string& a, const std::string& b) {
+      return natural_order ? detail::natural_less(a.c_str(), b.c_str()) : a < b;
+    });
     return names;
   }
 
@@ -3302,7 +3304,6 @@ TORCH_NPY_END_NAMESPACE
 #ifndef TORCH_NPY_ZIP_CODEC_HPP_
 #define TORCH_NPY_ZIP_CODEC_HPP_
 
-#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -3315,12 +3316,12 @@ TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// Tables for CRC-32, 16 bytes at a time. LibTorch exports no CRC-32, and stored archives must work
-/// with LibTorch alone.
+/// with LibTorch alone. Computed by the program: as constants they would take the compiler 20 MB.
 struct CrcTables {
   static constexpr std::size_t kCount = 16;
-  std::array<std::array<std::uint32_t, 256>, kCount> of{};
+  std::uint32_t of[kCount][256];
 
-  constexpr CrcTables() {
+  CrcTables() {
     for (std::uint32_t byte = 0; byte < 256; ++byte) {
       std::uint32_t crc = byte;
       for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ ((crc & 1) != 0 ? 0xedb88320 : 0);
@@ -3335,23 +3336,22 @@ struct CrcTables {
   }
 };
 
-inline constexpr CrcTables kCrcTables;
-
 /// One step over the bytes at `at`. The first four are combined with the CRC so far.
 template <std::size_t... I>
-std::uint32_t crc32_step(std::uint32_t crc, const unsigned char* at, std::index_sequence<I...>) {
-  return (kCrcTables.of[sizeof...(I) - 1 - I][at[I] ^ (I < 4 ? crc >> 8 * (I % 4) & 0xff : 0)] ^
-          ...);
+std::uint32_t crc32_step(const CrcTables& tables, std::uint32_t crc, const unsigned char* at,
+                         std::index_sequence<I...>) {
+  return (tables.of[sizeof...(I) - 1 - I][at[I] ^ (I < 4 ? crc >> 8 * (I % 4) & 0xff : 0)] ^ ...);
 }
 
 inline std::uint32_t crc32_by_tables(std::uint32_t crc, const void* data, std::size_t size) {
+  static const CrcTables tables;
   constexpr std::size_t kStep = CrcTables::kCount;
   const auto* at = static_cast<const unsigned char*>(data);
   crc = ~crc;
   for (; size >= kStep; at += kStep, size -= kStep) {
-    crc = crc32_step(crc, at, std::make_index_sequence<kStep>());
+    crc = crc32_step(tables, crc, at, std::make_index_sequence<kStep>());
   }
-  for (; size != 0; ++at, --size) crc = crc >> 8 ^ kCrcTables.of[0][(crc ^ *at) & 0xff];
+  for (; size != 0; ++at, --size) crc = crc >> 8 ^ tables.of[0][(crc ^ *at) & 0xff];
   return ~crc;
 }
 
@@ -3623,7 +3623,6 @@ TORCH_NPY_END_NAMESPACE
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -4016,6 +4015,30 @@ class ZipArchive {
   std::vector<ZipMember> members_;
 };
 
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_ZIP_READER_HPP_
+
+// ---- torch_npy/zip/member.hpp
+
+#ifndef TORCH_NPY_ZIP_MEMBER_HPP_
+#define TORCH_NPY_ZIP_MEMBER_HPP_
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+// Members of an archive as sources of bytes. The archive outlives them.
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
 /// A stored member that is read in order, from its first byte to its last, while its CRC is
 /// computed.
 class CheckedMember final : public ByteSource {
@@ -4077,8 +4100,8 @@ class StoredMember final : public SourcePart {
   StoredMember(const ZipArchive& archive, const ZipMember& member)
       : SourcePart(archive.source(), archive.data_offset(member), member.packed), member_(member) {}
 
-  std::unique_ptr<const ByteSource> unpacked(const FirstBytes& first, bool whole) const override {
-    return whole ? std::make_unique<CheckedMember>(*this, first, member_) : nullptr;
+  std::shared_ptr<const ByteSource> unpacked(const FirstBytes& first, bool whole) const override {
+    return whole ? std::make_shared<const CheckedMember>(*this, first, member_) : nullptr;
   }
 
  private:
@@ -4104,12 +4127,13 @@ class DeflatedMember final : public ByteSource {
     return start.copy(static_cast<char*>(out), size, static_cast<std::size_t>(offset));
   }
 
-  std::unique_ptr<const ByteSource> unpacked(const FirstBytes& first, bool) const override {
+  std::shared_ptr<const ByteSource> unpacked(const FirstBytes& first, bool) const override {
     std::shared_ptr<char> bytes = archive_.inflate(member_);
     if (std::memcmp(bytes.get(), first.data, first.size) != 0) {
       throw Error(ErrorCode::Io, "the file changed while it was read");
     }
-    return std::make_unique<MemorySource>(std::move(bytes), static_cast<std::size_t>(member_.size));
+    return std::make_shared<const MemorySource>(std::move(bytes),
+                                                static_cast<std::size_t>(member_.size));
   }
 
  private:
@@ -4121,7 +4145,7 @@ class DeflatedMember final : public ByteSource {
 }  // namespace detail
 TORCH_NPY_END_NAMESPACE
 
-#endif  // TORCH_NPY_ZIP_READER_HPP_
+#endif  // TORCH_NPY_ZIP_MEMBER_HPP_
 
 // ---- torch_npy/zip/writer.hpp
 
@@ -4341,7 +4365,7 @@ class TensorMemory {
   /// Tells what the byte at an offset was read from, for messages.
   using Origin = std::function<std::string(std::size_t)>;
 
-  TensorMemory() = default;
+  explicit TensorMemory(void* its_data) : data(its_data) {}
   TensorMemory(const TensorMemory&) = delete;
   TensorMemory& operator=(const TensorMemory&) = delete;
   virtual ~TensorMemory() = default;
@@ -4356,6 +4380,7 @@ class TensorMemory {
 
   static void destroy(void* context) noexcept { delete static_cast<TensorMemory*>(context); }
 
+  void* const data;
   Origin origin;
 };
 
@@ -4363,7 +4388,7 @@ class TensorMemory {
 template <class Owner>
 class OwnedMemory final : public TensorMemory {
  public:
-  explicit OwnedMemory(Owner owner) : owner_(std::move(owner)) {}
+  OwnedMemory(Owner owner, void* its_data) : TensorMemory(its_data), owner_(std::move(owner)) {}
 
  private:
   Owner owner_;
@@ -4379,24 +4404,23 @@ auto allow_resize(Maker& maker, int)
 template <class Maker>
 void allow_resize(Maker&, long) {}
 
-/// A tensor of at least one element over `data`, which `memory` owns: every tensor over memory that
-/// LibTorch did not allocate is made here.
-inline at::Tensor tensor_over(std::unique_ptr<TensorMemory> memory, void* data,
-                              c10::ScalarType type, at::IntArrayRef sizes,
-                              at::IntArrayRef strides) {
-  auto maker = at::for_blob(data, sizes);
+/// A tensor of at least one element over `memory`: every tensor over memory that LibTorch did not
+/// allocate is made here.
+inline at::Tensor tensor_over(std::unique_ptr<TensorMemory> memory, c10::ScalarType type,
+                              at::IntArrayRef sizes, at::IntArrayRef strides) {
+  auto maker = at::for_blob(memory->data, sizes);
   maker.strides(strides).options(type).target_device(at::kCPU);
   maker.context(memory.release(), &TensorMemory::destroy);
   allow_resize(maker, 0);
   return maker.make_tensor();
 }
 
-/// The same over memory that lives as long as `owner` does: a mapping, a buffer, another storage.
+/// The same over `data`, which exists as long as `owner`: a mapping, a buffer, another storage.
 template <class Owner>
 at::Tensor tensor_over(Owner owner, void* data, c10::ScalarType type, at::IntArrayRef sizes,
                        at::IntArrayRef strides) {
-  return tensor_over(std::unique_ptr<TensorMemory>(new OwnedMemory<Owner>(std::move(owner))), data,
-                     type, sizes, strides);
+  std::unique_ptr<TensorMemory> memory(new OwnedMemory<Owner>(std::move(owner), data));
+  return tensor_over(std::move(memory), type, sizes, strides);
 }
 
 /// A tensor over part of another's memory, which it keeps alive and whose dtype it has. A view made
@@ -4442,6 +4466,17 @@ inline at::Tensor empty_host(std::size_t bytes, c10::ScalarType type, at::IntArr
 /// fresh memory would take longer to read.
 class BufferPool : public std::enable_shared_from_this<BufferPool> {
  public:
+  /// Keeps at most `limit` bytes that are not in use, those used last.
+  explicit BufferPool(std::size_t limit) : limit_(limit) {}
+
+  /// `bytes` bytes, of any content; not 0. Throws Error (OutOfMemory).
+  std::unique_ptr<TensorMemory> take(std::size_t bytes) {
+    Buffer buffer = kept_for(bytes);
+    if (buffer.size == 0) buffer = fresh(bytes);
+    return std::unique_ptr<TensorMemory>(new Loan(weak_from_this(), std::move(buffer)));
+  }
+
+ private:
   struct Buffer {
     at::DataPtr memory;
     std::size_t size = 0;
@@ -4451,7 +4486,7 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   class Loan final : public TensorMemory {
    public:
     Loan(std::weak_ptr<BufferPool> pool, Buffer buffer)
-        : pool_(std::move(pool)), buffer_(std::move(buffer)) {}
+        : TensorMemory(buffer.memory.get()), pool_(std::move(pool)), buffer_(std::move(buffer)) {}
 
     ~Loan() override {
       const std::shared_ptr<BufferPool> pool = pool_.lock();
@@ -4463,24 +4498,11 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
       }
     }
 
-    char* data() const { return static_cast<char*>(buffer_.memory.get()); }
-
    private:
     std::weak_ptr<BufferPool> pool_;
     Buffer buffer_;
   };
 
-  /// Keeps at most `limit` bytes that are not in use, those used last.
-  explicit BufferPool(std::size_t limit) : limit_(limit) {}
-
-  /// `bytes` bytes, of any content; not 0. Throws Error (OutOfMemory).
-  std::unique_ptr<Loan> take(std::size_t bytes) {
-    Buffer buffer = kept_for(bytes);
-    if (buffer.size == 0) buffer = fresh(bytes);
-    return std::make_unique<Loan>(weak_from_this(), std::move(buffer));
-  }
-
- private:
   static Buffer fresh(std::size_t bytes) {
     try {
       Buffer buffer{c10::GetCPUAllocator()->allocate(bytes), bytes};
@@ -4537,9 +4559,7 @@ inline std::string origin_of(const at::Tensor& tensor) {
 inline at::Tensor empty_from(BufferPool& pool, std::size_t bytes, c10::ScalarType type,
                              at::IntArrayRef sizes, at::IntArrayRef strides, bool pinned) {
   if (pinned || bytes == 0) return empty_host(bytes, type, sizes, strides, pinned);
-  auto loan = pool.take(bytes);
-  void* const data = loan->data();
-  return tensor_over(std::unique_ptr<TensorMemory>(std::move(loan)), data, type, sizes, strides);
+  return tensor_over(pool.take(bytes), type, sizes, strides);
 }
 
 }  // namespace detail
@@ -4972,7 +4992,7 @@ class GrowingArray {
     if (size >= kBufferSize) {
       write(data, size);
     } else if (size != 0) {
-      if (buffer_ == nullptr) buffer_.reset(new char[kBufferSize]);
+      if (buffer_ == nullptr) buffer_ = allocate_buffer(kBufferSize);
       std::memcpy(buffer_.get() + buffered_, data, size);
       buffered_ += size;
     }
@@ -5140,7 +5160,7 @@ class GrowingArray {
   std::int64_t max_rows_ = 0;
   std::uint64_t end_ = 0;  // offset of the end of the rows in the file
   bool has_leftovers_ = false;
-  std::unique_ptr<char[]> buffer_;
+  std::shared_ptr<char> buffer_;
   std::size_t buffered_ = 0;  // bytes
 };
 
@@ -5504,8 +5524,8 @@ inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, 
   if (type == c10::ScalarType::Float) return widened(static_cast<float*>(out));
   if (type == c10::ScalarType::Double) return widened(static_cast<double*>(out));
   const auto by_way_of = [&](auto element, c10::ScalarType way) {
-    const std::unique_ptr<decltype(element)[]> wide(new decltype(element)[count]);
-    widened(wide.get());
+    const std::shared_ptr<char> wide = allocate_buffer(count * sizeof element);
+    widened(reinterpret_cast<decltype(element)*>(wide.get()));
     copy(wide.get(), way);
   };
   // By way of float or double, as in Tensor::to().
@@ -5934,7 +5954,7 @@ inline void fill(const ArrayBytes& bytes, const LoadPlan& plan, void* out, std::
 
   const auto fill_chunk = [&](std::size_t index) {
     const std::size_t end = (std::min)(plan.count, (index + 1) * chunk);
-    std::unique_ptr<char[]> scratch(converts ? new char[block * item] : nullptr);
+    const std::shared_ptr<char> scratch = converts ? allocate_buffer(block * item) : nullptr;
     for (std::size_t first = index * chunk; first < end; first += block) {
       const std::size_t count = (std::min)(block, end - first);
       char* const to = static_cast<char*>(out) + first * out_item;
@@ -6047,7 +6067,7 @@ class ArrayReading {
 
   const LoadPlan& plan_;
   const LoadOptions& options_;
-  std::unique_ptr<const ByteSource> unpacked_;
+  std::shared_ptr<const ByteSource> unpacked_;
   const ByteSource* source_;
   const FirstBytes* first_;
 };
@@ -6699,7 +6719,6 @@ TORCH_NPY_END_NAMESPACE
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -7037,11 +7056,11 @@ inline void save_npz(const std::filesystem::path& path,
       detail::throw_no_deflate();
     }
     // An OrderedDict made from an initializer list does not check for duplicates.
-    std::unordered_set<std::string_view> names;
-    for (const auto& array : arrays) {
-      if (names.insert(array.key()).second) continue;
+    std::vector<std::string_view> names;
+    for (const auto& array : arrays) names.push_back(array.key());
+    if (const auto duplicate = detail::first_duplicate(std::move(names))) {
       throw Error(ErrorCode::InvalidArgument,
-                  "two arrays have the name " + detail::shown(array.key()));
+                  "two arrays have the name " + detail::shown(*duplicate));
     }
     detail::AtomicFile file(path, options.sync());
     detail::ZipWriter zip(file);
@@ -7144,7 +7163,7 @@ class ArrayRows {
     const std::size_t item = plan_.item_size();
     if (plan_.converts()) {
       const auto raw = pool_->take(count * item);
-      char* const in = raw->data();
+      char* const in = static_cast<char*>(raw->data);
       copy_rows(indices, in);
       swap_bytes(in, count * item, swap_unit(plan_.dtype));
       for (std::size_t first = 0; first < count; first += kConvertBlock) {
@@ -7600,7 +7619,6 @@ TORCH_NPY_END_NAMESPACE
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <random>
 
 // Random numbers that depend on the batch and not on the thread: LibTorch's loader gives batches to
 // any free worker, each with its own copy of the dataset and of the transforms. So a dataset names
@@ -7608,6 +7626,27 @@ TORCH_NPY_END_NAMESPACE
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
+
+/// SplitMix64, a generator of pseudorandom numbers (Steele, Lea and Flood, "Fast splittable
+/// pseudorandom number generators", 2014). The same numbers on every platform, which the
+/// distributions of the standard library do not promise.
+class SplitMix64 {
+ public:
+  explicit SplitMix64(std::uint64_t seed = 0) noexcept : state_(seed) {}
+
+  std::uint64_t next() noexcept {
+    std::uint64_t z = state_ += 0x9e3779b97f4a7c15;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return z ^ z >> 31;
+  }
+
+  /// Uniform in [0, 1), a multiple of 2^-53.
+  double uniform() noexcept { return static_cast<double>(next() >> 11) * 0x1p-53; }
+
+ private:
+  std::uint64_t state_;
+};
 
 /// The batch that this thread is processing.
 struct BatchName {
@@ -7658,15 +7697,13 @@ class BatchRandom {
 
   /// A generator for the current batch of this thread. If the dataset does not name its batches,
   /// batches are counted per transform and its copies.
-  std::mt19937_64 next() {
+  SplitMix64 next() {
     const BatchName& batch = current_batch();
     const bool named = batch.serial != 0 && batch.serial != seen_;
     seen_ = batch.serial;
     const std::uint64_t name = named ? batch.name : (*unnamed_)++;
-    std::seed_seq seeds{static_cast<std::uint32_t>(seed_), static_cast<std::uint32_t>(seed_ >> 32),
-                        static_cast<std::uint32_t>(name), static_cast<std::uint32_t>(name >> 32),
-                        static_cast<std::uint32_t>(named)};
-    return std::mt19937_64(seeds);
+    // Two rounds, so that close seeds and close names give unrelated numbers.
+    return SplitMix64(SplitMix64(SplitMix64(seed_).next() ^ name).next() + (named ? 1 : 0));
   }
 
  private:
@@ -7836,6 +7873,7 @@ TORCH_NPY_END_NAMESPACE
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -7890,7 +7928,7 @@ inline std::vector<Error> verify(const std::vector<std::shared_ptr<const SampleF
   const std::size_t step = std::max<std::size_t>(1, total / 100);
   std::mutex mutex;
   std::size_t done = 0;
-  std::vector<std::pair<std::size_t, Error>> found;
+  std::map<std::size_t, Error> found;
   const auto check = [&](std::size_t number) {
     std::size_t index = number;
     auto part = parts.begin();
@@ -7905,13 +7943,11 @@ inline std::vector<Error> verify(const std::vector<std::shared_ptr<const SampleF
       bad = ErrorContext::at(error, list[index]);
     }
     const std::lock_guard<std::mutex> lock(mutex);
-    if (bad) found.emplace_back(number, *bad);
+    if (bad) found.emplace(number, *bad);
     ++done;
     if (progress && (done % step == 0 || done == total)) progress(done, total);
   };
   for_each_index(total, (std::max)(std::size_t{32}, processor_count()), check);
-  std::sort(found.begin(), found.end(),
-            [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<Error> errors;
   for (const auto& [number, error] : found) errors.push_back(error);
   return errors;
@@ -7991,7 +8027,7 @@ inline Error no_files(const FileList& list, const std::string& subfolder,
                       const FolderOptions& options) {
   std::string reason = "no .npy file in this folder";
   if (options.pattern() != "*") reason += " matches the pattern " + shown(options.pattern());
-  const std::size_t folders = list.subfolders(subfolder).size();
+  const std::size_t folders = list.subfolders(subfolder, /*natural_order=*/false).size();
   if (folders != 0 && !options.recursive()) {
     reason +=
         "; it has " + counted(folders, "subfolder") + ": set recursive(true) to include subfolders";
@@ -8182,16 +8218,11 @@ class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Exampl
 
   static Classes list_classes(const std::filesystem::path& folder, const FolderOptions& options) {
     FileList list(folder);
-    std::vector<std::string> names = list.subfolders();
+    std::vector<std::string> names = list.subfolders(".", options.natural_order());
     if (names.empty()) {
       throw Error(ErrorCode::NotFound,
                   "no subfolders: ClassFolderDataset expects one subfolder for each class", 0,
                   folder);
-    }
-    if (options.natural_order()) {
-      std::sort(names.begin(), names.end(), [](const std::string& a, const std::string& b) {
-        return detail::natural_less(a.c_str(), b.c_str());
-      });
     }
     std::vector<std::size_t> ends;
     for (const std::string& name : names) {
@@ -8985,7 +9016,6 @@ TORCH_NPY_END_NAMESPACE
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
-#include <random>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -9113,14 +9143,15 @@ class RandomBatchWise : public BatchWise<Self, Samples> {
   explicit RandomBatchWise(const std::optional<at::Generator>& generator) : random_(generator) {}
 
  protected:
-  void begin() { engine_ = random_.next(); }
+  void begin() { random_numbers_ = random_.next(); }
 
   /// Uniform in [0, 1).
-  double draw() { return std::generate_canonical<double, 53>(engine_); }
+  double draw() { return random_numbers_.uniform(); }
 
   /// Uniform in 0 ... max.
   std::int64_t draw(std::int64_t max) {
-    return static_cast<std::int64_t>(engine_() % (static_cast<std::uint64_t>(max) + 1));
+    return static_cast<std::int64_t>(random_numbers_.next() %
+                                     (static_cast<std::uint64_t>(max) + 1));
   }
 
   /// The target if it is an image that changes with the data, else null.
@@ -9145,7 +9176,7 @@ class RandomBatchWise : public BatchWise<Self, Samples> {
  private:
   bool with_target_ = true;
   BatchRandom random_;
-  std::mt19937_64 engine_;
+  SplitMix64 random_numbers_;
 
   friend BatchWise<Self, Samples>;
 };

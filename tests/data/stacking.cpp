@@ -143,20 +143,20 @@ TEST_CASE("batches reuse memory within a bound", "[dataset]") {
   const void* kept = nullptr;
   {
     const auto a = take(600);
-    kept = a->data();
+    kept = a->data;
   }
   {
     const auto b = take(500);  // fits
-    CHECK(b->data() == kept);
+    CHECK(b->data == kept);
     const auto c = take(900);
-    kept = c->data();
+    kept = c->data;
   }  // c is returned first; with b there are 1500 bytes, and c, unused longest, is freed
   {
     const auto d = take(600);
     const auto e = take(100);
-    CHECK(d->data() != nullptr);
-    CHECK(d->data() != e->data());
+    CHECK(d->data != nullptr);
+    CHECK(d->data != e->data);
   }
   const auto tiny = take(3);  // not from the pool, whose buffers are far too large
-  CHECK(tiny->data() != nullptr);
+  CHECK(tiny->data != nullptr);
 }

@@ -38,7 +38,7 @@ TEST_CASE("max_bytes() limits all fields together", "[bad]") {
   const Error error =
       error_of([&] { (void)load_fields(path, LoadOptions().max_bytes(799).dtype(at::kFloat)); });
   CHECK(error.code() == ErrorCode::TooLarge);
-  CHECK_THAT(error.what(), says("tensors of 800 bytes"));
+  CHECK_THAT(error.what(), says("the tensors of the fields have 800 bytes"));
 }
 
 TEST_CASE("every bad structured file throws Error with the reason", "[bad]") {
@@ -51,8 +51,8 @@ TEST_CASE("every bad structured file throws Error with the reason", "[bad]") {
   const Folder folder;
   for (const Bad& bad : std::vector<Bad>{
            {"'<f4'", "(2,)", ErrorCode::Mismatch,
-            "is for structured dtypes, and the array has '<f4'"},
-           {"[('', '|V4')]", "(2,)", ErrorCode::Mismatch, "the array has '|V4'"},
+            "is for structured dtypes, the array has dtype '<f4'"},
+           {"[('', '|V4')]", "(2,)", ErrorCode::Mismatch, "the array has dtype '|V4'"},
            {"[('a', '<f4'), ('b', '|O')]", "(2,)", ErrorCode::UnsupportedDtype,
             "field \"b\": object"},
            {"[('a', '<f4'), ('b', '|O')]", "(99,)", ErrorCode::UnsupportedDtype, "never loaded"},

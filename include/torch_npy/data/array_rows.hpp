@@ -69,7 +69,7 @@ class ArrayRows {
     const std::size_t item = plan_.item_size();
     if (plan_.converts()) {
       const auto raw = pool_->take(count * item);
-      char* const in = raw->data();
+      char* const in = static_cast<char*>(raw->data);
       copy_rows(indices, in);
       swap_bytes(in, count * item, swap_unit(plan_.dtype));
       for (std::size_t first = 0; first < count; first += kConvertBlock) {

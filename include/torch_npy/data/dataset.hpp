@@ -172,16 +172,11 @@ class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Exampl
 
   static Classes list_classes(const std::filesystem::path& folder, const FolderOptions& options) {
     FileList list(folder);
-    std::vector<std::string> names = list.subfolders();
+    std::vector<std::string> names = list.subfolders(".", options.natural_order());
     if (names.empty()) {
       throw Error(ErrorCode::NotFound,
                   "no subfolders: ClassFolderDataset expects one subfolder for each class", 0,
                   folder);
-    }
-    if (options.natural_order()) {
-      std::sort(names.begin(), names.end(), [](const std::string& a, const std::string& b) {
-        return detail::natural_less(a.c_str(), b.c_str());
-      });
     }
     std::vector<std::size_t> ends;
     for (const std::string& name : names) {

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -76,7 +77,7 @@ inline std::vector<Error> verify(const std::vector<std::shared_ptr<const SampleF
   const std::size_t step = std::max<std::size_t>(1, total / 100);
   std::mutex mutex;
   std::size_t done = 0;
-  std::vector<std::pair<std::size_t, Error>> found;
+  std::map<std::size_t, Error> found;
   const auto check = [&](std::size_t number) {
     std::size_t index = number;
     auto part = parts.begin();
@@ -91,13 +92,11 @@ inline std::vector<Error> verify(const std::vector<std::shared_ptr<const SampleF
       bad = ErrorContext::at(error, list[index]);
     }
     const std::lock_guard<std::mutex> lock(mutex);
-    if (bad) found.emplace_back(number, *bad);
+    if (bad) found.emplace(number, *bad);
     ++done;
     if (progress && (done % step == 0 || done == total)) progress(done, total);
   };
   for_each_index(total, (std::max)(std::size_t{32}, processor_count()), check);
-  std::sort(found.begin(), found.end(),
-            [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<Error> errors;
   for (const auto& [number, error] : found) errors.push_back(error);
   return errors;
@@ -177,7 +176,7 @@ inline Error no_files(const FileList& list, const std::string& subfolder,
                       const FolderOptions& options) {
   std::string reason = "no .npy file in this folder";
   if (options.pattern() != "*") reason += " matches the pattern " + shown(options.pattern());
-  const std::size_t folders = list.subfolders(subfolder).size();
+  const std::size_t folders = list.subfolders(subfolder, /*natural_order=*/false).size();
   if (folders != 0 && !options.recursive()) {
     reason +=
         "; it has " + counted(folders, "subfolder") + ": set recursive(true) to include subfolders";

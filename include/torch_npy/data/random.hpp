@@ -11,7 +11,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <random>
 
 #include <torch_npy/version.hpp>
 
@@ -21,6 +20,27 @@
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
+
+/// SplitMix64, a generator of pseudorandom numbers (Steele, Lea and Flood, "Fast splittable
+/// pseudorandom number generators", 2014). The same numbers on every platform, which the
+/// distributions of the standard library do not promise.
+class SplitMix64 {
+ public:
+  explicit SplitMix64(std::uint64_t seed = 0) noexcept : state_(seed) {}
+
+  std::uint64_t next() noexcept {
+    std::uint64_t z = state_ += 0x9e3779b97f4a7c15;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return z ^ z >> 31;
+  }
+
+  /// Uniform in [0, 1), a multiple of 2^-53.
+  double uniform() noexcept { return static_cast<double>(next() >> 11) * 0x1p-53; }
+
+ private:
+  std::uint64_t state_;
+};
 
 /// The batch that this thread is processing.
 struct BatchName {
@@ -71,15 +91,13 @@ class BatchRandom {
 
   /// A generator for the current batch of this thread. If the dataset does not name its batches,
   /// batches are counted per transform and its copies.
-  std::mt19937_64 next() {
+  SplitMix64 next() {
     const BatchName& batch = current_batch();
     const bool named = batch.serial != 0 && batch.serial != seen_;
     seen_ = batch.serial;
     const std::uint64_t name = named ? batch.name : (*unnamed_)++;
-    std::seed_seq seeds{static_cast<std::uint32_t>(seed_), static_cast<std::uint32_t>(seed_ >> 32),
-                        static_cast<std::uint32_t>(name), static_cast<std::uint32_t>(name >> 32),
-                        static_cast<std::uint32_t>(named)};
-    return std::mt19937_64(seeds);
+    // Two rounds, so that close seeds and close names give unrelated numbers.
+    return SplitMix64(SplitMix64(SplitMix64(seed_).next() ^ name).next() + (named ? 1 : 0));
   }
 
  private:

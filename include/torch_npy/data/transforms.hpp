@@ -19,7 +19,6 @@
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
-#include <random>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -154,14 +153,15 @@ class RandomBatchWise : public BatchWise<Self, Samples> {
   explicit RandomBatchWise(const std::optional<at::Generator>& generator) : random_(generator) {}
 
  protected:
-  void begin() { engine_ = random_.next(); }
+  void begin() { random_numbers_ = random_.next(); }
 
   /// Uniform in [0, 1).
-  double draw() { return std::generate_canonical<double, 53>(engine_); }
+  double draw() { return random_numbers_.uniform(); }
 
   /// Uniform in 0 ... max.
   std::int64_t draw(std::int64_t max) {
-    return static_cast<std::int64_t>(engine_() % (static_cast<std::uint64_t>(max) + 1));
+    return static_cast<std::int64_t>(random_numbers_.next() %
+                                     (static_cast<std::uint64_t>(max) + 1));
   }
 
   /// The target if it is an image that changes with the data, else null.
@@ -186,7 +186,7 @@ class RandomBatchWise : public BatchWise<Self, Samples> {
  private:
   bool with_target_ = true;
   BatchRandom random_;
-  std::mt19937_64 engine_;
+  SplitMix64 random_numbers_;
 
   friend BatchWise<Self, Samples>;
 };

@@ -118,7 +118,7 @@ class ByteSource {
   /// The source to load an array from, if that is not this one: a member of an archive, unpacked or
   /// checked. `first` are the first bytes of this source, and outlive the result. `whole`: all of
   /// the array will be read, in order. @private
-  virtual std::unique_ptr<const ByteSource> unpacked(const detail::FirstBytes& /*first*/,
+  virtual std::shared_ptr<const ByteSource> unpacked(const detail::FirstBytes& /*first*/,
                                                      bool /*whole*/) const {
     return nullptr;
   }

@@ -123,14 +123,16 @@ class FileList {
   }
 
   /// The folders in `subfolder`, sorted by the bytes of their names. @private
-  std::vector<std::string> subfolders(const std::string& subfolder = ".") const {
+  std::vector<std::string> subfolders(const std::string& subfolder, bool natural_order) const {
     std::vector<std::string> names;
     detail::with_path(folder_, [&] {
       detail::Directory(subfolder.c_str(), open_).for_each([&](const char* name, bool is_folder) {
         if (is_folder) names.emplace_back(name);
       });
     });
-    std::sort(names.begin(), names.end());
+    std::sort(names.begin(), names.end(), [&](const std::string& a, const std::string& b) {
+      return natural_order ? detail::natural_less(a.c_str(), b.c_str()) : a < b;
+    });
     return names;
   }
 

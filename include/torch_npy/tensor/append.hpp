@@ -82,7 +82,7 @@ class GrowingArray {
     if (size >= kBufferSize) {
       write(data, size);
     } else if (size != 0) {
-      if (buffer_ == nullptr) buffer_.reset(new char[kBufferSize]);
+      if (buffer_ == nullptr) buffer_ = allocate_buffer(kBufferSize);
       std::memcpy(buffer_.get() + buffered_, data, size);
       buffered_ += size;
     }
@@ -250,7 +250,7 @@ class GrowingArray {
   std::int64_t max_rows_ = 0;
   std::uint64_t end_ = 0;  // offset of the end of the rows in the file
   bool has_leftovers_ = false;
-  std::unique_ptr<char[]> buffer_;
+  std::shared_ptr<char> buffer_;
   std::size_t buffered_ = 0;  // bytes
 };
 

@@ -14,6 +14,7 @@
 
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/dtype.hpp>
+#include <torch_npy/io/file.hpp>
 #include <torch_npy/tensor/scalar_type.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
@@ -130,8 +131,8 @@ inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, 
   if (type == c10::ScalarType::Float) return widened(static_cast<float*>(out));
   if (type == c10::ScalarType::Double) return widened(static_cast<double*>(out));
   const auto by_way_of = [&](auto element, c10::ScalarType way) {
-    const std::unique_ptr<decltype(element)[]> wide(new decltype(element)[count]);
-    widened(wide.get());
+    const std::shared_ptr<char> wide = allocate_buffer(count * sizeof element);
+    widened(reinterpret_cast<decltype(element)*>(wide.get()));
     copy(wide.get(), way);
   };
   // By way of float or double, as in Tensor::to().

@@ -63,7 +63,7 @@ class TensorMemory {
   /// Tells what the byte at an offset was read from, for messages.
   using Origin = std::function<std::string(std::size_t)>;
 
-  TensorMemory() = default;
+  explicit TensorMemory(void* its_data) : data(its_data) {}
   TensorMemory(const TensorMemory&) = delete;
   TensorMemory& operator=(const TensorMemory&) = delete;
   virtual ~TensorMemory() = default;
@@ -78,6 +78,7 @@ class TensorMemory {
 
   static void destroy(void* context) noexcept { delete static_cast<TensorMemory*>(context); }
 
+  void* const data;
   Origin origin;
 };
 
@@ -85,7 +86,7 @@ class TensorMemory {
 template <class Owner>
 class OwnedMemory final : public TensorMemory {
  public:
-  explicit OwnedMemory(Owner owner) : owner_(std::move(owner)) {}
+  OwnedMemory(Owner owner, void* its_data) : TensorMemory(its_data), owner_(std::move(owner)) {}
 
  private:
   Owner owner_;
@@ -101,24 +102,23 @@ auto allow_resize(Maker& maker, int)
 template <class Maker>
 void allow_resize(Maker&, long) {}
 
-/// A tensor of at least one element over `data`, which `memory` owns: every tensor over memory that
-/// LibTorch did not allocate is made here.
-inline at::Tensor tensor_over(std::unique_ptr<TensorMemory> memory, void* data,
-                              c10::ScalarType type, at::IntArrayRef sizes,
-                              at::IntArrayRef strides) {
-  auto maker = at::for_blob(data, sizes);
+/// A tensor of at least one element over `memory`: every tensor over memory that LibTorch did not
+/// allocate is made here.
+inline at::Tensor tensor_over(std::unique_ptr<TensorMemory> memory, c10::ScalarType type,
+                              at::IntArrayRef sizes, at::IntArrayRef strides) {
+  auto maker = at::for_blob(memory->data, sizes);
   maker.strides(strides).options(type).target_device(at::kCPU);
   maker.context(memory.release(), &TensorMemory::destroy);
   allow_resize(maker, 0);
   return maker.make_tensor();
 }
 
-/// The same over memory that lives as long as `owner` does: a mapping, a buffer, another storage.
+/// The same over `data`, which exists as long as `owner`: a mapping, a buffer, another storage.
 template <class Owner>
 at::Tensor tensor_over(Owner owner, void* data, c10::ScalarType type, at::IntArrayRef sizes,
                        at::IntArrayRef strides) {
-  return tensor_over(std::unique_ptr<TensorMemory>(new OwnedMemory<Owner>(std::move(owner))), data,
-                     type, sizes, strides);
+  std::unique_ptr<TensorMemory> memory(new OwnedMemory<Owner>(std::move(owner), data));
+  return tensor_over(std::move(memory), type, sizes, strides);
 }
 
 /// A tensor over part of another's memory, which it keeps alive and whose dtype it has. A view made
@@ -164,6 +164,17 @@ inline at::Tensor empty_host(std::size_t bytes, c10::ScalarType type, at::IntArr
 /// fresh memory would take longer to read.
 class BufferPool : public std::enable_shared_from_this<BufferPool> {
  public:
+  /// Keeps at most `limit` bytes that are not in use, those used last.
+  explicit BufferPool(std::size_t limit) : limit_(limit) {}
+
+  /// `bytes` bytes, of any content; not 0. Throws Error (OutOfMemory).
+  std::unique_ptr<TensorMemory> take(std::size_t bytes) {
+    Buffer buffer = kept_for(bytes);
+    if (buffer.size == 0) buffer = fresh(bytes);
+    return std::unique_ptr<TensorMemory>(new Loan(weak_from_this(), std::move(buffer)));
+  }
+
+ private:
   struct Buffer {
     at::DataPtr memory;
     std::size_t size = 0;
@@ -173,7 +184,7 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   class Loan final : public TensorMemory {
    public:
     Loan(std::weak_ptr<BufferPool> pool, Buffer buffer)
-        : pool_(std::move(pool)), buffer_(std::move(buffer)) {}
+        : TensorMemory(buffer.memory.get()), pool_(std::move(pool)), buffer_(std::move(buffer)) {}
 
     ~Loan() override {
       const std::shared_ptr<BufferPool> pool = pool_.lock();
@@ -185,24 +196,11 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
       }
     }
 
-    char* data() const { return static_cast<char*>(buffer_.memory.get()); }
-
    private:
     std::weak_ptr<BufferPool> pool_;
     Buffer buffer_;
   };
 
-  /// Keeps at most `limit` bytes that are not in use, those used last.
-  explicit BufferPool(std::size_t limit) : limit_(limit) {}
-
-  /// `bytes` bytes, of any content; not 0. Throws Error (OutOfMemory).
-  std::unique_ptr<Loan> take(std::size_t bytes) {
-    Buffer buffer = kept_for(bytes);
-    if (buffer.size == 0) buffer = fresh(bytes);
-    return std::make_unique<Loan>(weak_from_this(), std::move(buffer));
-  }
-
- private:
   static Buffer fresh(std::size_t bytes) {
     try {
       Buffer buffer{c10::GetCPUAllocator()->allocate(bytes), bytes};
@@ -259,9 +257,7 @@ inline std::string origin_of(const at::Tensor& tensor) {
 inline at::Tensor empty_from(BufferPool& pool, std::size_t bytes, c10::ScalarType type,
                              at::IntArrayRef sizes, at::IntArrayRef strides, bool pinned) {
   if (pinned || bytes == 0) return empty_host(bytes, type, sizes, strides, pinned);
-  auto loan = pool.take(bytes);
-  void* const data = loan->data();
-  return tensor_over(std::unique_ptr<TensorMemory>(std::move(loan)), data, type, sizes, strides);
+  return tensor_over(pool.take(bytes), type, sizes, strides);
 }
 
 }  // namespace detail

@@ -19,7 +19,6 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -40,6 +39,7 @@
 #include <torch_npy/text.hpp>
 #include <torch_npy/zip/codec.hpp>
 #include <torch_npy/zip/deflate.hpp>
+#include <torch_npy/zip/member.hpp>
 #include <torch_npy/zip/reader.hpp>
 #include <torch_npy/zip/records.hpp>
 #include <torch_npy/zip/writer.hpp>
@@ -378,11 +378,11 @@ inline void save_npz(const std::filesystem::path& path,
       detail::throw_no_deflate();
     }
     // An OrderedDict made from an initializer list does not check for duplicates.
-    std::unordered_set<std::string_view> names;
-    for (const auto& array : arrays) {
-      if (names.insert(array.key()).second) continue;
+    std::vector<std::string_view> names;
+    for (const auto& array : arrays) names.push_back(array.key());
+    if (const auto duplicate = detail::first_duplicate(std::move(names))) {
       throw Error(ErrorCode::InvalidArgument,
-                  "two arrays have the name " + detail::shown(array.key()));
+                  "two arrays have the name " + detail::shown(*duplicate));
     }
     detail::AtomicFile file(path, options.sync());
     detail::ZipWriter zip(file);

@@ -134,7 +134,7 @@ inline void fill(const ArrayBytes& bytes, const LoadPlan& plan, void* out, std::
 
   const auto fill_chunk = [&](std::size_t index) {
     const std::size_t end = (std::min)(plan.count, (index + 1) * chunk);
-    std::unique_ptr<char[]> scratch(converts ? new char[block * item] : nullptr);
+    const std::shared_ptr<char> scratch = converts ? allocate_buffer(block * item) : nullptr;
     for (std::size_t first = index * chunk; first < end; first += block) {
       const std::size_t count = (std::min)(block, end - first);
       char* const to = static_cast<char*>(out) + first * out_item;
@@ -247,7 +247,7 @@ class ArrayReading {
 
   const LoadPlan& plan_;
   const LoadOptions& options_;
-  std::unique_ptr<const ByteSource> unpacked_;
+  std::shared_ptr<const ByteSource> unpacked_;
   const ByteSource* source_;
   const FirstBytes* first_;
 };

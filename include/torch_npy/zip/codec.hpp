@@ -1,7 +1,6 @@
 #ifndef TORCH_NPY_ZIP_CODEC_HPP_
 #define TORCH_NPY_ZIP_CODEC_HPP_
 
-#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -16,12 +15,12 @@ TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// Tables for CRC-32, 16 bytes at a time. LibTorch exports no CRC-32, and stored archives must work
-/// with LibTorch alone.
+/// with LibTorch alone. Computed by the program: as constants they would take the compiler 20 MB.
 struct CrcTables {
   static constexpr std::size_t kCount = 16;
-  std::array<std::array<std::uint32_t, 256>, kCount> of{};
+  std::uint32_t of[kCount][256];
 
-  constexpr CrcTables() {
+  CrcTables() {
     for (std::uint32_t byte = 0; byte < 256; ++byte) {
       std::uint32_t crc = byte;
       for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ ((crc & 1) != 0 ? 0xedb88320 : 0);
@@ -36,23 +35,22 @@ struct CrcTables {
   }
 };
 
-inline constexpr CrcTables kCrcTables;
-
 /// One step over the bytes at `at`. The first four are combined with the CRC so far.
 template <std::size_t... I>
-std::uint32_t crc32_step(std::uint32_t crc, const unsigned char* at, std::index_sequence<I...>) {
-  return (kCrcTables.of[sizeof...(I) - 1 - I][at[I] ^ (I < 4 ? crc >> 8 * (I % 4) & 0xff : 0)] ^
-          ...);
+std::uint32_t crc32_step(const CrcTables& tables, std::uint32_t crc, const unsigned char* at,
+                         std::index_sequence<I...>) {
+  return (tables.of[sizeof...(I) - 1 - I][at[I] ^ (I < 4 ? crc >> 8 * (I % 4) & 0xff : 0)] ^ ...);
 }
 
 inline std::uint32_t crc32_by_tables(std::uint32_t crc, const void* data, std::size_t size) {
+  static const CrcTables tables;
   constexpr std::size_t kStep = CrcTables::kCount;
   const auto* at = static_cast<const unsigned char*>(data);
   crc = ~crc;
   for (; size >= kStep; at += kStep, size -= kStep) {
-    crc = crc32_step(crc, at, std::make_index_sequence<kStep>());
+    crc = crc32_step(tables, crc, at, std::make_index_sequence<kStep>());
   }
-  for (; size != 0; ++at, --size) crc = crc >> 8 ^ kCrcTables.of[0][(crc ^ *at) & 0xff];
+  for (; size != 0; ++at, --size) crc = crc >> 8 ^ tables.of[0][(crc ^ *at) & 0xff];
   return ~crc;
 }
 

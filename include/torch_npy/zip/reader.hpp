@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -403,108 +402,6 @@ class ZipArchive {
 
   std::shared_ptr<const ByteSource> source_;
   std::vector<ZipMember> members_;
-};
-
-/// A stored member that is read in order, from its first byte to its last, while its CRC is
-/// computed.
-class CheckedMember final : public ByteSource {
- public:
-  /// All of these outlive it. `first` are the first bytes of the member.
-  CheckedMember(const ByteSource& part, const FirstBytes& first, const ZipMember& member)
-      : part_(part), first_(first), member_(member) {}
-
-  std::uint64_t size() const override { return member_.size; }
-  std::string name() const override { return part_.name(); }
-  SourceTraits traits() const override { return {true, false, {}, nullptr}; }
-
-  std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
-    skip_to(offset);
-    return read_next(out, size);
-  }
-
-  void finish(std::uint64_t /*end*/) const override {
-    skip_to(member_.size);
-    ZipArchive::require_crc(member_, crc_);
-  }
-
- private:
-  void skip_to(std::uint64_t offset) const {
-    char skipped[4096];
-    while (position_ < offset) {
-      const auto size = std::min<std::uint64_t>(sizeof skipped, offset - position_);
-      if (read_next(skipped, static_cast<std::size_t>(size)) == 0) break;
-    }
-  }
-
-  std::size_t read_next(void* out, std::size_t size) const {
-    // The CRC of a chunk is computed while it is in the processor's cache.
-    constexpr std::size_t kChunk = std::size_t{128} << 10;
-    size = (std::min)(size, kChunk);
-    if (position_ < first_.size) {
-      size = std::min<std::size_t>(size, first_.size - static_cast<std::size_t>(position_));
-      std::memcpy(out, first_.data + position_, size);
-    } else {
-      size = part_.read(out, size, position_);
-    }
-    crc_ = crc32_(crc_, out, size);
-    position_ += size;
-    return size;
-  }
-
-  const ByteSource& part_;
-  const FirstBytes& first_;
-  const ZipMember& member_;
-  std::uint32_t (*crc32_)(std::uint32_t, const void*, std::size_t) = zip_codec().load()->crc32;
-  mutable std::uint64_t position_ = 0;
-  mutable std::uint32_t crc_ = 0;
-};
-
-/// A stored member of an archive. Its CRC is checked if all of it is loaded.
-class StoredMember final : public SourcePart {
- public:
-  /// Throws Error (BadZip).
-  StoredMember(const ZipArchive& archive, const ZipMember& member)
-      : SourcePart(archive.source(), archive.data_offset(member), member.packed), member_(member) {}
-
-  std::unique_ptr<const ByteSource> unpacked(const FirstBytes& first, bool whole) const override {
-    return whole ? std::make_unique<CheckedMember>(*this, first, member_) : nullptr;
-  }
-
- private:
-  const ZipMember& member_;
-};
-
-/// A deflated member of an archive: its unpacked bytes. All of it is unpacked to load any of it.
-class DeflatedMember final : public ByteSource {
- public:
-  /// `unwritten`: see ZipArchive::inflate_start(). Not empty.
-  DeflatedMember(const ZipArchive& archive, const ZipMember& member, std::string_view unwritten)
-      : archive_(archive), member_(member), unwritten_(unwritten) {}
-
-  std::uint64_t size() const override { return member_.size; }
-  std::string name() const override { return archive_.source().name(); }
-  SourceTraits traits() const override { return {false, true, {}, nullptr}; }
-
-  /// Unpacks from the start on: for headers.
-  std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
-    if (offset >= member_.size) return 0;
-    const std::uint64_t end = offset + (std::min<std::uint64_t>)(size, member_.size - offset);
-    const std::string start = archive_.inflate_start(member_, end, unwritten_);
-    return start.copy(static_cast<char*>(out), size, static_cast<std::size_t>(offset));
-  }
-
-  std::unique_ptr<const ByteSource> unpacked(const FirstBytes& first, bool) const override {
-    std::shared_ptr<char> bytes = archive_.inflate(member_);
-    if (std::memcmp(bytes.get(), first.data, first.size) != 0) {
-      throw Error(ErrorCode::Io, "the file changed while it was read");
-    }
-    return std::make_unique<MemorySource>(std::move(bytes), static_cast<std::size_t>(member_.size));
-  }
-
- private:
-  const ZipArchive& archive_;
-  const ZipMember& member_;
-  std::string_view unwritten_;
 };
 
 }  // namespace detail
