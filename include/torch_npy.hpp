@@ -2309,7 +2309,8 @@ struct ByteRange {
 /// on any ByteSource.
 ///
 /// An implementation defines size(), read() and name(). They are called from several threads at
-/// once. They may throw any exception; an Error without a path gets name() as its path.
+/// once. They report a failure by throwing an Error, for instance with the code Io; an Error
+/// without a path gets name() as its path. Other exceptions are passed on as they are.
 class ByteSource {
  public:
   virtual ~ByteSource() = default;
@@ -2332,47 +2333,62 @@ class ByteSource {
   /// Name for messages, in UTF-8: a path or a URI. Empty for memory and streams.
   virtual std::string name() const = 0;
 
-  /// Identifies the content: size and time of modification, or an entity tag. Two different
-  /// non-empty versions mean that the source was replaced. Empty if it is not known.
+  /// Identifies the content: size and time of modification, or an entity tag. A StoredArray refuses
+  /// to load from a source whose version has changed since open(). Empty if it is not known.
   virtual std::string version() const { return {}; }
 
   /// Reads exactly `size` bytes from byte `offset` on. Throws Error (Truncated) if the source ends
   /// before that, and what read() throws.
   void read_fully(void* out, std::size_t size, std::uint64_t offset) const {
-    char* at = static_cast<char*>(out);
-    while (size != 0) {
-      const std::size_t got = read(at, size, offset);
-      if (got == 0) {
-        throw Error(ErrorCode::Truncated,
-                    "data cut short: it ends at byte " + std::to_string(offset) + ", " +
-                        detail::counted(size, "byte") + " before the end of what is being read",
-                    offset);
-      }
-      at += got;
-      size -= got;
-      offset += got;
+    const std::size_t got = read_available(out, size, offset);
+    if (got == size) return;
+    const std::uint64_t end = offset + got;
+    throw Error(ErrorCode::Truncated,
+                "data cut short: the source ends at byte " + std::to_string(end) + ", " +
+                    detail::counted(size - got, "byte") + " before the end of what is being read",
+                end);
+  }
+
+  /// Reads up to `size` bytes from byte `offset` on, with as many calls of read() as that takes,
+  /// and returns their number, which is less than `size` only if the source ends there. Throws what
+  /// read() throws, and Error (Io) if that returns more than it was asked for.
+  std::size_t read_available(void* out, std::size_t size, std::uint64_t offset) const {
+    std::size_t done = 0;
+    while (done != size) {
+      const std::size_t got = read(static_cast<char*>(out) + done, size - done, offset + done);
+      if (got == 0) break;
+      require_count(got, size - done);
+      done += got;
     }
+    return done;
+  }
+
+  /// Throws Error (Io) if read() returned more than it was asked for. @private
+  static void require_count(std::size_t got, std::size_t asked) {
+    if (got <= asked) return;
+    throw Error(ErrorCode::Io, "the read() of a ByteSource returned " + std::to_string(got) +
+                                   ", it was asked for " + detail::counted(asked, "byte"));
   }
 
   // The rest is for the sources of this library. A program's own source leaves it as it is.
 
   /// What is known of this source. @private
-  virtual detail::SourceTraits traits() const { return {}; }
+  virtual detail::SourceTraits internal_traits() const { return {}; }
 
   /// The source to load an array from, if that is not this one: a member of an archive, unpacked or
   /// checked. `first` are the first bytes of this source, and outlive the result. `whole`: all of
   /// the array will be read, in order. @private
-  virtual std::shared_ptr<const ByteSource> unpacked(const detail::FirstBytes& /*first*/,
-                                                     bool /*whole*/) const {
+  virtual std::shared_ptr<const ByteSource> internal_unpacked(const detail::FirstBytes& /*first*/,
+                                                              bool /*whole*/) const {
     return nullptr;
   }
 
   /// Owner of the memory that the bytes are in, for a tensor over it; null if there is none.
   /// @private
-  virtual std::shared_ptr<char> memory() const { return nullptr; }
+  virtual std::shared_ptr<char> internal_memory() const { return nullptr; }
 
   /// Called after an array, which ends at byte `end`, has been read in order. @private
-  virtual void finish(std::uint64_t /*end*/) const {}
+  virtual void internal_finish(std::uint64_t /*end*/) const {}
 
  protected:
   ByteSource() = default;
@@ -2401,8 +2417,8 @@ class SourcePart : public ByteSource {
   std::string name() const override { return whole_.name(); }
   std::string version() const override { return whole_.version(); }
 
-  SourceTraits traits() const override {
-    SourceTraits traits = whole_.traits();
+  SourceTraits internal_traits() const override {
+    SourceTraits traits = whole_.internal_traits();
     traits.range.begin += begin_;
     if (traits.data != nullptr) traits.data += begin_;
     return traits;
@@ -2417,8 +2433,12 @@ class SourcePart : public ByteSource {
 /// Memory of somebody else, which outlives this source, or memory of its own.
 class MemorySource final : public ByteSource {
  public:
+  /// Throws Error (InvalidArgument) for a null pointer.
   MemorySource(const void* data, std::size_t size)
-      : data_(static_cast<const char*>(data)), size_(size) {}
+      : data_(static_cast<const char*>(data)), size_(size) {
+    if (data != nullptr || size == 0) return;
+    throw Error(ErrorCode::InvalidArgument, "the pointer to the bytes is null");
+  }
   MemorySource(std::shared_ptr<char> memory, std::size_t size)
       : memory_(std::move(memory)), data_(memory_.get()), size_(size) {}
 
@@ -2432,8 +2452,8 @@ class MemorySource final : public ByteSource {
   }
 
   std::string name() const override { return {}; }
-  std::shared_ptr<char> memory() const override { return memory_; }
-  SourceTraits traits() const override { return {false, false, {}, data_}; }
+  std::shared_ptr<char> internal_memory() const override { return memory_; }
+  SourceTraits internal_traits() const override { return {false, false, {}, data_}; }
 
  private:
   std::shared_ptr<char> memory_;
@@ -2501,7 +2521,7 @@ class File : public ByteSource {
 
   std::string name() const override { return {}; }
 
-  SourceTraits traits() const override { return {false, false, {&file_, 0}, nullptr}; }
+  SourceTraits internal_traits() const override { return {false, false, {&file_, 0}, nullptr}; }
 
   /// Reads from the start of the file, first into `head`, then into `body`, in one call. Returns
   /// the number of bytes read, which may be less for any reason, failure included.
@@ -2908,7 +2928,8 @@ class FileList {
   }
 
   /// The folders in `subfolder`, sorted by the bytes of their names. @private
-  std::vector<std::string> subfolders(const std::string& subfolder, bool natural_order) const {
+  std::vector<std::string> subfolders(const std::string& subfolder = ".",
+                                      bool natural_order = false) const {
     std::vector<std::string> names;
     detail::with_path(folder_, [&] {
       detail::Directory(subfolder.c_str(), open_).for_each([&](const char* name, bool is_folder) {
@@ -3125,12 +3146,7 @@ namespace detail {
 /// less than `wanted` only if the source ends there.
 inline std::size_t read_more(const ByteSource& source, unsigned char* bytes, std::size_t size,
                              std::size_t wanted) {
-  while (size < wanted) {
-    const std::size_t got = source.read(bytes + size, wanted - size, size);
-    if (got == 0) break;
-    size += got;
-  }
-  return size;
+  return size < wanted ? size + source.read_available(bytes + size, wanted - size, size) : size;
 }
 
 /// Reads the header of the array at the start of a source, with one read() unless it is longer than
@@ -3138,7 +3154,7 @@ inline std::size_t read_more(const ByteSource& source, unsigned char* bytes, std
 /// read, as far as it has room and they are not in memory already.
 inline Header read_header(const ByteSource& source, std::uint64_t max_header_size,
                           FirstBytes& first) {
-  const SourceTraits traits = source.traits();
+  const SourceTraits traits = source.internal_traits();
   if (traits.data != nullptr) {
     first.size = 0;
     return parse_header(traits.data, static_cast<std::size_t>(source.size()), max_header_size);
@@ -3150,6 +3166,7 @@ inline Header read_header(const ByteSource& source, std::uint64_t max_header_siz
     }
   } else {
     first.size = source.read(first.data, kFirstRead, 0);
+    ByteSource::require_count(first.size, kFirstRead);
     if (first.size < kMaxPrefixSize) {
       first.size = read_more(source, first.data, first.size, kMaxPrefixSize);
       if (first.size < kMaxPrefixSize) (void)source.size();  // a File tells if it is not regular
@@ -3214,6 +3231,7 @@ TORCH_NPY_END_NAMESPACE
 #include <cstdint>
 #include <exception>
 #include <istream>
+#include <new>
 #include <string>
 
 TORCH_NPY_BEGIN_NAMESPACE
@@ -3252,9 +3270,9 @@ class StreamSource final : public ByteSource {
   }
 
   std::string name() const override { return {}; }
-  SourceTraits traits() const override { return {true, false, {}, nullptr}; }
+  SourceTraits internal_traits() const override { return {true, false, {}, nullptr}; }
 
-  void finish(std::uint64_t end) const override { (void)read(nullptr, 0, end); }
+  void internal_finish(std::uint64_t end) const override { (void)read(nullptr, 0, end); }
 
  private:
   /// The next `size` bytes, or what is left before the end. Read from the buffer directly: the
@@ -3263,8 +3281,11 @@ class StreamSource final : public ByteSource {
     try {
       const auto got =
           stream_.rdbuf()->sgetn(static_cast<char*>(out), static_cast<std::streamsize>(size));
+      if (got < 0) throw std::ios_base::failure("the buffer returned a negative count");
       position_ += static_cast<std::uint64_t>(got);
       return static_cast<std::size_t>(got);
+    } catch (const std::bad_alloc&) {
+      throw;
     } catch (const std::exception& error) {
       throw Error(ErrorCode::Io, std::string("the stream cannot be read: ") + error.what(),
                   position_);
@@ -3285,6 +3306,10 @@ class StreamSource final : public ByteSource {
       }
     } catch (const std::ios_base::failure&) {
       return UINT64_MAX;  // how some streams say that they cannot seek
+    } catch (const Error&) {
+      throw;
+    } catch (const std::exception& error) {
+      throw Error(ErrorCode::Io, std::string("the stream cannot be read: ") + error.what());
     }
     return end == none ? UINT64_MAX : static_cast<std::uint64_t>(end - here);
   }
@@ -3316,7 +3341,8 @@ TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// Tables for CRC-32, 16 bytes at a time. LibTorch exports no CRC-32, and stored archives must work
-/// with LibTorch alone. Computed by the program: as constants they would take the compiler 20 MB.
+/// with LibTorch alone. Computed by the program: as constants they would take the compiler much
+/// memory.
 struct CrcTables {
   static constexpr std::size_t kCount = 16;
   std::uint32_t of[kCount][256];
@@ -4049,14 +4075,14 @@ class CheckedMember final : public ByteSource {
 
   std::uint64_t size() const override { return member_.size; }
   std::string name() const override { return part_.name(); }
-  SourceTraits traits() const override { return {true, false, {}, nullptr}; }
+  SourceTraits internal_traits() const override { return {true, false, {}, nullptr}; }
 
   std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
     skip_to(offset);
     return read_next(out, size);
   }
 
-  void finish(std::uint64_t /*end*/) const override {
+  void internal_finish(std::uint64_t /*end*/) const override {
     skip_to(member_.size);
     ZipArchive::require_crc(member_, crc_);
   }
@@ -4078,7 +4104,7 @@ class CheckedMember final : public ByteSource {
       size = std::min<std::size_t>(size, first_.size - static_cast<std::size_t>(position_));
       std::memcpy(out, first_.data + position_, size);
     } else {
-      size = part_.read(out, size, position_);
+      size = part_.read_available(out, size, position_);
     }
     crc_ = crc32_(crc_, out, size);
     position_ += size;
@@ -4100,7 +4126,8 @@ class StoredMember final : public SourcePart {
   StoredMember(const ZipArchive& archive, const ZipMember& member)
       : SourcePart(archive.source(), archive.data_offset(member), member.packed), member_(member) {}
 
-  std::shared_ptr<const ByteSource> unpacked(const FirstBytes& first, bool whole) const override {
+  std::shared_ptr<const ByteSource> internal_unpacked(const FirstBytes& first,
+                                                      bool whole) const override {
     return whole ? std::make_shared<const CheckedMember>(*this, first, member_) : nullptr;
   }
 
@@ -4117,7 +4144,8 @@ class DeflatedMember final : public ByteSource {
 
   std::uint64_t size() const override { return member_.size; }
   std::string name() const override { return archive_.source().name(); }
-  SourceTraits traits() const override { return {false, true, {}, nullptr}; }
+  std::string version() const override { return archive_.source().version(); }
+  SourceTraits internal_traits() const override { return {false, true, {}, nullptr}; }
 
   /// Unpacks from the start on: for headers.
   std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
@@ -4127,7 +4155,8 @@ class DeflatedMember final : public ByteSource {
     return start.copy(static_cast<char*>(out), size, static_cast<std::size_t>(offset));
   }
 
-  std::shared_ptr<const ByteSource> unpacked(const FirstBytes& first, bool) const override {
+  std::shared_ptr<const ByteSource> internal_unpacked(const FirstBytes& first,
+                                                      bool) const override {
     std::shared_ptr<char> bytes = archive_.inflate(member_);
     if (std::memcmp(bytes.get(), first.data, first.size) != 0) {
       throw Error(ErrorCode::Io, "the file changed while it was read");
@@ -5859,7 +5888,7 @@ class ArrayBytes {
   ArrayBytes(const ByteSource& source, const FirstBytes* first, std::uint64_t end)
       : source_(source), first_(first), end_(end) {}
 
-  bool is_sequential() const { return source_.traits().is_sequential; }
+  bool is_sequential() const { return source_.internal_traits().is_sequential; }
 
   /// Throws Error (Truncated) if the source ends before the last of the bytes.
   void read(void* out, std::size_t size, std::uint64_t offset) const {
@@ -5872,18 +5901,20 @@ class ArrayBytes {
       size -= known;
       offset += known;
     }
-    while (size != 0) {
-      const std::size_t got = source_.read(at, size, offset);
-      if (got == 0) {
-        throw Error(ErrorCode::Truncated,
-                    "data cut short: the array ends at byte " + std::to_string(end_) +
-                        ", its source at byte " + std::to_string(offset),
-                    offset);
-      }
-      at += got;
-      size -= got;
-      offset += got;
-    }
+    const std::size_t got = source_.read_available(at, size, offset);
+    if (got == size) return;
+    const std::uint64_t end = offset + got;
+    throw Error(ErrorCode::Truncated,
+                "data cut short: the array ends at byte " + std::to_string(end_) +
+                    ", its source at byte " + std::to_string(end),
+                end);
+  }
+
+  /// Ranges in ascending order.
+  void read_many(const std::vector<ByteRange>& ranges) const {
+    const bool is_after_first = first_ == nullptr || ranges.front().offset >= first_->size;
+    if (is_after_first && !is_sequential()) return source_.read_many(ranges);
+    for (const ByteRange& range : ranges) read(range.out, range.size, range.offset);
   }
 
  private:
@@ -5918,6 +5949,13 @@ inline void read_items(const ArrayBytes& bytes, const LoadPlan& plan, std::size_
         std::memcpy(out + i * run_bytes, span + i * stride, run_bytes);
       }
       taken = runs * plan.run;
+    } else if (skip == 0 && more != 0) {
+      std::vector<ByteRange> ranges;
+      for (std::size_t i = 0; i <= more; ++i) {
+        ranges.push_back({out + i * taken * item, taken * item, offset + i * plan.run_stride});
+      }
+      bytes.read_many(ranges);
+      taken *= more + 1;
     } else {
       bytes.read(out, taken * item, offset);
     }
@@ -6014,10 +6052,20 @@ struct OpenArray {
   }
 };
 
-/// Bytes of memory that loading by `plan` takes, all of them from max_bytes().
-inline std::uint64_t memory_to_load(const ByteSource& source, const LoadPlan& plan) {
-  const bool is_copied = source.traits().is_packed && !can_be_viewed(plan, 0);
-  return plan.bytes + (is_copied ? source.size() : 0);
+/// Whether a tensor can lie over the unpacked bytes of an array, `size` of them at `address`. If
+/// they contain much else, it would keep that in memory.
+inline bool is_used_in_place(const LoadPlan& plan, const LoadOptions& options, std::uint64_t size,
+                             std::uint64_t address) {
+  return can_be_viewed(plan, address) && plan.offset + plan.bytes == size && !options.rows() &&
+         !pins_memory(options);
+}
+
+/// Bytes of memory that loading takes, all of which count for max_bytes().
+inline std::uint64_t memory_to_load(const OpenArray& array, const LoadPlan& plan,
+                                    const LoadOptions& options) {
+  if (!array.source.internal_traits().is_packed) return plan.bytes;
+  const std::uint64_t size = array.source.size();
+  return plan.bytes + (is_used_in_place(plan, options, size, 0) ? 0 : size);
 }
 
 /// An array in the course of being loaded. A member of an archive is unpacked, or checked while it
@@ -6026,32 +6074,29 @@ class ArrayReading {
  public:
   ArrayReading(const OpenArray& array, const LoadPlan& plan, const LoadOptions& options)
       : plan_(plan), options_(options), source_(&array.source), first_(&array.first) {
-    if (array.source.traits().is_packed) require_room(array);
-    unpacked_ = array.source.unpacked(array.first, !options.rows());
+    if (array.source.internal_traits().is_packed) require_room(array);
+    unpacked_ = array.source.internal_unpacked(array.first, !options.rows());
     if (unpacked_ == nullptr) return;
     source_ = unpacked_.get();
     first_ = nullptr;
   }
 
   at::Tensor tensor() const {
-    // A tensor over the unpacked bytes, unless they hold much else, which it would keep in memory.
-    const char* const data = source_->traits().data;
+    const char* const data = source_->internal_traits().data;
     const auto address = static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(data));
-    std::shared_ptr<char> memory = source_->memory();
-    if (memory != nullptr && can_be_viewed(plan_, address) &&
-        plan_.offset + plan_.bytes == source_->size() && !options_.rows() &&
-        !pins_memory(options_)) {
+    std::shared_ptr<char> memory = source_->internal_memory();
+    if (memory != nullptr && is_used_in_place(plan_, options_, source_->size(), address)) {
       char* const begin = memory.get() + plan_.offset;
       return tensor_over(std::move(memory), begin, plan_.type, plan_.sizes, plan_.strides);
     }
     at::Tensor out = read_tensor(bytes(), plan_, options_);
-    source_->finish(plan_.end);
+    source_->internal_finish(plan_.end);
     return out;
   }
 
   void fill(void* out) const {
     detail::fill(bytes(), plan_, out, options_.threads());
-    source_->finish(plan_.end);
+    source_->internal_finish(plan_.end);
   }
 
  private:
@@ -6075,7 +6120,7 @@ class ArrayReading {
 /// Refuses mmap(true) for a source that is not in a file.
 inline void require_file_to_map(const ByteSource& source, const LoadOptions& options) {
   if (!options.mmap()) return;
-  const SourceTraits traits = source.traits();
+  const SourceTraits traits = source.internal_traits();
   if (traits.range.file != nullptr || traits.is_packed) return;
   throw Error(ErrorCode::InvalidArgument,
               "mmap(true) is for files: a stream, memory or another source cannot be mapped");
@@ -6085,7 +6130,7 @@ inline void require_file_to_map(const ByteSource& source, const LoadOptions& opt
 inline at::Tensor load_on_host(const OpenArray& array, const LoadPlan& plan,
                                const LoadOptions& options) {
   require_file_to_map(array.source, options);
-  const FileRange range = array.source.traits().range;
+  const FileRange range = array.source.internal_traits().range;
   if (options.mmap() && can_map(plan, options, range)) {
     Mapping mapping = Mapping::of(range, plan.offset, plan.bytes);
     void* const data = mapping.data();
@@ -6096,16 +6141,18 @@ inline at::Tensor load_on_host(const OpenArray& array, const LoadPlan& plan,
 
 inline at::Tensor on_device(at::Tensor tensor, const LoadOptions& options) {
   if (options.device().is_cpu()) return tensor;
-  return to_device(tensor, options.device(), /*non_blocking=*/options.pinned_memory());
+  return to_device(tensor, options.device(), /*non_blocking=*/pins_memory(options));
 }
 
 /// Calls `use` with the array of a source.
 template <class Use>
 auto with_array(const ByteSource& source, const LoadOptions& options, const Use& use) {
-  require_file_to_map(source, options);
-  FirstBytes first;
-  OpenArray array(source, first, read_header(source, options.max_header_size(), first));
-  return use(array);
+  return with_path({}, [&] {
+    require_file_to_map(source, options);
+    FirstBytes first;
+    OpenArray array(source, first, read_header(source, options.max_header_size(), first));
+    return use(array);
+  });
 }
 
 /// Calls `use` with the array of a file.
@@ -6177,7 +6224,7 @@ inline void load_array_into(const at::Tensor& out, OpenArray& array, const LoadO
   const bool as_in_file = out.device().is_cpu() && !out.is_conj() && !out.is_neg() &&
                           out.strides() == at::IntArrayRef(plan.strides);
   if (!as_in_file) {
-    out.copy_(load_on_host(array, plan, options), options.pinned_memory());
+    out.copy_(load_on_host(array, plan, options), /*non_blocking=*/pins_memory(options));
     return;
   }
   out.unsafeGetTensorImpl()->bump_version();  // first: a failure may come after some writing
@@ -6556,6 +6603,7 @@ TORCH_NPY_END_NAMESPACE
 #include <istream>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -6563,13 +6611,21 @@ TORCH_NPY_BEGIN_NAMESPACE
 
 /// An array of which only the header has been read: in a file, a member of an archive, memory, a
 /// stream, or any other ByteSource. Made by open() and NpzFile::array(). It keeps open what it
-/// reads from, so it may outlive the NpzFile, and reads the old content if the file is replaced.
+/// reads from, so it may outlive the NpzFile, and reads the old content if the file is replaced. If
+/// the file is changed in place (another size or time of modification), loading throws Error (Io).
 /// Copies share it and cost a copy of the header.
 ///
 /// Safe from any thread, except for an array in a stream, which can be loaded once. Errors have the
 /// path of the file, and name the member of an archive.
 class StoredArray {
  public:
+  // Never moved: a moved-from one could not load.
+
+  /// Shares what the other one reads from.
+  StoredArray(const StoredArray&) = default;
+  /// As the copy constructor.
+  StoredArray& operator=(const StoredArray&) = default;
+
   /// dtype, shape and order of the array. data_offset counts from the start of the array.
   const Header& header() const& noexcept { return header_; }
   /// The same for a temporary.
@@ -6584,11 +6640,12 @@ class StoredArray {
   std::vector<std::int64_t> shape() && { return std::move(header_.shape); }
 
   /// Loads the array, as load() of a path does. Throws Error, as load(), and BadZip for a damaged
-  /// member of an archive; InvalidArgument for mmap(true) if the array is not in a file, and for
-  /// an array in a stream that has been loaded before.
+  /// member of an archive; InvalidArgument for mmap(true) if the array is neither in a file nor
+  /// deflated, and for an array in a stream that has been loaded before.
   [[nodiscard]] at::Tensor load(const LoadOptions& options = {}) const {
     return with_array([&](detail::OpenArray& array) {
       detail::require_device(options.device());
+      detail::require_file_to_map(array.source, options);
       return detail::load_array(array, options);
     });
   }
@@ -6597,6 +6654,7 @@ class StoredArray {
   void load_into(const at::Tensor& out, const LoadOptions& options = {}) const {
     with_array([&](detail::OpenArray& array) {
       detail::require_fillable(out);
+      detail::require_file_to_map(array.source, options);
       detail::load_array_into(out, array, options);
     });
   }
@@ -6616,7 +6674,7 @@ class StoredArray {
   bool can_map(const LoadOptions& options = {}) const {
     return with_array([&](detail::OpenArray& array) {
       const detail::LoadPlan plan = array.plan(options);
-      return detail::can_map(plan, options, array.source.traits().range);
+      return detail::can_map(plan, options, array.source.internal_traits().range);
     });
   }
 
@@ -6630,7 +6688,10 @@ class StoredArray {
               std::string member, const LoadOptions& options)
       : source_(std::move(source)), path_(std::move(path)), member_(std::move(member)) {
     const auto first = std::make_shared<detail::FirstBytes>();
-    about([&] { header_ = detail::read_header(*source_, options.max_header_size(), *first); });
+    about([&] {
+      version_ = source_->version();
+      header_ = detail::read_header(*source_, options.max_header_size(), *first);
+    });
     first_ = first;
   }
 
@@ -6644,6 +6705,9 @@ class StoredArray {
   template <class Use>
   auto with_array(const Use& use) const -> decltype(use(std::declval<detail::OpenArray&>())) {
     return about([&] {
+      if (source_->version() != version_) {
+        throw Error(ErrorCode::Io, "it has changed since open(): open it again");
+      }
       detail::OpenArray array(*source_, *first_, header_);
       return use(array);
     });
@@ -6653,6 +6717,7 @@ class StoredArray {
   std::shared_ptr<const detail::FirstBytes> first_;
   std::filesystem::path path_;
   std::string member_;
+  std::string version_;
   Header header_;
 };
 
@@ -6670,7 +6735,8 @@ class StoredArray {
 /// InvalidArgument for a null pointer, what parse_header() throws, and what the source throws.
 [[nodiscard]] inline StoredArray open(std::shared_ptr<const ByteSource> source,
                                       const LoadOptions& options = {}) {
-  if (source == nullptr) throw Error(ErrorCode::InvalidArgument, "open() of no ByteSource");
+  if (source == nullptr)
+    throw Error(ErrorCode::InvalidArgument, "open(): the pointer to the ByteSource is null");
   std::filesystem::path path = detail::path_of(source->name());
   return StoredArray(std::move(source), std::move(path), {}, options);
 }
@@ -6683,14 +6749,16 @@ class StoredArray {
 }
 
 /// The same for the array at the start of `size` bytes of memory, which are not copied and have to
-/// outlive the StoredArray. Throws Error: what parse_header() throws.
+/// outlive the StoredArray. A tensor that load_into() fills must not overlap them. Throws Error:
+/// what parse_header() throws.
 [[nodiscard]] inline StoredArray open_bytes(const void* data, std::size_t size,
                                             const LoadOptions& options = {}) {
   return open(std::make_shared<const detail::MemorySource>(data, size), options);
 }
 
 /// Memory is opened by open_bytes(): a char pointer is a path for open().
-StoredArray open(const void* data, std::size_t size) = delete;
+template <class Size, std::enable_if_t<std::is_integral_v<Size>, int> = 0>
+StoredArray open(const void* data, Size size) = delete;
 
 TORCH_NPY_END_NAMESPACE
 
@@ -6888,7 +6956,8 @@ class NpzFile {
 
   NpzFile(const std::filesystem::path& path, std::shared_ptr<const ByteSource> source)
       : path_(path) {
-    if (source == nullptr) throw Error(ErrorCode::InvalidArgument, "an NpzFile of no ByteSource");
+    if (source == nullptr)
+      throw Error(ErrorCode::InvalidArgument, "NpzFile: the pointer to the ByteSource is null");
     detail::with_path(path_, [&] {
       archive_ = open_archive(std::move(source));
       for (const detail::ZipMember& member : archive_->members()) {
@@ -7025,7 +7094,7 @@ class NpzFile {
   detail::for_each_index(count, threads, [&](std::size_t i) {
     tensors[i] = file.with_array(*file.arrays_[i], one, [&](detail::OpenArray& array) {
       const detail::LoadPlan plan = array.plan(one);
-      budget.take(detail::memory_to_load(array.source, plan));
+      budget.take(detail::memory_to_load(array, plan, one));
       return detail::load_on_host(array, plan, one);
     });
   });
@@ -7134,8 +7203,8 @@ class ArrayRows {
       plan_ = array.plan(options);
       if (plan_.count == 0) return;
       const std::uint64_t end = plan_.end - plan_.offset;
-      mapping_.emplace(
-          Mapping::of(array.source.traits().range, plan_.offset, static_cast<std::size_t>(end)));
+      mapping_.emplace(Mapping::of(array.source.internal_traits().range, plan_.offset,
+                                   static_cast<std::size_t>(end)));
     });
     if (plan_.sizes[0] != 0) row_elements_ = plan_.count / static_cast<std::size_t>(plan_.sizes[0]);
   }
@@ -7420,7 +7489,7 @@ class BatchReader {
   void read_array(OpenArray& array) {
     const auto data_offset = static_cast<std::size_t>(array.header.data_offset);
     const LoadPlan plan = array.plan(options_);
-    if (options_.mmap() && can_map(plan, options_, array.source.traits().range)) {
+    if (options_.mmap() && can_map(plan, options_, array.source.internal_traits().range)) {
       own_ = load_on_host(array, plan, options_);
       return;
     }
@@ -8027,7 +8096,7 @@ inline Error no_files(const FileList& list, const std::string& subfolder,
                       const FolderOptions& options) {
   std::string reason = "no .npy file in this folder";
   if (options.pattern() != "*") reason += " matches the pattern " + shown(options.pattern());
-  const std::size_t folders = list.subfolders(subfolder, /*natural_order=*/false).size();
+  const std::size_t folders = list.subfolders(subfolder).size();
   if (folders != 0 && !options.recursive()) {
     reason +=
         "; it has " + counted(folders, "subfolder") + ": set recursive(true) to include subfolders";

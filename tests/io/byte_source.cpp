@@ -78,7 +78,7 @@ TEST_CASE("read_fully() and read_many() read all bytes or throw Truncated", "[so
   const Error error = error_of([&] { source.read_many({{bytes, 4, 0}, {bytes, 4, 8}}); });
   CHECK(error.code() == ErrorCode::Truncated);
   CHECK(error.offset() == 10);
-  CHECK_THAT(error.what(), says("it ends at byte 10, 2 bytes before the end"));
+  CHECK_THAT(error.what(), says("the source ends at byte 10, 2 bytes before the end"));
 }
 
 TEST_CASE("a part of a source never reads beyond its end", "[source]") {

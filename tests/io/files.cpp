@@ -34,7 +34,7 @@ TEST_CASE("a mapping is private and starts at the requested byte", "[file]") {
   const auto path = write_bytes(folder / "data", bytes);
   const detail::File file(path);
   CHECK(file.size() == bytes.size());
-  detail::Mapping mapping = detail::Mapping::of(file.traits().range, 4097, 100);
+  detail::Mapping mapping = detail::Mapping::of(file.internal_traits().range, 4097, 100);
   detail::Mapping moved = std::move(mapping);
   char* const data = static_cast<char*>(moved.data());
   CHECK(data[0] == 'b');
@@ -58,6 +58,6 @@ TEST_CASE("offsets and sizes beyond 32 bits work", "[file]") {
   char bytes[7];
   file.read(bytes, 7, end - 7);
   CHECK(std::string(bytes, 7) == "the end");
-  const detail::Mapping mapping = detail::Mapping::of(file.traits().range, end - 7, 7);
+  const detail::Mapping mapping = detail::Mapping::of(file.internal_traits().range, end - 7, 7);
   CHECK(std::string(static_cast<char*>(mapping.data()), 7) == "the end");
 }

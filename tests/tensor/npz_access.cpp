@@ -113,6 +113,23 @@ TEST_CASE("a damaged member is found by load_into(), too", "[npz][bad]") {
   CHECK(error_of([&] { (void)array.load(); }).code() == ErrorCode::BadZip);
 }
 
+TEST_CASE("max_bytes() counts what deflated members unpack to, also after their arrays",
+          "[npz][bad]") {
+  if (!has_deflate()) return;
+  const Folder folder;
+  std::vector<ZipPart> parts;
+  for (const char* name : {"a.npy", "b.npy", "c.npy"}) {
+    parts.push_back(ZipPart::packed(name, floats(3, 1) + std::string(1000000, '\0')));
+  }
+  const auto path = write_bytes(folder / "a.npz", zip(parts));
+  CHECK(load_npz(path).size() == 3);
+  const Error error = error_of([&] { (void)load_npz(path, LoadOptions().max_bytes(2500000)); });
+  CHECK(error.code() == ErrorCode::TooLarge);
+  const Error rows =
+      error_of([&] { (void)load_npz(path, LoadOptions().rows(0, 1).max_bytes(2500000)); });
+  CHECK(rows.code() == ErrorCode::TooLarge);
+}
+
 TEST_CASE("stored arrays are mapped without a copy", "[npz][mmap]") {
   const Folder folder;
   const auto path = folder / "a.npz";

@@ -6,6 +6,8 @@
 #include <ATen/ops/zeros.h>
 
 #include <atomic>
+#include <chrono>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <sstream>
@@ -197,4 +199,84 @@ TEST_CASE("one StoredArray may be loaded from many threads", "[stored_array][thr
   }
   for (std::thread& thread : threads) thread.join();
   CHECK(equal == 160);
+}
+
+TEST_CASE("a file that is changed in place after open() is refused, not mixed", "[stored_array]") {
+  const Folder folder;
+  const auto path = write_bytes(folder / "a.npy", saved(at::arange(10000)));
+  const StoredArray array = open(path);
+  CHECK(at::equal(array.load(), at::arange(10000)));
+  std::filesystem::last_write_time(
+      path, std::filesystem::last_write_time(path) + std::chrono::seconds(2));
+  const Error error = error_of([&] { (void)array.load(); });
+  CHECK(error.code() == ErrorCode::Io);
+  CHECK(error.path() == path);
+  CHECK_THAT(error.what(), says("changed since open()"));
+  CHECK(at::equal(open(path).load(), at::arange(10000)));
+}
+
+TEST_CASE("a source that returns more bytes than it was asked for throws Error", "[stored_array]") {
+  /// As an implementation that returns the -1 of pread(2).
+  class Overstating final : public ByteSource {
+   public:
+    Overstating(std::string good, std::size_t count) : good_(std::move(good)), count_(count) {}
+    std::uint64_t size() const override { return 1000000; }
+    std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
+      if (offset < good_.size()) return good_.copy(static_cast<char*>(out), size, offset);
+      return count_ == SIZE_MAX ? count_ : size + count_;
+    }
+    std::string name() const override { return "overstating"; }
+
+   private:
+    std::string good_;
+    std::size_t count_;
+  };
+  const std::string bytes = saved(at::arange(100000));
+  for (const std::size_t count : {std::size_t{1}, std::size_t{SIZE_MAX}}) {
+    for (const std::size_t good : {0, 20000}) {
+      const auto source = std::make_shared<const Overstating>(bytes.substr(0, good), count);
+      const Error error = error_of([&] { (void)open(source).load(); });
+      CHECK(error.code() == ErrorCode::Io);
+      CHECK_THAT(error.what(), says("overstating: the read() of a ByteSource returned"));
+    }
+  }
+}
+
+TEST_CASE("mmap(true) is refused by every way of loading from memory", "[stored_array]") {
+  const std::string bytes = saved(at::arange(100));
+  const StoredArray array = open_bytes(bytes.data(), bytes.size());
+  const auto mapped = LoadOptions().mmap(true);
+  at::Tensor out = at::zeros({100}, at::kLong);
+  CHECK(error_of([&] { (void)array.load(mapped); }).code() == ErrorCode::InvalidArgument);
+  CHECK(error_of([&] { array.load_into(out, mapped); }).code() == ErrorCode::InvalidArgument);
+  CHECK(error_of([] { (void)open_bytes(nullptr, 10); }).code() == ErrorCode::InvalidArgument);
+  CHECK(error_of([] { (void)load_bytes(nullptr, 10); }).code() == ErrorCode::InvalidArgument);
+  CHECK(error_of([] { (void)open_bytes(nullptr, 0); }).code() == ErrorCode::Truncated);
+}
+
+TEST_CASE("rows of a Fortran-ordered array are asked for together", "[stored_array]") {
+  class Counting final : public ByteSource {
+   public:
+    explicit Counting(std::string bytes) : bytes_(std::move(bytes)) {}
+    std::uint64_t size() const override { return bytes_.size(); }
+    std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
+      return offset < bytes_.size() ? bytes_.copy(static_cast<char*>(out), size, offset) : 0;
+    }
+    void read_many(const std::vector<ByteRange>& ranges) const override {
+      ++calls_;
+      ranges_ += ranges.size();
+      ByteSource::read_many(ranges);
+    }
+    std::string name() const override { return {}; }
+    mutable std::size_t calls_ = 0, ranges_ = 0;
+
+   private:
+    std::string bytes_;
+  };
+  const at::Tensor tensor = at::arange(4000 * 50).view({50, 4000}).t();
+  const auto source = std::make_shared<const Counting>(saved(tensor));
+  const at::Tensor rows = open(source).load(LoadOptions().rows(3000, 3010));
+  CHECK(at::equal(rows, tensor.slice(0, 3000, 3010)));
+  CHECK(source->calls_ == 1);
+  CHECK(source->ranges_ == 50);
 }

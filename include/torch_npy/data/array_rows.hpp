@@ -40,8 +40,8 @@ class ArrayRows {
       plan_ = array.plan(options);
       if (plan_.count == 0) return;
       const std::uint64_t end = plan_.end - plan_.offset;
-      mapping_.emplace(
-          Mapping::of(array.source.traits().range, plan_.offset, static_cast<std::size_t>(end)));
+      mapping_.emplace(Mapping::of(array.source.internal_traits().range, plan_.offset,
+                                   static_cast<std::size_t>(end)));
     });
     if (plan_.sizes[0] != 0) row_elements_ = plan_.count / static_cast<std::size_t>(plan_.sizes[0]);
   }

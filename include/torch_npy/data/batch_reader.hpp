@@ -179,7 +179,7 @@ class BatchReader {
   void read_array(OpenArray& array) {
     const auto data_offset = static_cast<std::size_t>(array.header.data_offset);
     const LoadPlan plan = array.plan(options_);
-    if (options_.mmap() && can_map(plan, options_, array.source.traits().range)) {
+    if (options_.mmap() && can_map(plan, options_, array.source.internal_traits().range)) {
       own_ = load_on_host(array, plan, options_);
       return;
     }

@@ -176,7 +176,7 @@ inline Error no_files(const FileList& list, const std::string& subfolder,
                       const FolderOptions& options) {
   std::string reason = "no .npy file in this folder";
   if (options.pattern() != "*") reason += " matches the pattern " + shown(options.pattern());
-  const std::size_t folders = list.subfolders(subfolder, /*natural_order=*/false).size();
+  const std::size_t folders = list.subfolders(subfolder).size();
   if (folders != 0 && !options.recursive()) {
     reason +=
         "; it has " + counted(folders, "subfolder") + ": set recursive(true) to include subfolders";

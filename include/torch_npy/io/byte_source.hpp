@@ -65,7 +65,8 @@ struct ByteRange {
 /// on any ByteSource.
 ///
 /// An implementation defines size(), read() and name(). They are called from several threads at
-/// once. They may throw any exception; an Error without a path gets name() as its path.
+/// once. They report a failure by throwing an Error, for instance with the code Io; an Error
+/// without a path gets name() as its path. Other exceptions are passed on as they are.
 class ByteSource {
  public:
   virtual ~ByteSource() = default;
@@ -88,47 +89,62 @@ class ByteSource {
   /// Name for messages, in UTF-8: a path or a URI. Empty for memory and streams.
   virtual std::string name() const = 0;
 
-  /// Identifies the content: size and time of modification, or an entity tag. Two different
-  /// non-empty versions mean that the source was replaced. Empty if it is not known.
+  /// Identifies the content: size and time of modification, or an entity tag. A StoredArray refuses
+  /// to load from a source whose version has changed since open(). Empty if it is not known.
   virtual std::string version() const { return {}; }
 
   /// Reads exactly `size` bytes from byte `offset` on. Throws Error (Truncated) if the source ends
   /// before that, and what read() throws.
   void read_fully(void* out, std::size_t size, std::uint64_t offset) const {
-    char* at = static_cast<char*>(out);
-    while (size != 0) {
-      const std::size_t got = read(at, size, offset);
-      if (got == 0) {
-        throw Error(ErrorCode::Truncated,
-                    "data cut short: it ends at byte " + std::to_string(offset) + ", " +
-                        detail::counted(size, "byte") + " before the end of what is being read",
-                    offset);
-      }
-      at += got;
-      size -= got;
-      offset += got;
+    const std::size_t got = read_available(out, size, offset);
+    if (got == size) return;
+    const std::uint64_t end = offset + got;
+    throw Error(ErrorCode::Truncated,
+                "data cut short: the source ends at byte " + std::to_string(end) + ", " +
+                    detail::counted(size - got, "byte") + " before the end of what is being read",
+                end);
+  }
+
+  /// Reads up to `size` bytes from byte `offset` on, with as many calls of read() as that takes,
+  /// and returns their number, which is less than `size` only if the source ends there. Throws what
+  /// read() throws, and Error (Io) if that returns more than it was asked for.
+  std::size_t read_available(void* out, std::size_t size, std::uint64_t offset) const {
+    std::size_t done = 0;
+    while (done != size) {
+      const std::size_t got = read(static_cast<char*>(out) + done, size - done, offset + done);
+      if (got == 0) break;
+      require_count(got, size - done);
+      done += got;
     }
+    return done;
+  }
+
+  /// Throws Error (Io) if read() returned more than it was asked for. @private
+  static void require_count(std::size_t got, std::size_t asked) {
+    if (got <= asked) return;
+    throw Error(ErrorCode::Io, "the read() of a ByteSource returned " + std::to_string(got) +
+                                   ", it was asked for " + detail::counted(asked, "byte"));
   }
 
   // The rest is for the sources of this library. A program's own source leaves it as it is.
 
   /// What is known of this source. @private
-  virtual detail::SourceTraits traits() const { return {}; }
+  virtual detail::SourceTraits internal_traits() const { return {}; }
 
   /// The source to load an array from, if that is not this one: a member of an archive, unpacked or
   /// checked. `first` are the first bytes of this source, and outlive the result. `whole`: all of
   /// the array will be read, in order. @private
-  virtual std::shared_ptr<const ByteSource> unpacked(const detail::FirstBytes& /*first*/,
-                                                     bool /*whole*/) const {
+  virtual std::shared_ptr<const ByteSource> internal_unpacked(const detail::FirstBytes& /*first*/,
+                                                              bool /*whole*/) const {
     return nullptr;
   }
 
   /// Owner of the memory that the bytes are in, for a tensor over it; null if there is none.
   /// @private
-  virtual std::shared_ptr<char> memory() const { return nullptr; }
+  virtual std::shared_ptr<char> internal_memory() const { return nullptr; }
 
   /// Called after an array, which ends at byte `end`, has been read in order. @private
-  virtual void finish(std::uint64_t /*end*/) const {}
+  virtual void internal_finish(std::uint64_t /*end*/) const {}
 
  protected:
   ByteSource() = default;
@@ -157,8 +173,8 @@ class SourcePart : public ByteSource {
   std::string name() const override { return whole_.name(); }
   std::string version() const override { return whole_.version(); }
 
-  SourceTraits traits() const override {
-    SourceTraits traits = whole_.traits();
+  SourceTraits internal_traits() const override {
+    SourceTraits traits = whole_.internal_traits();
     traits.range.begin += begin_;
     if (traits.data != nullptr) traits.data += begin_;
     return traits;
@@ -173,8 +189,12 @@ class SourcePart : public ByteSource {
 /// Memory of somebody else, which outlives this source, or memory of its own.
 class MemorySource final : public ByteSource {
  public:
+  /// Throws Error (InvalidArgument) for a null pointer.
   MemorySource(const void* data, std::size_t size)
-      : data_(static_cast<const char*>(data)), size_(size) {}
+      : data_(static_cast<const char*>(data)), size_(size) {
+    if (data != nullptr || size == 0) return;
+    throw Error(ErrorCode::InvalidArgument, "the pointer to the bytes is null");
+  }
   MemorySource(std::shared_ptr<char> memory, std::size_t size)
       : memory_(std::move(memory)), data_(memory_.get()), size_(size) {}
 
@@ -188,8 +208,8 @@ class MemorySource final : public ByteSource {
   }
 
   std::string name() const override { return {}; }
-  std::shared_ptr<char> memory() const override { return memory_; }
-  SourceTraits traits() const override { return {false, false, {}, data_}; }
+  std::shared_ptr<char> internal_memory() const override { return memory_; }
+  SourceTraits internal_traits() const override { return {false, false, {}, data_}; }
 
  private:
   std::shared_ptr<char> memory_;

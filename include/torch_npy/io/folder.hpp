@@ -123,7 +123,8 @@ class FileList {
   }
 
   /// The folders in `subfolder`, sorted by the bytes of their names. @private
-  std::vector<std::string> subfolders(const std::string& subfolder, bool natural_order) const {
+  std::vector<std::string> subfolders(const std::string& subfolder = ".",
+                                      bool natural_order = false) const {
     std::vector<std::string> names;
     detail::with_path(folder_, [&] {
       detail::Directory(subfolder.c_str(), open_).for_each([&](const char* name, bool is_folder) {

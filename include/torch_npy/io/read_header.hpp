@@ -23,12 +23,7 @@ namespace detail {
 /// less than `wanted` only if the source ends there.
 inline std::size_t read_more(const ByteSource& source, unsigned char* bytes, std::size_t size,
                              std::size_t wanted) {
-  while (size < wanted) {
-    const std::size_t got = source.read(bytes + size, wanted - size, size);
-    if (got == 0) break;
-    size += got;
-  }
-  return size;
+  return size < wanted ? size + source.read_available(bytes + size, wanted - size, size) : size;
 }
 
 /// Reads the header of the array at the start of a source, with one read() unless it is longer than
@@ -36,7 +31,7 @@ inline std::size_t read_more(const ByteSource& source, unsigned char* bytes, std
 /// read, as far as it has room and they are not in memory already.
 inline Header read_header(const ByteSource& source, std::uint64_t max_header_size,
                           FirstBytes& first) {
-  const SourceTraits traits = source.traits();
+  const SourceTraits traits = source.internal_traits();
   if (traits.data != nullptr) {
     first.size = 0;
     return parse_header(traits.data, static_cast<std::size_t>(source.size()), max_header_size);
@@ -48,6 +43,7 @@ inline Header read_header(const ByteSource& source, std::uint64_t max_header_siz
     }
   } else {
     first.size = source.read(first.data, kFirstRead, 0);
+    ByteSource::require_count(first.size, kFirstRead);
     if (first.size < kMaxPrefixSize) {
       first.size = read_more(source, first.data, first.size, kMaxPrefixSize);
       if (first.size < kMaxPrefixSize) (void)source.size();  // a File tells if it is not regular

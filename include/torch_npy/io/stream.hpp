@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <exception>
 #include <istream>
+#include <new>
 #include <string>
 
 #include <torch_npy/error.hpp>
@@ -47,9 +48,9 @@ class StreamSource final : public ByteSource {
   }
 
   std::string name() const override { return {}; }
-  SourceTraits traits() const override { return {true, false, {}, nullptr}; }
+  SourceTraits internal_traits() const override { return {true, false, {}, nullptr}; }
 
-  void finish(std::uint64_t end) const override { (void)read(nullptr, 0, end); }
+  void internal_finish(std::uint64_t end) const override { (void)read(nullptr, 0, end); }
 
  private:
   /// The next `size` bytes, or what is left before the end. Read from the buffer directly: the
@@ -58,8 +59,11 @@ class StreamSource final : public ByteSource {
     try {
       const auto got =
           stream_.rdbuf()->sgetn(static_cast<char*>(out), static_cast<std::streamsize>(size));
+      if (got < 0) throw std::ios_base::failure("the buffer returned a negative count");
       position_ += static_cast<std::uint64_t>(got);
       return static_cast<std::size_t>(got);
+    } catch (const std::bad_alloc&) {
+      throw;
     } catch (const std::exception& error) {
       throw Error(ErrorCode::Io, std::string("the stream cannot be read: ") + error.what(),
                   position_);
@@ -80,6 +84,10 @@ class StreamSource final : public ByteSource {
       }
     } catch (const std::ios_base::failure&) {
       return UINT64_MAX;  // how some streams say that they cannot seek
+    } catch (const Error&) {
+      throw;
+    } catch (const std::exception& error) {
+      throw Error(ErrorCode::Io, std::string("the stream cannot be read: ") + error.what());
     }
     return end == none ? UINT64_MAX : static_cast<std::uint64_t>(end - here);
   }

@@ -65,7 +65,7 @@ inline void load_array_into(const at::Tensor& out, OpenArray& array, const LoadO
   const bool as_in_file = out.device().is_cpu() && !out.is_conj() && !out.is_neg() &&
                           out.strides() == at::IntArrayRef(plan.strides);
   if (!as_in_file) {
-    out.copy_(load_on_host(array, plan, options), options.pinned_memory());
+    out.copy_(load_on_host(array, plan, options), /*non_blocking=*/pins_memory(options));
     return;
   }
   out.unsafeGetTensorImpl()->bump_version();  // first: a failure may come after some writing

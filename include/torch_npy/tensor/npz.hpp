@@ -210,7 +210,8 @@ class NpzFile {
 
   NpzFile(const std::filesystem::path& path, std::shared_ptr<const ByteSource> source)
       : path_(path) {
-    if (source == nullptr) throw Error(ErrorCode::InvalidArgument, "an NpzFile of no ByteSource");
+    if (source == nullptr)
+      throw Error(ErrorCode::InvalidArgument, "NpzFile: the pointer to the ByteSource is null");
     detail::with_path(path_, [&] {
       archive_ = open_archive(std::move(source));
       for (const detail::ZipMember& member : archive_->members()) {
@@ -347,7 +348,7 @@ class NpzFile {
   detail::for_each_index(count, threads, [&](std::size_t i) {
     tensors[i] = file.with_array(*file.arrays_[i], one, [&](detail::OpenArray& array) {
       const detail::LoadPlan plan = array.plan(one);
-      budget.take(detail::memory_to_load(array.source, plan));
+      budget.take(detail::memory_to_load(array, plan, one));
       return detail::load_on_host(array, plan, one);
     });
   });

@@ -39,7 +39,7 @@ class ArrayBytes {
   ArrayBytes(const ByteSource& source, const FirstBytes* first, std::uint64_t end)
       : source_(source), first_(first), end_(end) {}
 
-  bool is_sequential() const { return source_.traits().is_sequential; }
+  bool is_sequential() const { return source_.internal_traits().is_sequential; }
 
   /// Throws Error (Truncated) if the source ends before the last of the bytes.
   void read(void* out, std::size_t size, std::uint64_t offset) const {
@@ -52,18 +52,20 @@ class ArrayBytes {
       size -= known;
       offset += known;
     }
-    while (size != 0) {
-      const std::size_t got = source_.read(at, size, offset);
-      if (got == 0) {
-        throw Error(ErrorCode::Truncated,
-                    "data cut short: the array ends at byte " + std::to_string(end_) +
-                        ", its source at byte " + std::to_string(offset),
-                    offset);
-      }
-      at += got;
-      size -= got;
-      offset += got;
-    }
+    const std::size_t got = source_.read_available(at, size, offset);
+    if (got == size) return;
+    const std::uint64_t end = offset + got;
+    throw Error(ErrorCode::Truncated,
+                "data cut short: the array ends at byte " + std::to_string(end_) +
+                    ", its source at byte " + std::to_string(end),
+                end);
+  }
+
+  /// Ranges in ascending order.
+  void read_many(const std::vector<ByteRange>& ranges) const {
+    const bool is_after_first = first_ == nullptr || ranges.front().offset >= first_->size;
+    if (is_after_first && !is_sequential()) return source_.read_many(ranges);
+    for (const ByteRange& range : ranges) read(range.out, range.size, range.offset);
   }
 
  private:
@@ -98,6 +100,13 @@ inline void read_items(const ArrayBytes& bytes, const LoadPlan& plan, std::size_
         std::memcpy(out + i * run_bytes, span + i * stride, run_bytes);
       }
       taken = runs * plan.run;
+    } else if (skip == 0 && more != 0) {
+      std::vector<ByteRange> ranges;
+      for (std::size_t i = 0; i <= more; ++i) {
+        ranges.push_back({out + i * taken * item, taken * item, offset + i * plan.run_stride});
+      }
+      bytes.read_many(ranges);
+      taken *= more + 1;
     } else {
       bytes.read(out, taken * item, offset);
     }
@@ -194,10 +203,20 @@ struct OpenArray {
   }
 };
 
-/// Bytes of memory that loading by `plan` takes, all of them from max_bytes().
-inline std::uint64_t memory_to_load(const ByteSource& source, const LoadPlan& plan) {
-  const bool is_copied = source.traits().is_packed && !can_be_viewed(plan, 0);
-  return plan.bytes + (is_copied ? source.size() : 0);
+/// Whether a tensor can lie over the unpacked bytes of an array, `size` of them at `address`. If
+/// they contain much else, it would keep that in memory.
+inline bool is_used_in_place(const LoadPlan& plan, const LoadOptions& options, std::uint64_t size,
+                             std::uint64_t address) {
+  return can_be_viewed(plan, address) && plan.offset + plan.bytes == size && !options.rows() &&
+         !pins_memory(options);
+}
+
+/// Bytes of memory that loading takes, all of which count for max_bytes().
+inline std::uint64_t memory_to_load(const OpenArray& array, const LoadPlan& plan,
+                                    const LoadOptions& options) {
+  if (!array.source.internal_traits().is_packed) return plan.bytes;
+  const std::uint64_t size = array.source.size();
+  return plan.bytes + (is_used_in_place(plan, options, size, 0) ? 0 : size);
 }
 
 /// An array in the course of being loaded. A member of an archive is unpacked, or checked while it
@@ -206,32 +225,29 @@ class ArrayReading {
  public:
   ArrayReading(const OpenArray& array, const LoadPlan& plan, const LoadOptions& options)
       : plan_(plan), options_(options), source_(&array.source), first_(&array.first) {
-    if (array.source.traits().is_packed) require_room(array);
-    unpacked_ = array.source.unpacked(array.first, !options.rows());
+    if (array.source.internal_traits().is_packed) require_room(array);
+    unpacked_ = array.source.internal_unpacked(array.first, !options.rows());
     if (unpacked_ == nullptr) return;
     source_ = unpacked_.get();
     first_ = nullptr;
   }
 
   at::Tensor tensor() const {
-    // A tensor over the unpacked bytes, unless they hold much else, which it would keep in memory.
-    const char* const data = source_->traits().data;
+    const char* const data = source_->internal_traits().data;
     const auto address = static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(data));
-    std::shared_ptr<char> memory = source_->memory();
-    if (memory != nullptr && can_be_viewed(plan_, address) &&
-        plan_.offset + plan_.bytes == source_->size() && !options_.rows() &&
-        !pins_memory(options_)) {
+    std::shared_ptr<char> memory = source_->internal_memory();
+    if (memory != nullptr && is_used_in_place(plan_, options_, source_->size(), address)) {
       char* const begin = memory.get() + plan_.offset;
       return tensor_over(std::move(memory), begin, plan_.type, plan_.sizes, plan_.strides);
     }
     at::Tensor out = read_tensor(bytes(), plan_, options_);
-    source_->finish(plan_.end);
+    source_->internal_finish(plan_.end);
     return out;
   }
 
   void fill(void* out) const {
     detail::fill(bytes(), plan_, out, options_.threads());
-    source_->finish(plan_.end);
+    source_->internal_finish(plan_.end);
   }
 
  private:
@@ -255,7 +271,7 @@ class ArrayReading {
 /// Refuses mmap(true) for a source that is not in a file.
 inline void require_file_to_map(const ByteSource& source, const LoadOptions& options) {
   if (!options.mmap()) return;
-  const SourceTraits traits = source.traits();
+  const SourceTraits traits = source.internal_traits();
   if (traits.range.file != nullptr || traits.is_packed) return;
   throw Error(ErrorCode::InvalidArgument,
               "mmap(true) is for files: a stream, memory or another source cannot be mapped");
@@ -265,7 +281,7 @@ inline void require_file_to_map(const ByteSource& source, const LoadOptions& opt
 inline at::Tensor load_on_host(const OpenArray& array, const LoadPlan& plan,
                                const LoadOptions& options) {
   require_file_to_map(array.source, options);
-  const FileRange range = array.source.traits().range;
+  const FileRange range = array.source.internal_traits().range;
   if (options.mmap() && can_map(plan, options, range)) {
     Mapping mapping = Mapping::of(range, plan.offset, plan.bytes);
     void* const data = mapping.data();
@@ -276,16 +292,18 @@ inline at::Tensor load_on_host(const OpenArray& array, const LoadPlan& plan,
 
 inline at::Tensor on_device(at::Tensor tensor, const LoadOptions& options) {
   if (options.device().is_cpu()) return tensor;
-  return to_device(tensor, options.device(), /*non_blocking=*/options.pinned_memory());
+  return to_device(tensor, options.device(), /*non_blocking=*/pins_memory(options));
 }
 
 /// Calls `use` with the array of a source.
 template <class Use>
 auto with_array(const ByteSource& source, const LoadOptions& options, const Use& use) {
-  require_file_to_map(source, options);
-  FirstBytes first;
-  OpenArray array(source, first, read_header(source, options.max_header_size(), first));
-  return use(array);
+  return with_path({}, [&] {
+    require_file_to_map(source, options);
+    FirstBytes first;
+    OpenArray array(source, first, read_header(source, options.max_header_size(), first));
+    return use(array);
+  });
 }
 
 /// Calls `use` with the array of a file.

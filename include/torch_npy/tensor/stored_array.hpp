@@ -12,6 +12,7 @@
 #include <istream>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -31,13 +32,21 @@ TORCH_NPY_BEGIN_NAMESPACE
 
 /// An array of which only the header has been read: in a file, a member of an archive, memory, a
 /// stream, or any other ByteSource. Made by open() and NpzFile::array(). It keeps open what it
-/// reads from, so it may outlive the NpzFile, and reads the old content if the file is replaced.
+/// reads from, so it may outlive the NpzFile, and reads the old content if the file is replaced. If
+/// the file is changed in place (another size or time of modification), loading throws Error (Io).
 /// Copies share it and cost a copy of the header.
 ///
 /// Safe from any thread, except for an array in a stream, which can be loaded once. Errors have the
 /// path of the file, and name the member of an archive.
 class StoredArray {
  public:
+  // Never moved: a moved-from one could not load.
+
+  /// Shares what the other one reads from.
+  StoredArray(const StoredArray&) = default;
+  /// As the copy constructor.
+  StoredArray& operator=(const StoredArray&) = default;
+
   /// dtype, shape and order of the array. data_offset counts from the start of the array.
   const Header& header() const& noexcept { return header_; }
   /// The same for a temporary.
@@ -52,11 +61,12 @@ class StoredArray {
   std::vector<std::int64_t> shape() && { return std::move(header_.shape); }
 
   /// Loads the array, as load() of a path does. Throws Error, as load(), and BadZip for a damaged
-  /// member of an archive; InvalidArgument for mmap(true) if the array is not in a file, and for
-  /// an array in a stream that has been loaded before.
+  /// member of an archive; InvalidArgument for mmap(true) if the array is neither in a file nor
+  /// deflated, and for an array in a stream that has been loaded before.
   [[nodiscard]] at::Tensor load(const LoadOptions& options = {}) const {
     return with_array([&](detail::OpenArray& array) {
       detail::require_device(options.device());
+      detail::require_file_to_map(array.source, options);
       return detail::load_array(array, options);
     });
   }
@@ -65,6 +75,7 @@ class StoredArray {
   void load_into(const at::Tensor& out, const LoadOptions& options = {}) const {
     with_array([&](detail::OpenArray& array) {
       detail::require_fillable(out);
+      detail::require_file_to_map(array.source, options);
       detail::load_array_into(out, array, options);
     });
   }
@@ -84,7 +95,7 @@ class StoredArray {
   bool can_map(const LoadOptions& options = {}) const {
     return with_array([&](detail::OpenArray& array) {
       const detail::LoadPlan plan = array.plan(options);
-      return detail::can_map(plan, options, array.source.traits().range);
+      return detail::can_map(plan, options, array.source.internal_traits().range);
     });
   }
 
@@ -98,7 +109,10 @@ class StoredArray {
               std::string member, const LoadOptions& options)
       : source_(std::move(source)), path_(std::move(path)), member_(std::move(member)) {
     const auto first = std::make_shared<detail::FirstBytes>();
-    about([&] { header_ = detail::read_header(*source_, options.max_header_size(), *first); });
+    about([&] {
+      version_ = source_->version();
+      header_ = detail::read_header(*source_, options.max_header_size(), *first);
+    });
     first_ = first;
   }
 
@@ -112,6 +126,9 @@ class StoredArray {
   template <class Use>
   auto with_array(const Use& use) const -> decltype(use(std::declval<detail::OpenArray&>())) {
     return about([&] {
+      if (source_->version() != version_) {
+        throw Error(ErrorCode::Io, "it has changed since open(): open it again");
+      }
       detail::OpenArray array(*source_, *first_, header_);
       return use(array);
     });
@@ -121,6 +138,7 @@ class StoredArray {
   std::shared_ptr<const detail::FirstBytes> first_;
   std::filesystem::path path_;
   std::string member_;
+  std::string version_;
   Header header_;
 };
 
@@ -138,7 +156,8 @@ class StoredArray {
 /// InvalidArgument for a null pointer, what parse_header() throws, and what the source throws.
 [[nodiscard]] inline StoredArray open(std::shared_ptr<const ByteSource> source,
                                       const LoadOptions& options = {}) {
-  if (source == nullptr) throw Error(ErrorCode::InvalidArgument, "open() of no ByteSource");
+  if (source == nullptr)
+    throw Error(ErrorCode::InvalidArgument, "open(): the pointer to the ByteSource is null");
   std::filesystem::path path = detail::path_of(source->name());
   return StoredArray(std::move(source), std::move(path), {}, options);
 }
@@ -151,14 +170,16 @@ class StoredArray {
 }
 
 /// The same for the array at the start of `size` bytes of memory, which are not copied and have to
-/// outlive the StoredArray. Throws Error: what parse_header() throws.
+/// outlive the StoredArray. A tensor that load_into() fills must not overlap them. Throws Error:
+/// what parse_header() throws.
 [[nodiscard]] inline StoredArray open_bytes(const void* data, std::size_t size,
                                             const LoadOptions& options = {}) {
   return open(std::make_shared<const detail::MemorySource>(data, size), options);
 }
 
 /// Memory is opened by open_bytes(): a char pointer is a path for open().
-StoredArray open(const void* data, std::size_t size) = delete;
+template <class Size, std::enable_if_t<std::is_integral_v<Size>, int> = 0>
+StoredArray open(const void* data, Size size) = delete;
 
 TORCH_NPY_END_NAMESPACE
 

@@ -15,7 +15,8 @@ TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// Tables for CRC-32, 16 bytes at a time. LibTorch exports no CRC-32, and stored archives must work
-/// with LibTorch alone. Computed by the program: as constants they would take the compiler 20 MB.
+/// with LibTorch alone. Computed by the program: as constants they would take the compiler much
+/// memory.
 struct CrcTables {
   static constexpr std::size_t kCount = 16;
   std::uint32_t of[kCount][256];

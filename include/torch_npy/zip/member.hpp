@@ -31,14 +31,14 @@ class CheckedMember final : public ByteSource {
 
   std::uint64_t size() const override { return member_.size; }
   std::string name() const override { return part_.name(); }
-  SourceTraits traits() const override { return {true, false, {}, nullptr}; }
+  SourceTraits internal_traits() const override { return {true, false, {}, nullptr}; }
 
   std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
     skip_to(offset);
     return read_next(out, size);
   }
 
-  void finish(std::uint64_t /*end*/) const override {
+  void internal_finish(std::uint64_t /*end*/) const override {
     skip_to(member_.size);
     ZipArchive::require_crc(member_, crc_);
   }
@@ -60,7 +60,7 @@ class CheckedMember final : public ByteSource {
       size = std::min<std::size_t>(size, first_.size - static_cast<std::size_t>(position_));
       std::memcpy(out, first_.data + position_, size);
     } else {
-      size = part_.read(out, size, position_);
+      size = part_.read_available(out, size, position_);
     }
     crc_ = crc32_(crc_, out, size);
     position_ += size;
@@ -82,7 +82,8 @@ class StoredMember final : public SourcePart {
   StoredMember(const ZipArchive& archive, const ZipMember& member)
       : SourcePart(archive.source(), archive.data_offset(member), member.packed), member_(member) {}
 
-  std::shared_ptr<const ByteSource> unpacked(const FirstBytes& first, bool whole) const override {
+  std::shared_ptr<const ByteSource> internal_unpacked(const FirstBytes& first,
+                                                      bool whole) const override {
     return whole ? std::make_shared<const CheckedMember>(*this, first, member_) : nullptr;
   }
 
@@ -99,7 +100,8 @@ class DeflatedMember final : public ByteSource {
 
   std::uint64_t size() const override { return member_.size; }
   std::string name() const override { return archive_.source().name(); }
-  SourceTraits traits() const override { return {false, true, {}, nullptr}; }
+  std::string version() const override { return archive_.source().version(); }
+  SourceTraits internal_traits() const override { return {false, true, {}, nullptr}; }
 
   /// Unpacks from the start on: for headers.
   std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
@@ -109,7 +111,8 @@ class DeflatedMember final : public ByteSource {
     return start.copy(static_cast<char*>(out), size, static_cast<std::size_t>(offset));
   }
 
-  std::shared_ptr<const ByteSource> unpacked(const FirstBytes& first, bool) const override {
+  std::shared_ptr<const ByteSource> internal_unpacked(const FirstBytes& first,
+                                                      bool) const override {
     std::shared_ptr<char> bytes = archive_.inflate(member_);
     if (std::memcmp(bytes.get(), first.data, first.size) != 0) {
       throw Error(ErrorCode::Io, "the file changed while it was read");
