@@ -8031,6 +8031,31 @@ struct FileState {
   BadFiles bad;
 };
 
+/// The samples of a batch that could be read: those of each part, and their indices.
+struct ReadParts {
+  std::vector<Samples> parts;
+  std::vector<std::size_t> indices;
+};
+
+/// Reads the samples `indices` of each part. Skips bad files if `may_skip`.
+inline ReadParts read_parts(FileState& state, c10::ArrayRef<std::size_t> indices, bool may_skip) {
+  ReadParts read;
+  std::vector<BatchReader> readers;
+  for (const auto& part : state.parts) readers.emplace_back(part, indices.size());
+  for (const std::size_t index : indices) {
+    try {
+      for (BatchReader& reader : readers) reader.read(index);
+    } catch (const Error& error) {
+      if (!may_skip || !state.bad.skips(error)) throw;
+      continue;
+    }
+    for (BatchReader& reader : readers) reader.accept();
+    read.indices.push_back(index);
+  }
+  for (BatchReader& reader : readers) read.parts.push_back(std::move(reader).finish());
+  return read;
+}
+
 // The API reference shows this one: users call its members on every dataset over folders.
 /// A dataset in which each sample is one file, or one file in each of two folders.
 template <class Self, class E>
@@ -8061,26 +8086,8 @@ class FileDataset : public SampleDataset<Self, E> {
 
   const SampleFiles& part(std::size_t i) const noexcept { return *state_->parts[i]; }
 
-  /// Reads the samples of each part. Skips bad files if `may_skip`, and calls `accepted(index)` for
-  /// each sample it has read.
-  template <class Accepted>
-  std::vector<Samples> read_parts(c10::ArrayRef<std::size_t> indices, bool may_skip,
-                                  const Accepted& accepted) const {
-    std::vector<BatchReader> readers;
-    for (const auto& part : state_->parts) readers.emplace_back(part, indices.size());
-    for (const std::size_t index : indices) {
-      try {
-        for (BatchReader& reader : readers) reader.read(index);
-      } catch (const Error& error) {
-        if (!may_skip || !state_->bad.skips(error)) throw;
-        continue;
-      }
-      for (BatchReader& reader : readers) reader.accept();
-      accepted(index);
-    }
-    std::vector<Samples> parts;
-    for (BatchReader& reader : readers) parts.push_back(std::move(reader).finish());
-    return parts;
+  ReadParts read_parts(c10::ArrayRef<std::size_t> indices, bool may_skip) const {
+    return detail::read_parts(*state_, indices, may_skip);
   }
 
  private:
@@ -8170,7 +8177,7 @@ class FolderDataset : public detail::FileDataset<FolderDataset, TensorExample> {
 
   /// For the base class. @private
   detail::Samples read(c10::ArrayRef<std::size_t> indices, bool may_skip) const {
-    return std::move(read_parts(indices, may_skip, [](std::size_t) {})[0]);
+    return std::move(read_parts(indices, may_skip).parts[0]);
   }
 };
 
@@ -8196,7 +8203,7 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
   /// For the base class. @private
   std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,
                                                    bool may_skip) const {
-    auto parts = read_parts(indices, may_skip, [](std::size_t) {});
+    auto parts = read_parts(indices, may_skip).parts;
     return {std::move(parts[0]), std::move(parts[1])};
   }
 
@@ -8268,13 +8275,13 @@ class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Exampl
   std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,
                                                    bool may_skip) const {
     std::vector<std::int64_t> numbers;
-    numbers.reserve(indices.size());
-    auto parts = read_parts(indices, may_skip, [&](std::size_t index) {
+    auto read = read_parts(indices, may_skip);
+    for (const std::size_t index : read.indices) {
       const auto end = std::upper_bound(ends_->begin(), ends_->end(), index);
       numbers.push_back(end - ends_->begin());
-    });
+    }
     at::Tensor targets = at::tensor(numbers, at::kLong);
-    return {std::move(parts[0]),
+    return {std::move(read.parts[0]),
             detail::Samples(detail::on_device(std::move(targets), part(0).options))};
   }
 

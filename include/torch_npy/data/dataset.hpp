@@ -55,7 +55,7 @@ class FolderDataset : public detail::FileDataset<FolderDataset, TensorExample> {
 
   /// For the base class. @private
   detail::Samples read(c10::ArrayRef<std::size_t> indices, bool may_skip) const {
-    return std::move(read_parts(indices, may_skip, [](std::size_t) {})[0]);
+    return std::move(read_parts(indices, may_skip).parts[0]);
   }
 };
 
@@ -81,7 +81,7 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
   /// For the base class. @private
   std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,
                                                    bool may_skip) const {
-    auto parts = read_parts(indices, may_skip, [](std::size_t) {});
+    auto parts = read_parts(indices, may_skip).parts;
     return {std::move(parts[0]), std::move(parts[1])};
   }
 
@@ -153,13 +153,13 @@ class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Exampl
   std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,
                                                    bool may_skip) const {
     std::vector<std::int64_t> numbers;
-    numbers.reserve(indices.size());
-    auto parts = read_parts(indices, may_skip, [&](std::size_t index) {
+    auto read = read_parts(indices, may_skip);
+    for (const std::size_t index : read.indices) {
       const auto end = std::upper_bound(ends_->begin(), ends_->end(), index);
       numbers.push_back(end - ends_->begin());
-    });
+    }
     at::Tensor targets = at::tensor(numbers, at::kLong);
-    return {std::move(parts[0]),
+    return {std::move(read.parts[0]),
             detail::Samples(detail::on_device(std::move(targets), part(0).options))};
   }
 
