@@ -4375,15 +4375,18 @@ inline void require_data(const at::Tensor& tensor, const char* call) {
 /// span. A view whose axes interleave in another way counts as overlapping.
 inline bool is_free_of_overlap(const at::Tensor& tensor) {
   if (tensor.numel() == 0) return true;
-  std::vector<std::pair<std::int64_t, std::int64_t>> axes;  // stride and length
-  for (std::int64_t axis = 0; axis < tensor.dim(); ++axis) {
-    if (tensor.size(axis) > 1) axes.emplace_back(tensor.stride(axis), tensor.size(axis));
-  }
-  std::sort(axes.begin(), axes.end());
-  std::int64_t last = 0;
-  for (const auto& [stride, length] : axes) {
-    if (stride <= last) return false;
-    last += stride * (length - 1);
+  const at::IntArrayRef sizes = tensor.sizes();
+  const at::IntArrayRef strides = tensor.strides();
+  std::int64_t last = 0;  // offset of the last element along the axes so far
+  for (auto left = std::count_if(sizes.begin(), sizes.end(), [](auto size) { return size > 1; });
+       left != 0; --left) {
+    std::size_t next = sizes.size();
+    for (std::size_t axis = 0; axis < sizes.size(); ++axis) {
+      const bool steps_past = sizes[axis] > 1 && strides[axis] > last;
+      if (steps_past && (next == sizes.size() || strides[axis] < strides[next])) next = axis;
+    }
+    if (next == sizes.size()) return false;
+    last += strides[next] * (sizes[next] - 1);
   }
   return true;
 }
@@ -8149,6 +8152,7 @@ TORCH_NPY_END_NAMESPACE
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -8221,7 +8225,6 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
 
   /// Both lists are sorted by the same rule, so partners have equal indices.
   static void require_partners(const FileList& inputs, const FileList& targets) {
-    const auto name = [](const FileList& list, std::size_t i) { return std::string(list.name(i)); };
     bool same = inputs.size() == targets.size();
     for (std::size_t i = 0; same && i < inputs.size(); ++i) {
       same = std::strcmp(inputs.name(i), targets.name(i)) == 0;
@@ -8231,11 +8234,11 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
     std::size_t alone = 0;
     std::string names;
     const auto list_alone = [&](const FileList& list, const FileList& others) {
-      std::vector<std::string> partners;
-      for (std::size_t i = 0; i < others.size(); ++i) partners.push_back(name(others, i));
+      std::vector<std::string_view> partners;
+      for (std::size_t i = 0; i < others.size(); ++i) partners.push_back(others.name(i));
       std::sort(partners.begin(), partners.end());
       for (std::size_t i = 0; i < list.size(); ++i) {
-        if (std::binary_search(partners.begin(), partners.end(), name(list, i))) continue;
+        if (std::binary_search(partners.begin(), partners.end(), list.name(i))) continue;
         if (alone++ < kMaxNamed) names += "\n  " + detail::shown_path(list[i]);
       }
     };

@@ -1,35 +1,7 @@
-#pragma once
-
-// Catch2 2 and 3. Comes after LibTorch's headers: both define CHECK, and the tests mean Catch2's.
-#include <stdexcept>
-#include <string>
-
-#include <torch_npy/error.hpp>
+// Catch2 2 and 3. Comes after LibTorch's headers, in each file: both define CHECK, and the tests
+// mean Catch2's. Without an include guard, because several files are compiled as one.
+#include "support/catch_once.hpp"
 
 #undef CHECK
-#if __has_include(<catch2/catch_all.hpp>)
-#include <catch2/catch_all.hpp>
-#else
-#include <catch2/catch.hpp>
-#endif
-
-/// Matches a message with these words in it.
-inline auto says(const std::string& words) {
-#if __has_include(<catch2/catch_all.hpp>)
-  return Catch::Matchers::ContainsSubstring(words);
-#else
-  return Catch::Matchers::Contains(words);
-#endif
-}
-
-/// What the call throws; fails the test when it throws nothing.
-template <class Call>
-torch_npy::Error error_of(const Call& call) {
-  try {
-    call();
-  } catch (const torch_npy::Error& error) {
-    return error;
-  }
-  FAIL("nothing was thrown");
-  throw std::logic_error("not reached");
-}
+#define CHECK(...) \
+  INTERNAL_CATCH_TEST("CHECK", Catch::ResultDisposition::ContinueOnFailure, __VA_ARGS__)

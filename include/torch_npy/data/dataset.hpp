@@ -15,6 +15,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -99,7 +100,6 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
 
   /// Both lists are sorted by the same rule, so partners have equal indices.
   static void require_partners(const FileList& inputs, const FileList& targets) {
-    const auto name = [](const FileList& list, std::size_t i) { return std::string(list.name(i)); };
     bool same = inputs.size() == targets.size();
     for (std::size_t i = 0; same && i < inputs.size(); ++i) {
       same = std::strcmp(inputs.name(i), targets.name(i)) == 0;
@@ -109,11 +109,11 @@ class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Exam
     std::size_t alone = 0;
     std::string names;
     const auto list_alone = [&](const FileList& list, const FileList& others) {
-      std::vector<std::string> partners;
-      for (std::size_t i = 0; i < others.size(); ++i) partners.push_back(name(others, i));
+      std::vector<std::string_view> partners;
+      for (std::size_t i = 0; i < others.size(); ++i) partners.push_back(others.name(i));
       std::sort(partners.begin(), partners.end());
       for (std::size_t i = 0; i < list.size(); ++i) {
-        if (std::binary_search(partners.begin(), partners.end(), name(list, i))) continue;
+        if (std::binary_search(partners.begin(), partners.end(), list.name(i))) continue;
         if (alone++ < kMaxNamed) names += "\n  " + detail::shown_path(list[i]);
       }
     };

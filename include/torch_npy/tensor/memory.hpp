@@ -44,15 +44,18 @@ inline void require_data(const at::Tensor& tensor, const char* call) {
 /// span. A view whose axes interleave in another way counts as overlapping.
 inline bool is_free_of_overlap(const at::Tensor& tensor) {
   if (tensor.numel() == 0) return true;
-  std::vector<std::pair<std::int64_t, std::int64_t>> axes;  // stride and length
-  for (std::int64_t axis = 0; axis < tensor.dim(); ++axis) {
-    if (tensor.size(axis) > 1) axes.emplace_back(tensor.stride(axis), tensor.size(axis));
-  }
-  std::sort(axes.begin(), axes.end());
-  std::int64_t last = 0;
-  for (const auto& [stride, length] : axes) {
-    if (stride <= last) return false;
-    last += stride * (length - 1);
+  const at::IntArrayRef sizes = tensor.sizes();
+  const at::IntArrayRef strides = tensor.strides();
+  std::int64_t last = 0;  // offset of the last element along the axes so far
+  for (auto left = std::count_if(sizes.begin(), sizes.end(), [](auto size) { return size > 1; });
+       left != 0; --left) {
+    std::size_t next = sizes.size();
+    for (std::size_t axis = 0; axis < sizes.size(); ++axis) {
+      const bool steps_past = sizes[axis] > 1 && strides[axis] > last;
+      if (steps_past && (next == sizes.size() || strides[axis] < strides[next])) next = axis;
+    }
+    if (next == sizes.size()) return false;
+    last += strides[next] * (sizes[next] - 1);
   }
   return true;
 }
