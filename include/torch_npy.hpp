@@ -3566,8 +3566,7 @@ inline Error bad_archive(const std::string& reason, std::uint64_t offset = 0) {
 }
 
 /// Why this name is not allowed for a member; empty if it is allowed. This library never uses names
-/// as paths, but programs may: no name leads out of a folder by "..", also not after ".npy" is
-/// removed.
+/// as paths, but programs may: no name leads out of a folder by "..".
 inline std::string fault_of_name(const std::string& name) {
   if (name.empty()) return "it is empty";
   if (name.size() > UINT16_MAX) return "it is longer than 65535 bytes";
@@ -3578,7 +3577,7 @@ inline std::string fault_of_name(const std::string& name) {
   for (std::size_t begin = 0; begin <= name.size();) {
     const std::size_t end = (std::min)(name.find_first_of("/\\", begin), name.size());
     const std::string_view part = std::string_view(name).substr(begin, end - begin);
-    if (part == ".." || part == "...npy") return shown(name) + " leads out of its folder";
+    if (part == "..") return shown(name) + " leads out of its folder";
     begin = end + 1;
   }
   return {};
@@ -6796,6 +6795,24 @@ TORCH_NPY_END_NAMESPACE
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
+/// The name of an array as that of its member.
+inline constexpr std::string_view kEnding = ".npy";
+
+inline bool ends_as_array(const std::string& name) {
+  return name.size() >= kEnding.size() &&
+         name.compare(name.size() - kEnding.size(), kEnding.size(), kEnding) == 0;
+}
+
+/// Why a member of an archive of arrays cannot have this name, with or without ".npy"; empty if it
+/// can.
+inline std::string fault_of_member(const std::string& name) {
+  std::string fault = fault_of_name(name);
+  if (fault.empty() && ends_as_array(name) && name.size() > kEnding.size()) {
+    fault = fault_of_name(name.substr(0, name.size() - kEnding.size()));
+  }
+  return fault;
+}
+
 /// A member of an archive as a source that keeps the archive open.
 template <class Member>
 struct HeldMember {
@@ -6842,7 +6859,7 @@ struct PackedArray {
 };
 
 inline PackedArray pack(const std::string& name, const at::Tensor& tensor, bool compressed) {
-  if (const std::string fault = fault_of_name(name); !fault.empty()) {
+  if (const std::string fault = fault_of_member(name); !fault.empty()) {
     throw Error(ErrorCode::InvalidArgument,
                 "not a valid name for a member of an archive: " + fault);
   }
@@ -6955,8 +6972,6 @@ class NpzFile {
   friend torch::OrderedDict<std::string, at::Tensor> load_npz(const std::filesystem::path&,
                                                               const LoadOptions&);
 
-  static constexpr std::string_view kEnding = ".npy";
-
   NpzFile(const std::filesystem::path& path, std::shared_ptr<const ByteSource> source)
       : path_(path) {
     if (source == nullptr)
@@ -6964,6 +6979,9 @@ class NpzFile {
     detail::with_path(path_, [&] {
       archive_ = open_archive(std::move(source));
       for (const detail::ZipMember& member : archive_->members()) {
+        if (const std::string fault = detail::fault_of_member(member.name); !fault.empty()) {
+          throw detail::bad_archive("the name of a member: " + fault, member.entry);
+        }
         const auto name = array_name(member);
         if (!name) continue;
         if (!indices_.emplace(*name, arrays_.size()).second) {
@@ -6989,11 +7007,6 @@ class NpzFile {
       throw Error(ErrorCode::NotNpy,
                   "not an .npz archive but an .npy file: open() and load() read it");
     }
-  }
-
-  static bool ends_as_array(const std::string& name) {
-    return name.size() >= kEnding.size() &&
-           name.compare(name.size() - kEnding.size(), kEnding.size(), kEnding) == 0;
   }
 
   template <class Work>
@@ -7032,7 +7045,7 @@ class NpzFile {
   /// comes when it is loaded.
   std::optional<std::string> array_name(const detail::ZipMember& member) const {
     const std::string& name = member.name;
-    if (ends_as_array(name)) return name.substr(0, name.size() - kEnding.size());
+    if (detail::ends_as_array(name)) return name.substr(0, name.size() - detail::kEnding.size());
     try {
       char magic[detail::kMagicSize] = {};
       const auto size = std::min<std::uint64_t>(member.size, sizeof magic);
@@ -7046,8 +7059,8 @@ class NpzFile {
   /// The array of this name, or else the array whose member has this name; null if there is none.
   const detail::ZipMember* find(const std::string& name) const {
     auto found = indices_.find(name);
-    if (found == indices_.end() && ends_as_array(name)) {
-      found = indices_.find(name.substr(0, name.size() - kEnding.size()));
+    if (found == indices_.end() && detail::ends_as_array(name)) {
+      found = indices_.find(name.substr(0, name.size() - detail::kEnding.size()));
     }
     if (found == indices_.end()) return nullptr;
     const detail::ZipMember* const member = arrays_[found->second];

@@ -87,8 +87,7 @@ inline Error bad_archive(const std::string& reason, std::uint64_t offset = 0) {
 }
 
 /// Why this name is not allowed for a member; empty if it is allowed. This library never uses names
-/// as paths, but programs may: no name leads out of a folder by "..", also not after ".npy" is
-/// removed.
+/// as paths, but programs may: no name leads out of a folder by "..".
 inline std::string fault_of_name(const std::string& name) {
   if (name.empty()) return "it is empty";
   if (name.size() > UINT16_MAX) return "it is longer than 65535 bytes";
@@ -99,7 +98,7 @@ inline std::string fault_of_name(const std::string& name) {
   for (std::size_t begin = 0; begin <= name.size();) {
     const std::size_t end = (std::min)(name.find_first_of("/\\", begin), name.size());
     const std::string_view part = std::string_view(name).substr(begin, end - begin);
-    if (part == ".." || part == "...npy") return shown(name) + " leads out of its folder";
+    if (part == "..") return shown(name) + " leads out of its folder";
     begin = end + 1;
   }
   return {};
