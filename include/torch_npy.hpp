@@ -4059,7 +4059,7 @@ TORCH_NPY_END_NAMESPACE
 #include <string_view>
 #include <utility>
 
-// Members of an archive as sources of bytes. The archive outlives them.
+// Members of an archive as sources of bytes, which keep the archive open.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
@@ -4122,8 +4122,10 @@ class CheckedMember final : public ByteSource {
 class StoredMember final : public SourcePart {
  public:
   /// Throws Error (BadZip).
-  StoredMember(const ZipArchive& archive, const ZipMember& member)
-      : SourcePart(archive.source(), archive.data_offset(member), member.packed), member_(member) {}
+  StoredMember(std::shared_ptr<const ZipArchive> archive, const ZipMember& member)
+      : SourcePart(archive->source(), archive->data_offset(member), member.packed),
+        archive_(std::move(archive)),
+        member_(member) {}
 
   std::shared_ptr<const ByteSource> internal_unpacked(const FirstBytes& first,
                                                       bool whole) const override {
@@ -4131,32 +4133,34 @@ class StoredMember final : public SourcePart {
   }
 
  private:
-  const ZipMember& member_;
+  std::shared_ptr<const ZipArchive> archive_;
+  const ZipMember& member_;  // of the archive
 };
 
 /// A deflated member of an archive: its unpacked bytes. All of it is unpacked to load any of it.
 class DeflatedMember final : public ByteSource {
  public:
   /// `unwritten`: see ZipArchive::inflate_start(). Not empty.
-  DeflatedMember(const ZipArchive& archive, const ZipMember& member, std::string_view unwritten)
-      : archive_(archive), member_(member), unwritten_(unwritten) {}
+  DeflatedMember(std::shared_ptr<const ZipArchive> archive, const ZipMember& member,
+                 std::string_view unwritten)
+      : archive_(std::move(archive)), member_(member), unwritten_(unwritten) {}
 
   std::uint64_t size() const override { return member_.size; }
-  std::string name() const override { return archive_.source().name(); }
-  std::string version() const override { return archive_.source().version(); }
+  std::string name() const override { return archive_->source().name(); }
+  std::string version() const override { return archive_->source().version(); }
   SourceTraits internal_traits() const override { return {false, true, {}, nullptr}; }
 
   /// Unpacks from the start on: for headers.
   std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
     if (offset >= member_.size) return 0;
     const std::uint64_t end = offset + (std::min<std::uint64_t>)(size, member_.size - offset);
-    const std::string start = archive_.inflate_start(member_, end, unwritten_);
+    const std::string start = archive_->inflate_start(member_, end, unwritten_);
     return start.copy(static_cast<char*>(out), size, static_cast<std::size_t>(offset));
   }
 
   std::shared_ptr<const ByteSource> internal_unpacked(const FirstBytes& first,
                                                       bool) const override {
-    std::shared_ptr<char> bytes = archive_.inflate(member_);
+    std::shared_ptr<char> bytes = archive_->inflate(member_);
     if (std::memcmp(bytes.get(), first.data, first.size) != 0) {
       throw Error(ErrorCode::Io, "the file changed while it was read");
     }
@@ -4165,8 +4169,8 @@ class DeflatedMember final : public ByteSource {
   }
 
  private:
-  const ZipArchive& archive_;
-  const ZipMember& member_;
+  std::shared_ptr<const ZipArchive> archive_;
+  const ZipMember& member_;  // of the archive
   std::string_view unwritten_;
 };
 
@@ -6813,13 +6817,6 @@ inline std::string fault_of_member(const std::string& name) {
   return fault;
 }
 
-/// A member of an archive as a source that keeps the archive open.
-template <class Member>
-struct HeldMember {
-  std::shared_ptr<const ZipArchive> archive;
-  Member member;
-};
-
 /// Bytes that libdeflate has not written look like an array, which fails when it is loaded: nothing
 /// is skipped by mistake.
 inline constexpr std::string_view kUnwritten(kMagic, kMagicSize);
@@ -7021,24 +7018,18 @@ class NpzFile {
     return about(member, [&] {
       detail::require_device(options.device());
       if (member.method == detail::kStored) {
-        return detail::with_array(detail::StoredMember(*archive_, member), options, use);
+        return detail::with_array(detail::StoredMember(archive_, member), options, use);
       }
-      return detail::with_array(detail::DeflatedMember(*archive_, member, detail::kUnwritten),
+      return detail::with_array(detail::DeflatedMember(archive_, member, detail::kUnwritten),
                                 options, use);
     });
   }
 
   /// The member as a source that keeps the archive open.
   std::shared_ptr<const ByteSource> source_of(const detail::ZipMember& member) const {
-    using detail::HeldMember;
-    if (member.method == detail::kStored) {
-      auto held = std::make_shared<HeldMember<detail::StoredMember>>(
-          HeldMember<detail::StoredMember>{archive_, {*archive_, member}});
-      return {held, &held->member};
-    }
-    auto held = std::make_shared<HeldMember<detail::DeflatedMember>>(
-        HeldMember<detail::DeflatedMember>{archive_, {*archive_, member, detail::kUnwritten}});
-    return {held, &held->member};
+    using namespace detail;
+    if (member.method == kStored) return std::make_shared<const StoredMember>(archive_, member);
+    return std::make_shared<const DeflatedMember>(archive_, member, kUnwritten);
   }
 
   /// None if the member is not an array. One that cannot be read counts as an array: its Error

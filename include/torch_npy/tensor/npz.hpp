@@ -65,13 +65,6 @@ inline std::string fault_of_member(const std::string& name) {
   return fault;
 }
 
-/// A member of an archive as a source that keeps the archive open.
-template <class Member>
-struct HeldMember {
-  std::shared_ptr<const ZipArchive> archive;
-  Member member;
-};
-
 /// Bytes that libdeflate has not written look like an array, which fails when it is loaded: nothing
 /// is skipped by mistake.
 inline constexpr std::string_view kUnwritten(kMagic, kMagicSize);
@@ -273,24 +266,18 @@ class NpzFile {
     return about(member, [&] {
       detail::require_device(options.device());
       if (member.method == detail::kStored) {
-        return detail::with_array(detail::StoredMember(*archive_, member), options, use);
+        return detail::with_array(detail::StoredMember(archive_, member), options, use);
       }
-      return detail::with_array(detail::DeflatedMember(*archive_, member, detail::kUnwritten),
+      return detail::with_array(detail::DeflatedMember(archive_, member, detail::kUnwritten),
                                 options, use);
     });
   }
 
   /// The member as a source that keeps the archive open.
   std::shared_ptr<const ByteSource> source_of(const detail::ZipMember& member) const {
-    using detail::HeldMember;
-    if (member.method == detail::kStored) {
-      auto held = std::make_shared<HeldMember<detail::StoredMember>>(
-          HeldMember<detail::StoredMember>{archive_, {*archive_, member}});
-      return {held, &held->member};
-    }
-    auto held = std::make_shared<HeldMember<detail::DeflatedMember>>(
-        HeldMember<detail::DeflatedMember>{archive_, {*archive_, member, detail::kUnwritten}});
-    return {held, &held->member};
+    using namespace detail;
+    if (member.method == kStored) return std::make_shared<const StoredMember>(archive_, member);
+    return std::make_shared<const DeflatedMember>(archive_, member, kUnwritten);
   }
 
   /// None if the member is not an array. One that cannot be read counts as an array: its Error

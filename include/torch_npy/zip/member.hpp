@@ -16,7 +16,7 @@
 #include <torch_npy/zip/reader.hpp>
 #include <torch_npy/zip/records.hpp>
 
-// Members of an archive as sources of bytes. The archive outlives them.
+// Members of an archive as sources of bytes, which keep the archive open.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
@@ -79,8 +79,10 @@ class CheckedMember final : public ByteSource {
 class StoredMember final : public SourcePart {
  public:
   /// Throws Error (BadZip).
-  StoredMember(const ZipArchive& archive, const ZipMember& member)
-      : SourcePart(archive.source(), archive.data_offset(member), member.packed), member_(member) {}
+  StoredMember(std::shared_ptr<const ZipArchive> archive, const ZipMember& member)
+      : SourcePart(archive->source(), archive->data_offset(member), member.packed),
+        archive_(std::move(archive)),
+        member_(member) {}
 
   std::shared_ptr<const ByteSource> internal_unpacked(const FirstBytes& first,
                                                       bool whole) const override {
@@ -88,32 +90,34 @@ class StoredMember final : public SourcePart {
   }
 
  private:
-  const ZipMember& member_;
+  std::shared_ptr<const ZipArchive> archive_;
+  const ZipMember& member_;  // of the archive
 };
 
 /// A deflated member of an archive: its unpacked bytes. All of it is unpacked to load any of it.
 class DeflatedMember final : public ByteSource {
  public:
   /// `unwritten`: see ZipArchive::inflate_start(). Not empty.
-  DeflatedMember(const ZipArchive& archive, const ZipMember& member, std::string_view unwritten)
-      : archive_(archive), member_(member), unwritten_(unwritten) {}
+  DeflatedMember(std::shared_ptr<const ZipArchive> archive, const ZipMember& member,
+                 std::string_view unwritten)
+      : archive_(std::move(archive)), member_(member), unwritten_(unwritten) {}
 
   std::uint64_t size() const override { return member_.size; }
-  std::string name() const override { return archive_.source().name(); }
-  std::string version() const override { return archive_.source().version(); }
+  std::string name() const override { return archive_->source().name(); }
+  std::string version() const override { return archive_->source().version(); }
   SourceTraits internal_traits() const override { return {false, true, {}, nullptr}; }
 
   /// Unpacks from the start on: for headers.
   std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
     if (offset >= member_.size) return 0;
     const std::uint64_t end = offset + (std::min<std::uint64_t>)(size, member_.size - offset);
-    const std::string start = archive_.inflate_start(member_, end, unwritten_);
+    const std::string start = archive_->inflate_start(member_, end, unwritten_);
     return start.copy(static_cast<char*>(out), size, static_cast<std::size_t>(offset));
   }
 
   std::shared_ptr<const ByteSource> internal_unpacked(const FirstBytes& first,
                                                       bool) const override {
-    std::shared_ptr<char> bytes = archive_.inflate(member_);
+    std::shared_ptr<char> bytes = archive_->inflate(member_);
     if (std::memcmp(bytes.get(), first.data, first.size) != 0) {
       throw Error(ErrorCode::Io, "the file changed while it was read");
     }
@@ -122,8 +126,8 @@ class DeflatedMember final : public ByteSource {
   }
 
  private:
-  const ZipArchive& archive_;
-  const ZipMember& member_;
+  std::shared_ptr<const ZipArchive> archive_;
+  const ZipMember& member_;  // of the archive
   std::string_view unwritten_;
 };
 
