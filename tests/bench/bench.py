@@ -319,11 +319,15 @@ def listing(bench):
 
 def compile_time(bench):
     of_load = libtorch_headers(bench.include_folder, "torch_npy/tensor/load.hpp")
-    for header, against, name, factor in [("torch_npy/tensor/load.hpp", of_load, "its LibTorch headers", 1.25),
-                                          ("torch_npy.hpp", ["torch/data.h"], "torch/data.h", 1.2)]:
-        title = f"compile a file that includes `{header}`"
+    of_tensor = libtorch_headers(bench.include_folder, "torch_npy/tensor.hpp")
+    for lines, against, name, factor in [
+            (["torch_npy/tensor/load.hpp"], of_load, "its LibTorch headers", 1.25),
+            (["torch_npy/tensor.hpp"], of_tensor, "its LibTorch headers", 1.15),
+            (["#define TORCH_NPY_NO_DATA", "torch_npy.hpp"], of_tensor, "its LibTorch headers", 1.15),
+            (["torch_npy.hpp"], ["torch/data.h"], "torch/data.h", 1.2)]:
+        title = "compile a file that includes " + " after ".join(f"`{line}`" for line in reversed(lines))
         if bench.wants(title):
-            works = [bench.compiler(header, name="ours"), bench.compiler(*against, name=name)]
+            works = [bench.compiler(*lines, name="ours"), bench.compiler(*against, name=name)]
             row = Row(title, works)
             take_turns(works, 1 if bench.quick else 7, do=Work.do)
             bench.add(row, [at_most(factor, name)(row)])

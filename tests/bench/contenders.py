@@ -72,7 +72,7 @@ class Contender:
 
 
 class Compiler(Contender):
-    """The compiler. Its works are includes, and the time is that of the processor."""
+    """The compiler. Its works are includes, or other lines, and the time is that of the processor."""
 
     def __init__(self, name, command, folder):
         super().__init__(name, command)
@@ -80,7 +80,8 @@ class Compiler(Contender):
 
     def do(self, *includes):
         source = self.folder / "includes.cpp"
-        source.write_text("".join(f"#include <{include}>\n" for include in includes))
+        lines = [line if line.startswith("#") else f"#include <{line}>" for line in includes]
+        source.write_text("".join(line + "\n" for line in lines))
 
         def spent():
             usage = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -186,7 +186,7 @@ class SourcePart : public ByteSource {
   std::uint64_t size_;
 };
 
-/// Memory of somebody else, which outlives this source, or memory of its own.
+/// Memory that outlives this source, or memory of its own.
 class MemorySource final : public ByteSource {
  public:
   /// Throws Error (InvalidArgument) for a null pointer.
