@@ -4470,8 +4470,8 @@ inline at::Tensor view_of(const at::Tensor& tensor, std::int64_t offset, at::Int
   return view;
 }
 
-/// Whether the memory is freed with the last tensor on it. Memory that a program gave to from_blob()
-/// may be in use elsewhere, however few tensors there are on it.
+/// Whether the memory is freed with the last tensor on it. Memory that a program gave to
+/// from_blob() may be in use elsewhere, however few tensors there are on it.
 inline bool owns_memory(const at::Tensor& tensor) {
   return TensorMemory::of(tensor) != nullptr ||
          (tensor.storage().resizable() && tensor.storage().allocator() != nullptr);
