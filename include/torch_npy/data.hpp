@@ -5,16 +5,26 @@
 /// Datasets, transforms and samplers for LibTorch's data loader.
 
 // IWYU pragma: begin_exports
-#include <torch_npy/data/array_rows.hpp>
+#include <torch_npy/data/array_dataset.hpp>
+#include <torch_npy/data/array_source.hpp>
+#include <torch_npy/data/bad_samples.hpp>
 #include <torch_npy/data/batch.hpp>
 #include <torch_npy/data/batch_reader.hpp>
+#include <torch_npy/data/combine.hpp>
 #include <torch_npy/data/dataset.hpp>
-#include <torch_npy/data/file_dataset.hpp>
+#include <torch_npy/data/file_source.hpp>
+#include <torch_npy/data/folder_datasets.hpp>
+#include <torch_npy/data/map.hpp>
 #include <torch_npy/data/options.hpp>
 #include <torch_npy/data/prefetch.hpp>
 #include <torch_npy/data/random.hpp>
-#include <torch_npy/data/sample_dataset.hpp>
+#include <torch_npy/data/request.hpp>
+#include <torch_npy/data/rows.hpp>
 #include <torch_npy/data/sampler.hpp>
+#include <torch_npy/data/source.hpp>
+#include <torch_npy/data/stack.hpp>
+#include <torch_npy/data/stacked_reader.hpp>
+#include <torch_npy/data/subset_info.hpp>
 #include <torch_npy/data/transforms.hpp>
 // IWYU pragma: end_exports
 

@@ -32,6 +32,7 @@ enum class ErrorCode {
   BadZip,              ///< the .npz container is damaged, or uses an unsupported zip feature
   Mismatch,            ///< the file is valid, but not what was asked for (shape, dtype, range)
   InvalidArgument,     ///< the call itself is wrong
+  Transform,           ///< a function given to Dataset::map() threw; its exception is nested
 };
 
 namespace detail {

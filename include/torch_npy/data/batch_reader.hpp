@@ -2,17 +2,20 @@
 #define TORCH_NPY_DATA_BATCH_READER_HPP_
 
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/stack.h>
+
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include <torch_npy/data/options.hpp>
+#include <torch_npy/data/rows.hpp>
 #include <torch_npy/error.hpp>
+#include <torch_npy/format/literal.hpp>
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/io/folder.hpp>
 #include <torch_npy/tensor/convert.hpp>
@@ -27,73 +30,16 @@
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// The rows of `whole` along axis 0.
-inline std::vector<at::Tensor> rows_of(const at::Tensor& whole) {
-  std::vector<at::Tensor> rows;
-  rows.reserve(static_cast<std::size_t>(whole.size(0)));
-  for (std::int64_t i = 0; i < whole.size(0); ++i) {
-    rows.push_back(view_of(whole, whole.storage_offset() + i * whole.stride(0),
-                           whole.sizes().slice(1), whole.strides().slice(1)));
-  }
-  return rows;
-}
-
-/// Refuses to stack samples that differ: at::stack() would promote their dtypes silently.
-inline void require_alike(const std::vector<at::Tensor>& samples) {
-  if (samples.empty()) {
-    throw Error(
-        ErrorCode::Mismatch,
-        "a batch without samples cannot be stacked: were all of its files bad and skipped?");
-  }
-  for (const at::Tensor& sample : samples) {
-    if (sample.defined()) continue;
-    throw Error(ErrorCode::Mismatch,
-                "a sample without a tensor cannot be stacked; an Example without a target is a "
-                "TensorExample");
-  }
-  const auto name = [&](std::size_t i) {
-    const std::string origin = origin_of(samples[i]);
-    return origin.empty() ? "sample " + std::to_string(i) + " of the batch" : origin;
-  };
-  const auto fail = [&](std::size_t i, const std::string& first, const std::string& other) {
-    throw Error(ErrorCode::Mismatch, "samples that differ cannot be stacked: " + name(0) + " has " +
-                                         first + ", " + name(i) + " has " + other);
-  };
-  for (std::size_t i = 1; i < samples.size(); ++i) {
-    if (samples[i].sizes() != samples[0].sizes()) {
-      fail(i, "shape " + python_tuple(samples[0].sizes().vec()),
-           "shape " + python_tuple(samples[i].sizes().vec()));
-    }
-    if (samples[i].scalar_type() != samples[0].scalar_type()) {
-      fail(i, std::string("dtype ") + c10::toString(samples[0].scalar_type()),
-           c10::toString(samples[i].scalar_type()) + std::string("; the option dtype() converts"));
-    }
-  }
-}
-
-/// The samples of a batch, in order. As long as they are alike they are the rows of one tensor.
-class Samples {
- public:
-  Samples() = default;
-  explicit Samples(at::Tensor rows) : rows_(std::move(rows)) {}
-  explicit Samples(std::vector<at::Tensor> each) : each_(std::move(each)) {}
+/// The samples of one part of a batch, in order: its data, or its targets. As long as they are
+/// alike they are the rows of one tensor.
+struct PartRows {
+  at::Tensor whole;              ///< if they are alike
+  std::vector<at::Tensor> each;  ///< else one tensor a sample
 
   /// One tensor a sample.
   std::vector<at::Tensor> separate() && {
-    return rows_.defined() ? rows_of(rows_) : std::move(each_);
+    return whole.defined() ? rows_of(whole) : std::move(each);
   }
-
-  /// One tensor, the sample index its axis 0. Throws Error (Mismatch) for samples of different
-  /// shape or dtype, and for none.
-  at::Tensor stacked() && {
-    if (rows_.defined()) return std::move(rows_);
-    require_alike(each_);
-    return at::stack(each_);
-  }
-
- private:
-  at::Tensor rows_;
-  std::vector<at::Tensor> each_;  // when there is no rows_
 };
 
 /// What the files of a dataset are read from and with. Read-only, shared by its copies.
@@ -101,6 +47,28 @@ struct SampleFiles {
   FileList list;
   LoadOptions options;
   std::shared_ptr<BufferPool> pool;
+  FolderOptions::Expected expected;
+
+  /// Refuses an array of another shape or dtype than FolderOptions::expect() says.
+  void require_expected(const LoadPlan& plan) const {
+    if (expected.shape && !matches(*expected.shape, plan.sizes)) {
+      throw Error(ErrorCode::Mismatch, "expected shape " + python_tuple(*expected.shape) +
+                                           ", found " + python_tuple(plan.sizes));
+    }
+    if (expected.dtype && *expected.dtype != plan.type) {
+      throw Error(ErrorCode::Mismatch, std::string("expected dtype ") +
+                                           c10::toString(*expected.dtype) + ", found " +
+                                           c10::toString(plan.type));
+    }
+  }
+
+ private:
+  static bool matches(const std::vector<std::int64_t>& wanted,
+                      const std::vector<std::int64_t>& found) {
+    return std::equal(
+        wanted.begin(), wanted.end(), found.begin(), found.end(),
+        [](std::int64_t want, std::int64_t size) { return want == -1 || want == size; });
+  }
 };
 
 /// Reads files one after another into one buffer, as long as they are alike. The first file is the
@@ -138,7 +106,7 @@ class BatchReader {
     }
   }
 
-  Samples finish() && {
+  PartRows finish() && {
     at::Tensor rows;
     if (buffer_.defined()) {
       std::vector<std::int64_t> sizes = buffer_.sizes().vec();
@@ -148,14 +116,14 @@ class BatchReader {
       if (TensorMemory* const memory = TensorMemory::of(rows)) memory->origin = origin();
       rows = on_device(std::move(rows), options_);
     }
-    if (own_samples_.empty() && rows_ != 0) return Samples(std::move(rows));
+    if (own_samples_.empty() && rows_ != 0) return {std::move(rows), {}};
     std::vector<at::Tensor> samples;
     if (rows_ != 0) samples = rows_of(rows);
     for (auto& [position, tensor] : own_samples_) {
       samples.insert(samples.begin() + static_cast<std::ptrdiff_t>(position),
                      on_device(std::move(tensor), options_));
     }
-    return Samples(std::move(samples));
+    return {at::Tensor(), std::move(samples)};
   }
 
  private:
@@ -179,6 +147,7 @@ class BatchReader {
   void read_array(OpenArray& array) {
     const auto data_offset = static_cast<std::size_t>(array.header.data_offset);
     const LoadPlan plan = array.plan(options_);
+    files_->require_expected(plan);
     if (options_.mmap() && can_map(plan, options_, array.source.internal_traits().range)) {
       own_ = load_on_host(array, plan, options_);
       return;

@@ -2,277 +2,273 @@
 #define TORCH_NPY_DATA_DATASET_HPP_
 
 /// @file
-/// Datasets for LibTorch's data loader: from one or two array files, a folder, two folders, or one
-/// folder per class.
+/// Dataset: the one class of all datasets.
 
-#include <ATen/ops/tensor.h>
-#include <c10/util/ArrayRef.h>
+#include <c10/util/Optional.h>
+#include <torch/data.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <filesystem>
+#include <functional>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
-#include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
-#include <torch_npy/data/array_rows.hpp>
 #include <torch_npy/data/batch.hpp>
-#include <torch_npy/data/batch_reader.hpp>
-#include <torch_npy/data/file_dataset.hpp>
-#include <torch_npy/data/sample_dataset.hpp>
+#include <torch_npy/data/map.hpp>
+#include <torch_npy/data/random.hpp>
+#include <torch_npy/data/request.hpp>
+#include <torch_npy/data/rows.hpp>
+#include <torch_npy/data/source.hpp>
+#include <torch_npy/data/stack.hpp>
+#include <torch_npy/data/stacked_reader.hpp>
+#include <torch_npy/data/subset_info.hpp>
+#include <torch_npy/data/transforms.hpp>
 #include <torch_npy/error.hpp>
-#include <torch_npy/io/folder.hpp>
-#include <torch_npy/tensor/device.hpp>
-#include <torch_npy/tensor/load.hpp>
-#include <torch_npy/tensor/plan.hpp>
+#include <torch_npy/io/parallel.hpp>
 #include <torch_npy/text.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 
-/// A dataset of the .npy files in a folder, one sample per file. A sample is a TensorExample with
-/// the shape and dtype of the file, unless FolderOptions::data_options changes them. The
-/// constructor reads only the names; each sample then costs one open, read and close.
+/// Called with the number of samples processed so far.
+using Progress = std::function<void(std::size_t done, std::size_t total)>;
+
+namespace detail {
+
+/// Calls `work` with every number less than `count`, on at least 32 threads, because files wait for
+/// the disk; and `progress` about a hundred times.
+template <class Work>
+void for_each_sample(std::size_t count, const Progress& progress, const Work& work) {
+  const std::size_t step = std::max<std::size_t>(1, count / 100);
+  std::mutex mutex;
+  std::size_t done = 0;
+  for_each_index(count, (std::max)(std::size_t{32}, processor_count()), [&](std::size_t i) {
+    work(i);
+    const std::lock_guard<std::mutex> lock(mutex);
+    ++done;
+    if (progress && (done % step == 0 || done == count)) progress(done, count);
+  });
+}
+
+}  // namespace detail
+
+/// Samples of type E, read in batches of type B: a list of samples, or one Example that holds the
+/// whole batch. All datasets of this library are Datasets, and so are the results of map(),
+/// stacked() and subset(); so a program may choose one at run time:
 ///
-/// Copies are cheap and share the list of files and up to 256 MiB of memory for the next batches.
-/// One dataset may be used from any number of threads. Tensors of a batch are like those of
-/// torch::from_blob(): do not resize_() them to a larger size.
-class FolderDataset : public detail::FileDataset<FolderDataset, TensorExample> {
- public:
-  /// Lists the folder in O(n log n) for n files. Throws Error: NotFound if the folder does not
-  /// exist or has no matching .npy file; Io; Exhausted; InvalidArgument if the device does not
-  /// exist.
-  explicit FolderDataset(const std::filesystem::path& folder, const FolderOptions& options = {})
-      : FileDataset({detail::sample_files(detail::list_folder(folder, options),
-                                          options.data_options(), detail::make_pool())},
-                    options) {}
-
-  /// The file of each sample.
-  const FileList& files() const& noexcept { return part(0).list; }
-  void files() && = delete;  ///< the list lives as long as the dataset
-
-  /// For the base class. @private
-  detail::Samples read(c10::ArrayRef<std::size_t> indices, bool may_skip) const {
-    return std::move(read_parts(indices, may_skip).parts[0]);
-  }
-};
-
-/// A dataset of the .npy files in two folders: a file in the first folder is a sample, and the file
-/// with the same relative path in the second folder is its target. Samples are Examples of data and
-/// target. Copies, threads and memory: as for FolderDataset.
-class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Example<>> {
- public:
-  /// Lists both folders with the same options. Throws Error: as FolderDataset; Mismatch if files
-  /// have no partner, with the paths of up to ten of them.
-  PairedFolderDataset(const std::filesystem::path& inputs, const std::filesystem::path& targets,
-                      const FolderOptions& options = {})
-      : FileDataset(make_parts(inputs, targets, options), options) {}
-
-  /// The input file of each sample.
-  const FileList& files() const& noexcept { return part(0).list; }
-  void files() && = delete;  ///< the list lives as long as the dataset
-
-  /// The target file of each sample.
-  const FileList& target_files() const& noexcept { return part(1).list; }
-  void target_files() && = delete;  ///< the list lives as long as the dataset
-
-  /// For the base class. @private
-  std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,
-                                                   bool may_skip) const {
-    auto parts = read_parts(indices, may_skip).parts;
-    return {std::move(parts[0]), std::move(parts[1])};
-  }
-
- private:
-  static std::vector<std::shared_ptr<const detail::SampleFiles>> make_parts(
-      const std::filesystem::path& inputs, const std::filesystem::path& targets,
-      const FolderOptions& options) {
-    FileList input_list = detail::list_folder(inputs, options);
-    FileList target_list = detail::list_folder(targets, options);
-    require_partners(input_list, target_list);
-    const auto pool = detail::make_pool();
-    return {detail::sample_files(std::move(input_list), options.data_options(), pool),
-            detail::sample_files(std::move(target_list), options.target_options(), pool)};
-  }
-
-  /// Both lists are sorted by the same rule, so partners have equal indices.
-  static void require_partners(const FileList& inputs, const FileList& targets) {
-    bool same = inputs.size() == targets.size();
-    for (std::size_t i = 0; same && i < inputs.size(); ++i) {
-      same = std::strcmp(inputs.name(i), targets.name(i)) == 0;
-    }
-    if (same) return;
-    constexpr std::size_t kMaxNamed = 10;
-    std::size_t alone = 0;
-    std::string names;
-    const auto list_alone = [&](const FileList& list, const FileList& others) {
-      std::vector<std::string_view> partners;
-      for (std::size_t i = 0; i < others.size(); ++i) partners.push_back(others.name(i));
-      std::sort(partners.begin(), partners.end());
-      for (std::size_t i = 0; i < list.size(); ++i) {
-        if (std::binary_search(partners.begin(), partners.end(), list.name(i))) continue;
-        if (alone++ < kMaxNamed) names += "\n  " + detail::shown_path(list[i]);
-      }
-    };
-    list_alone(inputs, targets);
-    list_alone(targets, inputs);
-    if (alone > kMaxNamed) names += "\n  and " + std::to_string(alone - kMaxNamed) + " more";
-    throw Error(ErrorCode::Mismatch,
-                "inputs and targets in " + detail::shown_path(targets.folder()) +
-                    " are matched by name, and " + detail::counted(alone, "file") +
-                    (alone == 1 ? " has" : " have") + " no partner:" + names,
-                0, inputs.folder());
-  }
-};
-
-/// A dataset of the files `folder/<class>/*.npy`, one sample per file. The target is the index of
-/// its class in classes(): an int64, 0-d tensor. Copies, threads and memory: as for FolderDataset.
-class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Example<>> {
- public:
-  /// Lists the folder. With recursive(true), the files may be in subfolders of the class folders.
-  /// Throws Error: NotFound if the folder does not exist, has no subfolder, or a class folder has
-  /// no matching .npy file; Io; Exhausted; InvalidArgument if the device does not exist.
-  explicit ClassFolderDataset(const std::filesystem::path& folder,
-                              const FolderOptions& options = {})
-      : ClassFolderDataset(list_classes(folder, options), options) {}
-
-  /// The names of the classes: target i is class classes()[i]. Sorted by bytes, or as
-  /// FolderOptions::natural_order says.
-  const std::vector<std::string>& classes() const& noexcept { return *classes_; }
-  /// The same for a temporary dataset.
-  std::vector<std::string> classes() && { return *classes_; }
-
-  /// The file of each sample, ordered by class.
-  const FileList& files() const& noexcept { return part(0).list; }
-  void files() && = delete;  ///< the list lives as long as the dataset
-
-  /// For the base class. @private
-  std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,
-                                                   bool may_skip) const {
-    std::vector<std::int64_t> numbers;
-    auto read = read_parts(indices, may_skip);
-    for (const std::size_t index : read.indices) {
-      const auto end = std::upper_bound(ends_->begin(), ends_->end(), index);
-      numbers.push_back(end - ends_->begin());
-    }
-    at::Tensor targets = at::tensor(numbers, at::kLong);
-    return {std::move(read.parts[0]),
-            detail::Samples(detail::on_device(std::move(targets), part(0).options))};
-  }
-
- private:
-  struct Classes {
-    FileList list;
-    std::vector<std::string> names;
-    std::vector<std::size_t> ends;  // end of each class in the list
-  };
-
-  static Classes list_classes(const std::filesystem::path& folder, const FolderOptions& options) {
-    FileList list(folder);
-    std::vector<std::string> names = list.subfolders(".", options.natural_order());
-    if (names.empty()) {
-      throw Error(ErrorCode::NotFound,
-                  "no subfolders: ClassFolderDataset expects one subfolder for each class", 0,
-                  folder);
-    }
-    std::vector<std::size_t> ends;
-    for (const std::string& name : names) {
-      if (list.add(name, detail::list_rules(options)) == 0) {
-        throw detail::no_files(list, name, options);
-      }
-      ends.push_back(list.size());
-    }
-    return {std::move(list), std::move(names), std::move(ends)};
-  }
-
-  ClassFolderDataset(Classes classes, const FolderOptions& options)
-      : FileDataset({detail::sample_files(std::move(classes.list), options.data_options(),
-                                          detail::make_pool())},
-                    options),
-        classes_(std::make_shared<const std::vector<std::string>>(std::move(classes.names))),
-        ends_(std::make_shared<const std::vector<std::size_t>>(std::move(classes.ends))) {}
-
-  std::shared_ptr<const std::vector<std::string>> classes_;
-  std::shared_ptr<const std::vector<std::size_t>> ends_;
-};
-
-/// A dataset of one array file, or of one for data and one for targets. Axis 0 is the sample index:
-/// a sample of an array (n, S...) is a tensor of shape S.
+///     torch_npy::Dataset<> data = torch_npy::PairedFolderDataset("inputs", "targets");
+///     if (augment) data = data.map(RandomHorizontalFlip(0.5));
 ///
-///     ArrayDataset images("images.npy");                 // Examples without a target
-///     ArrayDataset digits("images.npy", "labels.npy");   // data and target
+/// It is also a dataset of LibTorch, for make_data_loader() and LibTorch's samplers.
 ///
-/// The files are mapped, and their rows are copied into batches, so they may be larger than memory.
-/// As with LoadOptions::mmap, truncating a file meanwhile ends the process. Copies are cheap and
-/// share the mappings. One dataset may be used from any number of threads. Tensors of a batch are
-/// like those of torch::from_blob(): do not resize_() them to a larger size.
-template <class E = Example<>>
-class ArrayDataset : public detail::SampleDataset<ArrayDataset<E>, E> {
+/// Copies are cheap, and share what they read from and the memory for the next batches. One dataset
+/// may be used from any number of threads. Tensors of a batch are like those of torch::from_blob():
+/// do not resize_() them to a larger size.
+template <class E = Example<>, class B = Samples<E>>
+class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Request> {
+  static constexpr bool kIsList = std::is_same_v<B, Samples<E>>;
+
  public:
-  /// Reads the header and maps the file; the time does not depend on its size. Throws Error: as
-  /// load(); Mismatch for a 0-d array.
-  explicit ArrayDataset(const std::filesystem::path& data, const LoadOptions& options = {})
-      : ArrayDataset(
-            {std::make_shared<const detail::ArrayRows>(data, options, detail::make_pool())}) {
-    static_assert(!detail::kHasTarget<E>, "Examples with a target need a file of targets");
+  /// The type of a sample.
+  using ExampleType = E;
+
+  /// The samples of a source, as lists.
+  explicit Dataset(std::shared_ptr<const SampleSource<E>> source) : source_(source) {
+    static_assert(kIsList, "a source gives lists of samples: Dataset<E>(source).stacked()");
+    read_ = std::make_shared<const detail::Reader<E, B>>(
+        [source = std::move(source)](Request& request) -> std::optional<SampleRows<E>> {
+          SampleRows<E> rows = source->read(request);
+          if (request.picks.empty()) return std::nullopt;
+          return rows;
+        });
   }
 
-  /// The same for two files: row i of `target` is the target of row i of `data`. Throws Error: as
-  /// load(); Mismatch for a 0-d array, and if the lengths differ.
-  ArrayDataset(const std::filesystem::path& data, const std::filesystem::path& target,
-               const LoadOptions& options = {}, const LoadOptions& target_options = {})
-      : ArrayDataset(make_pair(data, target, options, target_options)) {
-    static_assert(detail::kHasTarget<E>, "Examples without a target take one file");
+  /// For map() and its like: a reader over the samples of `source`, after `stage` transforms.
+  Dataset(std::shared_ptr<const SourceInfo> source,
+          std::shared_ptr<const detail::Reader<E, B>> reader, std::uint64_t stage)
+      : source_(std::move(source)), read_(std::move(reader)), stage_(stage) {}
+
+  /// Number of samples.
+  c10::optional<std::size_t> size() const override { return source_->size(); }
+
+  /// A name for sample `index`, different from that of every other one: its file, or file and row.
+  /// For every element of batch.indices. Throws Error (InvalidArgument) if `index` is not less than
+  /// size().
+  std::string key(std::size_t index) const {
+    require_index(index);
+    return source_->key(index);
   }
 
-  /// For the base class. @private
-  std::size_t length() const noexcept { return parts_[0]->size(); }
-  /// For the base class. @private
-  auto read(c10::ArrayRef<std::size_t> indices, bool /*may_skip*/) const {
-    detail::Samples data(parts_[0]->gather(indices));
-    if constexpr (detail::kHasTarget<E>) {
-      return std::pair(std::move(data), detail::Samples(parts_[1]->gather(indices)));
+  /// Reads the samples of a request, in order. With OnBadFile::Skip, bad ones are missing from the
+  /// result; batch.indices says which it has. Throws Error: as load(); InvalidArgument for an index
+  /// that is not less than size(); Mismatch if a stacked batch has samples that differ, or none.
+  B get_batch(Request request) override { return std::as_const(*this).get_batch(request); }
+  /// The same for a const dataset.
+  B get_batch(Request request) const {
+    std::optional<B> batch = read(request);
+    if (batch) return std::move(*batch);
+    if constexpr (kIsList) {
+      return B();
     } else {
-      return data;
+      throw Error(ErrorCode::Mismatch,
+                  "a batch without samples cannot be stacked: were all of its files bad and "
+                  "skipped?");
     }
   }
+
+  /// As get_batch(), for a loader: no batch if every sample was skipped. Afterwards `request.picks`
+  /// are the samples that the batch has.
+  std::optional<B> read(Request& request) const {
+    for (const Pick& pick : request.picks) require_index(pick.index);
+    request.dataset = source_.get();
+    request.population = source_->size();
+    if (!request.seed) request.epoch = source_->name_batch(request);
+    auto rows = (*read_)(request);
+    if (!rows) return std::nullopt;
+    return detail::batch_from<E, B>(std::move(*rows), request);
+  }
+
+  /// As read(), for a dataset that is made of this one and has prepared the request.
+  std::optional<detail::Read<E, B>> read_part(Request& request) const { return (*read_)(request); }
+
+  /// Reads sample `index`. Throws Error: as load(), also with OnBadFile::Skip; InvalidArgument if
+  /// `index` is not less than size().
+  E get(std::size_t index) const {
+    static_assert(kIsList, "get() reads one sample; a stacked dataset has get_batch({index})");
+    Request request{index};
+    request.may_skip = false;
+    return std::move(get_batch(std::move(request)).at(0));
+  }
+
+  /// This dataset with each batch as one Example: samples of shape S become tensors of shape (batch
+  /// size, S...). Samples of one batch have to be alike. With OnBadFile::Skip and Replace, a sample
+  /// whose shape, dtype or names differ from those of most samples of its batch is a bad one.
+  auto stacked() const {
+    static_assert(kIsList, "this dataset is stacked already");
+    static_assert(detail::kStackable<E>,
+                  "only samples of Example<>, TensorExample and NamedExample can be stacked");
+    return next<E, Batch<E>>(detail::stacked_reader<E>(read_, source_), stage_);
+  }
+
+  /// This dataset with a transform or a function applied to each batch:
+  ///
+  /// - a transform of torch_npy::transforms, on lists of samples and on stacked batches;
+  /// - a transform of LibTorch, on lists of samples or on what its InputBatchType says;
+  /// - a function of one sample (`E`), on lists of samples;
+  /// - a function of a batch (`Samples<E>`, `Batch<E>`, ... whatever this dataset gives).
+  ///
+  /// A function may return another type, or take its argument by reference, change it, and return
+  /// nothing. It may take an `at::Generator&` as second argument, which is seeded for this sample
+  /// or batch. It is called by several threads at once. A transform of LibTorch is copied for each
+  /// batch. If a function removes or adds samples, it has to set `indices` of the batch.
+  ///
+  /// What a function throws becomes the nested exception of an Error (Transform) that names the
+  /// sample.
+  template <class T>
+  auto map(T transform) const;
+
+  /// The samples `indices` of this dataset, in that order; sample i of the result is sample
+  /// indices[i] of this one. Throws Error (InvalidArgument) if one is not less than size().
+  Dataset subset(std::vector<std::size_t> indices) const;
+
+  /// The size of axis 0 of the data of each sample as it is stored, for by_length(). Reads headers
+  /// only, on at least 32 threads. `progress(done, total)` is called about a hundred times, by one
+  /// thread at a time, on any of the threads. Throws Error, as load(), for the first bad file, and
+  /// what progress throws.
+  std::vector<std::int64_t> lengths(const Progress& progress = {}) const {
+    std::vector<std::int64_t> lengths(source_->size());
+    detail::for_each_sample(lengths.size(), progress,
+                            [&](std::size_t i) { lengths[i] = source_->length(i); });
+    return lengths;
+  }
+
+  /// Checks the header and the size of every file on at least 32 threads, and returns an Error for
+  /// each bad one, in the order of the samples. Does not read values, and does not compare the
+  /// shapes of different files; FolderOptions::expect() does. Costs one open, read and close per
+  /// file. `progress` as for lengths(). Throws what progress throws, and Error (Exhausted,
+  /// OutOfMemory).
+  std::vector<Error> verify(const Progress& progress = {}) const {
+    std::vector<std::vector<Error>> found(source_->size());
+    detail::for_each_sample(found.size(), progress,
+                            [&](std::size_t i) { found[i] = source_->check(i); });
+    std::vector<Error> errors;
+    for (const auto& of_sample : found) {
+      errors.insert(errors.end(), of_sample.begin(), of_sample.end());
+    }
+    return errors;
+  }
+
+  /// How many samples this dataset and its copies have skipped or replaced because they were bad. A
+  /// bad file is counted again in the next epoch.
+  std::size_t bad_file_count() const { return source_->bad_count(); }
+
+  /// The number of transforms that map() has added.
+  std::uint64_t stage() const noexcept { return stage_; }
+
+  /// What the samples come from. Never null.
+  const std::shared_ptr<const SourceInfo>& source() const noexcept { return source_; }
 
  private:
-  using Parts = std::vector<std::shared_ptr<const detail::ArrayRows>>;
-
-  explicit ArrayDataset(Parts parts)
-      : detail::SampleDataset<ArrayDataset<E>, E>(parts[0]->size()), parts_(std::move(parts)) {}
-
-  static Parts make_pair(const std::filesystem::path& data, const std::filesystem::path& target,
-                         const LoadOptions& options, const LoadOptions& target_options) {
-    const auto pool = detail::make_pool();
-    auto rows = std::make_shared<const detail::ArrayRows>(data, options, pool);
-    auto target_rows = std::make_shared<const detail::ArrayRows>(target, target_options, pool);
-    if (rows->size() != target_rows->size()) {
-      throw Error(ErrorCode::Mismatch,
-                  "expected one target for each sample, found " +
-                      detail::counted(rows->size(), "sample") + " and " +
-                      detail::counted(target_rows->size(), "target") + ", in " +
-                      detail::shown_path(target),
-                  0, data);
-    }
-    return {std::move(rows), std::move(target_rows)};
+  template <class F, class C>
+  Dataset<F, C> next(detail::Reader<F, C> reader, std::uint64_t stage) const {
+    return {source_, std::make_shared<const detail::Reader<F, C>>(std::move(reader)), stage};
   }
 
-  Parts parts_;
+  void require_index(std::size_t index) const {
+    if (index < source_->size()) return;
+    throw Error(ErrorCode::InvalidArgument,
+                "index " + std::to_string(index) + " is out of range for a dataset of " +
+                    detail::counted(source_->size(), "sample") + "; a sampler needs the same size");
+  }
+
+  std::shared_ptr<const SourceInfo> source_;
+  std::shared_ptr<const detail::Reader<E, B>> read_;
+  std::uint64_t stage_ = 0;  // number of transforms so far
 };
 
-ArrayDataset(const std::filesystem::path&)->ArrayDataset<TensorExample>;
-ArrayDataset(const std::filesystem::path&, const LoadOptions&)->ArrayDataset<TensorExample>;
-ArrayDataset(const std::filesystem::path&, const std::filesystem::path&)->ArrayDataset<Example<>>;
-ArrayDataset(const std::filesystem::path&, const std::filesystem::path&, const LoadOptions&)
-    ->ArrayDataset<Example<>>;
-ArrayDataset(const std::filesystem::path&, const std::filesystem::path&, const LoadOptions&,
-             const LoadOptions&)
-    ->ArrayDataset<Example<>>;
+template <class E, class B>
+template <class T>
+auto Dataset<E, B>::map(T transform) const {
+  using detail::MapKind;
+  constexpr MapKind kind = detail::map_kind<E, B, T>();
+  static_assert(
+      kind != MapKind::Unfit,
+      "map(): this transform or function does not take what the dataset gives. A function of one "
+      "sample, PadStack, and LibTorch's own transforms go before .stacked(); after it a function "
+      "takes the batch, torch_npy::Batch<E>. A function names the type of its parameter and is "
+      "not `mutable`.");
+  if constexpr (kind == MapKind::Stack) {
+    return stacked();
+  } else {
+    auto reader = detail::mapped_reader<kind, E, B>(read_, std::move(transform), stage_);
+    using Result = typename decltype(reader)::result_type::value_type;
+    using C = detail::BatchRead<Result>;
+    return next<typename detail::BatchTraits<C>::Example, C>(std::move(reader), stage_ + 1);
+  }
+}
+
+template <class E, class B>
+Dataset<E, B> Dataset<E, B>::subset(std::vector<std::size_t> indices) const {
+  for (const std::size_t index : indices) require_index(index);
+  const auto list = std::make_shared<const std::vector<std::size_t>>(std::move(indices));
+  return {std::make_shared<detail::SubsetInfo>(source_, list),
+          std::make_shared<const detail::Reader<E, B>>([read = read_, list](Request& request) {
+            for (Pick& pick : request.picks) pick.sample = (*list)[pick.sample];
+            request.sample_of = [outer = request.sample_of,
+                                 list](std::size_t index) -> std::optional<std::size_t> {
+              const auto sample = outer ? outer(index) : std::optional(index);
+              if (!sample) return std::nullopt;
+              return (*list)[*sample];
+            };
+            return (*read)(request);
+          }),
+          stage_};
+}
 
 TORCH_NPY_END_NAMESPACE
 

@@ -4,23 +4,30 @@
 /// @file
 /// FolderOptions, OnBadFile and DistributedSamplerOptions.
 
+#include <c10/core/ScalarType.h>
 #include <torch/arg.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <torch_npy/error.hpp>
 #include <torch_npy/tensor/options.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 
-/// What a dataset does if a file of a batch cannot be loaded.
+/// What a dataset does about a bad sample: one whose file is damaged, or has another shape or dtype
+/// than the others. An Error that may get better (Io, Exhausted, OutOfMemory) is not about the
+/// sample: reading is tried again after 10 and 100 ms, and then the Error is thrown. So is
+/// InvalidArgument.
 enum class OnBadFile {
-  Throw,  ///< throw the Error; a loader's worker wraps it in torch::data::WorkerException
-  Skip,   ///< leave the sample out of the batch, which may become empty; errors that are not about
-          ///< the file (InvalidArgument, Exhausted, OutOfMemory) are thrown
+  Throw,    ///< throw the Error
+  Skip,     ///< leave the sample out of the batch, which may become empty
+  Replace,  ///< read another sample instead, chosen by seed, epoch and position
 };
 
 /// How a folder becomes a dataset. Setters chain:
@@ -46,22 +53,48 @@ struct FolderOptions {
   TORCH_ARG(LoadOptions, target_options);
 
  public:
-  /// What to do if a file cannot be loaded; the default is Throw. `callback` is called with the
-  /// Error of each skipped file, by one thread at a time, on the thread that read the file. It must
-  /// not use the dataset.
+  /// The shape and the dtype of every sample, after data_options(); -1 in the shape stands for any
+  /// size. A file that differs is a bad one.
+  FolderOptions& expect(std::vector<std::int64_t> shape,
+                        std::optional<c10::ScalarType> dtype = std::nullopt) {
+    expected_ = {std::move(shape), dtype};
+    return *this;
+  }
+  /// What expect() was given.
+  struct Expected {
+    std::optional<std::vector<std::int64_t>> shape;  ///< of each sample
+    std::optional<c10::ScalarType> dtype;            ///< of each sample
+  };
+  /// What expect() was given.
+  const Expected& expected() const noexcept { return expected_; }
+
+  /// What to do about a bad sample; the default is Throw. `callback` is called with the Error of
+  /// each one that is skipped or replaced, by one thread at a time, on the thread that read the
+  /// file. It must not use the dataset.
   FolderOptions& on_bad_file(OnBadFile what, std::function<void(const Error&)> callback = {}) {
     on_bad_file_ = what;
     bad_file_callback_ = std::move(callback);
     return *this;
   }
-  /// What to do if a file cannot be loaded.
+  /// What to do about a bad sample.
   OnBadFile on_bad_file() const noexcept { return on_bad_file_; }
-  /// The callback for skipped files; may be empty.
+  /// The callback for bad samples; may be empty.
   const std::function<void(const Error&)>& bad_file_callback() const noexcept {
     return bad_file_callback_;
   }
 
+  /// Throws the Error of a bad sample if the dataset has had more than `limit` different ones. By
+  /// default there is no limit.
+  FolderOptions& max_bad(std::size_t limit) {
+    max_bad_ = limit;
+    return *this;
+  }
+  /// The limit, if there is one.
+  std::optional<std::size_t> max_bad() const noexcept { return max_bad_; }
+
  private:
+  Expected expected_;
+  std::optional<std::size_t> max_bad_;
   OnBadFile on_bad_file_ = OnBadFile::Throw;
   std::function<void(const Error&)> bad_file_callback_;
 };

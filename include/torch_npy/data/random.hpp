@@ -79,14 +79,23 @@ class Draws {
   /// The numbers of the i-th sample of the batch.
   detail::SplitMix64 sample(std::size_t i) const {
     const auto& picks = request_->picks;
+    i += first_;
     // A function given to map() may have made more samples than were read.
     const std::uint64_t position = i < picks.size() ? picks[i].position : ~std::uint64_t{i};
     return detail::SplitMix64(detail::mix({key_, position}));
   }
 
+  /// The same for the samples from the i-th one on.
+  Draws from(std::size_t i) const {
+    Draws rest = *this;
+    rest.first_ += i;
+    return rest;
+  }
+
  private:
   const Request* request_;
   std::uint64_t key_;
+  std::size_t first_ = 0;
 };
 
 TORCH_NPY_END_NAMESPACE

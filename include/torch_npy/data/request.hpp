@@ -17,16 +17,19 @@
 
 TORCH_NPY_BEGIN_NAMESPACE
 
+class SourceInfo;
+
 /// One sample of a Request.
 struct Pick {
   std::size_t index = 0;       ///< its number in the dataset that was asked; in batch.indices
   std::uint64_t position = 0;  ///< its position in the order of the epoch, over all ranks
-  std::size_t sample = 0;      ///< its number in the source that reads it, after subset() and concat()
+  std::size_t sample = 0;  ///< its number in the source that reads it, after subset() and concat()
 };
 
 /// The samples of one batch, in order, and what their random numbers depend on. The samplers of
 /// LibTorch give a std::vector<std::size_t> of indices, which converts to a Request.
 struct Request {
+  /// The samples, in order. A source removes those that it skips.
   std::vector<Pick> picks;
 
   /// The seed of a Loader. Without one, each transform uses a seed of its own.
@@ -37,7 +40,9 @@ struct Request {
   /// False if a sample that cannot be read must throw, whatever the dataset's OnBadFile says.
   bool may_skip = true;
 
-  /// The number of samples of the dataset that was asked, from which Replace takes another one.
+  /// The dataset that was asked, which names samples in Errors, and its size: Replace takes another
+  /// sample from it.
+  const SourceInfo* dataset = nullptr;
   std::size_t population = 0;
   /// Sample number in the source for an index of that dataset; none if another source has it. Empty
   /// where both numbers are the same.

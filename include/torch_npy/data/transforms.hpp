@@ -2,22 +2,22 @@
 #define TORCH_NPY_DATA_TRANSFORMS_HPP_
 
 /// @file
-/// Transforms of whole batches, in namespace torch_npy::transforms.
+/// Transforms of batches, in namespace torch_npy::transforms.
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/ArrayRef.h>
 #include <torch/arg.h>
-#include <torch/data.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <memory>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -25,47 +25,16 @@
 #include <vector>
 
 #include <torch_npy/data/batch.hpp>
-#include <torch_npy/data/batch_reader.hpp>
 #include <torch_npy/data/random.hpp>
+#include <torch_npy/data/request.hpp>
+#include <torch_npy/data/rows.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/literal.hpp>
+#include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/text.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
-
-/// The tensor whose rows are exactly `samples`, in order, if nothing else uses its memory, so that
-/// it cannot be told from a copy. Else an undefined tensor.
-inline at::Tensor whole_of(const std::vector<at::Tensor>& samples) {
-  if (samples.empty() || !samples[0].defined() || !samples[0].has_storage()) return {};
-  const at::Tensor& first = samples[0];
-  const c10::Storage& storage = first.storage();
-  const std::int64_t step = first.numel();
-  if (step == 0 || storage.use_count() != samples.size() || !owns_memory(first)) return {};
-  std::int64_t offset = first.storage_offset();
-  for (const at::Tensor& sample : samples) {
-    if (!sample.defined() || !sample.has_storage() || sample.use_count() != 1 ||
-        sample.requires_grad() || sample.key_set() != first.key_set() ||
-        sample.storage().unsafeGetStorageImpl() != storage.unsafeGetStorageImpl() ||
-        sample.storage_offset() != offset || sample.scalar_type() != first.scalar_type() ||
-        sample.sizes() != first.sizes() || sample.strides() != first.strides()) {
-      return {};
-    }
-    offset += step;
-  }
-  std::vector<std::int64_t> sizes = first.sizes().vec();
-  std::vector<std::int64_t> strides = first.strides().vec();
-  sizes.insert(sizes.begin(), static_cast<std::int64_t>(samples.size()));
-  strides.insert(strides.begin(), step);
-  return view_of(first, first.storage_offset(), sizes, strides);
-}
-
-inline at::Tensor stack_samples(const std::vector<at::Tensor>& samples) {
-  at::Tensor whole = whole_of(samples);
-  if (whole.defined()) return whole;
-  require_alike(samples);
-  return at::stack(samples);
-}
 
 /// True if only the caller can see the memory of the tensor, so that it may be changed in place.
 inline bool is_only_owner(const at::Tensor& tensor) {
@@ -74,15 +43,6 @@ inline bool is_only_owner(const at::Tensor& tensor) {
          (!tensor.is_inference() || c10::InferenceMode::is_enabled());
 }
 
-template <class Samples>
-struct BatchOf {
-  using type = Batch<Samples>;
-};
-template <class E>
-struct BatchOf<std::vector<E>> {
-  using type = std::vector<E>;
-};
-
 [[noreturn]] inline void throw_bad_shape(const std::string& transform, const std::string& expected,
                                          const at::Tensor& batch) {
   throw Error(ErrorCode::Mismatch, transform + " expects samples of shape " + expected +
@@ -90,138 +50,166 @@ struct BatchOf<std::vector<E>> {
                                        python_tuple(batch.sizes().slice(1).vec()));
 }
 
-// The API reference shows this one: LibTorch calls it on every transform but Stack.
-/// Calls `Self::transform(data, target)` for every form of batch. Axis 0 of both tensors is the
-/// sample index; `target` is null if there is none.
-template <class Self, class Samples>
-class BatchWise : public torch::data::transforms::BatchTransform<typename BatchOf<Samples>::type,
-                                                                 typename BatchOf<Samples>::type> {
-  using Batch = typename BatchOf<Samples>::type;
+/// The target if it is an image that changes with the data, else null.
+inline at::Tensor* image_target(at::Tensor* target, const at::Tensor& data) {
+  if (target == nullptr || target->dim() < 3) return nullptr;
+  if (target->size(0) != data.size(0)) {
+    throw Error(ErrorCode::Mismatch,
+                "expected one target for each sample, found " +
+                    counted(static_cast<std::uint64_t>(data.size(0)), "sample") + " and " +
+                    counted(static_cast<std::uint64_t>(target->size(0)), "target"));
+  }
+  if (target->size(-2) == data.size(-2) && target->size(-1) == data.size(-1)) return target;
+  throw Error(
+      ErrorCode::Mismatch,
+      "targets with two or more axes are treated as images and must have the height and width "
+      "of their data: found targets of shape " +
+          python_tuple(target->sizes().slice(1).vec()) + " and data of shape " +
+          python_tuple(data.sizes().slice(1).vec()) +
+          "; with_target(false) keeps targets unchanged");
+}
 
+}  // namespace detail
+
+/// Transforms for Dataset::map(); each processes a whole batch, stacked or not:
+///
+///     dataset.stacked().map(ToTensor()).map(RandomHorizontalFlip(0.5)).map(Normalize(mean, std))
+///
+/// The shapes below are those of one sample; a stacked batch has the sample index as axis 0 before
+/// them. Samples that are not stacked may differ in shape; after RandomCrop they can be stacked.
+///
+/// A transform changes `data`. The random flips and RandomCrop also change a `target` that is an
+/// image in the same way: one with two or more axes per sample (H x W, C x H x W).
+/// with_target(false) keeps targets unchanged. If H and W of target and data differ, they throw
+/// Error (Mismatch).
+///
+/// Every sample gets its own random numbers. With a Loader they depend on its seed, the epoch, the
+/// position of the sample in the order of the epoch, and the number of transforms before, and on
+/// nothing else. With LibTorch's loader, which has no seed, they depend on a seed that the
+/// transform takes when it is constructed, from the given CPU generator or from LibTorch's default
+/// one (torch::manual_seed()); on the indices of the samples of the batch; and on how many batches
+/// of the dataset have begun with the same first sample. So a seed gives the same batches for any
+/// number of workers, if the dataset is new, epochs are complete, and the sampler repeats no
+/// samples.
+///
+/// All transforms throw Error (Mismatch) for a batch of an unsupported shape or dtype. They may be
+/// copied, and used from any thread. The cost is linear in the size of the data. If nothing else
+/// refers to a batch, and its dtype and shape do not change, it is changed in place.
+namespace transforms {
+
+/// What the transforms of this namespace have in common. Derive from it to write another one; most
+/// are simpler as a lambda given to Dataset::map().
+class Transform {
  public:
-  /// Transforms the batch; LibTorch's loader calls this.
-  Batch apply_batch(Batch batch) override {
-    auto& self = static_cast<Self&>(*this);
-    self.begin();
-    if constexpr (std::is_same_v<Batch, Samples>) {
-      for (auto& example : batch) {
-        at::Tensor data = example.data.unsqueeze(0);
-        at::Tensor* const target = target_of(example);
-        at::Tensor targets = target != nullptr ? target->unsqueeze(0) : at::Tensor();
-        self.transform(data, target != nullptr ? &targets : nullptr);
-        example.data = data.squeeze(0);
-        if (target != nullptr) *target = targets.squeeze(0);
-      }
-    } else {
-      if (batch.data.dim() == 0) {
-        throw Error(ErrorCode::Mismatch,
-                    "expected a batch with the sample index as axis 0, found a 0-d tensor");
-      }
-      self.transform(batch.data, target_of(batch));
-    }
-    return batch;
+  /// LibTorch's `.map()` needs it: LibTorch's own datasets take these transforms before they are
+  /// stacked.
+  using InputBatchType = std::vector<Example<>>;
+  /// As InputBatchType.
+  using OutputBatchType = InputBatchType;
+
+  virtual ~Transform() = default;
+  Transform(const Transform&) = default;             ///< as the derived class
+  Transform& operator=(const Transform&) = default;  ///< as the derived class
+
+  /// Changes a batch. Axis 0 of both tensors is the sample index; `target` is null if there is
+  /// none. Called by any number of threads at once.
+  virtual void apply(at::Tensor& data, at::Tensor* target, const Draws& draws) const = 0;
+
+  /// Changes a list of samples; the `.map()` of LibTorch's own datasets calls it. Their batches
+  /// have no names, so random numbers are reproducible only without workers.
+  std::vector<Example<>> apply_batch(std::vector<Example<>> samples) {
+    Request request(std::vector<std::size_t>(samples.size()));
+    request.epoch = (*batches_)++;
+    apply_each(samples, Draws(request, 0, seed_));
+    return samples;
   }
 
- protected:
-  void begin() {}
-
- private:
+  /// Changes a list of samples, one after another.
   template <class E>
-  static at::Tensor* target_of(E& example) {
-    if constexpr (std::is_void_v<typename E::TargetType>) {
-      return nullptr;
-    } else {
-      return example.target.defined() ? &example.target : nullptr;
+  void apply_each(std::vector<E>& samples, const Draws& draws) const {
+    for (std::size_t i = 0; i < samples.size(); ++i) apply_one(samples[i], draws.from(i));
+  }
+
+  /// Changes one sample; `draws` begin with it.
+  template <class E>
+  void apply_one(E& sample, const Draws& draws) const {
+    at::Tensor data = std::exchange(sample.data, at::Tensor()).unsqueeze(0);
+    if constexpr (detail::kHasTarget<E>) {
+      if (sample.target.defined()) {
+        at::Tensor target = std::exchange(sample.target, at::Tensor()).unsqueeze(0);
+        apply(data, &target, draws);
+        sample.target = target.squeeze(0);
+        sample.data = data.squeeze(0);
+        return;
+      }
     }
+    apply(data, nullptr, draws);
+    sample.data = data.squeeze(0);
   }
 
-  friend Self;
-};
-
-// The API reference shows this one: users call with_target().
-/// The common part of the transforms that draw random numbers for each sample.
-template <class Self, class Samples>
-class RandomBatchWise : public BatchWise<Self, Samples> {
- public:
-  /// Whether a target that is an image changes with the data; the default is true.
-  Self& with_target(bool value) {
-    with_target_ = value;
-    return static_cast<Self&>(*this);
+  /// Changes a stacked batch.
+  template <class B>
+  void apply_whole(B& batch, const Draws& draws) const {
+    if (batch.data.dim() == 0) {
+      throw Error(ErrorCode::Mismatch,
+                  "expected a batch with the sample index as axis 0, found a 0-d tensor");
+    }
+    at::Tensor* target = nullptr;
+    if constexpr (std::is_base_of_v<Example<>, B>) {
+      if (batch.target.defined()) target = &batch.target;
+    }
+    apply(batch.data, target, draws);
   }
 
-  /// For the derived class. @private
-  explicit RandomBatchWise(const std::optional<at::Generator>& generator) : random_(generator) {}
+  /// The seed for loaders that have none.
+  std::uint64_t seed() const noexcept { return seed_; }
 
  protected:
-  void begin() { random_numbers_ = random_.next(); }
-
-  /// Uniform in [0, 1).
-  double draw() { return random_numbers_.uniform(); }
-
-  /// Uniform in 0 ... max.
-  std::int64_t draw(std::int64_t max) {
-    return static_cast<std::int64_t>(random_numbers_.next() %
-                                     (static_cast<std::uint64_t>(max) + 1));
-  }
-
-  /// The target if it is an image that changes with the data, else null.
-  at::Tensor* image_target(at::Tensor* target, const at::Tensor& data) const {
-    if (!with_target_ || target == nullptr || target->dim() < 3) return nullptr;
-    if (target->size(0) != data.size(0)) {
-      throw Error(ErrorCode::Mismatch,
-                  "expected one target for each sample, found " +
-                      counted(static_cast<std::uint64_t>(data.size(0)), "sample") + " and " +
-                      counted(static_cast<std::uint64_t>(target->size(0)), "target"));
-    }
-    if (target->size(-2) == data.size(-2) && target->size(-1) == data.size(-1)) return target;
-    throw Error(
-        ErrorCode::Mismatch,
-        "targets with two or more axes are treated as images and must have the height and width "
-        "of their data: found targets of shape " +
-            python_tuple(target->sizes().slice(1).vec()) + " and data of shape " +
-            python_tuple(data.sizes().slice(1).vec()) +
-            "; with_target(false) keeps targets unchanged");
-  }
+  /// Without random numbers.
+  Transform() = default;
+  /// With a seed.
+  explicit Transform(std::uint64_t seed) : seed_(seed) {}
 
  private:
-  bool with_target_ = true;
-  BatchRandom random_;
-  SplitMix64 random_numbers_;
-
-  friend BatchWise<Self, Samples>;
+  std::uint64_t seed_ = 0;
+  std::shared_ptr<std::atomic<std::uint64_t>> batches_ =
+      std::make_shared<std::atomic<std::uint64_t>>(0);  // of LibTorch's datasets
 };
 
-// The API reference shows this one: between RandomBatchWise and the two flips.
-/// Flips samples along one axis, each with probability `p`.
-template <class Self, class Samples>
-class RandomFlip : public RandomBatchWise<Self, Samples> {
+/// Flips images (..., H, W) along one axis, each with probability `p`: the common part of
+/// RandomHorizontalFlip and RandomVerticalFlip.
+class RandomFlip : public Transform {
  public:
-  /// For the derived class. @private
+  /// Flips the images that are chosen.
+  void apply(at::Tensor& data, at::Tensor* target, const Draws& draws) const override {
+    if (data.dim() < 3) detail::throw_bad_shape(name_, "(..., H, W)", data);
+    at::Tensor* const image = with_target_ ? detail::image_target(target, data) : nullptr;
+    std::vector<std::int64_t> flipped;
+    for (std::int64_t i = 0; i < data.size(0); ++i) {
+      if (draws.sample(static_cast<std::size_t>(i)).uniform() < p_) flipped.push_back(i);
+    }
+    flip(data, flipped);
+    if (image != nullptr) flip(*image, flipped);
+  }
+
+ protected:
+  /// For the derived classes.
   RandomFlip(const char* name, std::int64_t axis, double p,
              const std::optional<at::Generator>& generator)
-      : RandomBatchWise<Self, Samples>(generator), name_(name), axis_(axis), p_(p) {
+      : Transform(detail::draw_seed(generator)), name_(name), axis_(axis), p_(p) {
     if (!(p >= 0 && p <= 1)) {
       throw Error(ErrorCode::InvalidArgument,
                   name_ + " expects a probability between 0 and 1, found " + std::to_string(p));
     }
   }
 
-  /// For the base class. @private
-  void transform(at::Tensor& data, at::Tensor* target) {
-    if (data.dim() < 3) throw_bad_shape(name_, "(..., H, W)", data);
-    at::Tensor* const image = this->image_target(target, data);
-    std::vector<std::int64_t> flipped;
-    for (std::int64_t i = 0; i < data.size(0); ++i) {
-      if (this->draw() < p_) flipped.push_back(i);
-    }
-    flip(data, flipped);
-    if (image != nullptr) flip(*image, flipped);
-  }
+  /// Whether targets that are images are flipped, too.
+  bool with_target_ = true;
 
  private:
   void flip(at::Tensor& batch, const std::vector<std::int64_t>& flipped) const {
     if (flipped.empty()) return;
-    if (!is_only_owner(batch)) batch = batch.clone();
+    if (!detail::is_only_owner(batch)) batch = batch.clone();
     for (const std::int64_t i : flipped) {
       const at::Tensor sample = batch.select(0, i);
       sample.copy_(sample.flip(axis_));
@@ -233,89 +221,47 @@ class RandomFlip : public RandomBatchWise<Self, Samples> {
   double p_;
 };
 
-}  // namespace detail
-
-/// Transforms for the `.map()` of LibTorch's datasets; each processes a whole batch. The template
-/// argument is the type of the batch:
-///
-/// - `Example<>` or `TensorExample`: a Batch of these, from Stack or `.stacked()`. This is the fast
-///   way. `Example<>` is the default: `.map(ToTensor())`.
-/// - `std::vector<Example<>>` or `std::vector<TensorExample>`: a list of samples, which may differ
-///   in shape. Use it before Stack; after RandomCrop the samples can be stacked.
-///
-/// The shapes below are those of one sample; a Batch has the sample index as axis 0 before them.
-///
-/// A transform changes `data`. The random flips and RandomCrop also change a `target` that is an
-/// image in the same way: one with two or more axes per sample (H x W, C x H x W).
-/// with_target(false) keeps targets unchanged. If H and W of target and data differ, they throw
-/// Error (Mismatch).
-///
-/// Every sample gets its own random numbers. A transform takes its seed when it is constructed:
-/// from the given CPU generator, or from LibTorch's default one (torch::manual_seed()). For a batch
-/// of this library's datasets, the random numbers depend on that seed, on the indices of its
-/// samples, and on how many batches of the dataset and its copies have begun with the same first
-/// sample. So a seed gives the same batches for any number of workers, if the dataset is new,
-/// epochs are complete, and the sampler repeats no samples. With other datasets this holds only
-/// without workers.
-///
-/// All transforms throw Error (Mismatch) for a batch of an unsupported shape or dtype. They may be
-/// copied; use each copy from one thread at a time. The cost is linear in the size of the data. If
-/// nothing else refers to a batch, and its dtype and shape do not change, it is changed in place.
-namespace transforms {
-
-/// Stacks the batch into one Example: samples of shape S become tensors of shape (batch size,
-/// S...). Does not copy a batch of this library's datasets, unless an earlier transform made new
-/// tensors. Throws Error (Mismatch) for an empty batch, and if samples differ in shape or dtype;
-/// the message names two of their files if they are known.
-template <class E = Example<>>
-struct Stack : torch::data::transforms::BatchTransform<std::vector<E>, Batch<E>> {
-  /// Stacks `examples`; LibTorch's loader calls this.
-  Batch<E> apply_batch(std::vector<E> examples) override {
-    const auto stack = [&](auto member) {
-      std::vector<at::Tensor> samples;
-      samples.reserve(examples.size());
-      for (E& example : examples) samples.push_back(std::move(example.*member));
-      return detail::stack_samples(samples);
-    };
-    if constexpr (std::is_void_v<typename E::TargetType>) {
-      return Batch<E>(stack(&E::data));
-    } else {
-      return Batch<E>(stack(&E::data), stack(&E::target));
-    }
-  }
-};
-
 /// Flips images (..., H, W) horizontally, each with probability `p`. Keeps shape and dtype.
-template <class Samples = Example<>>
-struct RandomHorizontalFlip : detail::RandomFlip<RandomHorizontalFlip<Samples>, Samples> {
+class RandomHorizontalFlip : public RandomFlip {
+ public:
   /// Throws Error (InvalidArgument) if `p` is not between 0 and 1.
   explicit RandomHorizontalFlip(double p = 0.5,
                                 const std::optional<at::Generator>& generator = std::nullopt)
-      : detail::RandomFlip<RandomHorizontalFlip, Samples>("RandomHorizontalFlip", -1, p,
-                                                          generator) {}
+      : RandomFlip("RandomHorizontalFlip", -1, p, generator) {}
+
+  /// Whether a target that is an image changes with the data; the default is true.
+  RandomHorizontalFlip& with_target(bool value) {
+    with_target_ = value;
+    return *this;
+  }
 };
 
 /// Flips images (..., H, W) vertically, each with probability `p`. Keeps shape and dtype.
-template <class Samples = Example<>>
-struct RandomVerticalFlip : detail::RandomFlip<RandomVerticalFlip<Samples>, Samples> {
+class RandomVerticalFlip : public RandomFlip {
+ public:
   /// Throws Error (InvalidArgument) if `p` is not between 0 and 1.
   explicit RandomVerticalFlip(double p = 0.5,
                               const std::optional<at::Generator>& generator = std::nullopt)
-      : detail::RandomFlip<RandomVerticalFlip, Samples>("RandomVerticalFlip", -2, p, generator) {}
+      : RandomFlip("RandomVerticalFlip", -2, p, generator) {}
+
+  /// Whether a target that is an image changes with the data; the default is true.
+  RandomVerticalFlip& with_target(bool value) {
+    with_target_ = value;
+    return *this;
+  }
 };
 
 /// Crops images (..., H, W) to `size` (height and width, or one number for both), at a random
 /// position for each sample, after adding `padding` zeros at each edge. The result is (..., height,
 /// width), of the same dtype, in new memory. Throws Error (Mismatch) for an image that is too small
 /// even with padding.
-template <class Samples = Example<>>
-class RandomCrop : public detail::RandomBatchWise<RandomCrop<Samples>, Samples> {
+class RandomCrop : public Transform {
  public:
   /// All sizes in pixels. Throws Error (InvalidArgument) if `size` is not one or two numbers from 1
   /// to 2^32, or `padding` is not from 0 to 2^32.
   explicit RandomCrop(c10::IntArrayRef size, std::int64_t padding = 0,
                       const std::optional<at::Generator>& generator = std::nullopt)
-      : detail::RandomBatchWise<RandomCrop, Samples>(generator), padding_(padding) {
+      : Transform(detail::draw_seed(generator)), padding_(padding) {
     constexpr std::int64_t kMax = std::int64_t{1} << 32;
     if (size.empty() || size.size() > 2 || size.front() < 1 || size.back() < 1 || padding < 0 ||
         padding > kMax || size.front() > kMax || size.back() > kMax) {
@@ -333,8 +279,14 @@ class RandomCrop : public detail::RandomBatchWise<RandomCrop<Samples>, Samples> 
                       const std::optional<at::Generator>& generator = std::nullopt)
       : RandomCrop(c10::IntArrayRef(size), padding, generator) {}
 
-  /// For the base class. @private
-  void transform(at::Tensor& data, at::Tensor* target) {
+  /// Whether a target that is an image changes with the data; the default is true.
+  RandomCrop& with_target(bool value) {
+    with_target_ = value;
+    return *this;
+  }
+
+  /// Crops every image at a position of its own.
+  void apply(at::Tensor& data, at::Tensor* target, const Draws& draws) const override {
     if (data.dim() < 3) detail::throw_bad_shape("RandomCrop", "(..., H, W)", data);
     const std::int64_t down = data.size(-2) + 2 * padding_ - height_;
     const std::int64_t right = data.size(-1) + 2 * padding_ - width_;
@@ -344,11 +296,15 @@ class RandomCrop : public detail::RandomBatchWise<RandomCrop<Samples>, Samples> 
                                   std::to_string(width_) + " pixels after padding",
                               data);
     }
-    at::Tensor* const image = this->image_target(target, data);
+    at::Tensor* const image = with_target_ ? detail::image_target(target, data) : nullptr;
     std::vector<Corner> corners(static_cast<std::size_t>(data.size(0)));
-    for (Corner& corner : corners) {
-      corner.top = this->draw(down) - padding_;
-      corner.left = this->draw(right) - padding_;
+    for (std::size_t i = 0; i < corners.size(); ++i) {
+      detail::SplitMix64 numbers = draws.sample(i);
+      const auto up_to = [&](std::int64_t max) {
+        return static_cast<std::int64_t>(numbers.below(static_cast<std::uint64_t>(max) + 1));
+      };
+      corners[i].top = up_to(down) - padding_;
+      corners[i].left = up_to(right) - padding_;
     }
     data = crop(data, corners);
     if (image != nullptr) *image = crop(*image, corners);
@@ -388,15 +344,16 @@ class RandomCrop : public detail::RandomBatchWise<RandomCrop<Samples>, Samples> 
   std::int64_t height_;
   std::int64_t width_;
   std::int64_t padding_;
+  bool with_target_ = true;
 };
 
 /// Images as they are usually stored, H x W x C or H x W, become C x H x W, contiguous. uint8
 /// becomes float32 from 0 to 1; other dtypes keep their values. Same as torchvision's ToTensor for
 /// NumPy arrays.
-template <class Samples = Example<>>
-struct ToTensor : detail::BatchWise<ToTensor<Samples>, Samples> {
-  /// For the base class. @private
-  void transform(at::Tensor& data, at::Tensor*) {
+class ToTensor : public Transform {
+ public:
+  /// Converts the images.
+  void apply(at::Tensor& data, at::Tensor*, const Draws&) const override {
     at::Tensor channels_first;
     if (data.dim() == 4) {
       channels_first = data.permute({0, 3, 1, 2});
@@ -418,8 +375,7 @@ struct ToTensor : detail::BatchWise<ToTensor<Samples>, Samples> {
 /// one mean and std, samples have any shape. With more, samples are images (..., C, H, W) with one
 /// mean and std for each channel. Same as torchvision's Normalize. Throws Error (Mismatch) for
 /// integers, and for another number of channels.
-template <class Samples = Example<>>
-class Normalize : public detail::BatchWise<Normalize<Samples>, Samples> {
+class Normalize : public Transform {
  public:
   /// Throws Error (InvalidArgument) if there is no mean, if the numbers of means and stds differ,
   /// or if a std is 0.
@@ -436,8 +392,8 @@ class Normalize : public detail::BatchWise<Normalize<Samples>, Samples> {
     }
   }
 
-  /// For the base class. @private
-  void transform(at::Tensor& data, at::Tensor*) {
+  /// Normalizes the data.
+  void apply(at::Tensor& data, at::Tensor*, const Draws&) const override {
     if (!data.is_floating_point()) {
       throw Error(ErrorCode::Mismatch,
                   std::string("Normalize expects floating-point data, found ") +
@@ -469,14 +425,13 @@ class Normalize : public detail::BatchWise<Normalize<Samples>, Samples> {
 };
 
 /// Converts the data to another dtype, as Tensor::to() does.
-template <class Samples = Example<>>
-class ToDtype : public detail::BatchWise<ToDtype<Samples>, Samples> {
+class ToDtype : public Transform {
  public:
   /// Throws nothing. If LibTorch cannot convert a batch, its exception is thrown for that batch.
   explicit ToDtype(c10::ScalarType dtype) : dtype_(dtype) {}
 
-  /// For the base class. @private
-  void transform(at::Tensor& data, at::Tensor*) { data = data.to(dtype_); }
+  /// Converts the data.
+  void apply(at::Tensor& data, at::Tensor*, const Draws&) const override { data = data.to(dtype_); }
 
  private:
   c10::ScalarType dtype_;

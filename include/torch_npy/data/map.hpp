@@ -1,0 +1,416 @@
+#ifndef TORCH_NPY_DATA_MAP_HPP_
+#define TORCH_NPY_DATA_MAP_HPP_
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/core/Generator.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <torch_npy/data/batch.hpp>
+#include <torch_npy/data/random.hpp>
+#include <torch_npy/data/request.hpp>
+#include <torch_npy/data/rows.hpp>
+#include <torch_npy/data/source.hpp>
+#include <torch_npy/data/stack.hpp>
+#include <torch_npy/data/transforms.hpp>
+#include <torch_npy/error.hpp>
+#include <torch_npy/text.hpp>
+
+// What Dataset::map() may be given, and how it is applied.
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// The batch type of a dataset whose reader returns R.
+template <class R>
+struct BatchReadOf {
+  using type = R;
+};
+template <class E>
+struct BatchReadOf<SampleRows<E>> {
+  using type = Samples<E>;
+};
+template <class R>
+using BatchRead = typename BatchReadOf<R>::type;
+
+/// What the reader of a Dataset<E, B> returns: unstacked samples stay the rows of one tensor for as
+/// long as nobody looks at them.
+template <class E, class B>
+using Read = std::conditional_t<std::is_same_v<B, Samples<E>>, SampleRows<E>, B>;
+
+/// Reads the batch of a request; none if every sample was skipped.
+template <class E, class B>
+using Reader = std::function<std::optional<Read<E, B>>(Request&)>;
+
+// The types that hold a batch of E.
+
+template <class B>
+struct BatchTraits {
+  using Example = B;  // for a batch of any other type
+  static constexpr bool kHasIndices = false;
+};
+template <class E>
+struct BatchTraits<Samples<E>> {
+  using Example = E;
+  static constexpr bool kHasIndices = true;
+};
+template <class E>
+struct BatchTraits<Batch<E>> {
+  using Example = E;
+  static constexpr bool kHasIndices = true;
+};
+template <class E>
+struct BatchTraits<PaddedBatch<E>> {
+  using Example = E;
+  static constexpr bool kHasIndices = true;
+};
+
+/// The batch type for what a transform returns: with indices where there is one.
+template <class R>
+struct BatchFor {
+  using type = R;
+};
+template <class E>
+struct BatchFor<std::vector<E>> {
+  using type = Samples<E>;
+};
+template <class Data, class Target>
+struct BatchFor<torch::data::Example<Data, Target>> {
+  using type = Batch<torch::data::Example<Data, Target>>;
+};
+
+// The parameters of a function that is not a template.
+
+template <class T, class = void>
+struct FunctionTraits {
+  using Parameters = void;  // a generic lambda, or no function
+};
+template <class R, class... P>
+struct FunctionTraits<R (*)(P...)> {
+  using Parameters = std::tuple<P...>;
+  static constexpr bool kIsConst = true;
+};
+template <class T>
+struct FunctionTraits<T, std::void_t<decltype(&T::operator())>>
+    : FunctionTraits<decltype(&T::operator())> {};
+template <class R, class T, class... P>
+struct FunctionTraits<R (T::*)(P...), void> {
+  using Parameters = std::tuple<P...>;
+  static constexpr bool kIsConst = false;
+};
+template <class R, class T, class... P>
+struct FunctionTraits<R (T::*)(P...) const, void> : FunctionTraits<R (*)(P...)> {};
+template <class R, class T, class... P>
+struct FunctionTraits<R (T::*)(P...) noexcept, void> : FunctionTraits<R (T::*)(P...)> {};
+template <class R, class T, class... P>
+struct FunctionTraits<R (T::*)(P...) const noexcept, void> : FunctionTraits<R (*)(P...)> {};
+template <class R, class... P>
+struct FunctionTraits<R (*)(P...) noexcept> : FunctionTraits<R (*)(P...)> {};
+
+template <class T>
+constexpr bool kIsGeneric = std::is_void_v<typename FunctionTraits<T>::Parameters>;
+
+template <class Parameters>
+struct FirstOf {
+  using type = void;
+};
+template <class First, class... Others>
+struct FirstOf<std::tuple<First, Others...>> {
+  using type = std::decay_t<First>;
+};
+template <class T>
+using FirstParameter = typename FirstOf<typename FunctionTraits<T>::Parameters>::type;
+
+template <class T, class = void>
+constexpr bool kIsLibTorchTransform = false;
+template <class T>
+constexpr bool
+    kIsLibTorchTransform<T, std::void_t<typename T::InputBatchType, typename T::OutputBatchType>> =
+        !std::is_base_of_v<transforms::Transform, T>;
+
+template <class E>
+constexpr bool kHasData = std::is_same_v<E, Example<>> || std::is_same_v<E, TensorExample>;
+
+template <class T>
+constexpr bool kIsStack = false;
+template <class E>
+constexpr bool kIsStack<transforms::Stack<E>> = true;
+
+enum class MapKind {
+  Transform,          ///< of this library, on the tensors of a batch
+  Stack,              ///< of this library
+  PadStack,           ///< of this library
+  LibTorchOnSamples,  ///< InputBatchType is a list of samples
+  LibTorchOnBatch,    ///< InputBatchType is the batch type
+  OnSample,           ///< a function of one sample
+  OnBatch,            ///< a function of a batch
+  Unfit,
+};
+
+template <class E, class B, class T>
+constexpr MapKind map_kind() {
+  constexpr bool is_list = std::is_same_v<B, Samples<E>>;
+  if constexpr (std::is_base_of_v<transforms::Transform, T>) {
+    return kHasData<E> && BatchTraits<B>::kHasIndices ? MapKind::Transform : MapKind::Unfit;
+  } else if constexpr (kIsStack<T>) {
+    return is_list ? MapKind::Stack : MapKind::Unfit;
+  } else if constexpr (std::is_same_v<T, transforms::PadStack>) {
+    return is_list && kHasData<E> ? MapKind::PadStack : MapKind::Unfit;
+  } else if constexpr (kIsLibTorchTransform<T>) {
+    using In = typename T::InputBatchType;
+    return is_list && std::is_same_v<In, std::vector<E>> ? MapKind::LibTorchOnSamples
+           : std::is_same_v<In, B>                       ? MapKind::LibTorchOnBatch
+                                                         : MapKind::Unfit;
+  } else if constexpr (kIsGeneric<T>) {
+    return !is_list && (std::is_invocable_v<const T&, B&> ||
+                        std::is_invocable_v<const T&, B&, at::Generator&>)
+               ? MapKind::OnBatch
+               : MapKind::Unfit;
+  } else if constexpr (!FunctionTraits<T>::kIsConst) {
+    return MapKind::Unfit;
+  } else {
+    using P = FirstParameter<T>;
+    return std::is_same_v<P, B> || (is_list && std::is_same_v<P, std::vector<E>>) ? MapKind::OnBatch
+           : is_list && std::is_same_v<P, E> ? MapKind::OnSample
+                                             : MapKind::Unfit;
+  }
+}
+
+/// One generator a thread, for functions that take one.
+inline at::Generator& seeded_generator(std::uint64_t seed) {
+  thread_local at::Generator generator = at::detail::createCPUGenerator();
+  const std::lock_guard<std::mutex> lock(generator.mutex());
+  generator.set_current_seed(seed);
+  return generator;
+}
+
+template <class T, class Argument>
+constexpr bool kTakesGenerator = std::is_invocable_v<const T&, Argument&, at::Generator&> ||
+                                 std::is_invocable_v<const T&, Argument, at::Generator&>;
+
+/// Calls a function given to map() with a batch or a sample, and with a generator if it takes one.
+/// What it returns, or the argument if it changes that and returns nothing.
+template <class T, class Argument>
+auto call_function(const T& function, Argument argument, SplitMix64 numbers) {
+  const auto call = [&](auto&&... generator) {
+    // By reference, or moved into a parameter by value.
+    constexpr bool by_reference =
+        std::is_invocable_v<const T&, Argument&, decltype(generator)...> &&
+        !std::is_invocable_v<const T&, Argument, decltype(generator)...>;
+    using Passed = std::conditional_t<by_reference, Argument&, Argument>;
+    using R = std::invoke_result_t<const T&, Passed, decltype(generator)...>;
+    if constexpr (std::is_void_v<R>) {
+      static_assert(by_reference,
+                    "map(): this function returns nothing. Return the batch or sample, or take it "
+                    "by reference and change it");
+      function(argument, generator...);
+      return argument;
+    } else {
+      return std::decay_t<R>(function(static_cast<Passed&&>(argument), generator...));
+    }
+  };
+  if constexpr (kTakesGenerator<T, Argument>) {
+    return call(seeded_generator(numbers.next()));
+  } else {
+    return call();
+  }
+}
+
+/// Calls `work`. Adds the names of samples to what it throws: an Error stays one, any other
+/// exception becomes the nested one of an Error (Transform).
+template <class Work>
+auto with_sample(const Request& request, std::size_t i, bool is_batch, const Work& work) {
+  const auto name = [&] {
+    const std::string key = request.dataset != nullptr && i < request.picks.size()
+                                ? in_quotes(request.dataset->key(request.picks[i].index))
+                                : std::to_string(i);
+    return (is_batch ? "batch that begins with sample " : "sample ") + key;
+  };
+  try {
+    return work();
+  } catch (const Error& error) {
+    throw ErrorContext::within(error, name());
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorCode::OutOfMemory, name() + ": out of memory");
+  } catch (const std::exception& error) {
+    std::throw_with_nested(Error(ErrorCode::Transform,
+                                 name() + ": a function given to map() failed: " + error.what()));
+  }
+}
+
+/// The picks of a batch whose indices a function has changed, so that later transforms draw for the
+/// right samples.
+inline std::vector<Pick> picks_for(const std::vector<std::size_t>& indices,
+                                   const Request& request) {
+  std::vector<Pick> picks;
+  for (const std::size_t index : indices) {
+    const Pick* from = nullptr;
+    std::uint64_t repeated = 0;
+    for (const Pick& pick : request.picks) {
+      if (pick.index != index) continue;
+      const auto is_taken = [&](const Pick& other) { return other.position == pick.position; };
+      from = &pick;
+      if (std::none_of(picks.begin(), picks.end(), is_taken)) break;
+    }
+    if (from == nullptr) {
+      throw Error(ErrorCode::Mismatch,
+                  "a function given to map() set `indices` of its batch to sample " +
+                      std::to_string(index) + ", which was not in the batch");
+    }
+    for (const Pick& other : picks) repeated += other.index == index ? 1 : 0;
+    picks.push_back(*from);
+    // Two views of one sample get different random numbers.
+    picks.back().position = from->position ^ repeated << 48;
+  }
+  return picks;
+}
+
+/// Takes over the indices that a function has set. Throws Error (Mismatch) if there are more or
+/// fewer of them than samples, so that no sample gets the name of another one.
+template <class B>
+void take_indices(const B& batch, Request& request) {
+  if constexpr (BatchTraits<B>::kHasIndices) {
+    if (!batch.indices.empty() && batch.indices != request.indices()) {
+      request.picks = picks_for(batch.indices, request);
+    }
+    std::optional<std::size_t> count;
+    using E = typename BatchTraits<B>::Example;
+    if constexpr (std::is_same_v<B, Samples<E>>) {
+      count = batch.size();
+    } else if constexpr (kStackable<E>) {
+      SampleTensors<E>::each(static_cast<const E&>(batch),
+                             [&](const std::string&, const at::Tensor& tensor) {
+                               if (count || !tensor.defined() || tensor.dim() == 0) return;
+                               count = static_cast<std::size_t>(tensor.size(0));
+                             });
+    }
+    if (count && *count != request.picks.size()) {
+      throw Error(ErrorCode::Mismatch,
+                  "a function given to map() returned a batch of " + counted(*count, "sample") +
+                      " with the indices of " + std::to_string(request.picks.size()) +
+                      ": if it removes or adds samples, it has to set `indices` of the batch");
+    }
+  }
+}
+
+/// What a transform returned, as the reader of the next dataset returns it.
+template <class R>
+auto as_read(R result, Request& request) {
+  using C = typename BatchFor<R>::type;
+  C batch(std::move(result));
+  take_indices(batch, request);
+  using E = typename BatchTraits<C>::Example;
+  return std::optional<Read<E, C>>(std::move(batch));
+}
+
+/// The argument of a function of a batch.
+template <class E, class B>
+B batch_from(Read<E, B> read, const Request& request) {
+  if constexpr (std::is_same_v<B, Samples<E>>) {
+    B batch(std::move(read).separate());
+    batch.indices = request.indices();
+    return batch;
+  } else {
+    if constexpr (BatchTraits<B>::kHasIndices) read.indices = request.indices();
+    return read;
+  }
+}
+
+/// Applies a transform of this library.
+template <class E, class B>
+void apply_transform(const transforms::Transform& transform, Read<E, B>& batch,
+                     const Request& request, const Draws& draws) {
+  const auto apply_whole = [&](auto& whole) {
+    with_sample(request, 0, true, [&] { transform.apply_whole(whole, draws); });
+  };
+  if constexpr (!std::is_same_v<B, Samples<E>>) {
+    apply_whole(batch);
+  } else if (batch.is_whole()) {
+    apply_whole(batch.whole());
+  } else {
+    for (std::size_t i = 0; i < batch.each().size(); ++i) {
+      with_sample(request, i, false, [&] { transform.apply_one(batch.each()[i], draws.from(i)); });
+    }
+  }
+}
+
+/// Applies `transform` to what was read.
+template <MapKind kKind, class E, class B, class T>
+auto apply_map(const T& transform, Read<E, B> read, Request& request, const Draws& draws) {
+  if constexpr (kKind == MapKind::Transform) {
+    apply_transform<E, B>(transform, read, request, draws);
+    return std::optional<Read<E, B>>(std::move(read));
+  } else if constexpr (kKind == MapKind::PadStack) {
+    return with_sample(request, 0, true,
+                       [&] { return std::optional(transform(std::move(read).separate())); });
+  } else if constexpr (kKind == MapKind::LibTorchOnSamples) {
+    return as_read(
+        with_sample(request, 0, true,
+                    [&] { return T(transform).apply_batch(std::move(read).separate()); }),
+        request);
+  } else if constexpr (kKind == MapKind::LibTorchOnBatch) {
+    return as_read(
+        with_sample(
+            request, 0, true,
+            [&] { return T(transform).apply_batch(batch_from<E, B>(std::move(read), request)); }),
+        request);
+  } else if constexpr (kKind == MapKind::OnBatch) {
+    return as_read(with_sample(request, 0, true,
+                               [&] {
+                                 return call_function(transform,
+                                                      batch_from<E, B>(std::move(read), request),
+                                                      draws.sample(0));
+                               }),
+                   request);
+  } else {
+    std::vector<E> samples = std::move(read).separate();
+    using F = decltype(call_function(transform, std::move(samples[0]), draws.sample(0)));
+    std::vector<F> results;
+    results.reserve(samples.size());
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      results.push_back(with_sample(request, i, false, [&] {
+        return call_function(transform, std::move(samples[i]), draws.sample(i));
+      }));
+    }
+    return std::optional<SampleRows<F>>(std::move(results));
+  }
+}
+
+/// The reader of `dataset.map(transform)`.
+template <MapKind kKind, class E, class B, class T>
+auto mapped_reader(std::shared_ptr<const Reader<E, B>> read, T transform, std::uint64_t stage) {
+  std::uint64_t seed = 0;
+  if constexpr (kKind == MapKind::Transform) {
+    seed = transform.seed();
+  } else if constexpr (kTakesGenerator<T, B> || kTakesGenerator<T, E>) {
+    seed = draw_seed();
+  }
+  using Result =
+      decltype(apply_map<kKind, E, B>(std::declval<const T&>(), std::declval<Read<E, B>>(),
+                                      std::declval<Request&>(), std::declval<const Draws&>()));
+  return std::function<Result(Request&)>([read = std::move(read),
+                                          shared = std::make_shared<const T>(std::move(transform)),
+                                          stage, seed](Request& request) -> Result {
+    auto batch = (*read)(request);
+    if (!batch) return std::nullopt;
+    return apply_map<kKind, E, B>(*shared, std::move(*batch), request, Draws(request, stage, seed));
+  });
+}
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_MAP_HPP_

@@ -1,0 +1,129 @@
+#ifndef TORCH_NPY_DATA_SOURCE_HPP_
+#define TORCH_NPY_DATA_SOURCE_HPP_
+
+/// @file
+/// SampleSource: where the samples of a dataset come from.
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <torch_npy/data/bad_samples.hpp>
+#include <torch_npy/data/random.hpp>
+#include <torch_npy/data/request.hpp>
+#include <torch_npy/data/rows.hpp>
+#include <torch_npy/error.hpp>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// A number for a text: FNV-1a of 64 bits, the same on every platform.
+inline std::uint64_t hash_of(std::string_view text) noexcept {
+  std::uint64_t hash = 0xcbf29ce484222325;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return hash;
+}
+
+/// Names the batches of LibTorch's loader, which does not say in which epoch they are: by their
+/// indices, and by how many batches have begun with the same first index.
+class BatchNames {
+ public:
+  std::uint64_t name(const Request& request, std::size_t size) {
+    std::uint64_t name = request.picks.size();
+    for (const Pick& pick : request.picks) {
+      name = (name ^ pick.index) * 0x9e3779b97f4a7c15;  // 2^64 / golden ratio, mixes the bits
+      name ^= name >> 32;
+    }
+    if (request.picks.empty() || request.picks[0].index >= size) return name;
+    std::call_once(once_, [&] { visits_.reset(new std::atomic<std::uint16_t>[size]()); });
+    return mix({name, visits_[request.picks[0].index].fetch_add(1)});
+  }
+
+ private:
+  std::once_flag once_;
+  std::unique_ptr<std::atomic<std::uint16_t>[]> visits_;
+};
+
+}  // namespace detail
+
+/// What a dataset knows of its samples without reading them: the part of SampleSource that does not
+/// depend on their type. Sample numbers are less than size(). Safe from any thread, as are its
+/// derived classes.
+class SourceInfo {
+ public:
+  virtual ~SourceInfo() = default;
+  SourceInfo(const SourceInfo&) = delete;             ///< shared, never copied
+  SourceInfo& operator=(const SourceInfo&) = delete;  ///< shared, never copied
+
+  /// Number of samples.
+  virtual std::size_t size() const = 0;
+
+  /// A name for a sample, different from that of every other one: its file, or file and row.
+  virtual std::string key(std::size_t sample) const = 0;
+
+  /// A number that differs for a dataset of other samples. A Loader refuses to continue a run on
+  /// such a dataset. By default it depends on size() and on the keys of up to 1,000 samples.
+  virtual std::uint64_t fingerprint() const {
+    std::uint64_t print = detail::mix({size()});
+    const std::size_t step = size() / 1000 + 1;
+    for (std::size_t i = 0; i < size(); i += step) {
+      print = detail::mix({print, detail::hash_of(key(i))});
+    }
+    return print;
+  }
+
+  /// The sizes of the datasets that concat() joined; one number for any other source.
+  virtual std::vector<std::size_t> parts() const { return {size()}; }
+
+  /// The size of axis 0 of a sample's data, as it is stored. Reads no values. By default throws
+  /// Error (InvalidArgument).
+  virtual std::int64_t length(std::size_t /*sample*/) const {
+    throw Error(ErrorCode::InvalidArgument,
+                "the source of this dataset cannot tell the lengths of its samples");
+  }
+
+  /// The Errors for which reading a sample would fail, as far as they show without reading values.
+  /// By default none. Throws Error (Exhausted, OutOfMemory).
+  virtual std::vector<Error> check(std::size_t /*sample*/) const { return {}; }
+
+  /// What to do if a sample is bad, and how many were. By default an Error is thrown.
+  virtual detail::BadSamples& bad_samples(std::size_t /*sample*/) const { return bad_; }
+  /// How many samples were skipped or replaced so far.
+  virtual std::size_t bad_count() const { return bad_.count(); }
+
+  /// For Dataset: a number for a batch of LibTorch's loader.
+  std::uint64_t name_batch(const Request& request) const { return names_.name(request, size()); }
+
+ protected:
+  SourceInfo() = default;
+  /// With these rules for bad samples.
+  explicit SourceInfo(const FolderOptions& options) : bad_(options) {}
+
+ private:
+  mutable detail::BadSamples bad_;
+  mutable detail::BatchNames names_;
+};
+
+/// Where the samples of a dataset come from. Derive from it to give a dataset samples from anywhere
+/// else: `Dataset<E>(std::make_shared<MySource>())`.
+template <class E>
+class SampleSource : public SourceInfo {
+ public:
+  /// Reads the samples `request.picks[i].sample`, in order. May be called by several threads at
+  /// once. Throws an exception if one cannot be read; what is thrown reaches the training loop.
+  virtual SampleRows<E> read(Request& request) const = 0;
+
+ protected:
+  using SourceInfo::SourceInfo;
+};
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_SOURCE_HPP_

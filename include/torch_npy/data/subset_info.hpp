@@ -1,0 +1,51 @@
+#ifndef TORCH_NPY_DATA_SUBSET_INFO_HPP_
+#define TORCH_NPY_DATA_SUBSET_INFO_HPP_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <torch_npy/data/random.hpp>
+#include <torch_npy/data/source.hpp>
+#include <torch_npy/error.hpp>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// Some samples of another source: what Dataset::subset() knows of them.
+class SubsetInfo : public SourceInfo {
+ public:
+  SubsetInfo(std::shared_ptr<const SourceInfo> source,
+             std::shared_ptr<const std::vector<std::size_t>> indices)
+      : source_(std::move(source)), indices_(std::move(indices)) {}
+
+  std::size_t size() const override { return indices_->size(); }
+  std::string key(std::size_t sample) const override { return source_->key((*indices_)[sample]); }
+  std::uint64_t fingerprint() const override {
+    std::uint64_t print = mix({source_->fingerprint(), size()});
+    for (const std::size_t index : *indices_) print = mix({print, index});
+    return print;
+  }
+  std::int64_t length(std::size_t sample) const override {
+    return source_->length((*indices_)[sample]);
+  }
+  std::vector<Error> check(std::size_t sample) const override {
+    return source_->check((*indices_)[sample]);
+  }
+  BadSamples& bad_samples(std::size_t sample) const override {
+    return source_->bad_samples((*indices_)[sample]);
+  }
+  std::size_t bad_count() const override { return source_->bad_count(); }
+
+ private:
+  std::shared_ptr<const SourceInfo> source_;
+  std::shared_ptr<const std::vector<std::size_t>> indices_;
+};
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_SUBSET_INFO_HPP_
