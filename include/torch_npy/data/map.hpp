@@ -334,7 +334,7 @@ template <class E, class B>
 void apply_transform(const transforms::Transform& transform, Read<E, B>& batch,
                      const Request& request, const Draws& draws) {
   const auto apply_whole = [&](auto& whole) {
-    with_sample(request, 0, true, [&] { transform.apply_whole(whole, draws); });
+    with_sample(request, 0, true, [&] { apply_to(transform, whole, draws); });
   };
   if constexpr (!std::is_same_v<B, Samples<E>>) {
     apply_whole(batch);
@@ -342,7 +342,8 @@ void apply_transform(const transforms::Transform& transform, Read<E, B>& batch,
     apply_whole(batch.whole());
   } else {
     for (std::size_t i = 0; i < batch.each().size(); ++i) {
-      with_sample(request, i, false, [&] { transform.apply_one(batch.each()[i], draws.from(i)); });
+      with_sample(request, i, false,
+                  [&] { apply_to_sample(transform, batch.each()[i], draws.from(i)); });
     }
   }
 }

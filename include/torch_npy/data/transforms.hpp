@@ -71,6 +71,67 @@ inline at::Tensor* image_target(at::Tensor* target, const at::Tensor& data) {
 
 }  // namespace detail
 
+namespace transforms {
+class Transform;
+}
+
+namespace detail {
+
+// Transforms are applied to the tensors of a batch.
+
+inline void apply(const transforms::Transform& transform, at::Tensor& data, at::Tensor* target,
+                  const Draws& draws);
+
+template <class E>
+std::size_t count_of(const std::vector<E>& samples) {
+  return samples.size();
+}
+template <class E>
+std::size_t count_of(const Batch<E>& batch) {
+  return batch.data.dim() == 0 ? 0 : static_cast<std::size_t>(batch.data.size(0));
+}
+
+/// To a stacked batch.
+template <class E>
+void apply_to(const transforms::Transform& transform, Batch<E>& batch, const Draws& draws) {
+  if (batch.data.dim() == 0) {
+    throw Error(ErrorCode::Mismatch,
+                "expected a batch with the sample index as axis 0, found a 0-d tensor");
+  }
+  at::Tensor* target = nullptr;
+  if constexpr (kHasTarget<E>) {
+    if (batch.target.defined()) target = &batch.target;
+  }
+  apply(transform, batch.data, target, draws);
+}
+
+/// To one sample, as a batch of one.
+template <class E>
+void apply_to_sample(const transforms::Transform& transform, E& sample, const Draws& draws) {
+  Batch<E> one;
+  one.data = std::exchange(sample.data, at::Tensor()).unsqueeze(0);
+  if constexpr (kHasTarget<E>) {
+    if (sample.target.defined()) {
+      one.target = std::exchange(sample.target, at::Tensor()).unsqueeze(0);
+    }
+  }
+  apply_to(transform, one, draws);
+  sample.data = one.data.squeeze(0);
+  if constexpr (kHasTarget<E>) {
+    if (one.target.defined()) sample.target = one.target.squeeze(0);
+  }
+}
+
+/// To each sample of a list.
+template <class E>
+void apply_to(const transforms::Transform& transform, std::vector<E>& samples, const Draws& draws) {
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    apply_to_sample(transform, samples[i], draws.from(i));
+  }
+}
+
+}  // namespace detail
+
 /// Transforms for Dataset::map(); each processes a whole batch, stacked or not:
 ///
 ///     dataset.stacked().map(ToTensor()).map(RandomHorizontalFlip(0.5)).map(Normalize(mean, std))
@@ -115,50 +176,17 @@ class Transform {
   /// none. Called by any number of threads at once.
   virtual void apply(at::Tensor& data, at::Tensor* target, const Draws& draws) const = 0;
 
-  /// Changes a list of samples; the `.map()` of LibTorch's own datasets calls it. Their batches
-  /// have no names, so random numbers are reproducible only without workers.
-  std::vector<Example<>> apply_batch(std::vector<Example<>> samples) {
-    Request request(std::vector<std::size_t>(samples.size()));
-    request.epoch = (*batches_)++;
-    apply_each(samples, Draws(request, 0, seed_));
-    return samples;
-  }
-
-  /// Changes a list of samples, one after another.
-  template <class E>
-  void apply_each(std::vector<E>& samples, const Draws& draws) const {
-    for (std::size_t i = 0; i < samples.size(); ++i) apply_one(samples[i], draws.from(i));
-  }
-
-  /// Changes one sample; `draws` begin with it.
-  template <class E>
-  void apply_one(E& sample, const Draws& draws) const {
-    at::Tensor data = std::exchange(sample.data, at::Tensor()).unsqueeze(0);
-    if constexpr (detail::kHasTarget<E>) {
-      if (sample.target.defined()) {
-        at::Tensor target = std::exchange(sample.target, at::Tensor()).unsqueeze(0);
-        apply(data, &target, draws);
-        sample.target = target.squeeze(0);
-        sample.data = data.squeeze(0);
-        return;
-      }
-    }
-    apply(data, nullptr, draws);
-    sample.data = data.squeeze(0);
-  }
-
-  /// Changes a stacked batch.
+  /// Changes a list of samples or a stacked batch, and returns it; the `.map()` of LibTorch's own
+  /// datasets calls it. Their batches have no names, so random numbers are reproducible only
+  /// without workers.
   template <class B>
-  void apply_whole(B& batch, const Draws& draws) const {
-    if (batch.data.dim() == 0) {
-      throw Error(ErrorCode::Mismatch,
-                  "expected a batch with the sample index as axis 0, found a 0-d tensor");
-    }
-    at::Tensor* target = nullptr;
-    if constexpr (std::is_base_of_v<Example<>, B>) {
-      if (batch.target.defined()) target = &batch.target;
-    }
-    apply(batch.data, target, draws);
+  B apply_batch(B batch) {
+    Request request;
+    request.epoch = (*batches_)++;
+    request.picks.resize(detail::count_of(batch));
+    for (std::size_t i = 0; i < request.picks.size(); ++i) request.picks[i].position = i;
+    detail::apply_to(*this, batch, Draws(request, 0, seed_));
+    return batch;
   }
 
   /// The seed for loaders that have none.
@@ -175,6 +203,17 @@ class Transform {
   std::shared_ptr<std::atomic<std::uint64_t>> batches_ =
       std::make_shared<std::atomic<std::uint64_t>>(0);  // of LibTorch's datasets
 };
+
+}  // namespace transforms
+
+namespace detail {
+inline void apply(const transforms::Transform& transform, at::Tensor& data, at::Tensor* target,
+                  const Draws& draws) {
+  transform.apply(data, target, draws);
+}
+}  // namespace detail
+
+namespace transforms {
 
 /// Flips images (..., H, W) along one axis, each with probability `p`: the common part of
 /// RandomHorizontalFlip and RandomVerticalFlip.
