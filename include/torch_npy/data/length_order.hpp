@@ -159,10 +159,10 @@ class ByLengthRule : public OrderRule {
 /// returns them.
 ///
 /// An epoch shuffles the samples and divides them into chunks. Each chunk is sorted by length and
-/// cut into batches; its last batch may be smaller. Then the batches are shuffled. A chunk is as
-/// large as 50 batches, but at most a quarter of the dataset or one batch. Batches are cut before
-/// they are given to the ranks, so all ranks together get the batches that one rank would get
-/// alone.
+/// cut into batches; its last batch may be smaller. Then the batches are shuffled. A chunk has
+/// about 50 batches, or fewer in a small dataset: a quarter of all batches, but at least one.
+/// Batches are cut before they are given to the ranks, so all ranks together get the batches that
+/// one rank would get alone.
 ///
 /// An epoch starts in time O(n log n) and keeps 8 bytes per sample, 16 while it starts. Throws
 /// Error (InvalidArgument) if a length is negative or if `batch_size` is 0.
