@@ -88,6 +88,30 @@ TEST_CASE("every kind of batch is copied to the device", "[prefetch]") {
   });
   CHECK(is_there(named.data[1]));
   CHECK(named.target == "with a name");
+  const NamedBatch by_name = on_fake_device([&](std::size_t) {
+    NamedBatch batch(NamedExample({{"image", want}, {"mask", want}}));
+    batch.indices = {7, 8, 9};
+    return batch;
+  });
+  CHECK(is_there(by_name["image"]));
+  CHECK(is_there(by_name["mask"]));
+  CHECK(by_name.indices == std::vector<std::size_t>{7, 8, 9});
+  const auto padded = on_fake_device([&](std::size_t) {
+    PaddedBatch<> batch(want, want);
+    batch.lengths = want;
+    return batch;
+  });
+  CHECK(is_there(padded.data));
+  CHECK(is_there(padded.target));
+  CHECK(is_there(padded.lengths));
+  CHECK(!padded.target_lengths.defined());
+  const auto samples = on_fake_device([&](std::size_t) {
+    Samples<TensorExample> batch(std::vector<TensorExample>(2, TensorExample(want)));
+    batch.indices = {4, 5};
+    return batch;
+  });
+  CHECK(is_there(samples.at(1).data));
+  CHECK(samples.indices == std::vector<std::size_t>{4, 5});
   const auto flags = on_fake_device([&](std::size_t) {
     return Example<at::Tensor, std::vector<bool>>(want, {true, false});
   });
