@@ -123,7 +123,7 @@ TEST_CASE("weights of any magnitude draw only samples of positive weight") {
       const Order order = weighted(weights, 1, replacement);
       for (std::uint64_t seed = 0; seed < 200; ++seed) {
         for (const std::size_t index : epoch_indices(order, {weights.size()}, seed)) {
-          CHECK(weights[index] > 0);
+          CHECK(weights.at(index) > 0);
         }
       }
     }

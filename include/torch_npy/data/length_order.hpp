@@ -113,22 +113,21 @@ class ByLengthRule : public OrderRule {
     return indices;
   }
 
-  /// The cost of a chunk: that of 50 full batches. Less for a small dataset: of a single chunk,
-  /// each epoch would make nearly the same batches.
-  std::uint64_t chunk_cost() const {
-    std::uint64_t all = 0;
-    for (std::size_t i = 0; i < lengths_.size(); ++i) all += cost_of(i);
-    const std::uint64_t batches = all / budget_ / 4;
-    return budget_ * (std::min)((std::max)(batches, std::uint64_t{1}), std::uint64_t{50});
+  /// How many full batches a chunk has. Fewer in a small dataset: if all its samples were one
+  /// chunk, each epoch would have nearly the same batches.
+  std::uint64_t batches_per_chunk() const {
+    std::uint64_t cost = 0;
+    for (std::size_t i = 0; i < lengths_.size(); ++i) cost += cost_of(i);
+    return (std::min)((std::max)(cost / budget_ / 4, std::uint64_t{8}), std::uint64_t{50});
   }
 
   /// Sorts each chunk of `indices` by length, and returns the end of each batch.
   std::vector<std::size_t> sort_and_cut(std::vector<std::size_t>& indices) const {
-    const std::uint64_t most = chunk_cost();
+    const std::uint64_t batches = batches_per_chunk();
     std::vector<std::size_t> ends;
     for (std::size_t first = 0, end = 0; first < indices.size(); first = end) {
       std::uint64_t cost = 0;
-      while (end < indices.size() && cost < most) cost += cost_of(indices[end++]);
+      while (end < indices.size() && cost / budget_ < batches) cost += cost_of(indices[end++]);
       std::stable_sort(indices.begin() + static_cast<std::ptrdiff_t>(first),
                        indices.begin() + static_cast<std::ptrdiff_t>(end),
                        [this](std::size_t a, std::size_t b) { return lengths_[a] < lengths_[b]; });
@@ -160,7 +159,7 @@ class ByLengthRule : public OrderRule {
 ///
 /// An epoch shuffles the samples and divides them into chunks. Each chunk is sorted by length and
 /// cut into batches; its last batch may be smaller. Then the batches are shuffled. A chunk has
-/// about 50 batches, or fewer in a small dataset: a quarter of all batches, but at least one.
+/// about 50 batches, or fewer in a small dataset: a quarter of all batches, but at least 8.
 /// Batches are cut before they are given to the ranks, so all ranks together get the batches that
 /// one rank would get alone.
 ///
