@@ -11760,22 +11760,21 @@ class ByLengthRule : public OrderRule {
     return indices;
   }
 
-  /// The cost of a chunk: that of 50 full batches. Less for a small dataset: of a single chunk,
-  /// each epoch would make nearly the same batches.
-  std::uint64_t chunk_cost() const {
-    std::uint64_t all = 0;
-    for (std::size_t i = 0; i < lengths_.size(); ++i) all += cost_of(i);
-    const std::uint64_t batches = all / budget_ / 4;
-    return budget_ * (std::min)((std::max)(batches, std::uint64_t{1}), std::uint64_t{50});
+  /// How many full batches a chunk has. Fewer in a small dataset: if all its samples were one
+  /// chunk, each epoch would have nearly the same batches.
+  std::uint64_t batches_per_chunk() const {
+    std::uint64_t cost = 0;
+    for (std::size_t i = 0; i < lengths_.size(); ++i) cost += cost_of(i);
+    return (std::min)((std::max)(cost / budget_ / 4, std::uint64_t{8}), std::uint64_t{50});
   }
 
   /// Sorts each chunk of `indices` by length, and returns the end of each batch.
   std::vector<std::size_t> sort_and_cut(std::vector<std::size_t>& indices) const {
-    const std::uint64_t most = chunk_cost();
+    const std::uint64_t batches = batches_per_chunk();
     std::vector<std::size_t> ends;
     for (std::size_t first = 0, end = 0; first < indices.size(); first = end) {
       std::uint64_t cost = 0;
-      while (end < indices.size() && cost < most) cost += cost_of(indices[end++]);
+      while (end < indices.size() && cost / budget_ < batches) cost += cost_of(indices[end++]);
       std::stable_sort(indices.begin() + static_cast<std::ptrdiff_t>(first),
                        indices.begin() + static_cast<std::ptrdiff_t>(end),
                        [this](std::size_t a, std::size_t b) { return lengths_[a] < lengths_[b]; });
@@ -11807,7 +11806,7 @@ class ByLengthRule : public OrderRule {
 ///
 /// An epoch shuffles the samples and divides them into chunks. Each chunk is sorted by length and
 /// cut into batches; its last batch may be smaller. Then the batches are shuffled. A chunk has
-/// about 50 batches, or fewer in a small dataset: a quarter of all batches, but at least one.
+/// about 50 batches, or fewer in a small dataset: a quarter of all batches, but at least 8.
 /// Batches are cut before they are given to the ranks, so all ranks together get the batches that
 /// one rank would get alone.
 ///
@@ -13326,12 +13325,12 @@ class Prefetcher {
 ///
 ///     for (auto& batch : torch_npy::prefetch(*loader, device)) { batch.data; batch.target; }
 ///
-/// Copies the tensors of Examples, of the batch types of this library, and of vectors of them. Everything else is passed on unchanged,
-/// also undefined tensors and those on the device already. On the CPU the batches are the loader's
-/// own. On other devices the copy goes through reused buffers (pinned ones on CUDA), or directly
-/// from the loader's tensors if these are pinned. When a batch is returned, the device's current
-/// stream waits for its copy; the caller does not. On a device without streams, a batch is copied
-/// when it becomes the current one.
+/// Copies the tensors of Examples, of the batch types of this library, and of vectors of them.
+/// Everything else is passed on unchanged, also undefined tensors and those on the device already.
+/// On the CPU the batches are the loader's own. On other devices the copy goes through reused
+/// buffers (pinned ones on CUDA), or directly from the loader's tensors if these are pinned. When a
+/// batch is returned, the device's current stream waits for its copy; the caller does not. On a
+/// device without streams, a batch is copied when it becomes the current one.
 ///
 /// The loop may be left early, also by an exception, and started again: the loader is then in the
 /// same state as after a full epoch. Throws Error (InvalidArgument) if there is no such device.
