@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -26,14 +27,14 @@ namespace {
 
 using Indices = std::vector<std::size_t>;
 
-constexpr int kFiles = 20;
+constexpr std::size_t kFiles = 20;
 const SaveOptions kQuick = SaveOptions().sync(false);
 
 /// Files whose first element is their number.
 void fill(const Folder& folder) {
-  for (int i = 0; i < kFiles; ++i) {
+  for (std::size_t i = 0; i < kFiles; ++i) {
     at::Tensor image = at::rand({1, 4, 6});
-    image[0][0][0] = i;
+    image[0][0][0] = static_cast<std::int64_t>(i);
     save(folder / ("s" + std::to_string(100 + i) + ".npy"), image, kQuick);
   }
 }
