@@ -329,12 +329,14 @@ class Loader {
     stats_.skipped += next->skipped();
     if (next->is_empty()) throw_empty(*next);
     if (!next->error && !next->is_moving) start_moving(*next);
-    if (next->error) std::rethrow_exception(next->error);
+    // Taken, because the worker may still own `next` for a moment, and would destroy what is left.
+    if (next->error) std::rethrow_exception(std::exchange(next->error, nullptr));
     {
       const detail::Stopwatch time(copied_);
       mover_.finish(*next->batch);
     }
     current_.emplace(std::move(*next->batch));
+    next->batch.reset();
     last_ = next->number;
     ++stats_.batches;
     stats_.samples += next->request.picks.size();
