@@ -6,7 +6,6 @@
 
 using namespace torch_npy;
 using namespace torch_npy::transforms;
-namespace data = torch::data;
 
 int main() {
   // images = torch.from_numpy(np.load("images.npy"))
@@ -27,8 +26,6 @@ int main() {
   // labels = torch.from_numpy(np.load("both.npz")["labels"])
   labels = NpzFile("both.npz").load("labels");
 
-  // torch.manual_seed(0)
-  torch::manual_seed(0);
   // class Digits(Dataset):
   //     def __init__(self):
   //         self.images, self.labels = np.load("images.npy", mmap_mode="r"), np.load("labels.npy")
@@ -37,16 +34,16 @@ int main() {
   //     def __getitem__(self, i):
   //         image = torch.from_numpy(self.images[i].copy()).unsqueeze(0) / 255
   //         return (image - 0.1) / 0.2, self.labels[i]
-  auto digits = ArrayDataset("images.npy", "labels.npy")
-                    .map(Stack<>())
-                    .map(ToTensor())
-                    .map(Normalize<>(0.1, 0.2));
+  auto digits =
+      ArrayDataset("images.npy", "labels.npy").stacked().map(ToTensor()).map(Normalize(0.1, 0.2));
+  // torch.manual_seed(1)
   // loader = DataLoader(Digits(), batch_size=64, shuffle=True, num_workers=2)
-  auto loader = data::make_data_loader(digits, data::DataLoaderOptions(64).workers(2));
+  Loader loader(digits,
+                LoaderOptions().batch_size(64).shuffle(true).seed(1).workers(2).device(device));
   // for image, label in loader:
   //     image, label = image.to(device, non_blocking=True), label.to(device, non_blocking=True)
   std::int64_t samples = 0;
-  for (auto& batch : prefetch(*loader, device)) {
+  for (auto& batch : loader) {
     samples += batch.data.size(0);
   }
 

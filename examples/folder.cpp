@@ -6,9 +6,9 @@
 
 int main() {
   auto dataset = torch_npy::FolderDataset("input_data").stacked();
-  auto loader = torch::data::make_data_loader(dataset, /*batch_size=*/32);
+  torch_npy::Loader loader(dataset, torch_npy::LoaderOptions().batch_size(32));
 
-  for (auto& batch : *loader) {
+  for (auto& batch : loader) {
     std::cout << batch.data.sizes() << '\n';
   }
 }

@@ -1,6 +1,6 @@
-// From a folder of .npy files to a training loop: 70,000 pictures of clothes, kept in any of three
-// layouts that people use, become batches that are augmented, read ahead by two workers, and moved
-// to the GPU if there is one. examples/fashion_mnist.py makes the folder.
+// From a folder of .npy files to a training loop: 70,000 images of clothes, stored in any of three
+// layouts that people use. A Loader shuffles and augments them, reads batches in advance with two
+// workers, and moves them to the GPU if there is one. examples/fashion_mnist.py makes the folder.
 //
 //   train_fashion_mnist arrays|paired|classes [folder] [epochs]     default: fashion-mnist 4
 
@@ -15,7 +15,6 @@
 
 #include "terminal.hpp"
 
-namespace data = torch::data;
 using namespace torch_npy::transforms;
 
 torch::nn::Sequential make_network() {
@@ -25,36 +24,38 @@ torch::nn::Sequential make_network() {
                     Linear(32 * 7 * 7, 64), ReLU(), Linear(64, 10));
 }
 
-/// Trains on `train_set` and gives the accuracy on `test_set`: two datasets of pictures (28 x 28
+/// Trains on `train_set` and returns the accuracy on `test_set`: two datasets of images (28 x 28
 /// bytes) and class numbers.
-template <class Dataset>
-double train(Dataset train_set, Dataset test_set, int epochs) {
+double train(const torch_npy::Dataset<>& train_set, const torch_npy::Dataset<>& test_set,
+             int epochs) {
   const torch::Device device = torch_npy::default_device();
-  auto augmented = train_set.map(Stack<>()).map(ToTensor()).map(RandomHorizontalFlip(0.5));
-  auto loader = data::make_data_loader(augmented, data::DataLoaderOptions(64).workers(2));
-  auto test_loader = data::make_data_loader(test_set.map(Stack<>()).map(ToTensor()),
-                                            data::DataLoaderOptions(500).workers(1));
+  torch_npy::Loader loader(
+      train_set.stacked().map(ToTensor()).map(RandomHorizontalFlip(0.5)),
+      torch_npy::LoaderOptions().batch_size(64).shuffle(true).seed(1).workers(2).device(device));
+  torch_npy::Loader test_loader(
+      test_set.stacked().map(ToTensor()),
+      torch_npy::LoaderOptions().batch_size(500).workers(1).device(device));
 
   auto network = make_network();
   network->to(device);
   torch::optim::Adam optimizer(network->parameters(), torch::optim::AdamOptions(2e-3));
   for (int epoch = 1; epoch <= epochs; ++epoch) {
     ProgressLine line(epoch, epochs, static_cast<std::int64_t>(*train_set.size()));
-    for (auto& batch : torch_npy::prefetch(*loader, device)) {
+    for (auto& batch : loader) {
       auto loss = torch::nn::functional::cross_entropy(network->forward(batch.data), batch.target);
       optimizer.zero_grad();
       loss.backward();
       optimizer.step();
-      line.add(batch.data.size(0), loss.template item<double>());
+      line.add(batch.data.size(0), loss.item<double>());
     }
   }
 
   network->eval();
   const torch::NoGradGuard no_grad;
   double right = 0;
-  for (auto& batch : torch_npy::prefetch(*test_loader, device)) {
+  for (auto& batch : test_loader) {
     const auto predicted = network->forward(batch.data).argmax(1);
-    right += predicted.eq(batch.target).sum().template item<double>();
+    right += predicted.eq(batch.target).sum().item<double>();
   }
   return right / static_cast<double>(*test_set.size());
 }

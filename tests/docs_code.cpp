@@ -3,12 +3,17 @@
 
 #include <torch_npy.hpp>
 
+#include <chrono>
+#include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <iostream>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "support/catch.hpp"
 #include "support/files.hpp"
@@ -28,6 +33,7 @@ class Workplace {
       torch_npy::save("targets/" + name, torch::full({4, 3}, i, torch::kUInt8));
     }
     torch_npy::save("images.npy", torch::ones({20, 4, 3}, torch::kUInt8));
+    torch_npy::save("labels.npy", torch::arange(20));
   }
   ~Workplace() { std::filesystem::current_path(before_); }
 
@@ -51,6 +57,48 @@ class StringSource final : public torch_npy::ByteSource {
 
  private:
   std::string bytes_;
+};
+
+class Waves final : public torch_npy::SampleSource<torch_npy::TensorExample> {
+ public:
+  std::size_t size() const override { return 1000; }
+
+  std::string key(std::size_t sample) const override { return "wave " + std::to_string(sample); }
+
+  torch_npy::SampleRows<torch_npy::TensorExample> read(torch_npy::Request& request) const override {
+    std::vector<torch_npy::TensorExample> samples;
+    for (const torch_npy::Pick& pick : request.picks) {
+      const double frequency = 0.01 * static_cast<double>(pick.sample + 1);
+      samples.emplace_back(torch::sin(torch::arange(64) * frequency));
+    }
+    return samples;
+  }
+};
+
+/// A server that fails for the first two of the requests that begin with sample 4.
+class FailingServer final : public torch_npy::SampleSource<torch_npy::TensorExample> {
+ public:
+  std::size_t size() const override { return 10; }
+  std::string key(std::size_t sample) const override { return std::to_string(sample); }
+  torch_npy::SampleRows<torch_npy::TensorExample> read(torch_npy::Request& request) const override {
+    if (request.picks[0].sample == 4 && failures_-- > 0) {
+      throw torch_npy::Error(torch_npy::ErrorCode::Io, "the server does not answer");
+    }
+    std::vector<torch_npy::TensorExample> samples;
+    for (std::size_t i = 0; i < request.picks.size(); ++i) samples.emplace_back(torch::zeros({2}));
+    return samples;
+  }
+
+ private:
+  mutable int failures_ = 2;
+};
+
+/// A dataset of LibTorch: images whose left half is 0 and whose right half is 1.
+struct MyDataset : torch::data::datasets::Dataset<MyDataset> {
+  torch::data::Example<> get(std::size_t) override {
+    return {torch::arange(4).div(2, "floor").expand({1, 4, 4}).clone(), torch::tensor(7)};
+  }
+  c10::optional<std::size_t> size() const override { return 10; }
 };
 
 }  // namespace
@@ -102,6 +150,40 @@ TEST_CASE("docs/dtypes.md: strings are loaded as numbers", "[docs]") {
   CHECK(names[0][0].item<int>() == 'a');
 }
 
+TEST_CASE("docs/datasets.md: a dataset that is chosen at run time", "[docs]") {
+  const Workplace workplace;
+  for (const bool augment : {false, true}) {
+    torch_npy::Dataset<> dataset = torch_npy::PairedFolderDataset("inputs", "targets");
+    if (augment) dataset = dataset.map(torch_npy::transforms::RandomHorizontalFlip(0.5));
+
+    CHECK(dataset.get_batch({3, 1}).size() == 2);
+    CHECK(dataset.get(3).target.equal(torch::full({4, 3}, 3, torch::kUInt8)));
+  }
+}
+
+TEST_CASE("docs/datasets.md: predictions get the names of their inputs", "[docs]") {
+  const Workplace workplace;
+  write_bytes("inputs/train_1.npy", "damaged");
+  std::filesystem::create_directories("predictions");
+  const auto model = [](const torch::Tensor& data) { return data.mean({1, 2}); };
+  const auto options = torch_npy::FolderOptions().on_bad_file(torch_npy::OnBadFile::Skip);
+  auto dataset = torch_npy::FolderDataset("inputs", options).stacked();
+  torch_npy::Loader loader(dataset, torch_npy::LoaderOptions().batch_size(4));
+  for (auto& batch : loader) {
+    const torch::Tensor predictions = model(batch.data);
+    for (std::size_t i = 0; i < batch.indices.size(); ++i) {
+      const std::filesystem::path input = dataset.key(batch.indices[i]);
+      torch_npy::save("predictions" / input.filename(), predictions[static_cast<std::int64_t>(i)]);
+    }
+  }
+
+  for (int i = 0; i < 6; ++i) {
+    const std::string path = "predictions/train_" + std::to_string(i) + ".npy";
+    CHECK(std::filesystem::exists(path) == (i != 1));
+    if (i != 1) CHECK(torch_npy::load(path).item<float>() == static_cast<float>(2 * i));
+  }
+}
+
 TEST_CASE("docs/datasets.md: FolderOptions", "[docs]") {
   const Workplace workplace;
   const auto options =
@@ -111,60 +193,278 @@ TEST_CASE("docs/datasets.md: FolderOptions", "[docs]") {
           .natural_order(true)  // 2 before 10
           .data_options(torch_npy::LoadOptions().dtype(torch::kFloat32))
           .target_options(torch_npy::LoadOptions().dtype(torch::kInt64))  // for cross_entropy
+          .expect({-1, 3}, torch::kFloat32)  // every sample; -1 means any size
           .on_bad_file(torch_npy::OnBadFile::Skip,
-                       [](const torch_npy::Error& error) { std::cerr << error.what() << '\n'; });
+                       [](const torch_npy::Error& error) { std::cerr << error.what() << '\n'; })
+          .max_bad(100);
 
   write_bytes("inputs/train_3.npy", "damaged");
+  torch_npy::save("inputs/train_4.npy", torch::zeros({4, 2}));
   torch_npy::PairedFolderDataset dataset("inputs", "targets", options);
-  const auto batch = dataset.get_stacked_batch({2, 3, 4});
+  const auto batch = dataset.stacked().get_batch({2, 3, 4, 5});
   CHECK(batch.data.size(0) == 2);
   CHECK(batch.target.scalar_type() == torch::kInt64);
-  CHECK(dataset.bad_file_count() == 1);
-  CHECK(dataset.verify().size() == 1);
+  CHECK(dataset.bad_file_count() == 2);
+  const auto bad = dataset.verify([](std::size_t done, std::size_t total) {
+    std::cerr << '\r' << done << " of " << total << " files";
+  });
+  for (const torch_npy::Error& error : bad) std::cerr << '\n' << error.what();
+  std::cerr << '\n';
+  CHECK(bad.size() == 2);
+}
+
+TEST_CASE("docs/datasets.md: functions of a program's own", "[docs]") {
+  const Workplace workplace;
+  auto dataset = torch_npy::PairedFolderDataset("inputs", "targets")
+                     .map([](torch_npy::Example<>& sample) { sample.data = sample.data.log1p(); })
+                     .stacked()
+                     .map([](torch_npy::Batch<>& batch, at::Generator& generator) {
+                       batch.data = batch.data + 0.1 * torch::randn(batch.data.sizes(), generator);
+                     });
+
+  torch_npy::Loader one(dataset, torch_npy::LoaderOptions().batch_size(6));
+  torch_npy::Loader two(dataset, torch_npy::LoaderOptions().batch_size(6).workers(2));
+  const torch::Tensor data = one.begin()->data;
+  CHECK(data[5].sub(std::log(11.0F)).abs().max().item<float>() < 1);
+  CHECK(!data[0][0].equal(data[0][1]));
+  CHECK(data.equal(two.begin()->data));
 }
 
 TEST_CASE("docs/datasets.md: LibTorch's transforms of single samples", "[docs]") {
   const Workplace workplace;
   auto normalized = torch_npy::PairedFolderDataset("inputs", "targets")
                         .map(torch::data::transforms::Normalize<>(0.5, 0.5))
-                        .map(torch_npy::transforms::Stack<>());
+                        .stacked();
 
   const auto batch = normalized.get_batch({0, 1});
   CHECK(batch.data[0].max().item<float>() == -1);
   CHECK(batch.data[1].min().item<float>() == 3);
+  auto alone =
+      torch_npy::FolderDataset("inputs").map(torch::data::transforms::Normalize<void>(0.5, 0.5));
+  CHECK(alone.get(1).data.min().item<float>() == 3);
 }
 
-TEST_CASE("docs/datasets.md: a transform of a program's own", "[docs]") {
-  const Workplace workplace;
-  using Batch = torch_npy::Batch<>;
-  auto inverted = torch_npy::PairedFolderDataset("inputs", "targets")
-                      .stacked()
-                      .map(torch::data::transforms::BatchLambda<Batch>([](Batch batch) {
-                        batch.data = 255 - batch.data;
-                        return batch;
-                      }));
+TEST_CASE("docs/datasets.md: transforms of this library on a dataset of LibTorch", "[docs]") {
+  auto flipped = MyDataset()
+                     .map(torch_npy::transforms::RandomHorizontalFlip(1))
+                     .map(torch_npy::transforms::Stack<>());
 
-  CHECK(inverted.get_batch({1}).data[0][0][0].item<float>() == 253);
+  CHECK(flipped.get_batch({0, 1}).data[1][0][0].equal(torch::tensor({1, 1, 0, 0})));
 }
 
-TEST_CASE("docs/datasets.md: DistributedSampler", "[docs]") {
+TEST_CASE("docs/datasets.md: samples of different length", "[docs]") {
   const Workplace workplace;
-  auto dataset = torch_npy::PairedFolderDataset("inputs", "targets").stacked();
-  const std::size_t num_replicas = 4;
-  const std::size_t rank = 3;
-  const int epochs = 2;
+  std::filesystem::create_directories("sentences");
+  for (int i = 1; i <= 9; ++i) {
+    torch_npy::save("sentences/" + std::to_string(i) + ".npy", torch::ones({i, 2}));
+  }
+  torch::Tensor outputs;
+  std::int64_t words = 0;
+  const auto model = [&](const torch::Tensor& data, const torch::Tensor& lengths) {
+    words += lengths.sum().item<std::int64_t>();
+    CHECK(data.sum().item<float>() == 2 * lengths.sum().item<float>());
+    return data;
+  };
+  torch_npy::FolderDataset sentences("sentences");  // each file has shape (length, features)
+  const auto order = torch_npy::by_length(sentences.lengths(), torch_npy::MaxElements{4096});
+  torch_npy::Loader loader(sentences.map(torch_npy::transforms::PadStack()),
+                           torch_npy::LoaderOptions().order(order).seed(1).workers(2));
+  for (auto& batch : loader) {
+    outputs = model(batch.data, batch.lengths);  // (batch size, longest, features), (batch size)
+  }
+
+  CHECK(words == 45);
+  CHECK(outputs.sizes() == torch::IntArrayRef({9, 9, 2}));
+}
+
+TEST_CASE("docs/datasets.md: samples with more than two tensors", "[docs]") {
+  const Workplace workplace;
+  torch::Tensor loss = torch::zeros({});
+  auto dataset = torch_npy::PairedFolderDataset("inputs", "targets")
+                     .map([](torch_npy::Example<> sample) {
+                       std::vector<torch_npy::NamedExample::Item> items = {
+                           {"image", sample.data},
+                           {"mask", sample.target},
+                           {"weight", sample.target.to(torch::kFloat32) + 1}};
+                       return torch_npy::NamedExample(std::move(items));
+                     })
+                     .stacked();
+  torch_npy::Loader loader(dataset, torch_npy::LoaderOptions().batch_size(2));
+  for (auto& batch : loader) {
+    loss = loss + ((batch["image"] - batch["mask"]).square() * batch["weight"]).mean();
+  }
+
+  CHECK(loss.item<float>() == 140);  // the sum of i * i * (i + 1) is 280, in batches of 2
+}
+
+TEST_CASE("docs/datasets.md: parts of datasets, and several datasets", "[docs]") {
+  const Workplace workplace;
+  const torch_npy::PairedFolderDataset dataset("inputs", "targets");
+  const auto more_data = torch_npy::ArrayDataset(torch::full({8, 4, 3}, 100, torch::kFloat32),
+                                                 torch::zeros({8, 4, 3}, torch::kUInt8));
+  std::vector<std::size_t> train_indices;
+  std::vector<std::size_t> test_indices;
+  for (std::size_t i = 0; i < dataset.size().value(); ++i) {
+    (i % 5 == 0 ? test_indices : train_indices).push_back(i);
+  }
+  auto test_set = dataset.subset(test_indices);
+  auto train_set = torch_npy::concat(dataset.subset(train_indices), more_data);
+  torch_npy::Loader loader(
+      train_set.stacked(),
+      torch_npy::LoaderOptions().batch_size(4).order(torch_npy::mixed({0.7, 0.3})).seed(1));
+
+  CHECK(test_set.key(1) == "inputs/train_5.npy");
+  std::size_t first = 0;
+  std::size_t second = 0;
+  for (auto& batch : loader) {
+    for (const std::size_t index : batch.indices) ++(index < 4 ? first : second);
+  }
+  CHECK(first + second == 12);
+  CHECK(first > second);
+}
+
+TEST_CASE("docs/datasets.md: arrays in memory", "[docs]") {
+  const Workplace workplace;
+  const auto as_float = torch_npy::LoadOptions().dtype(torch::kFloat32);
+  const torch::Tensor images = torch_npy::load("images.npy", as_float) / 255;
+  auto in_memory = torch_npy::ArrayDataset(images, torch_npy::load("labels.npy")).stacked();
+
+  CHECK(in_memory.get_batch({3, 1}).target.equal(torch::tensor({3, 1})));
+}
+
+TEST_CASE("docs/datasets.md: samples from anywhere else", "[docs]") {
+  torch_npy::Dataset<torch_npy::TensorExample> waves(std::make_shared<const Waves>());
+  torch_npy::Loader loader(waves.stacked(), torch_npy::LoaderOptions().batch_size(32).workers(2));
+
   std::int64_t samples = 0;
+  for (auto& batch : loader) samples += batch.data.size(0);
+  CHECK(samples == 1000);
+}
 
-  const auto sharing = torch_npy::DistributedSamplerOptions().seed(1).pad(true);
-  torch_npy::DistributedSampler sampler(dataset.size().value(), num_replicas, rank, sharing);
-  auto loader = torch::data::make_data_loader(dataset, sampler, /*options=*/32);
-  for (int epoch = 0; epoch < epochs; ++epoch) {
-    sampler.set_epoch(epoch);  // a new order for each epoch; the loader shares the sampler's state
-    for (auto& batch : *loader) {
-      samples += batch.data.size(0);
+TEST_CASE("docs/datasets.md: LibTorch's loader", "[docs]") {
+  const Workplace workplace;
+  std::int64_t samples = 0;
+  auto folder = torch_npy::FolderDataset("inputs").stacked();
+  auto pairs = torch_npy::PairedFolderDataset("inputs", "targets").stacked();
+  auto transformed = torch_npy::FolderDataset("inputs").stacked().map(
+      torch_npy::transforms::ToDtype(torch::kFloat16));
+
+  auto loader = torch::data::make_data_loader(folder, /*batch_size=*/32);
+  auto pair_loader = torch::data::make_data_loader<torch::data::samplers::SequentialSampler>(
+      pairs, torch::data::DataLoaderOptions(/*batch_size=*/32).workers(2));
+  auto transformed_loader = torch::data::make_data_loader(transformed, /*batch_size=*/32);
+  for (auto& batch : *pair_loader) {
+    samples += batch.data.size(0) + batch.target.size(0);
+  }
+
+  CHECK(samples == 12);
+  CHECK(loader->begin()->data.size(0) == 6);
+  CHECK(transformed_loader->begin()->data.scalar_type() == torch::kFloat16);
+}
+
+TEST_CASE("docs/training.md: weighted samples", "[docs]") {
+  const Workplace workplace;
+  const auto dataset = torch_npy::FolderDataset("inputs").stacked();
+  const std::vector<double> weights = {1, 1, 1, 1, 1, 10};  // one for each sample
+  const auto order = torch_npy::weighted(weights, /*samples=*/1000);
+  torch_npy::Loader loader(dataset, torch_npy::LoaderOptions().batch_size(32).order(order).seed(1));
+
+  std::size_t samples = 0;
+  std::size_t last = 0;
+  for (auto& batch : loader) {
+    for (const std::size_t index : batch.indices) last += index == 5 ? 1 : 0;
+    samples += batch.indices.size();
+  }
+  CHECK(samples == 1000);
+  CHECK(last > 500);
+}
+
+TEST_CASE("docs/training.md: a batch that failed is read again", "[docs]") {
+  const torch_npy::Dataset<torch_npy::TensorExample> dataset(
+      std::make_shared<const FailingServer>());
+  torch_npy::Loader loader(dataset.stacked(), torch_npy::LoaderOptions().batch_size(2));
+  const std::uint64_t epochs = 2;
+  const std::chrono::milliseconds pause(1);
+  std::int64_t samples = 0;
+  while (loader.epoch() < epochs) {
+    try {
+      for (auto& batch : loader) {
+        samples += batch.data.size(0);
+      }
+    } catch (const torch_npy::Error& error) {
+      if (error.code() != torch_npy::ErrorCode::Io) throw;
+      std::cerr << error.what() << '\n';
+      std::this_thread::sleep_for(pause);
+      loader.restore(loader.state());  // the next loop begins with the batch that failed
     }
   }
 
+  CHECK(samples == 20);
+}
+
+TEST_CASE("docs/training.md: the batches after one that failed", "[docs]") {
+  const Workplace workplace;
+  const auto dataset = torch_npy::FolderDataset("inputs").stacked();
+  for (const std::string bad : {"inputs/train_0.npy", "inputs/train_3.npy"}) {
+    const std::string good = read_bytes(bad);
+    write_bytes(bad, "damaged");
+    torch_npy::Loader loader(dataset, torch_npy::LoaderOptions().batch_size(2));
+    std::int64_t samples = 0;
+    bool has_batch = true;  // false after an exception, and between two batches
+    for (auto it = loader.begin(); it != loader.end();) {
+      try {
+        if (std::exchange(has_batch, false)) samples += it->data.size(0);
+        ++it;
+        has_batch = true;
+      } catch (const torch_npy::Error& error) {
+        std::cerr << error.what() << '\n';
+      }
+    }
+
+    CHECK(samples == 4);
+    write_bytes(bad, good);
+  }
+}
+
+TEST_CASE("docs/training.md: statistics", "[docs]") {
+  const Workplace workplace;
+  torch_npy::Loader loader(torch_npy::FolderDataset("inputs").stacked());
+  for (auto& batch : loader) CHECK(batch.data.size(0) == 1);
+  const torch_npy::LoaderStats stats = loader.stats();
+  std::cerr << stats.samples << " samples in " << stats.batches << " batches, " << stats.skipped
+            << " skipped, " << stats.bytes << " bytes; waited " << stats.waited << " s, read for "
+            << stats.read << " s, copied for " << stats.copied << " s\n";
+
+  CHECK(stats.bytes == 6 * 48);
+}
+
+TEST_CASE("docs/training.md: prefetch, and OrderSampler", "[docs]") {
+  const Workplace workplace;
+  const torch::Device device = torch::kCPU;
+  auto dataset = torch_npy::PairedFolderDataset("inputs", "targets").stacked();
+  std::int64_t samples = 0;
+  {
+    auto loader = torch::data::make_data_loader(
+        dataset, torch::data::DataLoaderOptions(/*batch_size=*/32).workers(2));
+    for (auto& batch : torch_npy::prefetch(loader, device)) {
+      samples += batch.data.size(0);
+    }
+  }
+  CHECK(samples == 6);
+
+  samples = 0;
+  const std::size_t num_replicas = 4;
+  const std::size_t rank = 3;
+  const std::uint64_t epochs = 2;
+  torch_npy::OrderSampler sampler(torch_npy::shuffled(), dataset.size().value(), num_replicas, rank,
+                                  torch_npy::OrderSamplerOptions().seed(1));
+  auto loader = torch::data::make_data_loader(dataset, sampler, /*options=*/32);
+  for (std::uint64_t epoch = 0; epoch < epochs; ++epoch) {
+    sampler.set_epoch(epoch);  // a new order for each epoch; the loader shares the sampler's state
+    for (auto& batch : torch_npy::prefetch(loader, device)) {
+      samples += batch.data.size(0);
+    }
+  }
   CHECK(samples == 4);
 }
 
