@@ -40,7 +40,7 @@ int main() {
   auto digits = ArrayDataset("images.npy", "labels.npy")
                     .map(Stack<>())
                     .map(ToTensor())
-                    .map(Normalize<>(0.1, 0.2));
+                    .map(Normalize(0.1, 0.2));
   // loader = DataLoader(Digits(), batch_size=64, shuffle=True, num_workers=2)
   auto loader = data::make_data_loader(digits, data::DataLoaderOptions(64).workers(2));
   // for image, label in loader:

@@ -6,13 +6,12 @@
 #include <iostream>
 
 using namespace torch_npy::transforms;
-using torch_npy::TensorExample;
 
 int main() {
   auto dataset = torch_npy::FolderDataset("input_data")
                      .stacked()
-                     .map(ToTensor<TensorExample>())
-                     .map(RandomHorizontalFlip<TensorExample>(0.5));
+                     .map(ToTensor())
+                     .map(RandomHorizontalFlip(0.5));
   auto loader = torch::data::make_data_loader(dataset, /*batch_size=*/32);
 
   for (auto& batch : *loader) {

@@ -116,7 +116,7 @@ TEST_CASE("docs/datasets.md: FolderOptions", "[docs]") {
 
   write_bytes("inputs/train_3.npy", "damaged");
   torch_npy::PairedFolderDataset dataset("inputs", "targets", options);
-  const auto batch = dataset.get_stacked_batch({2, 3, 4});
+  const auto batch = dataset.stacked().get_batch({2, 3, 4});
   CHECK(batch.data.size(0) == 2);
   CHECK(batch.target.scalar_type() == torch::kInt64);
   CHECK(dataset.bad_file_count() == 1);
