@@ -398,10 +398,12 @@ auto apply_map(const T& transform, Read<E, B> read, Request& request, const Draw
 /// The reader of `dataset.map(transform)`.
 template <MapKind kKind, class E, class B, class T>
 auto mapped_reader(std::shared_ptr<const Reader<E, B>> read, T transform, std::uint64_t stage) {
+  // Nothing else may be tried: a generic function is compiled for what it is tried with.
+  using Argument = std::conditional_t<kKind == MapKind::OnSample, E, B>;
   std::uint64_t seed = 0;
   if constexpr (kKind == MapKind::Transform) {
     seed = transform.seed();
-  } else if constexpr (kTakesGenerator<T, B> || kTakesGenerator<T, E>) {
+  } else if constexpr (kTakesGenerator<T, Argument>) {
     seed = draw_seed();
   }
   using Result =
