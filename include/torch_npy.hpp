@@ -183,7 +183,7 @@ TORCH_NPY_BEGIN_NAMESPACE
 enum class ErrorCode {
   NotFound,            ///< no such file, or no such array in an archive
   Io,                  ///< the operating system refused: permission, disk, not a regular file
-  Exhausted,           ///< the process or the system has no file descriptors left
+  Exhausted,           ///< the process or the system has no file descriptors or threads left
   OutOfMemory,         ///< memory for a tensor, a buffer or a mapping cannot be allocated
   NotNpy,              ///< the bytes do not start like an .npy file
   UnsupportedVersion,  ///< a format version other than 1.0, 2.0 and 3.0
@@ -9286,14 +9286,12 @@ inline std::vector<Pick> picks_for(const std::vector<std::size_t>& indices,
   return picks;
 }
 
-/// Takes over the indices that a function has set. Throws Error (Mismatch) if there are more or
-/// fewer of them than samples, so that no sample gets the name of another one.
+/// Takes over the indices that a function has set. False if it has removed all samples. Throws
+/// Error (Mismatch) if there are more or fewer indices than samples, so that no sample gets the
+/// name of another one.
 template <class B>
-void take_indices(const B& batch, Request& request) {
+bool take_indices(const B& batch, Request& request) {
   if constexpr (BatchTraits<B>::kHasIndices) {
-    if (!batch.indices.empty() && batch.indices != request.indices()) {
-      request.picks = picks_for(batch.indices, request);
-    }
     std::optional<std::size_t> count;
     using E = typename BatchTraits<B>::Example;
     if constexpr (std::is_same_v<B, Samples<E>>) {
@@ -9305,6 +9303,13 @@ void take_indices(const B& batch, Request& request) {
                                count = static_cast<std::size_t>(tensor.size(0));
                              });
     }
+    if (count == std::size_t{0}) {
+      request.picks.clear();
+      return false;
+    }
+    if (!batch.indices.empty() && batch.indices != request.indices()) {
+      request.picks = picks_for(batch.indices, request);
+    }
     if (count && *count != request.picks.size()) {
       throw Error(ErrorCode::Mismatch,
                   "a function given to map() returned a batch of " + counted(*count, "sample") +
@@ -9312,16 +9317,16 @@ void take_indices(const B& batch, Request& request) {
                       ": if it removes or adds samples, it has to set `indices` of the batch");
     }
   }
+  return true;
 }
 
 /// What a transform returned, as the reader of the next dataset returns it.
 template <class R>
 auto as_read(R result, Request& request) {
   using C = typename BatchFor<R>::type;
+  using Result = std::optional<Read<typename BatchTraits<C>::Example, C>>;
   C batch(std::move(result));
-  take_indices(batch, request);
-  using E = typename BatchTraits<C>::Example;
-  return std::optional<Read<E, C>>(std::move(batch));
+  return take_indices(batch, request) ? Result(std::move(batch)) : Result();
 }
 
 /// The argument of a function of a batch.
@@ -9401,10 +9406,12 @@ auto apply_map(const T& transform, Read<E, B> read, Request& request, const Draw
 /// The reader of `dataset.map(transform)`.
 template <MapKind kKind, class E, class B, class T>
 auto mapped_reader(std::shared_ptr<const Reader<E, B>> read, T transform, std::uint64_t stage) {
+  // Nothing else may be tried: a generic function is compiled for what it is tried with.
+  using Argument = std::conditional_t<kKind == MapKind::OnSample, E, B>;
   std::uint64_t seed = 0;
   if constexpr (kKind == MapKind::Transform) {
     seed = transform.seed();
-  } else if constexpr (kTakesGenerator<T, B> || kTakesGenerator<T, E>) {
+  } else if constexpr (kTakesGenerator<T, Argument>) {
     seed = draw_seed();
   }
   using Result =
@@ -9729,7 +9736,12 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
     static_assert(kIsList, "this dataset is stacked already");
     static_assert(detail::kStackable<E>,
                   "only samples of Example<>, TensorExample and NamedExample can be stacked");
-    return next<E, Batch<E>>(detail::stacked_reader<E>(read_, source_), stage_);
+    // Otherwise the failed assertion would not be the only error.
+    if constexpr (kIsList && detail::kStackable<E>) {
+      return next<E, Batch<E>>(detail::stacked_reader<E>(read_, source_), stage_);
+    } else {
+      return *this;
+    }
   }
 
   /// This dataset with a transform or a function applied to each batch:
@@ -9819,7 +9831,9 @@ auto Dataset<E, B>::map(T transform) const {
       "sample, PadStack, and LibTorch's own transforms go before .stacked(); after it a function "
       "takes the batch, torch_npy::Batch<E>. A function names the type of its parameter and is "
       "not `mutable`.");
-  if constexpr (kind == MapKind::Stack) {
+  if constexpr (kind == MapKind::Unfit) {
+    return *this;  // the failed assertion is the only error
+  } else if constexpr (kind == MapKind::Stack) {
     return stacked();
   } else {
     auto reader = detail::mapped_reader<kind, E, B>(read_, std::move(transform), stage_);
@@ -12664,12 +12678,14 @@ class Loader {
     stats_.skipped += next->skipped();
     if (next->is_empty()) throw_empty(*next);
     if (!next->error && !next->is_moving) start_moving(*next);
-    if (next->error) std::rethrow_exception(next->error);
+    // Taken, because the worker may still own `next` for a moment, and would destroy what is left.
+    if (next->error) std::rethrow_exception(std::exchange(next->error, nullptr));
     {
       const detail::Stopwatch time(copied_);
       mover_.finish(*next->batch);
     }
     current_.emplace(std::move(*next->batch));
+    next->batch.reset();
     last_ = next->number;
     ++stats_.batches;
     stats_.samples += next->request.picks.size();

@@ -2,7 +2,7 @@
 #define TORCH_NPY_DATA_HPP_
 
 /// @file
-/// Datasets, transforms and samplers for LibTorch's data loader.
+/// Datasets, transforms, orders and data loaders.
 
 // IWYU pragma: begin_exports
 #include <torch_npy/data/array_dataset.hpp>

@@ -1,7 +1,8 @@
 // The kinds of batches that prefetch() copies.
 
 #include <torch/data.h>
-#include <torch_npy/data/dataset.hpp>
+#include <torch_npy/data/array_dataset.hpp>
+#include <torch_npy/data/folder_datasets.hpp>
 #include <torch_npy/data/prefetch.hpp>
 #include <torch_npy/data/transforms.hpp>
 #include <torch_npy/tensor/save.hpp>
@@ -156,7 +157,7 @@ TEST_CASE("a dataset copies a batch to its device in one copy", "[prefetch]") {
   const auto examples = dataset.get_batch(Indices{3, 1, 2});
   CHECK(fake_device::copies == 1);
   CHECK(is_at(examples[2].data, kFake, at::full({2, 3}, 2, at::kFloat)));
-  const at::Tensor stacked = dataset.get_stacked_batch(Indices{3, 1}).data;
+  const at::Tensor stacked = dataset.stacked().get_batch(Indices{3, 1}).data;
   CHECK(is_at(stacked, kFake, at::tensor({3.F, 1.F}).view({2, 1, 1}).expand({2, 2, 3})));
   CHECK(is_at(dataset.get_batch(Indices{0, 4})[1].data, kFake, at::zeros({5})));
 
