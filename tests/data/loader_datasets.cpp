@@ -41,7 +41,7 @@ void fill(const Folder& folder) {
 
 /// The batches from `at` on.
 template <class Loader>
-std::vector<typename Loader::BatchType> rest_of(Loader& loader, typename Loader::Iterator at) {
+std::vector<typename Loader::BatchType> batches_from(Loader& loader, typename Loader::Iterator at) {
   std::vector<typename Loader::BatchType> all;
   for (; at != loader.end(); ++at) all.push_back(std::move(*at));
   return all;
@@ -105,13 +105,13 @@ TEST_CASE("random transforms draw the same for any number of workers", "[loader]
   const Folder folder;
   fill(folder);
   Loader plain(augmented(folder), options(0));
-  std::vector<Stacked> want = rest_of(plain, plain.begin());
-  for (Stacked& batch : rest_of(plain, plain.begin())) want.push_back(std::move(batch));
+  std::vector<Stacked> want = batches_from(plain, plain.begin());
+  for (Stacked& batch : batches_from(plain, plain.begin())) want.push_back(std::move(batch));
   REQUIRE(want.size() == 14);
   for (const std::size_t workers : {1, 2, 7}) {
     Loader loader(augmented(folder), options(workers));
     for (std::size_t epoch = 0; epoch < 2; ++epoch) {
-      const std::vector<Stacked> got = rest_of(loader, loader.begin());
+      const std::vector<Stacked> got = batches_from(loader, loader.begin());
       REQUIRE(got.size() == 7);
       for (std::size_t i = 0; i < 7; ++i) CHECK(are_same(got[i], want[7 * epoch + i]));
     }
@@ -122,7 +122,7 @@ TEST_CASE("random transforms draw the same if a run was interrupted", "[loader]"
   const Folder folder;
   fill(folder);
   Loader plain(augmented(folder), options(0));
-  const std::vector<Stacked> want = rest_of(plain, plain.begin());
+  const std::vector<Stacked> want = batches_from(plain, plain.begin());
   for (std::size_t stop = 1; stop < 7; ++stop) {
     Loader first(augmented(folder), options(2));
     auto at = first.begin();
@@ -130,7 +130,7 @@ TEST_CASE("random transforms draw the same if a run was interrupted", "[loader]"
     first.state().save(folder / "state");
     Loader second(augmented(folder), options(1));
     second.restore(LoaderState::load(folder / "state"));
-    const std::vector<Stacked> got = rest_of(second, second.begin());
+    const std::vector<Stacked> got = batches_from(second, second.begin());
     REQUIRE(got.size() == 7 - stop);
     for (std::size_t i = 0; i < got.size(); ++i) CHECK(are_same(got[i], want[stop + i]));
   }
@@ -165,7 +165,7 @@ TEST_CASE("a damaged file is skipped, replaced, or thrown in its turn", "[loader
     CHECK(skipping.stats().skipped == 2);
 
     Loader replacing(with(OnBadFile::Replace), LoaderOptions(twos).shard(2, 0));
-    CHECK(rest_of(replacing, replacing.begin()).size() == 5);
+    CHECK(batches_from(replacing, replacing.begin()).size() == 5);
 
     Loader throwing(with(OnBadFile::Throw), twos);
     auto at = throwing.begin();
