@@ -183,7 +183,7 @@ TORCH_NPY_BEGIN_NAMESPACE
 enum class ErrorCode {
   NotFound,            ///< no such file, or no such array in an archive
   Io,                  ///< the operating system refused: permission, disk, not a regular file
-  Exhausted,           ///< the process or the system has no file descriptors left
+  Exhausted,           ///< the process or the system has no file descriptors or threads left
   OutOfMemory,         ///< memory for a tensor, a buffer or a mapping cannot be allocated
   NotNpy,              ///< the bytes do not start like an .npy file
   UnsupportedVersion,  ///< a format version other than 1.0, 2.0 and 3.0
@@ -194,6 +194,7 @@ enum class ErrorCode {
   BadZip,              ///< the .npz container is damaged, or uses an unsupported zip feature
   Mismatch,            ///< the file is valid, but not what was asked for (shape, dtype, range)
   InvalidArgument,     ///< the call itself is wrong
+  Transform,           ///< a function given to Dataset::map() threw; its exception is nested
 };
 
 namespace detail {
@@ -7174,32 +7175,1056 @@ TORCH_NPY_END_NAMESPACE
 
 #ifndef TORCH_NPY_NO_DATA
 
-// ---- torch_npy/data/array_rows.hpp
+// ---- torch_npy/data/batch.hpp
 
-#ifndef TORCH_NPY_DATA_ARRAY_ROWS_HPP_
-#define TORCH_NPY_DATA_ARRAY_ROWS_HPP_
+#ifndef TORCH_NPY_DATA_BATCH_HPP_
+#define TORCH_NPY_DATA_BATCH_HPP_
+
+/// @file
+/// The types of samples and batches.
 
 #include <ATen/core/Tensor.h>
+#include <torch/data.h>
+
+#include <cstddef>
+#include <string>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+
+/// LibTorch's own type: two tensors, `data` and `target`.
+using torch::data::Example;
+/// LibTorch's own type: one tensor, `data`, and no target.
+using torch::data::TensorExample;
+
+/// A sample of any number of tensors, each with a name, in a fixed order.
+class NamedExample {
+ public:
+  using Item = std::pair<std::string, at::Tensor>;
+
+  NamedExample() = default;
+  /// With these tensors. Throws Error (InvalidArgument) if two have the same name.
+  explicit NamedExample(std::vector<Item> items) : items_(std::move(items)) {
+    for (std::size_t i = 0; i < items_.size(); ++i) {
+      if (&find(items_[i].first) == &items_[i]) continue;
+      throw Error(ErrorCode::InvalidArgument,
+                  "two tensors of one sample have the name " + detail::in_quotes(items_[i].first));
+    }
+  }
+
+  /// The tensor with this name. Throws Error (NotFound), which lists the names, if there is none.
+  at::Tensor& operator[](const std::string& name) { return find(name).second; }
+  /// The tensor with this name. Throws Error (NotFound), which lists the names, if there is none.
+  const at::Tensor& operator[](const std::string& name) const {
+    return const_cast<NamedExample*>(this)->find(name).second;
+  }
+
+  /// Names and tensors, in order.
+  const std::vector<Item>& items() const noexcept { return items_; }
+  /// Names and tensors, in order; do not change the names.
+  std::vector<Item>& items() noexcept { return items_; }
+
+ private:
+  Item& find(const std::string& name) {
+    std::string names;
+    for (Item& item : items_) {
+      if (item.first == name) return item;
+      names += (names.empty() ? "" : ", ") + detail::in_quotes(item.first);
+    }
+    throw Error(ErrorCode::NotFound, "no tensor " + detail::in_quotes(name) +
+                                         " in this sample or batch; it has " +
+                                         (names.empty() ? "none" : names));
+  }
+
+  std::vector<Item> items_;
+};
+
+/// A batch as a list of samples, which may differ in shape.
+template <class E = Example<>>
+struct Samples : std::vector<E> {
+  using std::vector<E>::vector;
+  /// No samples.
+  Samples() = default;
+  /// With these samples, and no indices yet.
+  explicit Samples(std::vector<E> samples) : std::vector<E>(std::move(samples)) {}
+
+  /// Which sample of the dataset each one is: the dataset that get_batch() was called on, or that
+  /// the loader was given. Dataset::key() names it.
+  std::vector<std::size_t> indices;
+};
+
+/// A batch as one Example: axis 0 of its tensors is the sample index. `Batch<>` has `data` and
+/// `target`; `Batch<TensorExample>` has `data` and converts to a Tensor; see also NamedBatch.
+template <class E = Example<>>
+struct Batch : E {
+  /// LibTorch's `.map()` needs it.
+  using value_type = E;
+  using E::E;
+  /// A batch with undefined tensors.
+  Batch() = default;
+  /// With these tensors, and no indices yet.
+  explicit Batch(E example) : E(std::move(example)) {}
+
+  /// Which sample of the dataset each row is: the dataset that get_batch() was called on, or that
+  /// the loader was given. Dataset::key() names it.
+  std::vector<std::size_t> indices;
+};
+
+/// A batch of tensors with names: `batch["image"]`.
+using NamedBatch = Batch<NamedExample>;
+
+/// A batch of samples of different length, made by PadStack: each tensor is padded along axis 1 to
+/// the longest one of the batch.
+template <class E = Example<>>
+struct PaddedBatch : Batch<E> {
+  using Batch<E>::Batch;
+  /// A batch with undefined tensors.
+  PaddedBatch() = default;
+
+  /// The length of each sample of `data`: int64, of shape (batch size).
+  at::Tensor lengths;
+  /// The length of each sample of `target`; undefined if there is no target, or if it is 0-d.
+  at::Tensor target_lengths;
+};
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_BATCH_HPP_
+
+// ---- torch_npy/data/request.hpp
+
+#ifndef TORCH_NPY_DATA_REQUEST_HPP_
+#define TORCH_NPY_DATA_REQUEST_HPP_
+
+/// @file
+/// Request: which samples a batch consists of.
+
 #include <c10/util/ArrayRef.h>
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <filesystem>
-#include <memory>
+#include <functional>
+#include <initializer_list>
 #include <optional>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+
+class SourceInfo;
+
+/// One sample of a Request.
+struct Pick {
+  std::size_t index = 0;       ///< its number in the dataset that was asked; in batch.indices
+  std::uint64_t position = 0;  ///< its position in the order of the epoch, over all ranks
+  std::size_t sample = 0;  ///< its number in the source that reads it, after subset() and concat()
+};
+
+/// The samples of one batch, in order, and what their random numbers depend on. The samplers of
+/// LibTorch give a std::vector<std::size_t> of indices, which converts to a Request.
+struct Request {
+  /// The samples, in order. A source removes those that it skips.
+  std::vector<Pick> picks;
+
+  /// The seed of a Loader. Without one, each transform uses a seed of its own.
+  std::optional<std::uint64_t> seed;
+  /// The epoch of a Loader; for LibTorch's loader a number that differs from batch to batch.
+  std::uint64_t epoch = 0;
+
+  /// False if a sample that cannot be read must throw, whatever the dataset's OnBadFile says.
+  bool may_skip = true;
+
+  /// The dataset that was asked, which names samples in Errors, and its size: Replace takes another
+  /// sample from it.
+  const SourceInfo* dataset = nullptr;
+  std::size_t population = 0;
+  /// Sample number in the source for an index of that dataset; none if another source has it. Empty
+  /// where both numbers are the same.
+  std::function<std::optional<std::size_t>(std::size_t index)> sample_of;
+
+  /// No samples.
+  Request() = default;
+  /// The samples `indices`, at the positions 0, 1, 2, ...
+  Request(c10::ArrayRef<std::size_t> indices) {  // NOLINT(google-explicit-constructor)
+    picks.reserve(indices.size());
+    for (const std::size_t index : indices) picks.push_back({index, picks.size(), index});
+  }
+  /// The same.
+  Request(const std::vector<std::size_t>& indices)  // NOLINT(google-explicit-constructor)
+      : Request(c10::ArrayRef<std::size_t>(indices)) {}
+  /// The same for `get_batch({0, 1})`.
+  Request(std::initializer_list<std::size_t> indices)
+      : Request(c10::ArrayRef<std::size_t>(indices.begin(), indices.size())) {}
+
+  /// The indices of the samples: what becomes batch.indices.
+  std::vector<std::size_t> indices() const {
+    std::vector<std::size_t> all;
+    all.reserve(picks.size());
+    for (const Pick& pick : picks) all.push_back(pick.index);
+    return all;
+  }
+};
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_REQUEST_HPP_
+
+// ---- torch_npy/data/random.hpp
+
+#ifndef TORCH_NPY_DATA_RANDOM_HPP_
+#define TORCH_NPY_DATA_RANDOM_HPP_
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/core/Generator.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <mutex>
+#include <optional>
+
+// Random numbers that depend on the sample's position in the epoch, and not on the thread that
+// reads it: any worker of a loader may read any batch.
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// SplitMix64, a generator of pseudorandom numbers (Steele, Lea and Flood, "Fast splittable
+/// pseudorandom number generators", 2014). The same numbers on every platform, which the
+/// distributions of the standard library do not promise.
+class SplitMix64 {
+ public:
+  explicit SplitMix64(std::uint64_t seed = 0) noexcept : state_(seed) {}
+
+  std::uint64_t next() noexcept {
+    std::uint64_t z = state_ += 0x9e3779b97f4a7c15;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return z ^ z >> 31;
+  }
+
+  /// Uniform in [0, 1), a multiple of 2^-53.
+  double uniform() noexcept { return static_cast<double>(next() >> 11) * 0x1p-53; }
+
+  /// Uniform in 0 ... end - 1, for `end` of at least 1. Values that would make some results more
+  /// likely than others are drawn again.
+  std::uint64_t below(std::uint64_t end) noexcept {
+    const std::uint64_t unfair = (0 - end) % end;  // 2^64 mod end
+    std::uint64_t value = next();
+    while (value < unfair) value = next();
+    return value % end;
+  }
+
+ private:
+  std::uint64_t state_;
+};
+
+/// One number of several, so that close numbers give unrelated results.
+inline std::uint64_t mix(std::initializer_list<std::uint64_t> numbers) noexcept {
+  std::uint64_t mixed = 0;
+  for (const std::uint64_t number : numbers) mixed = SplitMix64(mixed ^ number).next();
+  return mixed;
+}
+
+/// A seed from `generator`, or from LibTorch's default generator, which torch::manual_seed() seeds.
+inline std::uint64_t draw_seed(const std::optional<at::Generator>& generator = std::nullopt) {
+  at::Generator source =
+      generator && generator->defined() ? *generator : at::detail::getDefaultCPUGenerator();
+  const std::lock_guard<std::mutex> lock(source.mutex());
+  return at::check_generator<at::CPUGeneratorImpl>(source)->random64();
+}
+
+}  // namespace detail
+
+/// The random numbers that a transform draws for a batch. Under a Loader they depend on its seed,
+/// the epoch, the position of the sample in the epoch, and on how many transforms come before.
+class Draws {
+ public:
+  /// For the transform number `stage` of a dataset, which has a seed of its own for loaders that
+  /// have none.
+  Draws(const Request& request, std::uint64_t stage, std::uint64_t own_seed)
+      : request_(&request),
+        key_(detail::mix({request.seed.value_or(own_seed), request.epoch, stage})) {}
+
+  /// The numbers of the i-th sample of the batch.
+  detail::SplitMix64 sample(std::size_t i) const {
+    const auto& picks = request_->picks;
+    i += first_;
+    // A function given to map() may have made more samples than were read.
+    const std::uint64_t position = i < picks.size() ? picks[i].position : ~std::uint64_t{i};
+    return detail::SplitMix64(detail::mix({key_, position}));
+  }
+
+  /// The same for the samples from the i-th one on.
+  Draws from(std::size_t i) const {
+    Draws rest = *this;
+    rest.first_ += i;
+    return rest;
+  }
+
+ private:
+  const Request* request_;
+  std::uint64_t key_;
+  std::size_t first_ = 0;
+};
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_RANDOM_HPP_
+
+// ---- torch_npy/data/rows.hpp
+
+#ifndef TORCH_NPY_DATA_ROWS_HPP_
+#define TORCH_NPY_DATA_ROWS_HPP_
+
+/// @file
+/// SampleRows: the samples of a batch as a source reads them.
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/stack.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// The rows of `whole` along axis 0.
+inline std::vector<at::Tensor> rows_of(const at::Tensor& whole) {
+  std::vector<at::Tensor> rows;
+  rows.reserve(static_cast<std::size_t>(whole.size(0)));
+  for (std::int64_t i = 0; i < whole.size(0); ++i) {
+    rows.push_back(view_of(whole, whole.storage_offset() + i * whole.stride(0),
+                           whole.sizes().slice(1), whole.strides().slice(1)));
+  }
+  return rows;
+}
+
+/// Refuses to stack samples that differ: at::stack() would promote their dtypes silently.
+inline void require_alike(const std::vector<at::Tensor>& samples) {
+  if (samples.empty()) {
+    throw Error(
+        ErrorCode::Mismatch,
+        "a batch without samples cannot be stacked: were all of its files bad and skipped?");
+  }
+  for (const at::Tensor& sample : samples) {
+    if (sample.defined()) continue;
+    throw Error(ErrorCode::Mismatch,
+                "a sample without a tensor cannot be stacked; an Example without a target is a "
+                "TensorExample");
+  }
+  const auto name = [&](std::size_t i) {
+    const std::string origin = origin_of(samples[i]);
+    return origin.empty() ? "sample " + std::to_string(i) + " of the batch" : origin;
+  };
+  const auto fail = [&](std::size_t i, const std::string& first, const std::string& other) {
+    throw Error(ErrorCode::Mismatch, "samples that differ cannot be stacked: " + name(0) + " has " +
+                                         first + ", " + name(i) + " has " + other);
+  };
+  for (std::size_t i = 1; i < samples.size(); ++i) {
+    if (samples[i].sizes() != samples[0].sizes()) {
+      fail(i, "shape " + python_tuple(samples[0].sizes().vec()),
+           "shape " + python_tuple(samples[i].sizes().vec()) +
+               "; PadStack pads samples of different length, and without stacked() a batch is a "
+               "list of samples");
+    }
+    if (samples[i].scalar_type() != samples[0].scalar_type()) {
+      fail(i, std::string("dtype ") + c10::toString(samples[0].scalar_type()),
+           c10::toString(samples[i].scalar_type()) + std::string("; the option dtype() converts"));
+    }
+  }
+}
+
+/// The tensor whose rows are exactly `samples`, in order, if nothing else uses its memory, so that
+/// it cannot be told from a copy. Else an undefined tensor.
+inline at::Tensor whole_of(const std::vector<at::Tensor>& samples) {
+  if (samples.empty() || !samples[0].defined() || !samples[0].has_storage()) return {};
+  const at::Tensor& first = samples[0];
+  const c10::Storage& storage = first.storage();
+  const std::int64_t step = first.numel();
+  if (step == 0 || storage.use_count() != samples.size() || !owns_memory(first)) return {};
+  std::int64_t offset = first.storage_offset();
+  for (const at::Tensor& sample : samples) {
+    if (!sample.defined() || !sample.has_storage() || sample.use_count() != 1 ||
+        sample.requires_grad() || sample.key_set() != first.key_set() ||
+        sample.storage().unsafeGetStorageImpl() != storage.unsafeGetStorageImpl() ||
+        sample.storage_offset() != offset || sample.scalar_type() != first.scalar_type() ||
+        sample.sizes() != first.sizes() || sample.strides() != first.strides()) {
+      return {};
+    }
+    offset += step;
+  }
+  std::vector<std::int64_t> sizes = first.sizes().vec();
+  std::vector<std::int64_t> strides = first.strides().vec();
+  sizes.insert(sizes.begin(), static_cast<std::int64_t>(samples.size()));
+  strides.insert(strides.begin(), step);
+  return view_of(first, first.storage_offset(), sizes, strides);
+}
+
+inline at::Tensor stack_samples(const std::vector<at::Tensor>& samples) {
+  at::Tensor whole = whole_of(samples);
+  if (whole.defined()) return whole;
+  require_alike(samples);
+  return at::stack(samples);
+}
+
+/// How the tensors of a sample type are reached: the types that can be stacked.
+/// `each(sample, call)` calls `call(name, tensor)` for each tensor, always in the same order.
+template <class E>
+struct SampleTensors {
+  static constexpr bool kStackable = false;
+};
+
+template <>
+struct SampleTensors<TensorExample> {
+  static constexpr bool kStackable = true;
+
+  template <class Sample, class Call>
+  static void each(Sample& sample, const Call& call) {
+    call("data", sample.data);
+  }
+};
+
+template <>
+struct SampleTensors<Example<>> {
+  static constexpr bool kStackable = true;
+
+  template <class Sample, class Call>
+  static void each(Sample& sample, const Call& call) {
+    call("data", sample.data);
+    call("target", sample.target);
+  }
+};
+
+template <>
+struct SampleTensors<NamedExample> {
+  static constexpr bool kStackable = true;
+
+  template <class Sample, class Call>
+  static void each(Sample& sample, const Call& call) {
+    for (auto& [name, tensor] : sample.items()) call(name, tensor);
+  }
+};
+
+template <class E>
+constexpr bool kStackable = SampleTensors<E>::kStackable;
+
+template <class E>
+constexpr bool kHasTarget = false;
+template <>
+inline constexpr bool kHasTarget<Example<>> = true;
+
+/// Names, shapes and dtypes of the tensors of a sample: equal for samples that can be stacked.
+template <class E>
+std::string layout_of(const E& sample) {
+  std::string layout;
+  SampleTensors<E>::each(sample, [&](const std::string& name, const at::Tensor& tensor) {
+    if (!layout.empty()) layout += ", ";
+    layout += name + ": ";
+    if (!tensor.defined()) return;
+    layout += "shape " + python_tuple(tensor.sizes().vec()) + " and dtype " +
+              c10::toString(tensor.scalar_type());
+  });
+  return layout;
+}
+
+/// The tensors number `k` of all samples, taken out of them.
+template <class E>
+std::vector<at::Tensor> take_tensors(std::vector<E>& samples, std::size_t k) {
+  std::vector<at::Tensor> tensors;
+  tensors.reserve(samples.size());
+  for (E& sample : samples) {
+    std::size_t number = 0;
+    SampleTensors<E>::each(sample, [&](const std::string&, at::Tensor& tensor) {
+      if (number++ == k) tensors.push_back(std::move(tensor));
+    });
+  }
+  return tensors;
+}
+
+/// Samples as one Example. Does not copy the rows of one tensor. Throws Error (Mismatch) if they
+/// differ, or if there are none.
+template <class E>
+Batch<E> stack_examples(std::vector<E> samples) {
+  if (samples.empty()) require_alike({});
+  if constexpr (std::is_same_v<E, NamedExample>) {
+    for (const E& sample : samples) {
+      bool same = sample.items().size() == samples[0].items().size();
+      for (std::size_t k = 0; same && k < sample.items().size(); ++k) {
+        same = sample.items()[k].first == samples[0].items()[k].first;
+      }
+      if (!same) {
+        throw Error(ErrorCode::Mismatch, "samples with different names cannot be stacked: " +
+                                             layout_of(samples[0]) + "; and " + layout_of(sample));
+      }
+    }
+  }
+  Batch<E> batch(samples[0]);
+  std::vector<at::Tensor*> out;
+  SampleTensors<E>::each(static_cast<E&>(batch), [&](const std::string&, at::Tensor& tensor) {
+    tensor = at::Tensor();  // another owner would make whole_of() copy
+    out.push_back(&tensor);
+  });
+  for (std::size_t k = 0; k < out.size(); ++k) *out[k] = stack_samples(take_tensors(samples, k));
+  return batch;
+}
+
+/// A batch as a list of samples, which are its rows.
+template <class E>
+std::vector<E> unstack(Batch<E> batch) {
+  std::vector<E> samples;
+  bool is_first = true;
+  const E pattern = batch;
+  std::size_t k = 0;
+  SampleTensors<E>::each(static_cast<E&>(batch), [&](const std::string&, at::Tensor& whole) {
+    std::vector<at::Tensor> rows = rows_of(std::exchange(whole, at::Tensor()));
+    if (is_first) samples.resize(rows.size(), pattern);
+    is_first = false;
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      std::size_t number = 0;
+      SampleTensors<E>::each(samples[i], [&](const std::string&, at::Tensor& tensor) {
+        if (number++ == k) tensor = std::move(rows[i]);
+      });
+    }
+    ++k;
+  });
+  return samples;
+}
+
+}  // namespace detail
+
+/// The samples of a batch as a source reads them: as one Example if they are alike, or one by one.
+template <class E>
+class SampleRows {
+  using Whole = std::conditional_t<detail::kStackable<E>, Batch<E>, std::monostate>;
+
+ public:
+  /// One by one.
+  SampleRows(std::vector<E> samples)  // NOLINT(google-explicit-constructor)
+      : each_(std::move(samples)) {}
+  /// As the rows of one Example, with at least one row.
+  SampleRows(Whole whole)  // NOLINT(google-explicit-constructor)
+      : whole_(std::move(whole)) {}
+
+  /// True for the rows of one Example.
+  bool is_whole() const noexcept { return whole_.has_value(); }
+  /// That Example.
+  Whole& whole() noexcept { return *whole_; }
+  /// The samples, if they are not the rows of one Example.
+  std::vector<E>& each() noexcept { return each_; }
+
+  /// One by one.
+  std::vector<E> separate() && {
+    if constexpr (detail::kStackable<E>) {
+      if (whole_) return detail::unstack(*std::exchange(whole_, std::nullopt));
+    }
+    return std::move(each_);
+  }
+
+  /// As one Example. Throws Error (Mismatch) if they differ, or if there are none.
+  Batch<E> stacked() && {
+    static_assert(detail::kStackable<E>,
+                  "only Example<>, TensorExample and NamedExample can be stacked");
+    return whole_ ? std::move(*whole_) : detail::stack_examples(std::move(each_));
+  }
+
+ private:
+  std::optional<Whole> whole_;
+  std::vector<E> each_;
+};
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_ROWS_HPP_
+
+// ---- torch_npy/data/options.hpp
+
+#ifndef TORCH_NPY_DATA_OPTIONS_HPP_
+#define TORCH_NPY_DATA_OPTIONS_HPP_
+
+/// @file
+/// FolderOptions, OnBadFile, OrderSamplerOptions, Tail and DistributedSamplerOptions.
+
+#include <c10/core/ScalarType.h>
+#include <torch/arg.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+
+/// What a dataset does about a bad sample: one whose file is damaged, or has another shape or dtype
+/// than the others. An Error that may get better (Io, Exhausted, OutOfMemory) is not about the
+/// sample: reading is tried again after 10 and 100 ms, and then the Error is thrown. So is
+/// InvalidArgument.
+enum class OnBadFile {
+  Throw,    ///< throw the Error
+  Skip,     ///< leave the sample out of the batch, which may become empty
+  Replace,  ///< read another sample instead, chosen by seed, epoch and position
+};
+
+/// How a folder becomes a dataset. Setters chain:
+/// `FolderOptions().recursive(true).data_options(LoadOptions().dtype(torch::kFloat32))`; without an
+/// argument, each name returns the current value.
+struct FolderOptions {
+  /// Shell pattern for the names of the .npy files to use (`*`, `?`, `[a-z]`). Other files, and
+  /// hidden ones (".name"), are ignored.
+  TORCH_ARG(std::string, pattern) = "*";
+
+  /// Include the files in subfolders, at any depth. Links to folders are followed.
+  TORCH_ARG(bool, recursive) = false;
+
+  /// Sort numbers in names by value: "a9" before "a10". Otherwise names are sorted by their bytes,
+  /// as by Python's sorted().
+  TORCH_ARG(bool, natural_order) = false;
+
+  /// How to load the samples. threads(0) means one thread, because a loader's workers run in
+  /// parallel already. With device(), each batch is copied there as a whole.
+  TORCH_ARG(LoadOptions, data_options);
+
+  /// How to load the targets of a PairedFolderDataset.
+  TORCH_ARG(LoadOptions, target_options);
+
+ public:
+  /// The shape and the dtype of every sample, after data_options(); -1 in the shape stands for any
+  /// size. A file that differs is a bad one.
+  FolderOptions& expect(std::vector<std::int64_t> shape,
+                        std::optional<c10::ScalarType> dtype = std::nullopt) {
+    expected_ = {std::move(shape), dtype};
+    return *this;
+  }
+  /// What expect() was given.
+  struct Expected {
+    std::optional<std::vector<std::int64_t>> shape;  ///< of each sample
+    std::optional<c10::ScalarType> dtype;            ///< of each sample
+  };
+  /// What expect() was given.
+  const Expected& expected() const noexcept { return expected_; }
+
+  /// What to do about a bad sample; the default is Throw. `callback` is called with the Error of
+  /// each one that is skipped or replaced, by one thread at a time, on the thread that read the
+  /// file. It must not use the dataset.
+  FolderOptions& on_bad_file(OnBadFile what, std::function<void(const Error&)> callback = {}) {
+    on_bad_file_ = what;
+    bad_file_callback_ = std::move(callback);
+    return *this;
+  }
+  /// What to do about a bad sample.
+  OnBadFile on_bad_file() const noexcept { return on_bad_file_; }
+  /// The callback for bad samples; may be empty.
+  const std::function<void(const Error&)>& bad_file_callback() const noexcept {
+    return bad_file_callback_;
+  }
+
+  /// Throws the Error of a bad sample if the dataset has had more than `limit` different ones. By
+  /// default there is no limit.
+  FolderOptions& max_bad(std::size_t limit) {
+    max_bad_ = limit;
+    return *this;
+  }
+  /// The limit, if there is one.
+  std::optional<std::size_t> max_bad() const noexcept { return max_bad_; }
+
+ private:
+  Expected expected_;
+  std::optional<std::size_t> max_bad_;
+  OnBadFile on_bad_file_ = OnBadFile::Throw;
+  std::function<void(const Error&)> bad_file_callback_;
+};
+
+/// What happens to the last samples of an epoch if the number of samples is not a multiple of the
+/// number of ranks. With by_length(), the same is true of batches instead of samples.
+enum class Tail {
+  Pad,    ///< repeat samples from the start of the order, so that all ranks get the same number
+  Drop,   ///< drop the last samples of the order, so that all ranks get the same number
+  Exact,  ///< use every sample exactly once; some ranks get one more than others, so they may get
+          ///< one batch more: with gradient synchronization, that batch would wait forever
+};
+
+/// How an OrderSampler uses its order. Setters chain: `OrderSamplerOptions().seed(7)`; without an
+/// argument, each name returns the current value.
+struct OrderSamplerOptions {
+  /// Seed of the order; the order of an epoch depends on it and on the number of the epoch. Must be
+  /// the same on every rank.
+  TORCH_ARG(std::uint64_t, seed) = 0;
+
+  /// How the ranks share the last samples.
+  TORCH_ARG(Tail, tail) = Tail::Pad;
+};
+
+/// How to distribute samples among ranks, with the names and defaults of Python's
+/// DistributedSampler. Setters chain: `DistributedSamplerOptions().seed(7).drop_last(true)`;
+/// without an argument, each name returns the current value.
+struct DistributedSamplerOptions {
+  /// Seed of the shuffle; the order of an epoch depends on it and on the number of the epoch. Must
+  /// be the same on every rank.
+  TORCH_ARG(std::uint64_t, seed) = 0;
+
+  /// Shuffle the samples in every epoch. false: the order is 0, 1, 2, ... in every epoch.
+  TORCH_ARG(bool, shuffle) = true;
+
+  /// Drop the last samples of the order, so that all ranks get the same number: Tail::Drop. false:
+  /// repeat samples from the start of the order instead, so that a few appear twice: Tail::Pad.
+  TORCH_ARG(bool, drop_last) = false;
+};
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_OPTIONS_HPP_
+
+// ---- torch_npy/data/bad_samples.hpp
+
+#ifndef TORCH_NPY_DATA_BAD_SAMPLES_HPP_
+#define TORCH_NPY_DATA_BAD_SAMPLES_HPP_
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+// Samples that cannot be read: thrown, skipped or replaced.
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// True if the system has run out of a resource, so that other files would fail in the same way.
+inline bool is_of_system(const Error& error) {
+  return error.code() == ErrorCode::Exhausted || error.code() == ErrorCode::OutOfMemory;
+}
+
+/// True if reading again may succeed.
+inline bool may_get_better(const Error& error) {
+  return is_of_system(error) || error.code() == ErrorCode::Io;
+}
+
+/// Calls `work`, and again after 10 and 100 ms if it throws an Error that may get better.
+template <class Work>
+void with_retries(const Work& work) {
+  for (const int milliseconds : {10, 100}) {
+    try {
+      return work();
+    } catch (const Error& error) {
+      if (!may_get_better(error)) throw;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+  }
+  work();
+}
+
+/// What a source does about bad samples, and how many there were. Shared by the copies of a
+/// dataset; safe from any thread.
+class BadSamples {
+ public:
+  BadSamples() = default;
+  explicit BadSamples(const FolderOptions& options)
+      : what_(options.on_bad_file()),
+        callback_(options.bad_file_callback()),
+        max_bad_(options.max_bad()) {}
+
+  OnBadFile what() const noexcept { return what_; }
+
+  /// Reports a bad sample to the callback. Throws `error` if that is what to do about it, or if
+  /// there are more than max_bad() bad samples.
+  void report(std::size_t sample, const Error& error) {
+    if (what_ == OnBadFile::Throw || may_get_better(error) ||
+        error.code() == ErrorCode::InvalidArgument) {
+      throw error;
+    }
+    const std::lock_guard<std::mutex> lock(mutex_);
+    ++count_;
+    if (max_bad_) {
+      different_.insert(sample);
+      if (different_.size() > *max_bad_) {
+        throw ErrorContext::within(error, "more than " + counted(*max_bad_, "bad sample") +
+                                              ", which is the limit max_bad()");
+      }
+    }
+    if (callback_) callback_(error);
+  }
+
+  /// How many samples were skipped or replaced.
+  std::size_t count() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return count_;
+  }
+
+ private:
+  OnBadFile what_ = OnBadFile::Throw;
+  std::function<void(const Error&)> callback_;
+  std::optional<std::size_t> max_bad_;
+  mutable std::mutex mutex_;
+  std::size_t count_ = 0;
+  std::unordered_set<std::size_t> different_;  // bad samples, if there is a limit
+};
+
+/// Other samples of the dataset that was asked, to replace a bad one. Which ones depends on the
+/// seed, the epoch and the position only.
+class Replacements {
+ public:
+  Replacements(const Request& request, const Pick& pick)
+      : request_(&request),
+        numbers_(mix({request.seed.value_or(0), request.epoch, pick.position, kReplace})) {}
+
+  /// The next one, with the position of the bad one; none after 100.
+  std::optional<Pick> next(Pick pick) {
+    while (tries_ < kTries) {
+      ++tries_;
+      pick.index = static_cast<std::size_t>(numbers_.below(request_->population));
+      const auto sample =
+          request_->sample_of ? request_->sample_of(pick.index) : std::optional(pick.index);
+      if (!sample) continue;
+      pick.sample = *sample;
+      return pick;
+    }
+    return std::nullopt;
+  }
+
+  static Error none_left(const Error& last) {
+    return ErrorContext::within(
+        last, std::to_string(kTries) + " samples in a row that were to replace a bad one are bad");
+  }
+
+ private:
+  static constexpr int kTries = 100;
+  static constexpr std::uint64_t kReplace = 0x7265706c61636521;  // not the number of a transform
+
+  const Request* request_;
+  SplitMix64 numbers_;
+  int tries_ = 0;
+};
+
+/// Reads every sample of the request by `read(sample)`, which throws Error; then calls
+/// `accept(sample)`. Removes those that are skipped from the request.
+template <class Read, class Accept>
+void read_each(Request& request, BadSamples& bad, const Read& read, const Accept& accept) {
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < request.picks.size(); ++i) {
+    std::optional<Pick> pick = request.picks[i];
+    std::optional<Replacements> others;
+    while (pick) {
+      try {
+        with_retries([&] { read(pick->sample); });
+        break;
+      } catch (const Error& error) {
+        if (!request.may_skip) throw;
+        bad.report(pick->sample, error);
+        if (bad.what() == OnBadFile::Skip) {
+          pick.reset();
+          continue;
+        }
+        if (!others) others.emplace(request, *pick);
+        pick = others->next(*pick);
+        if (!pick) throw Replacements::none_left(error);
+      }
+    }
+    if (!pick) continue;
+    accept(pick->sample);
+    request.picks[kept++] = *pick;
+  }
+  request.picks.resize(kept);
+}
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_BAD_SAMPLES_HPP_
+
+// ---- torch_npy/data/source.hpp
+
+#ifndef TORCH_NPY_DATA_SOURCE_HPP_
+#define TORCH_NPY_DATA_SOURCE_HPP_
+
+/// @file
+/// SampleSource: where the samples of a dataset come from.
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// The rows of one mapped file, in any order: index i is row i of axis 0. Safe from any thread.
+/// A number for a text: FNV-1a of 64 bits, the same on every platform.
+inline std::uint64_t hash_of(std::string_view text) noexcept {
+  std::uint64_t hash = 0xcbf29ce484222325;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return hash;
+}
+
+/// Names the batches of LibTorch's loader, which does not say in which epoch they are: by their
+/// indices, and by how many batches have begun with the same first index.
+class BatchNames {
+ public:
+  std::uint64_t name(const Request& request, std::size_t size) {
+    std::uint64_t name = request.picks.size();
+    for (const Pick& pick : request.picks) {
+      name = (name ^ pick.index) * 0x9e3779b97f4a7c15;  // 2^64 / golden ratio, mixes the bits
+      name ^= name >> 32;
+    }
+    if (request.picks.empty() || request.picks[0].index >= size) return name;
+    std::call_once(once_, [&] { visits_.reset(new std::atomic<std::uint16_t>[size]()); });
+    return mix({name, visits_[request.picks[0].index].fetch_add(1)});
+  }
+
+ private:
+  std::once_flag once_;
+  std::unique_ptr<std::atomic<std::uint16_t>[]> visits_;
+};
+
+}  // namespace detail
+
+/// What a dataset knows of its samples without reading them: the part of SampleSource that does not
+/// depend on their type. Sample numbers are less than size(). Safe from any thread, as are its
+/// derived classes.
+class SourceInfo {
+ public:
+  virtual ~SourceInfo() = default;
+  SourceInfo(const SourceInfo&) = delete;             ///< shared, never copied
+  SourceInfo& operator=(const SourceInfo&) = delete;  ///< shared, never copied
+
+  /// Number of samples.
+  virtual std::size_t size() const = 0;
+
+  /// A name for a sample, different from that of every other one: its file, or file and row.
+  virtual std::string key(std::size_t sample) const = 0;
+
+  /// A number that differs for a dataset of other samples. A Loader refuses to continue a run on
+  /// such a dataset. By default it depends on size() and on the keys of up to 1,000 samples.
+  virtual std::uint64_t fingerprint() const {
+    std::uint64_t print = detail::mix({size()});
+    const std::size_t step = size() / 1000 + 1;
+    for (std::size_t i = 0; i < size(); i += step) {
+      print = detail::mix({print, detail::hash_of(key(i))});
+    }
+    return print;
+  }
+
+  /// The sizes of the datasets that concat() joined; one number for any other source.
+  virtual std::vector<std::size_t> parts() const { return {size()}; }
+
+  /// The size of axis 0 of a sample's data, as it is stored. Reads no values. By default throws
+  /// Error (InvalidArgument).
+  virtual std::int64_t length(std::size_t /*sample*/) const {
+    throw Error(ErrorCode::InvalidArgument,
+                "the source of this dataset cannot tell the lengths of its samples");
+  }
+
+  /// The Errors for which reading a sample would fail, as far as they show without reading values.
+  /// By default none. Throws Error (Exhausted, OutOfMemory).
+  virtual std::vector<Error> check(std::size_t /*sample*/) const { return {}; }
+
+  /// What to do if a sample is bad, and how many were. By default an Error is thrown.
+  virtual detail::BadSamples& bad_samples(std::size_t /*sample*/) const { return bad_; }
+  /// How many samples were skipped or replaced so far.
+  virtual std::size_t bad_count() const { return bad_.count(); }
+
+  /// For Dataset: a number for a batch of LibTorch's loader.
+  std::uint64_t name_batch(const Request& request) const { return names_.name(request, size()); }
+
+ protected:
+  SourceInfo() = default;
+  /// With these rules for bad samples.
+  explicit SourceInfo(const FolderOptions& options) : bad_(options) {}
+
+ private:
+  mutable detail::BadSamples bad_;
+  mutable detail::BatchNames names_;
+};
+
+/// Where the samples of a dataset come from. Derive from it to give a dataset samples from anywhere
+/// else: `Dataset<E>(std::make_shared<MySource>())`.
+template <class E>
+class SampleSource : public SourceInfo {
+ public:
+  /// Reads the samples `request.picks[i].sample`, in order. May be called by several threads at
+  /// once. Throws an exception if one cannot be read; what is thrown reaches the training loop.
+  virtual SampleRows<E> read(Request& request) const = 0;
+
+ protected:
+  using SourceInfo::SourceInfo;
+};
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_SOURCE_HPP_
+
+// ---- torch_npy/data/array_source.hpp
+
+#ifndef TORCH_NPY_DATA_ARRAY_SOURCE_HPP_
+#define TORCH_NPY_DATA_ARRAY_SOURCE_HPP_
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
+#include <c10/core/ScalarType.h>
+#include <c10/util/ArrayRef.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// The rows of an array, in any order: index i is row i of axis 0. Safe from any thread.
 class ArrayRows {
  public:
+  virtual ~ArrayRows() = default;
+  ArrayRows(const ArrayRows&) = delete;
+  ArrayRows& operator=(const ArrayRows&) = delete;
+
+  /// Number of rows.
+  virtual std::size_t size() const = 0;
+  /// The sizes and the dtype of all rows together.
+  virtual c10::IntArrayRef sizes() const = 0;
+  virtual c10::ScalarType dtype() const = 0;
+  /// For messages and keys; empty for a tensor.
+  virtual std::filesystem::path path() const = 0;
+  /// Rows `indices`, each less than size(), as one tensor.
+  virtual at::Tensor gather(c10::ArrayRef<std::size_t> indices) const = 0;
+
+ protected:
+  ArrayRows() = default;
+};
+
+/// The rows of a mapped file.
+class FileRows : public ArrayRows {
+ public:
   /// Throws Error: what load() throws, and Mismatch for a 0-d array.
-  ArrayRows(const std::filesystem::path& path, const LoadOptions& options,
-            std::shared_ptr<BufferPool> pool)
+  FileRows(const std::filesystem::path& path, const LoadOptions& options,
+           std::shared_ptr<BufferPool> pool)
       : path_(path), options_(options), pool_(std::move(pool)) {
     with_path(path_, [&] { require_device(options.device()); });
     with_array(path_, options, [&](OpenArray& array) {
@@ -7216,11 +8241,14 @@ class ArrayRows {
     if (plan_.sizes[0] != 0) row_elements_ = plan_.count / static_cast<std::size_t>(plan_.sizes[0]);
   }
 
-  std::size_t size() const noexcept { return static_cast<std::size_t>(plan_.sizes[0]); }
+  std::size_t size() const override { return static_cast<std::size_t>(plan_.sizes[0]); }
+  c10::IntArrayRef sizes() const override { return plan_.sizes; }
+  c10::ScalarType dtype() const override { return plan_.type; }
+  std::filesystem::path path() const override { return path_; }
 
-  /// Rows `indices`, each less than size(), as one tensor; those of a Fortran-ordered array keep
-  /// that order among themselves. Throws Error (Mismatch) for a value that dtype() cannot hold.
-  at::Tensor gather(c10::ArrayRef<std::size_t> indices) const {
+  /// Rows of a Fortran-ordered array keep that order among themselves. Throws Error (Mismatch) for
+  /// a value that dtype() cannot hold.
+  at::Tensor gather(c10::ArrayRef<std::size_t> indices) const override {
     return with_path(path_, [&] { return on_device(gather_on_host(indices), options_); });
   }
 
@@ -7285,43 +8313,1557 @@ class ArrayRows {
   std::optional<Mapping> mapping_;
 };
 
+/// The rows of a tensor.
+class TensorRows : public ArrayRows {
+ public:
+  /// Throws Error (Mismatch) for a 0-d tensor.
+  TensorRows(const at::Tensor& tensor, const LoadOptions& options, std::shared_ptr<BufferPool> pool)
+      : options_(options), pool_(std::move(pool)) {
+    require_device(options.device());
+    if (!tensor.defined() || tensor.dim() == 0) {
+      throw Error(ErrorCode::Mismatch, "a 0-d tensor has no axis 0 to take samples from");
+    }
+    tensor_ = options.dtype() ? tensor.to(*options.dtype()) : tensor;
+    can_copy_ = tensor_.is_cpu() && tensor_.layout() == c10::kStrided && tensor_.is_contiguous() &&
+                !tensor_.requires_grad() && !tensor_.is_quantized();
+  }
+
+  std::size_t size() const override { return static_cast<std::size_t>(tensor_.size(0)); }
+  c10::IntArrayRef sizes() const override { return tensor_.sizes(); }
+  c10::ScalarType dtype() const override { return tensor_.scalar_type(); }
+  std::filesystem::path path() const override { return {}; }
+
+  at::Tensor gather(c10::ArrayRef<std::size_t> indices) const override {
+    if (!can_copy_) {
+      const at::Tensor rows = at::empty({static_cast<std::int64_t>(indices.size())}, at::kLong);
+      std::copy(indices.begin(), indices.end(), rows.data_ptr<std::int64_t>());
+      return on_device(tensor_.index_select(0, rows.to(tensor_.device())), options_);
+    }
+    std::vector<std::int64_t> sizes = tensor_.sizes().vec();
+    sizes[0] = static_cast<std::int64_t>(indices.size());
+    const std::size_t row = size() == 0 ? 0 : tensor_.nbytes() / size();
+    at::Tensor out = empty_from(*pool_, row * indices.size(), tensor_.scalar_type(), sizes,
+                                dense_strides(sizes, false), pins_memory(options_));
+    const auto* const from = static_cast<const char*>(tensor_.data_ptr());
+    auto* const to = static_cast<char*>(out.data_ptr());
+    for (std::size_t i = 0; row != 0 && i < indices.size(); ++i) {
+      std::memcpy(to + i * row, from + indices[i] * row, row);
+    }
+    return on_device(std::move(out), options_);
+  }
+
+ private:
+  LoadOptions options_;
+  std::shared_ptr<BufferPool> pool_;
+  at::Tensor tensor_;
+  bool can_copy_ = false;  // by memcpy
+};
+
+/// One row a sample; and for an Example with a target a row of a second array.
+template <class E>
+class ArraySource : public SampleSource<E> {
+ public:
+  /// `target` is null if E has none. Throws Error (Mismatch) if the lengths differ.
+  ArraySource(std::shared_ptr<const ArrayRows> data, std::shared_ptr<const ArrayRows> target)
+      : data_(std::move(data)), target_(std::move(target)) {
+    if (!target_ || data_->size() == target_->size()) return;
+    const std::filesystem::path path = target_->path();
+    throw Error(ErrorCode::Mismatch,
+                "expected one target for each sample, found " + counted(data_->size(), "sample") +
+                    " and " + counted(target_->size(), "target") +
+                    (path.empty() ? "" : ", in " + shown_path(path)),
+                0, data_->path());
+  }
+
+  std::size_t size() const override { return data_->size(); }
+
+  std::string key(std::size_t sample) const override {
+    return data_->path().generic_string() + "[" + std::to_string(sample) + "]";
+  }
+
+  std::uint64_t fingerprint() const override {
+    std::uint64_t print = mix({hash_of(data_->path().filename().generic_string()),
+                               static_cast<std::uint64_t>(data_->dtype())});
+    for (const std::int64_t size : data_->sizes()) {
+      print = mix({print, static_cast<std::uint64_t>(size)});
+    }
+    return print;
+  }
+
+  std::int64_t length(std::size_t) const override {
+    if (data_->sizes().size() > 1) return data_->sizes()[1];
+    throw Error(ErrorCode::Mismatch, "samples that are single numbers have no length", 0,
+                data_->path());
+  }
+
+  SampleRows<E> read(Request& request) const override {
+    std::vector<std::size_t> samples;
+    samples.reserve(request.picks.size());
+    for (const Pick& pick : request.picks) samples.push_back(pick.sample);
+    if constexpr (kHasTarget<E>) {
+      return Batch<E>(E(data_->gather(samples), target_->gather(samples)));
+    } else {
+      return Batch<E>(E(data_->gather(samples)));
+    }
+  }
+
+ private:
+  std::shared_ptr<const ArrayRows> data_;
+  std::shared_ptr<const ArrayRows> target_;
+};
+
 }  // namespace detail
 TORCH_NPY_END_NAMESPACE
 
-#endif  // TORCH_NPY_DATA_ARRAY_ROWS_HPP_
+#endif  // TORCH_NPY_DATA_ARRAY_SOURCE_HPP_
 
-// ---- torch_npy/data/batch.hpp
+// ---- torch_npy/data/stack.hpp
 
-#ifndef TORCH_NPY_DATA_BATCH_HPP_
-#define TORCH_NPY_DATA_BATCH_HPP_
+#ifndef TORCH_NPY_DATA_STACK_HPP_
+#define TORCH_NPY_DATA_STACK_HPP_
 
 /// @file
-/// The types of samples and batches.
+/// Stack and PadStack: lists of samples become batches.
 
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/tensor.h>
+#include <c10/core/Scalar.h>
 #include <torch/data.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace transforms {
+
+/// Stacks a list of samples into one Example: samples of shape S become tensors of shape (batch
+/// size, S...). For the datasets of this library, `.stacked()` is the same and needs no template
+/// argument; Stack is for LibTorch's own, and for chains that LibTorch's `Stack` is written in.
+/// Does not copy a batch of this library's datasets, unless an earlier transform made new tensors.
+/// Throws Error (Mismatch) for an empty batch, and if samples differ in shape or dtype; the message
+/// names two of their files if they are known.
+template <class E = Example<>>
+struct Stack : torch::data::transforms::BatchTransform<std::vector<E>, Batch<E>> {
+  /// Stacks `samples`; LibTorch's loader calls this.
+  Batch<E> apply_batch(std::vector<E> samples) override {
+    return detail::stack_examples(std::move(samples));
+  }
+};
+
+/// Stacks samples of different length, as torch.nn.utils.rnn.pad_sequence(batch_first=True) does:
+/// tensors of shape (length, S...) become one of shape (batch size, longest length, S...), padded
+/// at the end with a value. The result is a PaddedBatch, which also has the lengths.
+///
+///     for (auto& batch : loader) { batch.data; batch.lengths; batch.target; batch.target_lengths;
+///     }
+///
+/// Targets that are 0-d, such as labels, are stacked. Throws Error (Mismatch) for an empty batch,
+/// and if samples differ in S or dtype.
+class PadStack {
+ public:
+  /// With the values that fill the padding of data and target, in their dtypes.
+  explicit PadStack(at::Scalar data_value = 0, at::Scalar target_value = 0)
+      : data_value_(std::move(data_value)), target_value_(std::move(target_value)) {}
+
+  /// Stacks `samples`.
+  template <class E>
+  PaddedBatch<E> operator()(std::vector<E> samples) const {
+    static_assert(detail::kStackable<E> && !std::is_same_v<E, NamedExample>,
+                  "PadStack expects samples of Example<> or TensorExample");
+    if (samples.empty()) detail::require_alike({});
+    PaddedBatch<E> batch;
+    batch.data = pad(detail::take_tensors(samples, 0), data_value_, batch.lengths);
+    if constexpr (detail::kHasTarget<E>) {
+      const auto targets = detail::take_tensors(samples, 1);
+      if (targets[0].defined() && targets[0].dim() == 0) {
+        batch.target = detail::stack_samples(targets);
+      } else if (targets[0].defined()) {
+        batch.target = pad(targets, target_value_, batch.target_lengths);
+      }
+    }
+    return batch;
+  }
+
+ private:
+  static at::Tensor pad(const std::vector<at::Tensor>& samples, const at::Scalar& value,
+                        at::Tensor& lengths) {
+    const at::Tensor& first = samples[0];
+    std::vector<std::int64_t> sizes = {static_cast<std::int64_t>(samples.size()), 0};
+    std::vector<std::int64_t> all;
+    for (const at::Tensor& sample : samples) {
+      if (!sample.defined() || sample.dim() == 0 || sample.dim() != first.dim() ||
+          sample.scalar_type() != first.scalar_type() ||
+          sample.sizes().slice(1) != first.sizes().slice(1)) {
+        throw differs(first, sample);
+      }
+      all.push_back(sample.size(0));
+      sizes[1] = (std::max)(sizes[1], sample.size(0));
+    }
+    sizes.insert(sizes.end(), first.sizes().begin() + 1, first.sizes().end());
+    const at::Tensor out = at::empty(sizes, first.options());
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      const at::Tensor row = out.select(0, static_cast<std::int64_t>(i));
+      row.narrow(0, 0, all[i]).copy_(samples[i]);
+      if (all[i] != sizes[1]) row.narrow(0, all[i], sizes[1] - all[i]).fill_(value);
+    }
+    lengths = at::tensor(all, at::kLong).to(first.device());
+    return out;
+  }
+
+  static Error differs(const at::Tensor& first, const at::Tensor& other) {
+    const auto describe = [](const at::Tensor& tensor) {
+      if (!tensor.defined()) return std::string("no tensor");
+      const std::string origin = detail::origin_of(tensor);
+      return (origin.empty() ? "" : origin + " has ") + "shape " +
+             detail::python_tuple(tensor.sizes().vec()) + " and dtype " +
+             c10::toString(tensor.scalar_type());
+    };
+    return Error(ErrorCode::Mismatch,
+                 "PadStack expects samples that differ only in the size of axis 0: " +
+                     describe(first) + ", " + describe(other));
+  }
+
+  at::Scalar data_value_;
+  at::Scalar target_value_;
+};
+
+}  // namespace transforms
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_STACK_HPP_
+
+// ---- torch_npy/data/transforms.hpp
+
+#ifndef TORCH_NPY_DATA_TRANSFORMS_HPP_
+#define TORCH_NPY_DATA_TRANSFORMS_HPP_
+
+/// @file
+/// Transforms of batches, in namespace torch_npy::transforms.
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/InferenceMode.h>
+#include <c10/util/ArrayRef.h>
+#include <torch/arg.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// True if only the caller can see the memory of the tensor, so that it may be changed in place.
+inline bool is_only_owner(const at::Tensor& tensor) {
+  return tensor.use_count() == 1 && tensor.has_storage() && tensor.storage().use_count() == 1 &&
+         owns_memory(tensor) && !tensor.requires_grad() && tensor.is_non_overlapping_and_dense() &&
+         (!tensor.is_inference() || c10::InferenceMode::is_enabled());
+}
+
+[[noreturn]] inline void throw_bad_shape(const std::string& transform, const std::string& expected,
+                                         const at::Tensor& batch) {
+  throw Error(ErrorCode::Mismatch, transform + " expects samples of shape " + expected +
+                                       ", found shape " +
+                                       python_tuple(batch.sizes().slice(1).vec()));
+}
+
+/// The target if it is an image that changes with the data, else null.
+inline at::Tensor* image_target(at::Tensor* target, const at::Tensor& data) {
+  if (target == nullptr || target->dim() < 3) return nullptr;
+  if (target->size(0) != data.size(0)) {
+    throw Error(ErrorCode::Mismatch,
+                "expected one target for each sample, found " +
+                    counted(static_cast<std::uint64_t>(data.size(0)), "sample") + " and " +
+                    counted(static_cast<std::uint64_t>(target->size(0)), "target"));
+  }
+  if (target->size(-2) == data.size(-2) && target->size(-1) == data.size(-1)) return target;
+  throw Error(
+      ErrorCode::Mismatch,
+      "targets with two or more axes are treated as images and must have the height and width "
+      "of their data: found targets of shape " +
+          python_tuple(target->sizes().slice(1).vec()) + " and data of shape " +
+          python_tuple(data.sizes().slice(1).vec()) +
+          "; with_target(false) keeps targets unchanged");
+}
+
+}  // namespace detail
+
+namespace transforms {
+class Transform;
+}
+
+namespace detail {
+
+// Transforms are applied to the tensors of a batch.
+
+inline void apply(const transforms::Transform& transform, at::Tensor& data, at::Tensor* target,
+                  const Draws& draws);
+
+template <class E>
+std::size_t count_of(const std::vector<E>& samples) {
+  return samples.size();
+}
+template <class E>
+std::size_t count_of(const Batch<E>& batch) {
+  return batch.data.dim() == 0 ? 0 : static_cast<std::size_t>(batch.data.size(0));
+}
+
+/// To a stacked batch.
+template <class E>
+void apply_to(const transforms::Transform& transform, Batch<E>& batch, const Draws& draws) {
+  if (batch.data.dim() == 0) {
+    throw Error(ErrorCode::Mismatch,
+                "expected a batch with the sample index as axis 0, found a 0-d tensor");
+  }
+  at::Tensor* target = nullptr;
+  if constexpr (kHasTarget<E>) {
+    if (batch.target.defined()) target = &batch.target;
+  }
+  apply(transform, batch.data, target, draws);
+}
+
+/// To one sample, as a batch of one.
+template <class E>
+void apply_to_sample(const transforms::Transform& transform, E& sample, const Draws& draws) {
+  Batch<E> one;
+  one.data = std::exchange(sample.data, at::Tensor()).unsqueeze(0);
+  if constexpr (kHasTarget<E>) {
+    if (sample.target.defined()) {
+      one.target = std::exchange(sample.target, at::Tensor()).unsqueeze(0);
+    }
+  }
+  apply_to(transform, one, draws);
+  sample.data = one.data.squeeze(0);
+  if constexpr (kHasTarget<E>) {
+    if (one.target.defined()) sample.target = one.target.squeeze(0);
+  }
+}
+
+/// To each sample of a list.
+template <class E>
+void apply_to(const transforms::Transform& transform, std::vector<E>& samples, const Draws& draws) {
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    apply_to_sample(transform, samples[i], draws.from(i));
+  }
+}
+
+}  // namespace detail
+
+/// Transforms for Dataset::map(); each processes a whole batch, stacked or not:
+///
+///     dataset.stacked().map(ToTensor()).map(RandomHorizontalFlip(0.5)).map(Normalize(mean, std))
+///
+/// The shapes below are those of one sample; a stacked batch has the sample index as axis 0 before
+/// them. Samples that are not stacked may differ in shape; after RandomCrop they can be stacked.
+///
+/// A transform changes `data`. The random flips and RandomCrop also change a `target` that is an
+/// image in the same way: one with two or more axes per sample (H x W, C x H x W).
+/// with_target(false) keeps targets unchanged. If H and W of target and data differ, they throw
+/// Error (Mismatch).
+///
+/// Every sample gets its own random numbers. With a Loader they depend on its seed, the epoch, the
+/// position of the sample in the order of the epoch, and the number of transforms before, and on
+/// nothing else. With LibTorch's loader, which has no seed, they depend on a seed that the
+/// transform takes when it is constructed, from the given CPU generator or from LibTorch's default
+/// one (torch::manual_seed()); on the indices of the samples of the batch; and on how many batches
+/// of the dataset have begun with the same first sample. So a seed gives the same batches for any
+/// number of workers, if the dataset is new, epochs are complete, and the sampler repeats no
+/// samples.
+///
+/// All transforms throw Error (Mismatch) for a batch of an unsupported shape or dtype. They may be
+/// copied, and used from any thread. The cost is linear in the size of the data. If nothing else
+/// refers to a batch, and its dtype and shape do not change, it is changed in place.
+namespace transforms {
+
+/// What the transforms of this namespace have in common. Derive from it to write another one; most
+/// are simpler as a lambda given to Dataset::map().
+class Transform {
+ public:
+  /// LibTorch's `.map()` needs it: LibTorch's own datasets take these transforms before they are
+  /// stacked.
+  using InputBatchType = std::vector<Example<>>;
+  /// As InputBatchType.
+  using OutputBatchType = InputBatchType;
+
+  virtual ~Transform() = default;
+  Transform(const Transform&) = default;             ///< as the derived class
+  Transform& operator=(const Transform&) = default;  ///< as the derived class
+
+  /// Changes a batch. Axis 0 of both tensors is the sample index; `target` is null if there is
+  /// none. Called by any number of threads at once.
+  virtual void apply(at::Tensor& data, at::Tensor* target, const Draws& draws) const = 0;
+
+  /// Changes a list of samples or a stacked batch, and returns it; the `.map()` of LibTorch's own
+  /// datasets calls it. Their batches have no names, so random numbers are reproducible only
+  /// without workers.
+  template <class B>
+  B apply_batch(B batch) {
+    Request request;
+    request.epoch = (*batches_)++;
+    request.picks.resize(detail::count_of(batch));
+    for (std::size_t i = 0; i < request.picks.size(); ++i) request.picks[i].position = i;
+    detail::apply_to(*this, batch, Draws(request, 0, seed_));
+    return batch;
+  }
+
+  /// The seed for loaders that have none.
+  std::uint64_t seed() const noexcept { return seed_; }
+
+ protected:
+  /// Without random numbers.
+  Transform() = default;
+  /// With a seed.
+  explicit Transform(std::uint64_t seed) : seed_(seed) {}
+
+ private:
+  std::uint64_t seed_ = 0;
+  std::shared_ptr<std::atomic<std::uint64_t>> batches_ =
+      std::make_shared<std::atomic<std::uint64_t>>(0);  // of LibTorch's datasets
+};
+
+}  // namespace transforms
+
+namespace detail {
+inline void apply(const transforms::Transform& transform, at::Tensor& data, at::Tensor* target,
+                  const Draws& draws) {
+  transform.apply(data, target, draws);
+}
+}  // namespace detail
+
+namespace transforms {
+
+/// Flips images (..., H, W) along one axis, each with probability `p`: the common part of
+/// RandomHorizontalFlip and RandomVerticalFlip.
+class RandomFlip : public Transform {
+ public:
+  /// Flips the images that are chosen.
+  void apply(at::Tensor& data, at::Tensor* target, const Draws& draws) const override {
+    if (data.dim() < 3) detail::throw_bad_shape(name_, "(..., H, W)", data);
+    at::Tensor* const image = with_target_ ? detail::image_target(target, data) : nullptr;
+    std::vector<std::int64_t> flipped;
+    for (std::int64_t i = 0; i < data.size(0); ++i) {
+      if (draws.sample(static_cast<std::size_t>(i)).uniform() < p_) flipped.push_back(i);
+    }
+    flip(data, flipped);
+    if (image != nullptr) flip(*image, flipped);
+  }
+
+ protected:
+  /// For the derived classes.
+  RandomFlip(const char* name, std::int64_t axis, double p,
+             const std::optional<at::Generator>& generator)
+      : Transform(detail::draw_seed(generator)), name_(name), axis_(axis), p_(p) {
+    if (!(p >= 0 && p <= 1)) {
+      throw Error(ErrorCode::InvalidArgument,
+                  name_ + " expects a probability between 0 and 1, found " + std::to_string(p));
+    }
+  }
+
+  /// Whether targets that are images are flipped, too.
+  bool with_target_ = true;
+
+ private:
+  void flip(at::Tensor& batch, const std::vector<std::int64_t>& flipped) const {
+    if (flipped.empty()) return;
+    if (!detail::is_only_owner(batch)) batch = batch.clone();
+    for (const std::int64_t i : flipped) {
+      const at::Tensor sample = batch.select(0, i);
+      sample.copy_(sample.flip(axis_));
+    }
+  }
+
+  std::string name_;
+  std::int64_t axis_;
+  double p_;
+};
+
+/// Flips images (..., H, W) horizontally, each with probability `p`. Keeps shape and dtype.
+class RandomHorizontalFlip : public RandomFlip {
+ public:
+  /// Throws Error (InvalidArgument) if `p` is not between 0 and 1.
+  explicit RandomHorizontalFlip(double p = 0.5,
+                                const std::optional<at::Generator>& generator = std::nullopt)
+      : RandomFlip("RandomHorizontalFlip", -1, p, generator) {}
+
+  /// Whether a target that is an image changes with the data; the default is true.
+  RandomHorizontalFlip& with_target(bool value) {
+    with_target_ = value;
+    return *this;
+  }
+};
+
+/// Flips images (..., H, W) vertically, each with probability `p`. Keeps shape and dtype.
+class RandomVerticalFlip : public RandomFlip {
+ public:
+  /// Throws Error (InvalidArgument) if `p` is not between 0 and 1.
+  explicit RandomVerticalFlip(double p = 0.5,
+                              const std::optional<at::Generator>& generator = std::nullopt)
+      : RandomFlip("RandomVerticalFlip", -2, p, generator) {}
+
+  /// Whether a target that is an image changes with the data; the default is true.
+  RandomVerticalFlip& with_target(bool value) {
+    with_target_ = value;
+    return *this;
+  }
+};
+
+/// Crops images (..., H, W) to `size` (height and width, or one number for both), at a random
+/// position for each sample, after adding `padding` zeros at each edge. The result is (..., height,
+/// width), of the same dtype, in new memory. Throws Error (Mismatch) for an image that is too small
+/// even with padding.
+class RandomCrop : public Transform {
+ public:
+  /// All sizes in pixels. Throws Error (InvalidArgument) if `size` is not one or two numbers from 1
+  /// to 2^32, or `padding` is not from 0 to 2^32.
+  explicit RandomCrop(c10::IntArrayRef size, std::int64_t padding = 0,
+                      const std::optional<at::Generator>& generator = std::nullopt)
+      : Transform(detail::draw_seed(generator)), padding_(padding) {
+    constexpr std::int64_t kMax = std::int64_t{1} << 32;
+    if (size.empty() || size.size() > 2 || size.front() < 1 || size.back() < 1 || padding < 0 ||
+        padding > kMax || size.front() > kMax || size.back() > kMax) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "RandomCrop expects a height and a width from 1 to 2^32, or one number for both, "
+                  "and a padding from 0 to 2^32");
+    }
+    height_ = size.front();
+    width_ = size.back();
+  }
+
+  /// The same for `RandomCrop({28, 28})`.
+  // Without it, the call would be ambiguous with a copy of RandomCrop(28, 28).
+  explicit RandomCrop(std::initializer_list<std::int64_t> size, std::int64_t padding = 0,
+                      const std::optional<at::Generator>& generator = std::nullopt)
+      : RandomCrop(c10::IntArrayRef(size), padding, generator) {}
+
+  /// Whether a target that is an image changes with the data; the default is true.
+  RandomCrop& with_target(bool value) {
+    with_target_ = value;
+    return *this;
+  }
+
+  /// Crops every image at a position of its own.
+  void apply(at::Tensor& data, at::Tensor* target, const Draws& draws) const override {
+    if (data.dim() < 3) detail::throw_bad_shape("RandomCrop", "(..., H, W)", data);
+    const std::int64_t down = data.size(-2) + 2 * padding_ - height_;
+    const std::int64_t right = data.size(-1) + 2 * padding_ - width_;
+    if (down < 0 || right < 0) {
+      detail::throw_bad_shape("RandomCrop",
+                              "(..., H, W) with at least " + std::to_string(height_) + " x " +
+                                  std::to_string(width_) + " pixels after padding",
+                              data);
+    }
+    at::Tensor* const image = with_target_ ? detail::image_target(target, data) : nullptr;
+    std::vector<Corner> corners(static_cast<std::size_t>(data.size(0)));
+    for (std::size_t i = 0; i < corners.size(); ++i) {
+      detail::SplitMix64 numbers = draws.sample(i);
+      const auto up_to = [&](std::int64_t max) {
+        return static_cast<std::int64_t>(numbers.below(static_cast<std::uint64_t>(max) + 1));
+      };
+      corners[i].top = up_to(down) - padding_;
+      corners[i].left = up_to(right) - padding_;
+    }
+    data = crop(data, corners);
+    if (image != nullptr) *image = crop(*image, corners);
+  }
+
+ private:
+  struct Corner {
+    std::int64_t top, left;  // in the image without padding
+  };
+
+  at::Tensor crop(const at::Tensor& batch, const std::vector<Corner>& corners) const {
+    std::vector<std::int64_t> sizes = batch.sizes().vec();
+    sizes.end()[-2] = height_;
+    sizes.end()[-1] = width_;
+    const auto out =
+        padding_ == 0 ? at::empty(sizes, batch.options()) : at::zeros(sizes, batch.options());
+    for (std::size_t i = 0; i < corners.size(); ++i) {
+      const auto sample = static_cast<std::int64_t>(i);
+      at::Tensor from = batch.select(0, sample);
+      at::Tensor to = out.select(0, sample);
+      cut(-2, corners[i].top, height_, from, to);
+      cut(-1, corners[i].left, width_, from, to);
+      to.copy_(from);
+    }
+    return out;
+  }
+
+  /// Narrows both to the overlap of the crop [begin, begin + length) and the image.
+  static void cut(std::int64_t axis, std::int64_t begin, std::int64_t length, at::Tensor& from,
+                  at::Tensor& to) {
+    const std::int64_t first = std::max<std::int64_t>(begin, 0);
+    const std::int64_t common = (std::min)(begin + length, from.size(axis)) - first;
+    from = from.narrow(axis, common > 0 ? first : 0, (std::max)(common, std::int64_t{0}));
+    to = to.narrow(axis, common > 0 ? first - begin : 0, from.size(axis));
+  }
+
+  std::int64_t height_;
+  std::int64_t width_;
+  std::int64_t padding_;
+  bool with_target_ = true;
+};
+
+/// Images as they are usually stored, H x W x C or H x W, become C x H x W, contiguous. uint8
+/// becomes float32 from 0 to 1; other dtypes keep their values. Same as torchvision's ToTensor for
+/// NumPy arrays.
+class ToTensor : public Transform {
+ public:
+  /// Converts the images.
+  void apply(at::Tensor& data, at::Tensor*, const Draws&) const override {
+    at::Tensor channels_first;
+    if (data.dim() == 4) {
+      channels_first = data.permute({0, 3, 1, 2});
+    } else if (data.dim() == 3) {
+      channels_first = data.unsqueeze(1);
+    } else {
+      detail::throw_bad_shape("ToTensor", "(H, W, C) or (H, W)", data);
+    }
+    if (data.scalar_type() == at::kByte) {
+      at::Tensor out = at::empty(channels_first.sizes(), data.options().dtype(at::kFloat));
+      data = out.copy_(channels_first).div_(255);
+    } else {
+      data = channels_first.contiguous();
+    }
+  }
+};
+
+/// Computes (data - mean) / std in the dtype of the data, which must be a floating-point one. With
+/// one mean and std, samples have any shape. With more, samples are images (..., C, H, W) with one
+/// mean and std for each channel. Same as torchvision's Normalize. Throws Error (Mismatch) for
+/// integers, and for another number of channels.
+class Normalize : public Transform {
+ public:
+  /// Throws Error (InvalidArgument) if there is no mean, if the numbers of means and stds differ,
+  /// or if a std is 0.
+  Normalize(c10::ArrayRef<double> mean, c10::ArrayRef<double> std)
+      : mean_(mean.vec()), std_(std.vec()) {
+    if (mean_.empty() || mean_.size() != std_.size() ||
+        std::find(std_.begin(), std_.end(), 0.0) != std_.end()) {
+      throw Error(
+          ErrorCode::InvalidArgument,
+          "Normalize expects one mean and one std that is not 0, for each channel or for all; "
+          "found " +
+              detail::counted(mean_.size(), "mean") + " and " +
+              detail::counted(std_.size(), "std"));
+    }
+  }
+
+  /// Normalizes the data.
+  void apply(at::Tensor& data, at::Tensor*, const Draws&) const override {
+    if (!data.is_floating_point()) {
+      throw Error(ErrorCode::Mismatch,
+                  std::string("Normalize expects floating-point data, found ") +
+                      c10::toString(data.scalar_type()) + "; apply ToTensor or ToDtype before it");
+    }
+    std::vector<std::int64_t> shape;
+    if (mean_.size() > 1) {
+      const auto channels = static_cast<std::int64_t>(mean_.size());
+      if (data.dim() < 4 || data.size(-3) != channels) {
+        detail::throw_bad_shape(
+            "Normalize", "(..., " + std::to_string(channels) + ", H, W), one channel for each mean",
+            data);
+      }
+      shape = {channels, 1, 1};
+    }
+    const auto as_tensor = [&](const std::vector<double>& values) {
+      return at::tensor(values).to(data.options()).reshape(shape);
+    };
+    if (detail::is_only_owner(data)) {
+      data.sub_(as_tensor(mean_)).div_(as_tensor(std_));
+    } else {
+      data = data.sub(as_tensor(mean_)).div_(as_tensor(std_));
+    }
+  }
+
+ private:
+  std::vector<double> mean_;
+  std::vector<double> std_;
+};
+
+/// Converts the data to another dtype, as Tensor::to() does.
+class ToDtype : public Transform {
+ public:
+  /// Throws nothing. If LibTorch cannot convert a batch, its exception is thrown for that batch.
+  explicit ToDtype(c10::ScalarType dtype) : dtype_(dtype) {}
+
+  /// Converts the data.
+  void apply(at::Tensor& data, at::Tensor*, const Draws&) const override { data = data.to(dtype_); }
+
+ private:
+  c10::ScalarType dtype_;
+};
+
+}  // namespace transforms
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_TRANSFORMS_HPP_
+
+// ---- torch_npy/data/map.hpp
+
+#ifndef TORCH_NPY_DATA_MAP_HPP_
+#define TORCH_NPY_DATA_MAP_HPP_
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/core/Generator.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+// What Dataset::map() may be given, and how it is applied.
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// The batch type of a dataset whose reader returns R.
+template <class R>
+struct BatchReadOf {
+  using type = R;
+};
+template <class E>
+struct BatchReadOf<SampleRows<E>> {
+  using type = Samples<E>;
+};
+template <class R>
+using BatchRead = typename BatchReadOf<R>::type;
+
+/// What the reader of a Dataset<E, B> returns: unstacked samples stay the rows of one tensor for as
+/// long as nobody looks at them.
+template <class E, class B>
+using Read = std::conditional_t<std::is_same_v<B, Samples<E>>, SampleRows<E>, B>;
+
+/// Reads the batch of a request; none if every sample was skipped.
+template <class E, class B>
+using Reader = std::function<std::optional<Read<E, B>>(Request&)>;
+
+// The types that hold a batch of E.
+
+template <class B>
+struct BatchTraits {
+  using Example = B;  // for a batch of any other type
+  static constexpr bool kHasIndices = false;
+};
+template <class E>
+struct BatchTraits<Samples<E>> {
+  using Example = E;
+  static constexpr bool kHasIndices = true;
+};
+template <class E>
+struct BatchTraits<Batch<E>> {
+  using Example = E;
+  static constexpr bool kHasIndices = true;
+};
+template <class E>
+struct BatchTraits<PaddedBatch<E>> {
+  using Example = E;
+  static constexpr bool kHasIndices = true;
+};
+
+/// The batch type for what a transform returns: with indices where there is one.
+template <class R>
+struct BatchFor {
+  using type = R;
+};
+template <class E>
+struct BatchFor<std::vector<E>> {
+  using type = Samples<E>;
+};
+template <class Data, class Target>
+struct BatchFor<torch::data::Example<Data, Target>> {
+  using type = Batch<torch::data::Example<Data, Target>>;
+};
+
+// The parameters of a function that is not a template.
+
+template <class T, class = void>
+struct FunctionTraits {
+  using Parameters = void;  // a generic lambda, or no function
+};
+template <class R, class... P>
+struct FunctionTraits<R (*)(P...)> {
+  using Parameters = std::tuple<P...>;
+  static constexpr bool kIsConst = true;
+};
+template <class T>
+struct FunctionTraits<T, std::void_t<decltype(&T::operator())>>
+    : FunctionTraits<decltype(&T::operator())> {};
+template <class R, class T, class... P>
+struct FunctionTraits<R (T::*)(P...), void> {
+  using Parameters = std::tuple<P...>;
+  static constexpr bool kIsConst = false;
+};
+template <class R, class T, class... P>
+struct FunctionTraits<R (T::*)(P...) const, void> : FunctionTraits<R (*)(P...)> {};
+template <class R, class T, class... P>
+struct FunctionTraits<R (T::*)(P...) noexcept, void> : FunctionTraits<R (T::*)(P...)> {};
+template <class R, class T, class... P>
+struct FunctionTraits<R (T::*)(P...) const noexcept, void> : FunctionTraits<R (*)(P...)> {};
+template <class R, class... P>
+struct FunctionTraits<R (*)(P...) noexcept> : FunctionTraits<R (*)(P...)> {};
+
+template <class T>
+constexpr bool kIsGeneric = std::is_void_v<typename FunctionTraits<T>::Parameters>;
+
+template <class Parameters>
+struct FirstOf {
+  using type = void;
+};
+template <class First, class... Others>
+struct FirstOf<std::tuple<First, Others...>> {
+  using type = std::decay_t<First>;
+};
+template <class T>
+using FirstParameter = typename FirstOf<typename FunctionTraits<T>::Parameters>::type;
+
+template <class T, class = void>
+constexpr bool kIsLibTorchTransform = false;
+template <class T>
+constexpr bool
+    kIsLibTorchTransform<T, std::void_t<typename T::InputBatchType, typename T::OutputBatchType>> =
+        !std::is_base_of_v<transforms::Transform, T>;
+
+template <class E>
+constexpr bool kHasData = std::is_same_v<E, Example<>> || std::is_same_v<E, TensorExample>;
+
+template <class T>
+constexpr bool kIsStack = false;
+template <class E>
+constexpr bool kIsStack<transforms::Stack<E>> = true;
+
+enum class MapKind {
+  Transform,          ///< of this library, on the tensors of a batch
+  Stack,              ///< of this library
+  PadStack,           ///< of this library
+  LibTorchOnSamples,  ///< InputBatchType is a list of samples
+  LibTorchOnBatch,    ///< InputBatchType is the batch type
+  OnSample,           ///< a function of one sample
+  OnBatch,            ///< a function of a batch
+  Unfit,
+};
+
+template <class E, class B, class T>
+constexpr MapKind map_kind() {
+  constexpr bool is_list = std::is_same_v<B, Samples<E>>;
+  if constexpr (std::is_base_of_v<transforms::Transform, T>) {
+    return kHasData<E> && BatchTraits<B>::kHasIndices ? MapKind::Transform : MapKind::Unfit;
+  } else if constexpr (kIsStack<T>) {
+    return is_list ? MapKind::Stack : MapKind::Unfit;
+  } else if constexpr (std::is_same_v<T, transforms::PadStack>) {
+    return is_list && kHasData<E> ? MapKind::PadStack : MapKind::Unfit;
+  } else if constexpr (kIsLibTorchTransform<T>) {
+    using In = typename T::InputBatchType;
+    return is_list && std::is_same_v<In, std::vector<E>> ? MapKind::LibTorchOnSamples
+           : std::is_same_v<In, B>                       ? MapKind::LibTorchOnBatch
+                                                         : MapKind::Unfit;
+  } else if constexpr (kIsGeneric<T>) {
+    return !is_list && (std::is_invocable_v<const T&, B&> ||
+                        std::is_invocable_v<const T&, B&, at::Generator&>)
+               ? MapKind::OnBatch
+               : MapKind::Unfit;
+  } else if constexpr (!FunctionTraits<T>::kIsConst) {
+    return MapKind::Unfit;
+  } else {
+    using P = FirstParameter<T>;
+    return std::is_same_v<P, B> || (is_list && std::is_same_v<P, std::vector<E>>) ? MapKind::OnBatch
+           : is_list && std::is_same_v<P, E> ? MapKind::OnSample
+                                             : MapKind::Unfit;
+  }
+}
+
+/// One generator a thread, for functions that take one.
+inline at::Generator& seeded_generator(std::uint64_t seed) {
+  thread_local at::Generator generator = at::detail::createCPUGenerator();
+  const std::lock_guard<std::mutex> lock(generator.mutex());
+  generator.set_current_seed(seed);
+  return generator;
+}
+
+template <class T, class Argument>
+constexpr bool kTakesGenerator = std::is_invocable_v<const T&, Argument&, at::Generator&> ||
+                                 std::is_invocable_v<const T&, Argument, at::Generator&>;
+
+/// Calls a function given to map() with a batch or a sample, and with a generator if it takes one.
+/// What it returns, or the argument if it changes that and returns nothing.
+template <class T, class Argument>
+auto call_function(const T& function, Argument argument, SplitMix64 numbers) {
+  const auto call = [&](auto&&... generator) {
+    // By reference, or moved into a parameter by value.
+    constexpr bool by_reference =
+        std::is_invocable_v<const T&, Argument&, decltype(generator)...> &&
+        !std::is_invocable_v<const T&, Argument, decltype(generator)...>;
+    using Passed = std::conditional_t<by_reference, Argument&, Argument>;
+    using R = std::invoke_result_t<const T&, Passed, decltype(generator)...>;
+    if constexpr (std::is_void_v<R>) {
+      static_assert(by_reference,
+                    "map(): this function returns nothing. Return the batch or sample, or take it "
+                    "by reference and change it");
+      function(argument, generator...);
+      return argument;
+    } else {
+      return std::decay_t<R>(function(static_cast<Passed&&>(argument), generator...));
+    }
+  };
+  if constexpr (kTakesGenerator<T, Argument>) {
+    return call(seeded_generator(numbers.next()));
+  } else {
+    return call();
+  }
+}
+
+/// Calls `work`. Adds the names of samples to what it throws: an Error stays one, any other
+/// exception becomes the nested one of an Error (Transform).
+template <class Work>
+auto with_sample(const Request& request, std::size_t i, bool is_batch, const Work& work) {
+  const auto name = [&] {
+    const std::string key = request.dataset != nullptr && i < request.picks.size()
+                                ? in_quotes(request.dataset->key(request.picks[i].index))
+                                : std::to_string(i);
+    return (is_batch ? "batch that begins with sample " : "sample ") + key;
+  };
+  try {
+    return work();
+  } catch (const Error& error) {
+    throw ErrorContext::within(error, name());
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorCode::OutOfMemory, name() + ": out of memory");
+  } catch (const std::exception& error) {
+    std::throw_with_nested(Error(ErrorCode::Transform,
+                                 name() + ": a function given to map() failed: " + error.what()));
+  }
+}
+
+/// The picks of a batch whose indices a function has changed, so that later transforms draw for the
+/// right samples.
+inline std::vector<Pick> picks_for(const std::vector<std::size_t>& indices,
+                                   const Request& request) {
+  std::vector<Pick> picks;
+  for (const std::size_t index : indices) {
+    const Pick* from = nullptr;
+    std::uint64_t repeated = 0;
+    for (const Pick& pick : request.picks) {
+      if (pick.index != index) continue;
+      const auto is_taken = [&](const Pick& other) { return other.position == pick.position; };
+      from = &pick;
+      if (std::none_of(picks.begin(), picks.end(), is_taken)) break;
+    }
+    if (from == nullptr) {
+      throw Error(ErrorCode::Mismatch,
+                  "a function given to map() set `indices` of its batch to sample " +
+                      std::to_string(index) + ", which was not in the batch");
+    }
+    for (const Pick& other : picks) repeated += other.index == index ? 1 : 0;
+    picks.push_back(*from);
+    // Two views of one sample get different random numbers.
+    picks.back().position = from->position ^ repeated << 48;
+  }
+  return picks;
+}
+
+/// Takes over the indices that a function has set. False if it has removed all samples. Throws
+/// Error (Mismatch) if there are more or fewer indices than samples, so that no sample gets the
+/// name of another one.
+template <class B>
+bool take_indices(const B& batch, Request& request) {
+  if constexpr (BatchTraits<B>::kHasIndices) {
+    std::optional<std::size_t> count;
+    using E = typename BatchTraits<B>::Example;
+    if constexpr (std::is_same_v<B, Samples<E>>) {
+      count = batch.size();
+    } else if constexpr (kStackable<E>) {
+      SampleTensors<E>::each(static_cast<const E&>(batch),
+                             [&](const std::string&, const at::Tensor& tensor) {
+                               if (count || !tensor.defined() || tensor.dim() == 0) return;
+                               count = static_cast<std::size_t>(tensor.size(0));
+                             });
+    }
+    if (count == std::size_t{0}) {
+      request.picks.clear();
+      return false;
+    }
+    if (!batch.indices.empty() && batch.indices != request.indices()) {
+      request.picks = picks_for(batch.indices, request);
+    }
+    if (count && *count != request.picks.size()) {
+      throw Error(ErrorCode::Mismatch,
+                  "a function given to map() returned a batch of " + counted(*count, "sample") +
+                      " with the indices of " + std::to_string(request.picks.size()) +
+                      ": if it removes or adds samples, it has to set `indices` of the batch");
+    }
+  }
+  return true;
+}
+
+/// What a transform returned, as the reader of the next dataset returns it.
+template <class R>
+auto as_read(R result, Request& request) {
+  using C = typename BatchFor<R>::type;
+  using Result = std::optional<Read<typename BatchTraits<C>::Example, C>>;
+  C batch(std::move(result));
+  return take_indices(batch, request) ? Result(std::move(batch)) : Result();
+}
+
+/// The argument of a function of a batch.
+template <class E, class B>
+B batch_from(Read<E, B> read, const Request& request) {
+  if constexpr (std::is_same_v<B, Samples<E>>) {
+    B batch(std::move(read).separate());
+    batch.indices = request.indices();
+    return batch;
+  } else {
+    if constexpr (BatchTraits<B>::kHasIndices) read.indices = request.indices();
+    return read;
+  }
+}
+
+/// Applies a transform of this library.
+template <class E, class B>
+void apply_transform(const transforms::Transform& transform, Read<E, B>& batch,
+                     const Request& request, const Draws& draws) {
+  const auto apply_whole = [&](auto& whole) {
+    with_sample(request, 0, true, [&] { apply_to(transform, whole, draws); });
+  };
+  if constexpr (!std::is_same_v<B, Samples<E>>) {
+    apply_whole(batch);
+  } else if (batch.is_whole()) {
+    apply_whole(batch.whole());
+  } else {
+    for (std::size_t i = 0; i < batch.each().size(); ++i) {
+      with_sample(request, i, false,
+                  [&] { apply_to_sample(transform, batch.each()[i], draws.from(i)); });
+    }
+  }
+}
+
+/// Applies `transform` to what was read.
+template <MapKind kKind, class E, class B, class T>
+auto apply_map(const T& transform, Read<E, B> read, Request& request, const Draws& draws) {
+  if constexpr (kKind == MapKind::Transform) {
+    apply_transform<E, B>(transform, read, request, draws);
+    return std::optional<Read<E, B>>(std::move(read));
+  } else if constexpr (kKind == MapKind::PadStack) {
+    return with_sample(request, 0, true,
+                       [&] { return std::optional(transform(std::move(read).separate())); });
+  } else if constexpr (kKind == MapKind::LibTorchOnSamples) {
+    return as_read(
+        with_sample(request, 0, true,
+                    [&] { return T(transform).apply_batch(std::move(read).separate()); }),
+        request);
+  } else if constexpr (kKind == MapKind::LibTorchOnBatch) {
+    return as_read(
+        with_sample(
+            request, 0, true,
+            [&] { return T(transform).apply_batch(batch_from<E, B>(std::move(read), request)); }),
+        request);
+  } else if constexpr (kKind == MapKind::OnBatch) {
+    return as_read(with_sample(request, 0, true,
+                               [&] {
+                                 return call_function(transform,
+                                                      batch_from<E, B>(std::move(read), request),
+                                                      draws.sample(0));
+                               }),
+                   request);
+  } else {
+    std::vector<E> samples = std::move(read).separate();
+    using F = decltype(call_function(transform, std::move(samples[0]), draws.sample(0)));
+    std::vector<F> results;
+    results.reserve(samples.size());
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      results.push_back(with_sample(request, i, false, [&] {
+        return call_function(transform, std::move(samples[i]), draws.sample(i));
+      }));
+    }
+    return std::optional<SampleRows<F>>(std::move(results));
+  }
+}
+
+/// The reader of `dataset.map(transform)`.
+template <MapKind kKind, class E, class B, class T>
+auto mapped_reader(std::shared_ptr<const Reader<E, B>> read, T transform, std::uint64_t stage) {
+  // Nothing else may be tried: a generic function is compiled for what it is tried with.
+  using Argument = std::conditional_t<kKind == MapKind::OnSample, E, B>;
+  std::uint64_t seed = 0;
+  if constexpr (kKind == MapKind::Transform) {
+    seed = transform.seed();
+  } else if constexpr (kTakesGenerator<T, Argument>) {
+    seed = draw_seed();
+  }
+  using Result =
+      decltype(apply_map<kKind, E, B>(std::declval<const T&>(), std::declval<Read<E, B>>(),
+                                      std::declval<Request&>(), std::declval<const Draws&>()));
+  return std::function<Result(Request&)>([read = std::move(read),
+                                          shared = std::make_shared<const T>(std::move(transform)),
+                                          stage, seed](Request& request) -> Result {
+    auto batch = (*read)(request);
+    if (!batch) return std::nullopt;
+    return apply_map<kKind, E, B>(*shared, std::move(*batch), request, Draws(request, stage, seed));
+  });
+}
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_MAP_HPP_
+
+// ---- torch_npy/data/stacked_reader.hpp
+
+#ifndef TORCH_NPY_DATA_STACKED_READER_HPP_
+#define TORCH_NPY_DATA_STACKED_READER_HPP_
+
+#include <algorithm>
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+// The reader of dataset.stacked(): samples that are unlike the others of their batch are bad.
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// Skips or replaces the samples of a batch whose shape, dtype or names differ from those of most.
+template <class E>
+class OddSamples {
+ public:
+  /// `asked` is the request before it was read.
+  OddSamples(const Reader<E, Samples<E>>& read, const SourceInfo& source, const Request& asked)
+      : read_(read), source_(source), asked_(asked) {}
+
+  /// Removes them from both, or replaces them.
+  void handle(std::vector<E>& samples, Request& request) const {
+    std::map<std::string, std::size_t> counts;
+    for (const E& sample : samples) ++counts[layout_of(sample)];
+    if (counts.size() == 1) return;
+    std::string common = layout_of(samples[0]);
+    for (const E& sample : samples) {
+      const std::string layout = layout_of(sample);
+      if (counts[layout] > counts[common]) common = layout;
+    }
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      std::optional<std::pair<E, Pick>> fit(std::in_place, std::move(samples[i]), request.picks[i]);
+      if (layout_of(fit->first) != common) fit = instead_of(*fit, common);
+      if (!fit) continue;
+      samples[kept] = std::move(fit->first);
+      request.picks[kept++] = fit->second;
+    }
+    samples.resize(kept);
+    request.picks.resize(kept);
+  }
+
+ private:
+  std::optional<std::pair<E, Pick>> instead_of(const std::pair<E, Pick>& odd,
+                                               const std::string& common) const {
+    Error error = report(odd, common);
+    BadSamples& bad = source_.bad_samples(sample_of(odd.second));
+    if (bad.what() == OnBadFile::Skip) return std::nullopt;
+    Replacements others(asked_, odd.second);
+    while (const auto pick = others.next(odd.second)) {
+      Request one = asked_;
+      one.picks = {*pick};
+      auto rows = read_(one);
+      if (!rows) continue;
+      std::pair<E, Pick> other(std::move(std::move(*rows).separate()[0]), one.picks[0]);
+      if (layout_of(other.first) == common) return other;
+      error = report(other, common);
+    }
+    throw Replacements::none_left(error);
+  }
+
+  Error report(const std::pair<E, Pick>& odd, const std::string& common) const {
+    const std::string key = asked_.dataset->key(odd.second.index);
+    const Error error(ErrorCode::Mismatch,
+                      "unlike most samples of its batch: it has " + layout_of(odd.first) +
+                          "; they have " + common,
+                      0, key);
+    source_.bad_samples(sample_of(odd.second)).report(odd.second.index, error);
+    return error;
+  }
+
+  /// The number of a sample in source_.
+  std::size_t sample_of(const Pick& pick) const {
+    return asked_.sample_of ? *asked_.sample_of(pick.index) : pick.index;
+  }
+
+  const Reader<E, Samples<E>>& read_;
+  const SourceInfo& source_;
+  const Request& asked_;
+};
+
+/// The reader of the stacked form of a dataset.
+template <class E>
+Reader<E, Batch<E>> stacked_reader(std::shared_ptr<const Reader<E, Samples<E>>> read,
+                                   std::shared_ptr<const SourceInfo> source) {
+  return [read = std::move(read),
+          source = std::move(source)](Request& request) -> std::optional<Batch<E>> {
+    std::optional<Request> asked;
+    if (request.may_skip && !request.picks.empty() &&
+        source->bad_samples(request.picks[0].sample).what() != OnBadFile::Throw) {
+      asked = request;
+    }
+    auto rows = (*read)(request);
+    if (!rows) return std::nullopt;
+    if (asked && !rows->is_whole()) {
+      OddSamples<E>(*read, *source, *asked).handle(rows->each(), request);
+    }
+    return std::move(*rows).stacked();
+  };
+}
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_STACKED_READER_HPP_
+
+// ---- torch_npy/data/subset_info.hpp
+
+#ifndef TORCH_NPY_DATA_SUBSET_INFO_HPP_
+#define TORCH_NPY_DATA_SUBSET_INFO_HPP_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// Some samples of another source: what Dataset::subset() knows of them.
+class SubsetInfo : public SourceInfo {
+ public:
+  SubsetInfo(std::shared_ptr<const SourceInfo> source,
+             std::shared_ptr<const std::vector<std::size_t>> indices)
+      : source_(std::move(source)), indices_(std::move(indices)) {}
+
+  std::size_t size() const override { return indices_->size(); }
+  std::string key(std::size_t sample) const override { return source_->key((*indices_)[sample]); }
+  std::uint64_t fingerprint() const override {
+    std::uint64_t print = mix({source_->fingerprint(), size()});
+    for (const std::size_t index : *indices_) print = mix({print, index});
+    return print;
+  }
+  std::int64_t length(std::size_t sample) const override {
+    return source_->length((*indices_)[sample]);
+  }
+  std::vector<Error> check(std::size_t sample) const override {
+    return source_->check((*indices_)[sample]);
+  }
+  BadSamples& bad_samples(std::size_t sample) const override {
+    return source_->bad_samples((*indices_)[sample]);
+  }
+  std::size_t bad_count() const override { return source_->bad_count(); }
+
+ private:
+  std::shared_ptr<const SourceInfo> source_;
+  std::shared_ptr<const std::vector<std::size_t>> indices_;
+};
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_SUBSET_INFO_HPP_
+
+// ---- torch_npy/data/dataset.hpp
+
+#ifndef TORCH_NPY_DATA_DATASET_HPP_
+#define TORCH_NPY_DATA_DATASET_HPP_
+
+/// @file
+/// Dataset: the one class of all datasets.
+
+#include <c10/util/Optional.h>
+#include <torch/data.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
 TORCH_NPY_BEGIN_NAMESPACE
 
-/// LibTorch's own type: two tensors, `data` and `target`.
-using torch::data::Example;
-/// LibTorch's own type: one tensor, `data`, and no target.
-using torch::data::TensorExample;
+/// Called with the number of samples processed so far.
+using Progress = std::function<void(std::size_t done, std::size_t total)>;
 
-/// An Example that holds a whole batch: axis 0 of its tensors is the sample index. `Batch<>` has
-/// `data` and `target`; `Batch<TensorExample>` has `data` and converts to a Tensor.
+namespace detail {
+
+/// Calls `work` with every number less than `count`, on at least 32 threads, because files wait for
+/// the disk; and `progress` about a hundred times.
+template <class Work>
+void for_each_sample(std::size_t count, const Progress& progress, const Work& work) {
+  const std::size_t step = std::max<std::size_t>(1, count / 100);
+  std::mutex mutex;
+  std::size_t done = 0;
+  for_each_index(count, (std::max)(std::size_t{32}, processor_count()), [&](std::size_t i) {
+    work(i);
+    const std::lock_guard<std::mutex> lock(mutex);
+    ++done;
+    if (progress && (done % step == 0 || done == count)) progress(done, count);
+  });
+}
+
+}  // namespace detail
+
+/// Samples of type E, read in batches of type B: a list of samples, or one Example that holds the
+/// whole batch. All datasets of this library are Datasets, and so are the results of map(),
+/// stacked() and subset(); so a program may choose one at run time:
 ///
-/// It adds only a member type: LibTorch's `.map()` needs `value_type`, and an Example has none.
-template <class E = Example<>>
-struct Batch : E {
-  using value_type = E;
-  using E::E;
-  /// A batch with undefined tensors.
-  Batch() = default;
+///     torch_npy::Dataset<> data = torch_npy::PairedFolderDataset("inputs", "targets");
+///     if (augment) data = data.map(RandomHorizontalFlip(0.5));
+///
+/// It is also a dataset of LibTorch, for make_data_loader() and LibTorch's samplers.
+///
+/// Copies are cheap, and share what they read from and the memory for the next batches. One dataset
+/// may be used from any number of threads. Tensors of a batch are like those of torch::from_blob():
+/// do not resize_() them to a larger size.
+template <class E = Example<>, class B = Samples<E>>
+class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Request> {
+  static constexpr bool kIsList = std::is_same_v<B, Samples<E>>;
+
+ public:
+  /// The type of a sample.
+  using ExampleType = E;
+
+  /// The samples of a source, as lists.
+  explicit Dataset(std::shared_ptr<const SampleSource<E>> source) : source_(source) {
+    static_assert(kIsList, "a source gives lists of samples: Dataset<E>(source).stacked()");
+    read_ = std::make_shared<const detail::Reader<E, B>>(
+        [source = std::move(source)](Request& request) -> std::optional<SampleRows<E>> {
+          SampleRows<E> rows = source->read(request);
+          if (request.picks.empty()) return std::nullopt;
+          return rows;
+        });
+  }
+
+  /// For map() and its like: a reader over the samples of `source`, after `stage` transforms.
+  Dataset(std::shared_ptr<const SourceInfo> source,
+          std::shared_ptr<const detail::Reader<E, B>> reader, std::uint64_t stage)
+      : source_(std::move(source)), read_(std::move(reader)), stage_(stage) {}
+
+  /// Number of samples.
+  c10::optional<std::size_t> size() const override { return source_->size(); }
+
+  /// A name for sample `index`, different from that of every other one: its file, or file and row.
+  /// For every element of batch.indices. Throws Error (InvalidArgument) if `index` is not less than
+  /// size().
+  std::string key(std::size_t index) const {
+    require_index(index);
+    return source_->key(index);
+  }
+
+  /// Reads the samples of a request, in order. With OnBadFile::Skip, bad ones are missing from the
+  /// result; batch.indices says which it has. Throws Error: as load(); InvalidArgument for an index
+  /// that is not less than size(); Mismatch if a stacked batch has samples that differ, or none.
+  B get_batch(Request request) override { return std::as_const(*this).get_batch(request); }
+  /// The same for a const dataset.
+  B get_batch(Request request) const {
+    std::optional<B> batch = read(request);
+    if (batch) return std::move(*batch);
+    if constexpr (kIsList) {
+      return B();
+    } else {
+      throw Error(ErrorCode::Mismatch,
+                  "a batch without samples cannot be stacked: were all of its files bad and "
+                  "skipped?");
+    }
+  }
+
+  /// As get_batch(), for a loader: no batch if every sample was skipped. Afterwards `request.picks`
+  /// are the samples that the batch has.
+  std::optional<B> read(Request& request) const {
+    for (const Pick& pick : request.picks) require_index(pick.index);
+    request.dataset = source_.get();
+    request.population = source_->size();
+    if (!request.seed) request.epoch = source_->name_batch(request);
+    auto rows = (*read_)(request);
+    if (!rows) return std::nullopt;
+    return detail::batch_from<E, B>(std::move(*rows), request);
+  }
+
+  /// As read(), for a dataset that is made of this one and has prepared the request.
+  std::optional<detail::Read<E, B>> read_part(Request& request) const { return (*read_)(request); }
+
+  /// Reads sample `index`. Throws Error: as load(), also with OnBadFile::Skip; InvalidArgument if
+  /// `index` is not less than size().
+  E get(std::size_t index) const {
+    static_assert(kIsList, "get() reads one sample; a stacked dataset has get_batch({index})");
+    Request request{index};
+    request.may_skip = false;
+    return std::move(get_batch(std::move(request)).at(0));
+  }
+
+  /// This dataset with each batch as one Example: samples of shape S become tensors of shape (batch
+  /// size, S...). Samples of one batch have to be alike. With OnBadFile::Skip and Replace, a sample
+  /// whose shape, dtype or names differ from those of most samples of its batch is a bad one.
+  auto stacked() const {
+    static_assert(kIsList, "this dataset is stacked already");
+    static_assert(detail::kStackable<E>,
+                  "only samples of Example<>, TensorExample and NamedExample can be stacked");
+    // Otherwise the failed assertion would not be the only error.
+    if constexpr (kIsList && detail::kStackable<E>) {
+      return next<E, Batch<E>>(detail::stacked_reader<E>(read_, source_), stage_);
+    } else {
+      return *this;
+    }
+  }
+
+  /// This dataset with a transform or a function applied to each batch:
+  ///
+  /// - a transform of torch_npy::transforms, on lists of samples and on stacked batches;
+  /// - a transform of LibTorch, on lists of samples or on what its InputBatchType says;
+  /// - a function of one sample (`E`), on lists of samples;
+  /// - a function of a batch (`Samples<E>`, `Batch<E>`, ... whatever this dataset gives).
+  ///
+  /// A function may return another type, or take its argument by reference, change it, and return
+  /// nothing. It may take an `at::Generator&` as second argument, which is seeded for this sample
+  /// or batch. It is called by several threads at once. A transform of LibTorch is copied for each
+  /// batch. If a function removes or adds samples, it has to set `indices` of the batch.
+  ///
+  /// What a function throws becomes the nested exception of an Error (Transform) that names the
+  /// sample.
+  template <class T>
+  auto map(T transform) const;
+
+  /// The samples `indices` of this dataset, in that order; sample i of the result is sample
+  /// indices[i] of this one. Throws Error (InvalidArgument) if one is not less than size().
+  Dataset subset(std::vector<std::size_t> indices) const;
+
+  /// The size of axis 0 of the data of each sample as it is stored, for by_length(). Reads headers
+  /// only, on at least 32 threads. `progress(done, total)` is called about a hundred times, by one
+  /// thread at a time, on any of the threads. Throws Error, as load(), for the first bad file, and
+  /// what progress throws.
+  std::vector<std::int64_t> lengths(const Progress& progress = {}) const {
+    std::vector<std::int64_t> lengths(source_->size());
+    detail::for_each_sample(lengths.size(), progress,
+                            [&](std::size_t i) { lengths[i] = source_->length(i); });
+    return lengths;
+  }
+
+  /// Checks the header and the size of every file on at least 32 threads, and returns an Error for
+  /// each bad one, in the order of the samples. Does not read values, and does not compare the
+  /// shapes of different files; FolderOptions::expect() does. Costs one open, read and close per
+  /// file. `progress` as for lengths(). Throws what progress throws, and Error (Exhausted,
+  /// OutOfMemory).
+  std::vector<Error> verify(const Progress& progress = {}) const {
+    std::vector<std::vector<Error>> found(source_->size());
+    detail::for_each_sample(found.size(), progress,
+                            [&](std::size_t i) { found[i] = source_->check(i); });
+    std::vector<Error> errors;
+    for (const auto& of_sample : found) {
+      errors.insert(errors.end(), of_sample.begin(), of_sample.end());
+    }
+    return errors;
+  }
+
+  /// How many samples this dataset and its copies have skipped or replaced because they were bad. A
+  /// bad file is counted again in the next epoch.
+  std::size_t bad_file_count() const { return source_->bad_count(); }
+
+  /// The number of transforms that map() has added.
+  std::uint64_t stage() const noexcept { return stage_; }
+
+  /// What the samples come from. Never null.
+  const std::shared_ptr<const SourceInfo>& source() const noexcept { return source_; }
+
+ private:
+  template <class F, class C>
+  Dataset<F, C> next(detail::Reader<F, C> reader, std::uint64_t stage) const {
+    return {source_, std::make_shared<const detail::Reader<F, C>>(std::move(reader)), stage};
+  }
+
+  void require_index(std::size_t index) const {
+    if (index < source_->size()) return;
+    throw Error(ErrorCode::InvalidArgument,
+                "index " + std::to_string(index) + " is out of range for a dataset of " +
+                    detail::counted(source_->size(), "sample") + "; a sampler needs the same size");
+  }
+
+  std::shared_ptr<const SourceInfo> source_;
+  std::shared_ptr<const detail::Reader<E, B>> read_;
+  std::uint64_t stage_ = 0;  // number of transforms so far
 };
+
+template <class E, class B>
+template <class T>
+auto Dataset<E, B>::map(T transform) const {
+  using detail::MapKind;
+  constexpr MapKind kind = detail::map_kind<E, B, T>();
+  static_assert(
+      kind != MapKind::Unfit,
+      "map(): this transform or function does not take what the dataset gives. A function of one "
+      "sample, PadStack, and LibTorch's own transforms go before .stacked(); after it a function "
+      "takes the batch, torch_npy::Batch<E>. A function names the type of its parameter and is "
+      "not `mutable`.");
+  if constexpr (kind == MapKind::Unfit) {
+    return *this;  // the failed assertion is the only error
+  } else if constexpr (kind == MapKind::Stack) {
+    return stacked();
+  } else {
+    auto reader = detail::mapped_reader<kind, E, B>(read_, std::move(transform), stage_);
+    using Result = typename decltype(reader)::result_type::value_type;
+    using C = detail::BatchRead<Result>;
+    return next<typename detail::BatchTraits<C>::Example, C>(std::move(reader), stage_ + 1);
+  }
+}
+
+template <class E, class B>
+Dataset<E, B> Dataset<E, B>::subset(std::vector<std::size_t> indices) const {
+  for (const std::size_t index : indices) require_index(index);
+  const auto list = std::make_shared<const std::vector<std::size_t>>(std::move(indices));
+  return {std::make_shared<detail::SubsetInfo>(source_, list),
+          std::make_shared<const detail::Reader<E, B>>([read = read_, list](Request& request) {
+            for (Pick& pick : request.picks) pick.sample = (*list)[pick.sample];
+            request.sample_of = [outer = request.sample_of,
+                                 list](std::size_t index) -> std::optional<std::size_t> {
+              const auto sample = outer ? outer(index) : std::optional(index);
+              if (!sample) return std::nullopt;
+              return (*list)[*sample];
+            };
+            return (*read)(request);
+          }),
+          stage_};
+}
 
 TORCH_NPY_END_NAMESPACE
 
-#endif  // TORCH_NPY_DATA_BATCH_HPP_
+#endif  // TORCH_NPY_DATA_DATASET_HPP_
 
 // ---- torch_npy/data/batch_reader.hpp
 
@@ -7329,11 +9871,11 @@ TORCH_NPY_END_NAMESPACE
 #define TORCH_NPY_DATA_BATCH_READER_HPP_
 
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/stack.h>
+
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -7344,73 +9886,16 @@ TORCH_NPY_END_NAMESPACE
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// The rows of `whole` along axis 0.
-inline std::vector<at::Tensor> rows_of(const at::Tensor& whole) {
-  std::vector<at::Tensor> rows;
-  rows.reserve(static_cast<std::size_t>(whole.size(0)));
-  for (std::int64_t i = 0; i < whole.size(0); ++i) {
-    rows.push_back(view_of(whole, whole.storage_offset() + i * whole.stride(0),
-                           whole.sizes().slice(1), whole.strides().slice(1)));
-  }
-  return rows;
-}
-
-/// Refuses to stack samples that differ: at::stack() would promote their dtypes silently.
-inline void require_alike(const std::vector<at::Tensor>& samples) {
-  if (samples.empty()) {
-    throw Error(
-        ErrorCode::Mismatch,
-        "a batch without samples cannot be stacked: were all of its files bad and skipped?");
-  }
-  for (const at::Tensor& sample : samples) {
-    if (sample.defined()) continue;
-    throw Error(ErrorCode::Mismatch,
-                "a sample without a tensor cannot be stacked; an Example without a target is a "
-                "TensorExample");
-  }
-  const auto name = [&](std::size_t i) {
-    const std::string origin = origin_of(samples[i]);
-    return origin.empty() ? "sample " + std::to_string(i) + " of the batch" : origin;
-  };
-  const auto fail = [&](std::size_t i, const std::string& first, const std::string& other) {
-    throw Error(ErrorCode::Mismatch, "samples that differ cannot be stacked: " + name(0) + " has " +
-                                         first + ", " + name(i) + " has " + other);
-  };
-  for (std::size_t i = 1; i < samples.size(); ++i) {
-    if (samples[i].sizes() != samples[0].sizes()) {
-      fail(i, "shape " + python_tuple(samples[0].sizes().vec()),
-           "shape " + python_tuple(samples[i].sizes().vec()));
-    }
-    if (samples[i].scalar_type() != samples[0].scalar_type()) {
-      fail(i, std::string("dtype ") + c10::toString(samples[0].scalar_type()),
-           c10::toString(samples[i].scalar_type()) + std::string("; the option dtype() converts"));
-    }
-  }
-}
-
-/// The samples of a batch, in order. As long as they are alike they are the rows of one tensor.
-class Samples {
- public:
-  Samples() = default;
-  explicit Samples(at::Tensor rows) : rows_(std::move(rows)) {}
-  explicit Samples(std::vector<at::Tensor> each) : each_(std::move(each)) {}
+/// The samples of one part of a batch, in order: its data, or its targets. As long as they are
+/// alike they are the rows of one tensor.
+struct PartRows {
+  at::Tensor whole;              ///< if they are alike
+  std::vector<at::Tensor> each;  ///< else one tensor a sample
 
   /// One tensor a sample.
   std::vector<at::Tensor> separate() && {
-    return rows_.defined() ? rows_of(rows_) : std::move(each_);
+    return whole.defined() ? rows_of(whole) : std::move(each);
   }
-
-  /// One tensor, the sample index its axis 0. Throws Error (Mismatch) for samples of different
-  /// shape or dtype, and for none.
-  at::Tensor stacked() && {
-    if (rows_.defined()) return std::move(rows_);
-    require_alike(each_);
-    return at::stack(each_);
-  }
-
- private:
-  at::Tensor rows_;
-  std::vector<at::Tensor> each_;  // when there is no rows_
 };
 
 /// What the files of a dataset are read from and with. Read-only, shared by its copies.
@@ -7418,6 +9903,28 @@ struct SampleFiles {
   FileList list;
   LoadOptions options;
   std::shared_ptr<BufferPool> pool;
+  FolderOptions::Expected expected;
+
+  /// Refuses an array of another shape or dtype than FolderOptions::expect() says.
+  void require_expected(const LoadPlan& plan) const {
+    if (expected.shape && !matches(*expected.shape, plan.sizes)) {
+      throw Error(ErrorCode::Mismatch, "expected shape " + python_tuple(*expected.shape) +
+                                           ", found " + python_tuple(plan.sizes));
+    }
+    if (expected.dtype && *expected.dtype != plan.type) {
+      throw Error(ErrorCode::Mismatch, std::string("expected dtype ") +
+                                           c10::toString(*expected.dtype) + ", found " +
+                                           c10::toString(plan.type));
+    }
+  }
+
+ private:
+  static bool matches(const std::vector<std::int64_t>& wanted,
+                      const std::vector<std::int64_t>& found) {
+    return std::equal(
+        wanted.begin(), wanted.end(), found.begin(), found.end(),
+        [](std::int64_t want, std::int64_t size) { return want == -1 || want == size; });
+  }
 };
 
 /// Reads files one after another into one buffer, as long as they are alike. The first file is the
@@ -7455,7 +9962,7 @@ class BatchReader {
     }
   }
 
-  Samples finish() && {
+  PartRows finish() && {
     at::Tensor rows;
     if (buffer_.defined()) {
       std::vector<std::int64_t> sizes = buffer_.sizes().vec();
@@ -7465,14 +9972,14 @@ class BatchReader {
       if (TensorMemory* const memory = TensorMemory::of(rows)) memory->origin = origin();
       rows = on_device(std::move(rows), options_);
     }
-    if (own_samples_.empty() && rows_ != 0) return Samples(std::move(rows));
+    if (own_samples_.empty() && rows_ != 0) return {std::move(rows), {}};
     std::vector<at::Tensor> samples;
     if (rows_ != 0) samples = rows_of(rows);
     for (auto& [position, tensor] : own_samples_) {
       samples.insert(samples.begin() + static_cast<std::ptrdiff_t>(position),
                      on_device(std::move(tensor), options_));
     }
-    return Samples(std::move(samples));
+    return {at::Tensor(), std::move(samples)};
   }
 
  private:
@@ -7496,6 +10003,7 @@ class BatchReader {
   void read_array(OpenArray& array) {
     const auto data_offset = static_cast<std::size_t>(array.header.data_offset);
     const LoadPlan plan = array.plan(options_);
+    files_->require_expected(plan);
     if (options_.mmap() && can_map(plan, options_, array.source.internal_traits().range)) {
       own_ = load_on_host(array, plan, options_);
       return;
@@ -7589,235 +10097,26 @@ TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_BATCH_READER_HPP_
 
-// ---- torch_npy/data/options.hpp
+// ---- torch_npy/data/file_source.hpp
 
-#ifndef TORCH_NPY_DATA_OPTIONS_HPP_
-#define TORCH_NPY_DATA_OPTIONS_HPP_
+#ifndef TORCH_NPY_DATA_FILE_SOURCE_HPP_
+#define TORCH_NPY_DATA_FILE_SOURCE_HPP_
 
-/// @file
-/// FolderOptions, OnBadFile and DistributedSamplerOptions.
-
-#include <torch/arg.h>
-
-#include <cstdint>
-#include <functional>
-#include <string>
-#include <utility>
-
-TORCH_NPY_BEGIN_NAMESPACE
-
-/// What a dataset does if a file of a batch cannot be loaded.
-enum class OnBadFile {
-  Throw,  ///< throw the Error; a loader's worker wraps it in torch::data::WorkerException
-  Skip,   ///< leave the sample out of the batch, which may become empty; errors that are not about
-          ///< the file (InvalidArgument, Exhausted, OutOfMemory) are thrown
-};
-
-/// How a folder becomes a dataset. Setters chain:
-/// `FolderOptions().recursive(true).data_options(LoadOptions().dtype(torch::kFloat32))`; without an
-/// argument, each name returns the current value.
-struct FolderOptions {
-  /// Shell pattern for the names of the .npy files to use (`*`, `?`, `[a-z]`). Other files, and
-  /// hidden ones (".name"), are ignored.
-  TORCH_ARG(std::string, pattern) = "*";
-
-  /// Include the files in subfolders, at any depth. Links to folders are followed.
-  TORCH_ARG(bool, recursive) = false;
-
-  /// Sort numbers in names by value: "a9" before "a10". Otherwise names are sorted by their bytes,
-  /// as by Python's sorted().
-  TORCH_ARG(bool, natural_order) = false;
-
-  /// How to load the samples. threads(0) means one thread, because a loader's workers run in
-  /// parallel already. With device(), each batch is copied there as a whole.
-  TORCH_ARG(LoadOptions, data_options);
-
-  /// How to load the targets of a PairedFolderDataset.
-  TORCH_ARG(LoadOptions, target_options);
-
- public:
-  /// What to do if a file cannot be loaded; the default is Throw. `callback` is called with the
-  /// Error of each skipped file, by one thread at a time, on the thread that read the file. It must
-  /// not use the dataset.
-  FolderOptions& on_bad_file(OnBadFile what, std::function<void(const Error&)> callback = {}) {
-    on_bad_file_ = what;
-    bad_file_callback_ = std::move(callback);
-    return *this;
-  }
-  /// What to do if a file cannot be loaded.
-  OnBadFile on_bad_file() const noexcept { return on_bad_file_; }
-  /// The callback for skipped files; may be empty.
-  const std::function<void(const Error&)>& bad_file_callback() const noexcept {
-    return bad_file_callback_;
-  }
-
- private:
-  OnBadFile on_bad_file_ = OnBadFile::Throw;
-  std::function<void(const Error&)> bad_file_callback_;
-};
-
-/// How to distribute samples among ranks. Setters chain:
-/// `DistributedSamplerOptions().seed(7).drop_last(true)`; without an argument, each name returns
-/// the current value.
-struct DistributedSamplerOptions {
-  /// Seed of the shuffle; the order of an epoch depends on it and on the number of the epoch. Must
-  /// be the same on every rank.
-  TORCH_ARG(std::uint64_t, seed) = 0;
-
-  /// Shuffle the samples in every epoch. false: the order is 0, 1, 2, ... in every epoch.
-  TORCH_ARG(bool, shuffle) = true;
-
-  /// Drop the last samples of the order, so that all ranks get the same number: drop_last=True in
-  /// Python.
-  TORCH_ARG(bool, drop_last) = false;
-
-  /// Repeat samples from the start of the order, so that all ranks get the same number:
-  /// drop_last=False in Python. A few samples then appear twice in an epoch.
-  TORCH_ARG(bool, pad) = false;
-};
-
-TORCH_NPY_END_NAMESPACE
-
-#endif  // TORCH_NPY_DATA_OPTIONS_HPP_
-
-// ---- torch_npy/data/random.hpp
-
-#ifndef TORCH_NPY_DATA_RANDOM_HPP_
-#define TORCH_NPY_DATA_RANDOM_HPP_
-
-#include <ATen/CPUGeneratorImpl.h>
-#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/tensor.h>
 #include <c10/util/ArrayRef.h>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
-
-// Random numbers that depend on the batch and not on the thread: LibTorch's loader gives batches to
-// any free worker, each with its own copy of the dataset and of the transforms. So a dataset names
-// each batch that it reads, and a transform derives its numbers from its seed and that name.
-
-TORCH_NPY_BEGIN_NAMESPACE
-namespace detail {
-
-/// SplitMix64, a generator of pseudorandom numbers (Steele, Lea and Flood, "Fast splittable
-/// pseudorandom number generators", 2014). The same numbers on every platform, which the
-/// distributions of the standard library do not promise.
-class SplitMix64 {
- public:
-  explicit SplitMix64(std::uint64_t seed = 0) noexcept : state_(seed) {}
-
-  std::uint64_t next() noexcept {
-    std::uint64_t z = state_ += 0x9e3779b97f4a7c15;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return z ^ z >> 31;
-  }
-
-  /// Uniform in [0, 1), a multiple of 2^-53.
-  double uniform() noexcept { return static_cast<double>(next() >> 11) * 0x1p-53; }
-
- private:
-  std::uint64_t state_;
-};
-
-/// The batch that this thread is processing.
-struct BatchName {
-  std::uint64_t name = 0;
-  std::uint64_t serial = 0;  ///< unique in the process; 0: no batch yet
-};
-
-inline BatchName& current_batch() {
-  static thread_local BatchName batch;
-  return batch;
-}
-
-/// Computes the name of a batch from its sample indices and from how many batches have begun with
-/// the same first sample: without shuffling, all epochs have the same batches. Copies share these
-/// counts, 2 bytes per sample.
-class BatchNames {
- public:
-  explicit BatchNames(std::size_t samples) : visits_(new std::atomic<std::uint16_t>[samples]()) {}
-
-  /// Starts the batch of the samples `indices` on this thread.
-  void begin(c10::ArrayRef<std::size_t> indices) const {
-    static std::atomic<std::uint64_t> serial{0};
-    std::uint64_t name = indices.size();
-    const auto add = [&](std::uint64_t number) {
-      name = (name ^ number) * 0x9e3779b97f4a7c15;  // 2^64 / golden ratio, mixes the bits
-      name ^= name >> 32;
-    };
-    for (const std::size_t index : indices) add(index);
-    if (!indices.empty()) add(visits_[static_cast<std::ptrdiff_t>(indices[0])].fetch_add(1));
-    current_batch() = {name, ++serial};
-  }
-
- private:
-  std::shared_ptr<std::atomic<std::uint16_t>[]> visits_;
-};
-
-/// The seed of a transform, and a generator for each batch.
-class BatchRandom {
- public:
-  /// Draws the seed from `generator`, or from LibTorch's default generator, which
-  /// torch::manual_seed() seeds.
-  explicit BatchRandom(const std::optional<at::Generator>& generator) {
-    at::Generator source =
-        generator && generator->defined() ? *generator : at::detail::getDefaultCPUGenerator();
-    const std::lock_guard<std::mutex> lock(source.mutex());
-    seed_ = at::check_generator<at::CPUGeneratorImpl>(source)->random64();
-  }
-
-  /// A generator for the current batch of this thread. If the dataset does not name its batches,
-  /// batches are counted per transform and its copies.
-  SplitMix64 next() {
-    const BatchName& batch = current_batch();
-    const bool named = batch.serial != 0 && batch.serial != seen_;
-    seen_ = batch.serial;
-    const std::uint64_t name = named ? batch.name : (*unnamed_)++;
-    // Two rounds, so that close seeds and close names give unrelated numbers.
-    return SplitMix64(SplitMix64(SplitMix64(seed_).next() ^ name).next() + (named ? 1 : 0));
-  }
-
- private:
-  std::uint64_t seed_;
-  std::uint64_t seen_ = current_batch().serial;  // ignores the batch before this transform
-  std::shared_ptr<std::atomic<std::uint64_t>> unnamed_ =
-      std::make_shared<std::atomic<std::uint64_t>>(0);
-};
-
-}  // namespace detail
-TORCH_NPY_END_NAMESPACE
-
-#endif  // TORCH_NPY_DATA_RANDOM_HPP_
-
-// ---- torch_npy/data/sample_dataset.hpp
-
-#ifndef TORCH_NPY_DATA_SAMPLE_DATASET_HPP_
-#define TORCH_NPY_DATA_SAMPLE_DATASET_HPP_
-
-/// @file
-/// The common part of all datasets.
-
-#include <c10/util/ArrayRef.h>
-#include <c10/util/Optional.h>
-#include <torch/data.h>
-
-#include <cstddef>
-#include <memory>
 #include <string>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
+// Samples of which each is a file, or a file and its target.
+
 TORCH_NPY_BEGIN_NAMESPACE
-
-template <class Dataset>
-class Stacked;
-
 namespace detail {
 
 /// Limit on the unused memory that a dataset keeps for its next batches, in bytes.
@@ -7825,618 +10124,236 @@ constexpr std::size_t kKeptBytes = std::size_t{256} << 20;
 
 inline std::shared_ptr<BufferPool> make_pool() { return std::make_shared<BufferPool>(kKeptBytes); }
 
-template <class E>
-constexpr bool kHasTarget = !std::is_void_v<typename E::TargetType>;
-
-// The API reference shows this one: users call its members on every dataset.
-/// A dataset that reads whole batches. `Self` has `length()` and `read(indices, may_skip)`, which
-/// returns Samples, or a pair of them for data and target.
-template <class Self, class E>
-class SampleDataset : public torch::data::datasets::Dataset<Self, E> {
- public:
-  /// Reads sample `index`. Throws Error: as load(), also with OnBadFile::Skip; InvalidArgument if
-  /// `index` is not less than size(). Safe from any thread.
-  E get(std::size_t index) override { return std::move(examples(index, false)[0]); }
-
-  /// Reads the samples `indices`, in that order; LibTorch's loader calls this. If all samples have
-  /// the same shape and dtype, they are rows of one tensor, and transforms::Stack does not copy
-  /// them. With OnBadFile::Skip the result may have fewer samples than `indices`. Throws Error: as
-  /// load(); InvalidArgument for an index that is not less than size(). Safe from any thread.
-  std::vector<E> get_batch(c10::ArrayRef<std::size_t> indices) override {
-    return examples(indices, true);
-  }
-
-  /// Reads the samples `indices` as one Example: samples of shape S become tensors (number of
-  /// samples, S...). Throws Error: as get_batch(); Mismatch if they differ in shape or dtype, or if
-  /// no sample is left. Safe from any thread.
-  Batch<E> get_stacked_batch(c10::ArrayRef<std::size_t> indices) const {
-    begin(indices);
-    if constexpr (kHasTarget<E>) {
-      auto [data, target] = self().read(indices, true);
-      return Batch<E>(std::move(data).stacked(), std::move(target).stacked());
-    } else {
-      return Batch<E>(self().read(indices, true).stacked());
-    }
-  }
-
-  /// This dataset with each batch as one Example, like `.map(transforms::Stack<>())` but faster,
-  /// because it makes no tensor per sample. It holds a copy of the dataset, which is cheap.
-  Stacked<Self> stacked() const { return Stacked<Self>(self()); }
-
-  /// Number of samples.
-  c10::optional<std::size_t> size() const override { return self().length(); }
-
- protected:
-  explicit SampleDataset(std::size_t length) : names_(length) {}
-
- private:
-  const Self& self() const { return static_cast<const Self&>(*this); }
-
-  std::vector<E> examples(c10::ArrayRef<std::size_t> indices, bool may_skip) const {
-    begin(indices);
-    std::vector<E> examples;
-    examples.reserve(indices.size());
-    if constexpr (kHasTarget<E>) {
-      auto [samples, target_samples] = self().read(indices, may_skip);
-      std::vector<at::Tensor> data = std::move(samples).separate();
-      std::vector<at::Tensor> targets = std::move(target_samples).separate();
-      for (std::size_t i = 0; i < data.size(); ++i) {
-        examples.emplace_back(std::move(data[i]), std::move(targets[i]));
-      }
-    } else {
-      for (at::Tensor& data : self().read(indices, may_skip).separate()) {
-        examples.emplace_back(std::move(data));
-      }
-    }
-    return examples;
-  }
-
-  void begin(c10::ArrayRef<std::size_t> indices) const {
-    for (const std::size_t index : indices) {
-      if (index < self().length()) continue;
-      throw Error(ErrorCode::InvalidArgument,
-                  "index " + std::to_string(index) + " is out of range for a dataset of " +
-                      counted(self().length(), "sample") + "; a sampler needs the same size");
-    }
-    names_.begin(indices);
-  }
-
-  BatchNames names_;
-};
-
-}  // namespace detail
-
-/// A dataset whose batches are one Example each: the result of `stacked()`.
-template <class Dataset>
-class Stacked : public torch::data::datasets::BatchDataset<Stacked<Dataset>,
-                                                           Batch<typename Dataset::ExampleType>> {
- public:
-  /// Called by `stacked()`.
-  explicit Stacked(Dataset dataset) : dataset_(std::move(dataset)) {}
-
-  /// Reads the samples `indices` as one Example, by get_stacked_batch() of the dataset, which
-  /// documents the errors; LibTorch's loader calls this. Safe from any thread.
-  Batch<typename Dataset::ExampleType> get_batch(c10::ArrayRef<std::size_t> indices) override {
-    return dataset_.get_stacked_batch(indices);
-  }
-  /// Number of samples.
-  c10::optional<std::size_t> size() const override { return dataset_.size(); }
-
-  /// The dataset that reads the samples.
-  const Dataset& dataset() const noexcept { return dataset_; }
-
- private:
-  Dataset dataset_;
-};
-
-TORCH_NPY_END_NAMESPACE
-
-#endif  // TORCH_NPY_DATA_SAMPLE_DATASET_HPP_
-
-// ---- torch_npy/data/file_dataset.hpp
-
-#ifndef TORCH_NPY_DATA_FILE_DATASET_HPP_
-#define TORCH_NPY_DATA_FILE_DATASET_HPP_
-
-/// @file
-/// The common part of the datasets over folders.
-
-#include <c10/util/ArrayRef.h>
-
-#include <algorithm>
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <filesystem>
-#include <functional>
-#include <map>
-#include <memory>
-#include <mutex>
-#include <optional>
-#include <string>
-#include <utility>
-#include <vector>
-
-TORCH_NPY_BEGIN_NAMESPACE
-
-namespace detail {
-
-/// True if the system has run out of a resource, so that other files would fail in the same way.
-inline bool is_of_system(const Error& error) {
-  return error.code() == ErrorCode::Exhausted || error.code() == ErrorCode::OutOfMemory;
-}
-
-/// Handles the bad files of a dataset and of its copies.
-class BadFiles {
- public:
-  explicit BadFiles(const FolderOptions& options)
-      : skip_(options.on_bad_file() == OnBadFile::Skip), callback_(options.bad_file_callback()) {}
-
-  /// True if the sample is to be skipped.
-  bool skips(const Error& error) {
-    if (!skip_ || is_of_system(error) || error.code() == ErrorCode::InvalidArgument) return false;
-    ++count_;
-    if (callback_) {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      callback_(error);
-    }
-    return true;
-  }
-
-  std::size_t count() const noexcept { return count_; }
-
- private:
-  const bool skip_;
-  const std::function<void(const Error&)> callback_;
-  std::mutex mutex_;
-  std::atomic<std::size_t> count_{0};
-};
-
-/// Called with the number of files checked so far.
-using Progress = std::function<void(std::size_t done, std::size_t total)>;
-
-/// Validates the header of each file against its options and size. Returns the Errors in the order
-/// of the files. Throws Error (Exhausted, OutOfMemory) if the cause is not a file.
-inline std::vector<Error> verify(const std::vector<std::shared_ptr<const SampleFiles>>& parts,
-                                 const Progress& progress) {
-  std::size_t total = 0;
-  for (const auto& part : parts) total += part->list.size();
-  const std::size_t step = std::max<std::size_t>(1, total / 100);
-  std::mutex mutex;
-  std::size_t done = 0;
-  std::map<std::size_t, Error> found;
-  const auto check = [&](std::size_t number) {
-    std::size_t index = number;
-    auto part = parts.begin();
-    for (; index >= (*part)->list.size(); ++part) index -= (*part)->list.size();
-    const FileList& list = (*part)->list;
-    std::optional<Error> bad;
-    try {
-      const LoadOptions& options = (*part)->options;
-      with_array(list.open(index), options, [&](OpenArray& array) { (void)array.plan(options); });
-    } catch (const Error& error) {
-      if (is_of_system(error)) throw;
-      bad = ErrorContext::at(error, list[index]);
-    }
-    const std::lock_guard<std::mutex> lock(mutex);
-    if (bad) found.emplace(number, *bad);
-    ++done;
-    if (progress && (done % step == 0 || done == total)) progress(done, total);
-  };
-  for_each_index(total, (std::max)(std::size_t{32}, processor_count()), check);
-  std::vector<Error> errors;
-  for (const auto& [number, error] : found) errors.push_back(error);
-  return errors;
-}
-
-/// The state shared by all copies of a dataset: the files of one folder, or of one for data and one
-/// for targets.
-struct FileState {
-  FileState(std::vector<std::shared_ptr<const SampleFiles>> files, const FolderOptions& options)
-      : parts(std::move(files)), bad(options) {}
-  const std::vector<std::shared_ptr<const SampleFiles>> parts;
-  BadFiles bad;
-};
-
-/// The samples of a batch that could be read: those of each part, and their indices.
-struct ReadParts {
-  std::vector<Samples> parts;
-  std::vector<std::size_t> indices;
-};
-
-/// Reads the samples `indices` of each part. Skips bad files if `may_skip`.
-inline ReadParts read_parts(FileState& state, c10::ArrayRef<std::size_t> indices, bool may_skip) {
-  ReadParts read;
-  std::vector<BatchReader> readers;
-  for (const auto& part : state.parts) readers.emplace_back(part, indices.size());
-  for (const std::size_t index : indices) {
-    try {
-      for (BatchReader& reader : readers) reader.read(index);
-    } catch (const Error& error) {
-      if (!may_skip || !state.bad.skips(error)) throw;
-      continue;
-    }
-    for (BatchReader& reader : readers) reader.accept();
-    read.indices.push_back(index);
-  }
-  for (BatchReader& reader : readers) read.parts.push_back(std::move(reader).finish());
-  return read;
-}
-
-// The API reference shows this one: users call its members on every dataset over folders.
-/// A dataset in which each sample is one file, or one file in each of two folders.
-template <class Self, class E>
-class FileDataset : public SampleDataset<Self, E> {
- public:
-  /// Checks the header and the size of every file on at least 32 threads, and returns an Error for
-  /// each bad one: in file order, inputs before targets. Does not read values, and does not compare
-  /// the shapes of different files. Costs one open, read and close per file.
-  ///
-  /// `progress(done, total)`, a `std::function<void(std::size_t, std::size_t)>`, is called about a
-  /// hundred times, by one thread at a time, on any of the threads. Safe from any thread. Throws
-  /// what progress throws, and Error (Exhausted, OutOfMemory).
-  std::vector<Error> verify(const Progress& progress = {}) const {
-    return detail::verify(state_->parts, progress);
-  }
-
-  /// How many samples this dataset and its copies have skipped because their file could not be
-  /// loaded. Safe from any thread.
-  std::size_t bad_file_count() const noexcept { return state_->bad.count(); }
-
-  /// For the base class. @private
-  std::size_t length() const noexcept { return part(0).list.size(); }
-
- protected:
-  FileDataset(std::vector<std::shared_ptr<const SampleFiles>> parts, const FolderOptions& options)
-      : SampleDataset<Self, E>(parts[0]->list.size()),
-        state_(std::make_shared<FileState>(std::move(parts), options)) {}
-
-  const SampleFiles& part(std::size_t i) const noexcept { return *state_->parts[i]; }
-
-  ReadParts read_parts(c10::ArrayRef<std::size_t> indices, bool may_skip) const {
-    return detail::read_parts(*state_, indices, may_skip);
-  }
-
- private:
-  std::shared_ptr<FileState> state_;
-};
-
-inline ListRules list_rules(const FolderOptions& options) {
-  return {options.pattern(), options.recursive(), options.natural_order()};
-}
-
-/// The Error for a folder without samples.
-inline Error no_files(const FileList& list, const std::string& subfolder,
-                      const FolderOptions& options) {
-  std::string reason = "no .npy file in this folder";
-  if (options.pattern() != "*") reason += " matches the pattern " + shown(options.pattern());
-  const std::size_t folders = list.subfolders(subfolder).size();
-  if (folders != 0 && !options.recursive()) {
-    reason +=
-        "; it has " + counted(folders, "subfolder") + ": set recursive(true) to include subfolders";
-  }
-  return Error(ErrorCode::NotFound, reason, 0,
-               subfolder == "." ? list.folder() : list.folder() / path_of(subfolder));
-}
-
-inline FileList list_folder(const std::filesystem::path& folder, const FolderOptions& options) {
-  FileList list(folder);
-  if (list.add(".", list_rules(options)) == 0) throw no_files(list, ".", options);
-  return list;
-}
-
 inline std::shared_ptr<const SampleFiles> sample_files(FileList list, const LoadOptions& options,
-                                                       std::shared_ptr<BufferPool> pool) {
+                                                       std::shared_ptr<BufferPool> pool,
+                                                       FolderOptions::Expected expected = {}) {
   require_device(options.device());
   return std::make_shared<const SampleFiles>(
-      SampleFiles{std::move(list), options, std::move(pool)});
+      SampleFiles{std::move(list), options, std::move(pool), std::move(expected)});
 }
+
+/// Samples from the rows of their data, and of their targets if there are any.
+template <class E>
+SampleRows<E> rows_from(PartRows data, [[maybe_unused]] PartRows target) {
+  if constexpr (kHasTarget<E>) {
+    if (data.whole.defined() && target.whole.defined()) {
+      return Batch<E>(E(std::move(data.whole), std::move(target.whole)));
+    }
+    std::vector<at::Tensor> all = std::move(data).separate();
+    std::vector<at::Tensor> targets = std::move(target).separate();
+    std::vector<E> samples;
+    samples.reserve(all.size());
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      samples.emplace_back(std::move(all[i]), std::move(targets[i]));
+    }
+    return samples;
+  } else {
+    if (data.whole.defined()) return Batch<E>(E(std::move(data.whole)));
+    std::vector<E> samples;
+    samples.reserve(data.each.size());
+    for (at::Tensor& tensor : data.each) samples.emplace_back(std::move(tensor));
+    return samples;
+  }
+}
+
+/// One file a sample; and for an Example with a target a second one, or a label.
+template <class E>
+class FileSource : public SampleSource<E> {
+ public:
+  /// `targets` are files, or `labels` holds one target for each sample, or E has none.
+  FileSource(std::shared_ptr<const SampleFiles> data, std::shared_ptr<const SampleFiles> targets,
+             std::vector<std::int64_t> labels, const FolderOptions& options)
+      : SampleSource<E>(options),
+        data_(std::move(data)),
+        targets_(std::move(targets)),
+        labels_(std::move(labels)) {}
+
+  std::size_t size() const override { return data_->list.size(); }
+
+  std::string key(std::size_t sample) const override {
+    return data_->list[sample].generic_string();
+  }
+
+  std::uint64_t fingerprint() const override {
+    std::uint64_t print = mix({size()});
+    for (std::size_t i = 0; i < size(); ++i) print = mix({print, hash_of(data_->list.name(i))});
+    return print;
+  }
+
+  std::int64_t length(std::size_t sample) const override {
+    return planned(*data_, sample, [](const LoadPlan& plan) {
+      if (!plan.sizes.empty()) return plan.sizes[0];
+      throw Error(ErrorCode::Mismatch, "a 0-d array has no length");
+    });
+  }
+
+  std::vector<Error> check(std::size_t sample) const override {
+    std::vector<Error> errors;
+    for (const auto* const part : {data_.get(), targets_.get()}) {
+      if (part == nullptr) continue;
+      try {
+        planned(*part, sample, [&](const LoadPlan& plan) { part->require_expected(plan); });
+      } catch (const Error& error) {
+        if (is_of_system(error)) throw;
+        errors.push_back(error);
+      }
+    }
+    return errors;
+  }
+
+  SampleRows<E> read(Request& request) const override {
+    BatchReader data(data_, request.picks.size());
+    std::optional<BatchReader> targets;
+    if (targets_) targets.emplace(targets_, request.picks.size());
+    std::vector<std::int64_t> labels;
+    read_each(
+        request, this->bad_samples(0),
+        [&](std::size_t sample) {
+          data.read(sample);
+          if (targets) targets->read(sample);
+        },
+        [&](std::size_t sample) {
+          data.accept();
+          if (targets) targets->accept();
+          if (!labels_.empty()) labels.push_back(labels_[sample]);
+        });
+    PartRows target;
+    if (targets) {
+      target = std::move(*targets).finish();
+    } else if (!labels.empty()) {
+      target.whole = on_device(at::tensor(labels, at::kLong), data_->options);
+    }
+    return rows_from<E>(std::move(data).finish(), std::move(target));
+  }
+
+  const SampleFiles& data() const noexcept { return *data_; }
+  const SampleFiles& targets() const noexcept { return *targets_; }
+
+ private:
+  /// Calls `use` with what is known of a file after its header was read.
+  template <class Use>
+  static auto planned(const SampleFiles& files, std::size_t sample, const Use& use) {
+    return with_path(files.list[sample], [&] {
+      return with_array(files.list.open(sample), files.options,
+                        [&](OpenArray& array) { return use(array.plan(files.options)); });
+    });
+  }
+
+  std::shared_ptr<const SampleFiles> data_;
+  std::shared_ptr<const SampleFiles> targets_;  // may be null
+  std::vector<std::int64_t> labels_;            // may be empty
+};
 
 }  // namespace detail
 TORCH_NPY_END_NAMESPACE
 
-#endif  // TORCH_NPY_DATA_FILE_DATASET_HPP_
+#endif  // TORCH_NPY_DATA_FILE_SOURCE_HPP_
 
-// ---- torch_npy/data/dataset.hpp
+// ---- torch_npy/data/array_dataset.hpp
 
-#ifndef TORCH_NPY_DATA_DATASET_HPP_
-#define TORCH_NPY_DATA_DATASET_HPP_
+#ifndef TORCH_NPY_DATA_ARRAY_DATASET_HPP_
+#define TORCH_NPY_DATA_ARRAY_DATASET_HPP_
 
 /// @file
-/// Datasets for LibTorch's data loader: from one or two array files, a folder, two folders, or one
-/// folder per class.
+/// A dataset of the rows of arrays.
 
-#include <ATen/ops/tensor.h>
-#include <c10/util/ArrayRef.h>
+#include <ATen/core/Tensor.h>
 
-#include <algorithm>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
 #include <filesystem>
 #include <memory>
-#include <string>
-#include <string_view>
+#include <type_traits>
 #include <utility>
-#include <vector>
+#include <variant>
 
 TORCH_NPY_BEGIN_NAMESPACE
 
-/// A dataset of the .npy files in a folder, one sample per file. A sample is a TensorExample with
-/// the shape and dtype of the file, unless FolderOptions::data_options changes them. The
-/// constructor reads only the names; each sample then costs one open, read and close.
-///
-/// Copies are cheap and share the list of files and up to 256 MiB of memory for the next batches.
-/// One dataset may be used from any number of threads. Tensors of a batch are like those of
-/// torch::from_blob(): do not resize_() them to a larger size.
-class FolderDataset : public detail::FileDataset<FolderDataset, TensorExample> {
+/// An array whose rows are samples: an .npy file, or a tensor.
+class ArrayData {
  public:
-  /// Lists the folder in O(n log n) for n files. Throws Error: NotFound if the folder does not
-  /// exist or has no matching .npy file; Io; Exhausted; InvalidArgument if the device does not
-  /// exist.
-  explicit FolderDataset(const std::filesystem::path& folder, const FolderOptions& options = {})
-      : FileDataset({detail::sample_files(detail::list_folder(folder, options),
-                                          options.data_options(), detail::make_pool())},
-                    options) {}
-
-  /// The file of each sample.
-  const FileList& files() const& noexcept { return part(0).list; }
-  void files() && = delete;  ///< the list lives as long as the dataset
-
-  /// For the base class. @private
-  detail::Samples read(c10::ArrayRef<std::size_t> indices, bool may_skip) const {
-    return std::move(read_parts(indices, may_skip).parts[0]);
-  }
-};
-
-/// A dataset of the .npy files in two folders: a file in the first folder is a sample, and the file
-/// with the same relative path in the second folder is its target. Samples are Examples of data and
-/// target. Copies, threads and memory: as for FolderDataset.
-class PairedFolderDataset : public detail::FileDataset<PairedFolderDataset, Example<>> {
- public:
-  /// Lists both folders with the same options. Throws Error: as FolderDataset; Mismatch if files
-  /// have no partner, with the paths of up to ten of them.
-  PairedFolderDataset(const std::filesystem::path& inputs, const std::filesystem::path& targets,
-                      const FolderOptions& options = {})
-      : FileDataset(make_parts(inputs, targets, options), options) {}
-
-  /// The input file of each sample.
-  const FileList& files() const& noexcept { return part(0).list; }
-  void files() && = delete;  ///< the list lives as long as the dataset
-
-  /// The target file of each sample.
-  const FileList& target_files() const& noexcept { return part(1).list; }
-  void target_files() && = delete;  ///< the list lives as long as the dataset
-
-  /// For the base class. @private
-  std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,
-                                                   bool may_skip) const {
-    auto parts = read_parts(indices, may_skip).parts;
-    return {std::move(parts[0]), std::move(parts[1])};
-  }
+  /// The file at a path.
+  template <class Path,
+            class = std::enable_if_t<std::is_convertible_v<const Path&, std::filesystem::path>>>
+  ArrayData(const Path& path)  // NOLINT(google-explicit-constructor)
+      : where_(std::filesystem::path(path)) {}
+  /// A tensor, which is not copied: later changes of it change the samples.
+  ArrayData(at::Tensor tensor)  // NOLINT(google-explicit-constructor)
+      : where_(std::move(tensor)) {}
 
  private:
-  static std::vector<std::shared_ptr<const detail::SampleFiles>> make_parts(
-      const std::filesystem::path& inputs, const std::filesystem::path& targets,
-      const FolderOptions& options) {
-    FileList input_list = detail::list_folder(inputs, options);
-    FileList target_list = detail::list_folder(targets, options);
-    require_partners(input_list, target_list);
-    const auto pool = detail::make_pool();
-    return {detail::sample_files(std::move(input_list), options.data_options(), pool),
-            detail::sample_files(std::move(target_list), options.target_options(), pool)};
+  template <class E>
+  friend class ArrayDataset;
+
+  std::shared_ptr<const detail::ArrayRows> rows(const LoadOptions& options,
+                                                std::shared_ptr<detail::BufferPool> pool) const {
+    if (const auto* const path = std::get_if<std::filesystem::path>(&where_)) {
+      return std::make_shared<const detail::FileRows>(*path, options, std::move(pool));
+    }
+    return std::make_shared<const detail::TensorRows>(std::get<at::Tensor>(where_), options,
+                                                      std::move(pool));
   }
 
-  /// Both lists are sorted by the same rule, so partners have equal indices.
-  static void require_partners(const FileList& inputs, const FileList& targets) {
-    bool same = inputs.size() == targets.size();
-    for (std::size_t i = 0; same && i < inputs.size(); ++i) {
-      same = std::strcmp(inputs.name(i), targets.name(i)) == 0;
-    }
-    if (same) return;
-    constexpr std::size_t kMaxNamed = 10;
-    std::size_t alone = 0;
-    std::string names;
-    const auto list_alone = [&](const FileList& list, const FileList& others) {
-      std::vector<std::string_view> partners;
-      for (std::size_t i = 0; i < others.size(); ++i) partners.push_back(others.name(i));
-      std::sort(partners.begin(), partners.end());
-      for (std::size_t i = 0; i < list.size(); ++i) {
-        if (std::binary_search(partners.begin(), partners.end(), list.name(i))) continue;
-        if (alone++ < kMaxNamed) names += "\n  " + detail::shown_path(list[i]);
-      }
-    };
-    list_alone(inputs, targets);
-    list_alone(targets, inputs);
-    if (alone > kMaxNamed) names += "\n  and " + std::to_string(alone - kMaxNamed) + " more";
-    throw Error(ErrorCode::Mismatch,
-                "inputs and targets in " + detail::shown_path(targets.folder()) +
-                    " are matched by name, and " + detail::counted(alone, "file") +
-                    (alone == 1 ? " has" : " have") + " no partner:" + names,
-                0, inputs.folder());
-  }
+  std::variant<std::filesystem::path, at::Tensor> where_;
 };
 
-/// A dataset of the files `folder/<class>/*.npy`, one sample per file. The target is the index of
-/// its class in classes(): an int64, 0-d tensor. Copies, threads and memory: as for FolderDataset.
-class ClassFolderDataset : public detail::FileDataset<ClassFolderDataset, Example<>> {
- public:
-  /// Lists the folder. With recursive(true), the files may be in subfolders of the class folders.
-  /// Throws Error: NotFound if the folder does not exist, has no subfolder, or a class folder has
-  /// no matching .npy file; Io; Exhausted; InvalidArgument if the device does not exist.
-  explicit ClassFolderDataset(const std::filesystem::path& folder,
-                              const FolderOptions& options = {})
-      : ClassFolderDataset(list_classes(folder, options), options) {}
-
-  /// The names of the classes: target i is class classes()[i]. Sorted by bytes, or as
-  /// FolderOptions::natural_order says.
-  const std::vector<std::string>& classes() const& noexcept { return *classes_; }
-  /// The same for a temporary dataset.
-  std::vector<std::string> classes() && { return *classes_; }
-
-  /// The file of each sample, ordered by class.
-  const FileList& files() const& noexcept { return part(0).list; }
-  void files() && = delete;  ///< the list lives as long as the dataset
-
-  /// For the base class. @private
-  std::pair<detail::Samples, detail::Samples> read(c10::ArrayRef<std::size_t> indices,
-                                                   bool may_skip) const {
-    std::vector<std::int64_t> numbers;
-    auto read = read_parts(indices, may_skip);
-    for (const std::size_t index : read.indices) {
-      const auto end = std::upper_bound(ends_->begin(), ends_->end(), index);
-      numbers.push_back(end - ends_->begin());
-    }
-    at::Tensor targets = at::tensor(numbers, at::kLong);
-    return {std::move(read.parts[0]),
-            detail::Samples(detail::on_device(std::move(targets), part(0).options))};
-  }
-
- private:
-  struct Classes {
-    FileList list;
-    std::vector<std::string> names;
-    std::vector<std::size_t> ends;  // end of each class in the list
-  };
-
-  static Classes list_classes(const std::filesystem::path& folder, const FolderOptions& options) {
-    FileList list(folder);
-    std::vector<std::string> names = list.subfolders(".", options.natural_order());
-    if (names.empty()) {
-      throw Error(ErrorCode::NotFound,
-                  "no subfolders: ClassFolderDataset expects one subfolder for each class", 0,
-                  folder);
-    }
-    std::vector<std::size_t> ends;
-    for (const std::string& name : names) {
-      if (list.add(name, detail::list_rules(options)) == 0) {
-        throw detail::no_files(list, name, options);
-      }
-      ends.push_back(list.size());
-    }
-    return {std::move(list), std::move(names), std::move(ends)};
-  }
-
-  ClassFolderDataset(Classes classes, const FolderOptions& options)
-      : FileDataset({detail::sample_files(std::move(classes.list), options.data_options(),
-                                          detail::make_pool())},
-                    options),
-        classes_(std::make_shared<const std::vector<std::string>>(std::move(classes.names))),
-        ends_(std::make_shared<const std::vector<std::size_t>>(std::move(classes.ends))) {}
-
-  std::shared_ptr<const std::vector<std::string>> classes_;
-  std::shared_ptr<const std::vector<std::size_t>> ends_;
-};
-
-/// A dataset of one array file, or of one for data and one for targets. Axis 0 is the sample index:
-/// a sample of an array (n, S...) is a tensor of shape S.
+/// A dataset of one array, or of one for data and one for targets; each is an .npy file or a
+/// tensor. Axis 0 is the sample index: a sample of an array (n, S...) is a tensor of shape S.
 ///
-///     ArrayDataset images("images.npy");                 // Examples without a target
-///     ArrayDataset digits("images.npy", "labels.npy");   // data and target
+///     ArrayDataset images("images.npy");                 // TensorExamples
+///     ArrayDataset digits("images.npy", "labels.npy");   // Examples
+///     ArrayDataset in_memory(images, labels);            // two tensors
 ///
-/// The files are mapped, and their rows are copied into batches, so they may be larger than memory.
-/// As with LoadOptions::mmap, truncating a file meanwhile ends the process. Copies are cheap and
-/// share the mappings. One dataset may be used from any number of threads. Tensors of a batch are
-/// like those of torch::from_blob(): do not resize_() them to a larger size.
+/// Files are mapped, and their rows are copied into batches, so they may be larger than memory. As
+/// with LoadOptions::mmap, truncating a file meanwhile ends the process. Copies share the mappings,
+/// and up to 256 MiB of memory for the next batches.
 template <class E = Example<>>
-class ArrayDataset : public detail::SampleDataset<ArrayDataset<E>, E> {
+class ArrayDataset : public Dataset<E> {
  public:
-  /// Reads the header and maps the file; the time does not depend on its size. Throws Error: as
+  /// Reads the header of a file and maps it; the time does not depend on its size. Throws Error: as
   /// load(); Mismatch for a 0-d array.
-  explicit ArrayDataset(const std::filesystem::path& data, const LoadOptions& options = {})
-      : ArrayDataset(
-            {std::make_shared<const detail::ArrayRows>(data, options, detail::make_pool())}) {
-    static_assert(!detail::kHasTarget<E>, "Examples with a target need a file of targets");
+  explicit ArrayDataset(const ArrayData& data, const LoadOptions& options = {})
+      : Dataset<E>(std::make_shared<const detail::ArraySource<E>>(
+            data.rows(options, detail::make_pool()), nullptr)) {
+    static_assert(!detail::kHasTarget<E>, "Examples with a target need an array of targets");
   }
 
-  /// The same for two files: row i of `target` is the target of row i of `data`. Throws Error: as
-  /// load(); Mismatch for a 0-d array, and if the lengths differ.
-  ArrayDataset(const std::filesystem::path& data, const std::filesystem::path& target,
-               const LoadOptions& options = {}, const LoadOptions& target_options = {})
-      : ArrayDataset(make_pair(data, target, options, target_options)) {
-    static_assert(detail::kHasTarget<E>, "Examples without a target take one file");
-  }
-
-  /// For the base class. @private
-  std::size_t length() const noexcept { return parts_[0]->size(); }
-  /// For the base class. @private
-  auto read(c10::ArrayRef<std::size_t> indices, bool /*may_skip*/) const {
-    detail::Samples data(parts_[0]->gather(indices));
-    if constexpr (detail::kHasTarget<E>) {
-      return std::pair(std::move(data), detail::Samples(parts_[1]->gather(indices)));
-    } else {
-      return data;
-    }
+  /// Row i of `target` is the target of row i of `data`. Throws Error: as load(); Mismatch for a
+  /// 0-d array, and if the lengths differ.
+  ArrayDataset(const ArrayData& data, const ArrayData& target, const LoadOptions& options = {},
+               const LoadOptions& target_options = {})
+      : ArrayDataset(data, target, options, target_options, detail::make_pool()) {
+    static_assert(detail::kHasTarget<E>, "Examples without a target take one array");
   }
 
  private:
-  using Parts = std::vector<std::shared_ptr<const detail::ArrayRows>>;
-
-  explicit ArrayDataset(Parts parts)
-      : detail::SampleDataset<ArrayDataset<E>, E>(parts[0]->size()), parts_(std::move(parts)) {}
-
-  static Parts make_pair(const std::filesystem::path& data, const std::filesystem::path& target,
-                         const LoadOptions& options, const LoadOptions& target_options) {
-    const auto pool = detail::make_pool();
-    auto rows = std::make_shared<const detail::ArrayRows>(data, options, pool);
-    auto target_rows = std::make_shared<const detail::ArrayRows>(target, target_options, pool);
-    if (rows->size() != target_rows->size()) {
-      throw Error(ErrorCode::Mismatch,
-                  "expected one target for each sample, found " +
-                      detail::counted(rows->size(), "sample") + " and " +
-                      detail::counted(target_rows->size(), "target") + ", in " +
-                      detail::shown_path(target),
-                  0, data);
-    }
-    return {std::move(rows), std::move(target_rows)};
-  }
-
-  Parts parts_;
+  ArrayDataset(const ArrayData& data, const ArrayData& target, const LoadOptions& options,
+               const LoadOptions& target_options, const std::shared_ptr<detail::BufferPool>& pool)
+      : Dataset<E>(std::make_shared<const detail::ArraySource<E>>(
+            data.rows(options, pool), target.rows(target_options, pool))) {}
 };
 
-ArrayDataset(const std::filesystem::path&)->ArrayDataset<TensorExample>;
-ArrayDataset(const std::filesystem::path&, const LoadOptions&)->ArrayDataset<TensorExample>;
-ArrayDataset(const std::filesystem::path&, const std::filesystem::path&)->ArrayDataset<Example<>>;
-ArrayDataset(const std::filesystem::path&, const std::filesystem::path&, const LoadOptions&)
-    ->ArrayDataset<Example<>>;
-ArrayDataset(const std::filesystem::path&, const std::filesystem::path&, const LoadOptions&,
-             const LoadOptions&)
+ArrayDataset(const ArrayData&)->ArrayDataset<TensorExample>;
+ArrayDataset(const ArrayData&, const LoadOptions&)->ArrayDataset<TensorExample>;
+ArrayDataset(const ArrayData&, const ArrayData&)->ArrayDataset<Example<>>;
+ArrayDataset(const ArrayData&, const ArrayData&, const LoadOptions&)->ArrayDataset<Example<>>;
+ArrayDataset(const ArrayData&, const ArrayData&, const LoadOptions&, const LoadOptions&)
     ->ArrayDataset<Example<>>;
 
 TORCH_NPY_END_NAMESPACE
 
-#endif  // TORCH_NPY_DATA_DATASET_HPP_
+#endif  // TORCH_NPY_DATA_ARRAY_DATASET_HPP_
 
-// ---- torch_npy/data/prefetch.hpp
+// ---- torch_npy/data/batch_tensors.hpp
 
-#ifndef TORCH_NPY_DATA_PREFETCH_HPP_
-#define TORCH_NPY_DATA_PREFETCH_HPP_
+#ifndef TORCH_NPY_DATA_BATCH_TENSORS_HPP_
+#define TORCH_NPY_DATA_BATCH_TENSORS_HPP_
 
-/// @file
-/// Loads the next batch to a device while the current one is in use.
-
-#include <ATen/ExpandUtils.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
-#include <c10/core/Device.h>
-#include <c10/core/Event.h>
-#include <c10/core/Storage.h>
-#include <c10/core/Stream.h>
-#include <c10/core/StreamGuard.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
-#include <c10/util/Exception.h>
+#include <c10/core/Layout.h>
 
-#include <array>
-#include <cstddef>
 #include <cstdint>
-#include <exception>
-#include <iterator>
-#include <memory>
-#include <optional>
-#include <thread>
-#include <type_traits>
-#include <utility>
 #include <vector>
+
+// The tensors in a batch of any type.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
@@ -8469,8 +10386,30 @@ struct BatchTensors<torch::data::Example<Data, Target>> {
   }
 };
 
+template <>
+struct BatchTensors<NamedExample> {
+  static constexpr bool kAny = true;
+
+  template <class Call>
+  static void each(NamedExample& example, const Call& call) {
+    for (NamedExample::Item& item : example.items()) call(item.second);
+  }
+};
+
 template <class E>
 struct BatchTensors<Batch<E>> : BatchTensors<E> {};
+
+template <class E>
+struct BatchTensors<PaddedBatch<E>> {
+  static constexpr bool kAny = true;
+
+  template <class Call>
+  static void each(PaddedBatch<E>& batch, const Call& call) {
+    if constexpr (BatchTensors<E>::kAny) BatchTensors<E>::each(batch, call);
+    call(batch.lengths);
+    call(batch.target_lengths);
+  }
+};
 
 template <class Item, class Allocator>
 struct BatchTensors<std::vector<Item, Allocator>> {
@@ -8481,6 +10420,72 @@ struct BatchTensors<std::vector<Item, Allocator>> {
     for (Item& item : items) BatchTensors<Item>::each(item, call);
   }
 };
+
+template <class E>
+struct BatchTensors<Samples<E>> : BatchTensors<std::vector<E>> {};
+
+/// What reading the current batch throws if there is none.
+inline Error no_batch() {
+  return Error(ErrorCode::InvalidArgument,
+               "there is no current batch: the last ++ threw an exception, or the epoch is over; "
+               "call ++ again for the next batch, or begin() for the next epoch");
+}
+
+/// The bytes of the elements of all tensors in a batch; 0 for a type without tensors. Tensors
+/// without strides, such as sparse ones, are not counted.
+template <class B>
+std::uint64_t bytes_in(B& batch) {
+  std::uint64_t bytes = 0;
+  if constexpr (BatchTensors<B>::kAny) {
+    BatchTensors<B>::each(batch, [&bytes](const at::Tensor& tensor) {
+      if (!tensor.defined() || tensor.layout() != c10::kStrided || tensor.is_nested()) return;
+      bytes += tensor.nbytes();
+    });
+  }
+  return bytes;
+}
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_BATCH_TENSORS_HPP_
+
+// ---- torch_npy/data/batch_copier.hpp
+
+#ifndef TORCH_NPY_DATA_BATCH_COPIER_HPP_
+#define TORCH_NPY_DATA_BATCH_COPIER_HPP_
+
+#include <ATen/ExpandUtils.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <c10/core/Device.h>
+#include <c10/core/Event.h>
+#include <c10/core/Storage.h>
+#include <c10/core/Stream.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <c10/util/Exception.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <vector>
+
+// Copies of batches to a device, while it computes.
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// `device` with an index, which is that of the current device if it had none. Throws Error
+/// (InvalidArgument) if there is no such device.
+inline c10::Device existing_device(c10::Device device) {
+  require_device(device);
+  if (device.is_cpu()) return c10::kCPU;
+  if (device.has_index()) return device;
+  return c10::impl::getDeviceGuardImpl(device.type())->getDevice();
+}
 
 /// The stream of this thread for copies to `device`; throws c10::Error if the device type has no
 /// streams. Always the same one: LibTorch's allocators cache freed memory per stream, and a new
@@ -8622,7 +10627,2540 @@ class BatchCopier {
   std::size_t active_ = 0;
 };
 
+/// Moves a batch to `device` by blocking copies.
+template <class Batch>
+void move_batch(Batch& batch, c10::Device device) {
+  BatchTensors<Batch>::each(batch, [device](at::Tensor& tensor) {
+    if (tensor.defined()) tensor = tensor.to(device);
+  });
+}
+
 }  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_BATCH_COPIER_HPP_
+
+// ---- torch_npy/data/batch_mover.hpp
+
+#ifndef TORCH_NPY_DATA_BATCH_MOVER_HPP_
+#define TORCH_NPY_DATA_BATCH_MOVER_HPP_
+
+#include <c10/core/Device.h>
+
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+// Moving batches of any type to a device.
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+template <class B, class = void>
+constexpr bool kHasTo = false;
+template <class B>
+constexpr bool
+    kHasTo<B, std::void_t<decltype(std::declval<B&>().to(std::declval<const c10::Device&>()))>> =
+        true;
+
+/// Moves batches to a device; none if it is the CPU. begin() each batch, then finish() it, before
+/// the next one. For one thread at a time.
+template <class B>
+class BatchMover {
+ public:
+  /// Throws Error (InvalidArgument) if there is no such device, or if a B cannot be moved to it.
+  explicit BatchMover(c10::Device device) : device_(existing_device(device)) {
+    if (device_.is_cpu()) return;
+    if constexpr (BatchTensors<B>::kAny) {
+      copier_ = BatchCopier::make(device_);
+    } else if constexpr (!kHasTo<B>) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "batches of this type cannot be moved to " + device_.str() +
+                      ": give the type a member to(device), or leave device() out and move what "
+                      "the batches contain in the loop");
+    }
+  }
+
+  /// True if begin() starts copies that go on while another batch is used.
+  bool can_move_ahead() const { return copier_ != nullptr; }
+
+  /// Starts the copies, if the device can copy in the background.
+  void begin(B& batch) {
+    if constexpr (BatchTensors<B>::kAny) {
+      if (copier_) copier_->begin(batch);
+    }
+  }
+
+  /// The batch is on the device for the current stream.
+  void finish(B& batch) {
+    if (device_.is_cpu()) return;
+    if (copier_) {
+      copier_->finish();
+    } else if constexpr (BatchTensors<B>::kAny) {
+      move_batch(batch, device_);
+    } else if constexpr (kHasTo<B>) {
+      move_by_member(batch);
+    }
+  }
+
+ private:
+  void move_by_member(B& batch) {
+    using Result = decltype(batch.to(std::as_const(device_)));
+    if constexpr (std::is_same_v<std::decay_t<Result>, B> && !std::is_reference_v<Result>) {
+      batch = batch.to(device_);
+    } else {
+      batch.to(device_);
+    }
+  }
+
+  c10::Device device_;
+  std::unique_ptr<BatchCopier> copier_;
+};
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_BATCH_MOVER_HPP_
+
+// ---- torch_npy/data/combine.hpp
+
+#ifndef TORCH_NPY_DATA_COMBINE_HPP_
+#define TORCH_NPY_DATA_COMBINE_HPP_
+
+/// @file
+/// concat(): several datasets as one.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// Several sources, one after another.
+class ConcatInfo : public SourceInfo {
+ public:
+  explicit ConcatInfo(std::vector<std::shared_ptr<const SourceInfo>> sources)
+      : sources_(std::move(sources)) {
+    for (const auto& source : sources_) ends_.push_back(size_before(ends_.size()) + source->size());
+  }
+
+  /// The source of a sample, and the sample's number in it.
+  std::pair<std::size_t, std::size_t> place_of(std::size_t sample) const {
+    const auto end = std::upper_bound(ends_.begin(), ends_.end(), sample);
+    const auto part = static_cast<std::size_t>(end - ends_.begin());
+    return {part, sample - size_before(part)};
+  }
+
+  std::size_t size() const override { return ends_.back(); }
+  std::vector<std::size_t> parts() const override {
+    std::vector<std::size_t> sizes;
+    for (const auto& source : sources_) sizes.push_back(source->size());
+    return sizes;
+  }
+  std::uint64_t fingerprint() const override {
+    std::uint64_t print = mix({sources_.size()});
+    for (const auto& source : sources_) print = mix({print, source->fingerprint()});
+    return print;
+  }
+  std::size_t bad_count() const override {
+    std::size_t count = 0;
+    for (const auto& source : sources_) count += source->bad_count();
+    return count;
+  }
+  std::string key(std::size_t sample) const override {
+    const auto [part, inner] = place_of(sample);
+    return sources_[part]->key(inner);
+  }
+  std::int64_t length(std::size_t sample) const override {
+    const auto [part, inner] = place_of(sample);
+    return sources_[part]->length(inner);
+  }
+  std::vector<Error> check(std::size_t sample) const override {
+    const auto [part, inner] = place_of(sample);
+    return sources_[part]->check(inner);
+  }
+  BadSamples& bad_samples(std::size_t sample) const override {
+    const auto [part, inner] = place_of(sample);
+    return sources_[part]->bad_samples(inner);
+  }
+
+ private:
+  std::size_t size_before(std::size_t part) const { return part == 0 ? 0 : ends_[part - 1]; }
+
+  std::vector<std::shared_ptr<const SourceInfo>> sources_;
+  std::vector<std::size_t> ends_;
+};
+
+/// Reads each part of a request from the dataset that has it, and puts the samples in order again.
+template <class E, class B>
+class ConcatReader {
+ public:
+  ConcatReader(std::vector<Dataset<E, B>> datasets, std::shared_ptr<const ConcatInfo> info)
+      : datasets_(std::move(datasets)), info_(std::move(info)) {}
+
+  std::optional<Read<E, B>> operator()(Request& request) const {
+    std::vector<Request> requests(datasets_.size());
+    for (const Pick& pick : request.picks) {
+      const auto [part, sample] = info_->place_of(pick.sample);
+      requests[part].picks.push_back({pick.index, pick.position, sample});
+    }
+    std::vector<std::pair<Pick, E>> all;
+    for (std::size_t part = 0; part < requests.size(); ++part) {
+      if (requests[part].picks.empty()) continue;
+      const bool is_only = requests[part].picks.size() == request.picks.size();
+      Request inner = request_for(part, request, std::move(requests[part].picks));
+      auto read = datasets_[part].read_part(inner);
+      if (is_only) {
+        request.picks = std::move(inner.picks);
+        return read;
+      }
+      if (!read) continue;
+      std::vector<E> samples = separate(std::move(*read));
+      for (std::size_t i = 0; i < samples.size(); ++i) {
+        all.emplace_back(inner.picks[i], std::move(samples[i]));
+      }
+    }
+    return in_order(std::move(all), request);
+  }
+
+ private:
+  Request request_for(std::size_t part, const Request& request, std::vector<Pick> picks) const {
+    Request inner = request;
+    inner.picks = std::move(picks);
+    inner.sample_of = [outer = request.sample_of, info = info_,
+                       part](std::size_t index) -> std::optional<std::size_t> {
+      const auto sample = outer ? outer(index) : std::optional(index);
+      if (!sample) return std::nullopt;
+      const auto [owner, number] = info->place_of(*sample);
+      return owner == part ? std::optional(number) : std::nullopt;
+    };
+    return inner;
+  }
+
+  static std::vector<E> separate(Read<E, B> read) {
+    if constexpr (std::is_same_v<B, Samples<E>>) {
+      return std::move(read).separate();
+    } else {
+      return unstack(std::move(read));
+    }
+  }
+
+  static std::optional<Read<E, B>> in_order(std::vector<std::pair<Pick, E>> all, Request& request) {
+    std::vector<Pick> picks;
+    std::vector<E> samples;
+    for (const Pick& asked : request.picks) {
+      for (auto& [pick, sample] : all) {
+        if (pick.position != asked.position) continue;
+        picks.push_back(pick);
+        samples.push_back(std::move(sample));
+      }
+    }
+    request.picks = std::move(picks);
+    if (samples.empty()) return std::nullopt;
+    if constexpr (std::is_same_v<B, Samples<E>>) {
+      return SampleRows<E>(std::move(samples));
+    } else {
+      return stack_examples(std::move(samples));
+    }
+  }
+
+  std::vector<Dataset<E, B>> datasets_;
+  std::shared_ptr<const ConcatInfo> info_;
+};
+
+}  // namespace detail
+
+/// The samples of several datasets, one dataset after another. Throws Error (InvalidArgument) if
+/// there are none.
+template <class E, class B>
+Dataset<E, B> concat(std::vector<Dataset<E, B>> datasets) {
+  if (datasets.empty()) {
+    throw Error(ErrorCode::InvalidArgument, "concat() expects at least one dataset");
+  }
+  std::vector<std::shared_ptr<const SourceInfo>> sources;
+  std::uint64_t stage = 0;  // a transform of the result must not draw the same numbers as theirs
+  for (const auto& dataset : datasets) {
+    sources.push_back(dataset.source());
+    stage = (std::max)(stage, dataset.stage());
+  }
+  auto info = std::make_shared<const detail::ConcatInfo>(std::move(sources));
+  detail::Reader<E, B> reader = detail::ConcatReader<E, B>(std::move(datasets), info);
+  return {std::move(info), std::make_shared<const detail::Reader<E, B>>(std::move(reader)), stage};
+}
+
+/// The samples of several datasets, one dataset after another. The datasets have the same type of
+/// sample, and are all stacked or all not; before stacked() a batch with samples of several
+/// datasets takes one copy less. The order mixed() draws from them by weights.
+template <class E, class B, class... Others>
+Dataset<E, B> concat(const Dataset<E, B>& first, const Others&... others) {
+  static_assert((std::is_base_of_v<Dataset<E, B>, Others> && ...),
+                "concat() expects datasets with the same types of sample and batch");
+  static_assert(std::is_same_v<B, Samples<E>> || std::is_same_v<B, Batch<E>>,
+                "concat() expects lists of samples or stacked batches: call it before map()");
+  return concat(std::vector<Dataset<E, B>>{first, static_cast<const Dataset<E, B>&>(others)...});
+}
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_COMBINE_HPP_
+
+// ---- torch_npy/data/permutation.hpp
+
+#ifndef TORCH_NPY_DATA_PERMUTATION_HPP_
+#define TORCH_NPY_DATA_PERMUTATION_HPP_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// A pseudorandom permutation of 0 ... size - 1, chosen by `key`; the same on every platform. Gives
+/// the number at any position without computing the others. Uses at most 8 KiB for any size.
+/// Read-only: safe from any thread.
+///
+/// Up to kTableSize numbers are a shuffled table, in which every permutation is equally likely.
+/// More numbers are a Feistel network on the numbers below the next power of two. The network is
+/// applied again until the result is less than `size`: less than twice, on average.
+class Permutation {
+ public:
+  static constexpr std::uint64_t kTableSize = 4096;
+
+  Permutation(std::uint64_t size, std::uint64_t key) : size_(size) {
+    SplitMix64 random(key);
+    if (size <= kTableSize) {
+      table_.resize(static_cast<std::size_t>(size));
+      for (std::size_t i = 0; i < table_.size(); ++i) table_[i] = static_cast<std::uint16_t>(i);
+      for (std::size_t i = table_.size(); i > 1; --i) {
+        std::swap(table_[i - 1], table_[static_cast<std::size_t>(random.below(i))]);
+      }
+      return;
+    }
+    int bits = 0;
+    while (bits < 64 && (size - 1) >> bits != 0) ++bits;
+    low_bits_ = bits / 2;
+    high_bits_ = bits - low_bits_;
+    for (std::uint64_t& round_key : round_keys_) round_key = random.next();
+  }
+
+  std::uint64_t size() const noexcept { return size_; }
+
+  /// The number at `position`, which must be less than size().
+  std::uint64_t operator()(std::uint64_t position) const noexcept {
+    if (size_ <= kTableSize) return table_[static_cast<std::size_t>(position)];
+    do position = network(position);
+    while (position >= size_);
+    return position;
+  }
+
+ private:
+  std::uint64_t network(std::uint64_t number) const noexcept {
+    std::uint64_t low = number & ((std::uint64_t{1} << low_bits_) - 1);
+    std::uint64_t high = number >> low_bits_;
+    for (std::size_t round = 0; round < round_keys_.size(); round += 2) {
+      low ^= SplitMix64(round_keys_[round] ^ high).next() >> (64 - low_bits_);
+      high ^= SplitMix64(round_keys_[round + 1] ^ low).next() >> (64 - high_bits_);
+    }
+    return high << low_bits_ | low;
+  }
+
+  std::uint64_t size_;
+  std::vector<std::uint16_t> table_;
+  int low_bits_ = 0;
+  int high_bits_ = 0;
+  std::array<std::uint64_t, 8> round_keys_{};
+};
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_PERMUTATION_HPP_
+
+// ---- torch_npy/data/order.hpp
+
+#ifndef TORCH_NPY_DATA_ORDER_HPP_
+#define TORCH_NPY_DATA_ORDER_HPP_
+
+/// @file
+/// Order: in which order an epoch uses the samples of a dataset. sequential(), shuffled() and
+/// block_shuffled().
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// One epoch of an order. For one thread at a time, because at() may cache. Independent of the
+/// OrderRule that made it.
+class EpochOrder {
+ public:
+  virtual ~EpochOrder() = default;
+
+  /// The number of positions in the epoch.
+  virtual std::uint64_t size() const = 0;
+
+  /// The index in the dataset at `position`, which must be less than size(). Does not depend on
+  /// earlier calls.
+  virtual std::size_t at(std::uint64_t position) = 0;
+
+  /// If the order decides which samples form a batch: the first position of each batch, and size()
+  /// as the last element. Null if batches may start anywhere.
+  virtual const std::vector<std::uint64_t>* cuts() const { return nullptr; }
+};
+
+/// What an Order is: makes an EpochOrder for each epoch. Read-only: safe from any thread.
+class OrderRule {
+ public:
+  virtual ~OrderRule() = default;
+
+  /// Throws Error (InvalidArgument) if the order does not fit a dataset with these `parts`: the
+  /// sizes of the datasets joined by concat(), or one number for any other dataset.
+  virtual void check(const std::vector<std::size_t>& /*parts*/) const {}
+
+  /// The order of the epoch `epoch`. Throws what check() throws.
+  virtual std::unique_ptr<EpochOrder> epoch(const std::vector<std::size_t>& parts,
+                                            std::uint64_t seed, std::uint64_t epoch) const = 0;
+
+  /// A number that differs between orders of different kinds or with different parameters.
+  virtual std::uint64_t fingerprint() const = 0;
+};
+
+/// The number of samples of a dataset with these parts.
+inline std::size_t size_of(const std::vector<std::size_t>& parts) {
+  std::size_t size = 0;
+  for (const std::size_t part : parts) size += part;
+  return size;
+}
+
+/// Throws Error (InvalidArgument) if `count` values, one per sample, do not fit the dataset.
+inline void check_count(const char* values, std::size_t count, std::size_t dataset_size) {
+  if (count == dataset_size) return;
+  throw Error(ErrorCode::InvalidArgument, "the order has " + std::to_string(count) + " " + values +
+                                              ", the dataset has " +
+                                              counted(dataset_size, "sample") +
+                                              ": give one of the " + values + " for each sample");
+}
+
+/// A fingerprint of many values.
+template <class T>
+std::uint64_t fingerprint_of(std::uint64_t kind, const std::vector<T>& values) {
+  static_assert(sizeof(T) == sizeof(std::uint64_t), "every bit counts");
+  std::uint64_t mixed = mix({kind, values.size()});
+  for (const T& value : values) {
+    std::uint64_t bits = 0;
+    std::memcpy(&bits, &value, sizeof bits);
+    mixed = mix({mixed, bits});
+  }
+  return mixed;
+}
+
+/// An epoch as a list of all its indices, and the cuts if there are any.
+class ListedEpoch : public EpochOrder {
+ public:
+  explicit ListedEpoch(std::vector<std::size_t> indices, std::vector<std::uint64_t> cuts = {})
+      : indices_(std::move(indices)), cuts_(std::move(cuts)) {}
+
+  std::uint64_t size() const override { return indices_.size(); }
+  std::size_t at(std::uint64_t position) override {
+    return indices_[static_cast<std::size_t>(position)];
+  }
+  const std::vector<std::uint64_t>* cuts() const override {
+    return cuts_.empty() ? nullptr : &cuts_;
+  }
+
+ private:
+  std::vector<std::size_t> indices_;
+  std::vector<std::uint64_t> cuts_;
+};
+
+}  // namespace detail
+
+/// In which order an epoch uses the samples of a dataset; for Loader and OrderSampler. Made by
+/// sequential(), shuffled(), block_shuffled(), weighted(), by_length() and mixed().
+///
+/// The order of an epoch depends on the seed, the number of the epoch and the size of the dataset
+/// alone, and is the same on every platform. Immutable: safe from any thread. Copies are cheap.
+class Order {
+ public:
+  /// For the functions named above.
+  explicit Order(std::shared_ptr<const detail::OrderRule> rule) : rule_(std::move(rule)) {}
+
+  // No move operations: a moved-from order would have no rule.
+
+  /// Copies share what they consist of. A move copies.
+  Order(const Order&) = default;
+  /// As the copy constructor.
+  Order& operator=(const Order&) = default;
+
+  /// For Loader and OrderSampler.
+  const detail::OrderRule& rule() const noexcept { return *rule_; }
+
+ private:
+  std::shared_ptr<const detail::OrderRule> rule_;
+};
+
+namespace detail {
+
+// The number of each kind of order is its name in ASCII. It makes keys differ from those of
+// transforms, which use small numbers.
+
+class SequentialRule : public OrderRule {
+ public:
+  std::unique_ptr<EpochOrder> epoch(const std::vector<std::size_t>& parts, std::uint64_t,
+                                    std::uint64_t) const override {
+    return std::make_unique<Epoch>(size_of(parts));
+  }
+  std::uint64_t fingerprint() const override { return mix({0x73657175656e7469}); }
+
+ private:
+  class Epoch : public EpochOrder {
+   public:
+    explicit Epoch(std::uint64_t size) : size_(size) {}
+    std::uint64_t size() const override { return size_; }
+    std::size_t at(std::uint64_t position) override { return static_cast<std::size_t>(position); }
+
+   private:
+    std::uint64_t size_;
+  };
+};
+
+class ShuffledRule : public OrderRule {
+ public:
+  std::unique_ptr<EpochOrder> epoch(const std::vector<std::size_t>& parts, std::uint64_t seed,
+                                    std::uint64_t epoch) const override {
+    return std::make_unique<Epoch>(Permutation(size_of(parts), mix({seed, epoch, kKind})));
+  }
+  std::uint64_t fingerprint() const override { return mix({kKind}); }
+
+ private:
+  static constexpr std::uint64_t kKind = 0x73687566666c6564;
+
+  class Epoch : public EpochOrder {
+   public:
+    explicit Epoch(Permutation permutation) : permutation_(std::move(permutation)) {}
+    std::uint64_t size() const override { return permutation_.size(); }
+    std::size_t at(std::uint64_t position) override {
+      return static_cast<std::size_t>(permutation_(position));
+    }
+
+   private:
+    Permutation permutation_;
+  };
+};
+
+class BlockShuffledEpoch : public EpochOrder {
+ public:
+  BlockShuffledEpoch(std::uint64_t size, std::uint64_t block, std::uint64_t window,
+                     std::uint64_t key)
+      : size_(size),
+        block_(clamp(block, size)),
+        blocks_((size + block_ - 1) / block_),
+        window_(clamp(window, blocks_)),
+        missing_(blocks_ * block_ - size),
+        key_(key),
+        full_blocks_(blocks_ - (missing_ != 0), mix({key, 0})),
+        short_slot_(missing_ == 0 ? blocks_ : SplitMix64(mix({key, 1})).below(blocks_)),
+        in_window_(0, 0) {}
+
+  std::uint64_t size() const override { return size_; }
+
+  std::size_t at(std::uint64_t position) override {
+    // In slots of equal size, of which the short block leaves the last `missing_` samples empty.
+    const std::uint64_t in_full_window = window_ * block_;
+    const std::uint64_t short_window = short_slot_ / window_;
+    const bool is_after = position >= (short_window + 1) * in_full_window - missing_;
+    const std::uint64_t window = (position + (is_after ? missing_ : 0)) / in_full_window;
+    const std::uint64_t first_slot = window * window_;
+    const std::uint64_t first = first_slot * block_ - (window > short_window ? missing_ : 0);
+
+    shuffle_window(window);
+    std::uint64_t place = in_window_(position - first);
+    if (window == short_window && place >= (short_slot_ + 1 - first_slot) * block_ - missing_) {
+      place += missing_;
+    }
+    return static_cast<std::size_t>(block_in(first_slot + place / block_) * block_ +
+                                    place % block_);
+  }
+
+ private:
+  static std::uint64_t clamp(std::uint64_t value, std::uint64_t most) {
+    return (std::max)((std::min)(value, most), std::uint64_t{1});
+  }
+
+  /// The block that is in `slot` of the order of blocks.
+  std::uint64_t block_in(std::uint64_t slot) const {
+    if (slot == short_slot_) return blocks_ - 1;
+    return full_blocks_(slot - (slot > short_slot_));
+  }
+
+  void shuffle_window(std::uint64_t window) {
+    if (in_window_.size() != 0 && window == current_window_) return;
+    const std::uint64_t first_slot = window * window_;
+    const std::uint64_t end_slot = (std::min)(first_slot + window_, blocks_);
+    const bool has_short = first_slot <= short_slot_ && short_slot_ < end_slot;
+    const std::uint64_t samples = (end_slot - first_slot) * block_ - (has_short ? missing_ : 0);
+    in_window_ = Permutation(samples, mix({key_, 2, window}));
+    current_window_ = window;
+  }
+
+  std::uint64_t size_;
+  std::uint64_t block_;    // samples in a block
+  std::uint64_t blocks_;   // including the short one, if any
+  std::uint64_t window_;   // blocks in a window
+  std::uint64_t missing_;  // samples by which the last block of the dataset is short
+  std::uint64_t key_;
+  Permutation full_blocks_;   // the order of the other blocks
+  std::uint64_t short_slot_;  // where among them the short block is; blocks_ if there is none
+  std::uint64_t current_window_ = 0;
+  Permutation in_window_;  // of the samples of the current window
+};
+
+class BlockShuffledRule : public OrderRule {
+ public:
+  BlockShuffledRule(std::size_t block, std::size_t window) : block_(block), window_(window) {
+    if (block == 0 || window == 0) {
+      throw Error(ErrorCode::InvalidArgument, "block_shuffled(" + std::to_string(block) + ", " +
+                                                  std::to_string(window) +
+                                                  "): expected numbers of at least 1");
+    }
+  }
+
+  std::unique_ptr<EpochOrder> epoch(const std::vector<std::size_t>& parts, std::uint64_t seed,
+                                    std::uint64_t epoch) const override {
+    return std::make_unique<BlockShuffledEpoch>(size_of(parts), block_, window_,
+                                                mix({seed, epoch, kKind}));
+  }
+  std::uint64_t fingerprint() const override { return mix({kKind, block_, window_}); }
+
+ private:
+  static constexpr std::uint64_t kKind = 0x626c6f636b736875;
+  std::uint64_t block_;
+  std::uint64_t window_;
+};
+
+}  // namespace detail
+
+/// The order 0, 1, 2, ... in every epoch.
+inline Order sequential() { return Order(std::make_shared<detail::SequentialRule>()); }
+
+/// A new random order in each epoch. An epoch starts in constant time and needs at most 8 KiB: the
+/// order is a keyed permutation, which is computed for each position alone.
+inline Order shuffled() { return Order(std::make_shared<detail::ShuffledRule>()); }
+
+/// A new random order in each epoch that reads neighbouring samples close to each other in time:
+/// for object stores, shards and disks, which are slow if every sample is elsewhere.
+///
+/// Every `block` neighbouring samples form a block; the last one may be shorter. The blocks are in
+/// random order. Each `window` consecutive blocks of that order form a window, in which the samples
+/// are shuffled. So at any time the samples come from `window` blocks only.
+///
+/// An epoch starts in constant time. Throws Error (InvalidArgument) if a number is 0.
+inline Order block_shuffled(std::size_t block, std::size_t window = 16) {
+  return Order(std::make_shared<detail::BlockShuffledRule>(block, window));
+}
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_ORDER_HPP_
+
+// ---- torch_npy/data/epoch_plan.hpp
+
+#ifndef TORCH_NPY_DATA_EPOCH_PLAN_HPP_
+#define TORCH_NPY_DATA_EPOCH_PLAN_HPP_
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// Throws Error (InvalidArgument) if there is no such rank.
+inline void check_rank(std::size_t num_replicas, std::size_t rank) {
+  if (rank < num_replicas) return;
+  throw Error(ErrorCode::InvalidArgument,
+              "rank " + std::to_string(rank) +
+                  " is out of range: expected less than num_replicas, which is " +
+                  std::to_string(num_replicas));
+}
+
+/// The batches of one rank in one epoch. For one thread at a time.
+///
+/// The ranks share the positions of the order from `start` on: rank r gets start + r,
+/// start + r + num_replicas, and so on. If the order has cuts, the ranks share batches instead:
+/// rank r gets every num_replicas-th batch from the one at `start` on.
+class EpochPlan {
+ public:
+  /// `start` is the number of positions that all ranks together have consumed in this epoch; the
+  /// number of ranks may have been another one then. `drop_last` drops an incomplete last batch. If
+  /// the order has cuts, `batch_size` and `drop_last` are ignored.
+  ///
+  /// Throws Error (InvalidArgument) if there is no such rank or if `batch_size` is 0, and Error
+  /// (Mismatch) if `start` is after the end of the epoch or not at a cut.
+  EpochPlan(std::unique_ptr<EpochOrder> order, std::size_t batch_size, std::size_t num_replicas,
+            std::size_t rank, Tail tail, bool drop_last, std::uint64_t start = 0)
+      : order_(std::move(order)),
+        cuts_(order_->cuts()),
+        batch_size_(batch_size),
+        replicas_(num_replicas),
+        rank_(rank),
+        tail_(tail),
+        drop_last_(drop_last),
+        units_(cuts_ ? cuts_->size() - 1 : order_->size()) {
+    check_rank(num_replicas, rank);
+    if (!cuts_ && batch_size == 0) {
+      throw Error(ErrorCode::InvalidArgument, "batch_size is 0: expected at least 1");
+    }
+    if (start > order_->size()) {
+      throw Error(ErrorCode::Mismatch, "position " + std::to_string(start) +
+                                           " is after the end of the epoch, which has " +
+                                           counted(order_->size(), "position"));
+    }
+    start_ = start;
+    if (!cuts_) return;
+    const auto cut = std::lower_bound(cuts_->begin(), cuts_->end(), start);
+    if (*cut != start) {
+      throw Error(ErrorCode::Mismatch, "position " + std::to_string(start) +
+                                           " is inside a batch of the order, which cuts the epoch "
+                                           "into batches: continue at the start of a batch");
+    }
+    start_ = static_cast<std::uint64_t>(cut - cuts_->begin());
+  }
+
+  /// True if the order decides which samples form a batch.
+  bool has_cuts() const noexcept { return cuts_ != nullptr; }
+
+  /// The number of batches of this rank.
+  std::uint64_t batches() const {
+    if (cuts_) return share();
+    return share() / batch_size_ + (!drop_last_ && share() % batch_size_ != 0);
+  }
+
+  /// The samples of the batch `number`, which must be less than batches().
+  std::vector<Pick> batch(std::uint64_t number) {
+    std::vector<Pick> picks;
+    if (!cuts_) {
+      const std::uint64_t first = number * batch_size_;
+      const std::uint64_t count = (std::min)(share() - first, batch_size_);
+      picks.reserve(static_cast<std::size_t>(count));
+      for (std::uint64_t i = 0; i < count; ++i) picks.push_back(pick(first + i));
+      return picks;
+    }
+    const std::uint64_t unit = unit_of(number);
+    const auto cut = cuts_->begin() + static_cast<std::ptrdiff_t>(unit % units_);
+    picks.reserve(static_cast<std::size_t>(cut[1] - cut[0]));
+    for (std::uint64_t position = cut[0]; position < cut[1]; ++position) {
+      picks.push_back(pick_at(position, unit / units_ * order_->size() + position));
+    }
+    return picks;
+  }
+
+  /// The number of positions that all ranks together have consumed when each has had its batch
+  /// `number`, which must be less than batches(). Positions before `start` count. At most the size
+  /// of the order.
+  std::uint64_t consumed_after(std::uint64_t number) const {
+    const std::uint64_t remaining = units_ - start_;
+    const std::uint64_t most = share_of_rank(tail_ == Tail::Drop ? Tail::Drop : Tail::Pad);
+    const std::uint64_t per_batch = cuts_ ? 1 : batch_size_;
+    const std::uint64_t each = number < most / per_batch ? (number + 1) * per_batch : most;
+    const std::uint64_t unit = each > remaining / replicas_ ? units_ : start_ + each * replicas_;
+    return cuts_ ? (*cuts_)[static_cast<std::size_t>(unit)] : unit;
+  }
+
+  /// The number of samples of this rank in all its batches, if drop_last is not set. Linear time in
+  /// the number of batches if the order has cuts.
+  std::uint64_t samples() const { return cuts_ ? samples_before(share()) : share(); }
+
+  /// The sample `number` of this rank, for an order without cuts.
+  Pick pick(std::uint64_t number) {
+    const std::uint64_t position = unit_of(number);
+    return pick_at(position % units_, position);
+  }
+
+  /// For an order with cuts: the number of the batch that begins when this rank has had `samples`
+  /// samples; batches() at the end, none if that is inside a batch or after the end.
+  std::optional<std::uint64_t> batch_after(std::uint64_t samples) const {
+    std::uint64_t before = 0;
+    for (std::uint64_t number = 0;; ++number) {
+      if (before == samples) return number;
+      if (before > samples || number == share()) return std::nullopt;
+      before += samples_in(number);
+    }
+  }
+
+ private:
+  // A unit is what the ranks share: a position, or a batch if the order has cuts. Units after the
+  // end are those that Tail::Pad repeats.
+  std::uint64_t unit_of(std::uint64_t number) const { return start_ + number * replicas_ + rank_; }
+
+  std::uint64_t share() const { return share_of_rank(tail_); }
+
+  /// The number of units of this rank.
+  std::uint64_t share_of_rank(Tail tail) const {
+    const std::uint64_t all_have = (units_ - start_) / replicas_;
+    const std::uint64_t rest = (units_ - start_) % replicas_;
+    return all_have + (tail == Tail::Pad ? rest != 0 : tail == Tail::Exact ? rank_ < rest : false);
+  }
+
+  std::uint64_t samples_in(std::uint64_t number) const {
+    const auto cut = cuts_->begin() + static_cast<std::ptrdiff_t>(unit_of(number) % units_);
+    return cut[1] - cut[0];
+  }
+
+  std::uint64_t samples_before(std::uint64_t end) const {
+    std::uint64_t samples = 0;
+    for (std::uint64_t number = 0; number < end; ++number) samples += samples_in(number);
+    return samples;
+  }
+
+  Pick pick_at(std::uint64_t position, std::uint64_t unwrapped) {
+    const std::size_t index = order_->at(position);
+    return {index, unwrapped, index};
+  }
+
+  std::unique_ptr<EpochOrder> order_;
+  const std::vector<std::uint64_t>* cuts_;
+  std::uint64_t batch_size_;
+  std::uint64_t replicas_;
+  std::uint64_t rank_;
+  Tail tail_;
+  bool drop_last_;
+  std::uint64_t units_;
+  std::uint64_t start_ = 0;  // in units
+};
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_EPOCH_PLAN_HPP_
+
+// ---- torch_npy/data/folder_datasets.hpp
+
+#ifndef TORCH_NPY_DATA_FOLDER_DATASETS_HPP_
+#define TORCH_NPY_DATA_FOLDER_DATASETS_HPP_
+
+/// @file
+/// Datasets of files: from a folder, from two folders, or from one folder per class.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+inline ListRules list_rules(const FolderOptions& options) {
+  return {options.pattern(), options.recursive(), options.natural_order()};
+}
+
+/// The Error for a folder without samples.
+inline Error no_files(const FileList& list, const std::string& subfolder,
+                      const FolderOptions& options) {
+  std::string reason = "no .npy file in this folder";
+  if (options.pattern() != "*") reason += " matches the pattern " + shown(options.pattern());
+  const std::size_t folders = list.subfolders(subfolder).size();
+  if (folders != 0 && !options.recursive()) {
+    reason +=
+        "; it has " + counted(folders, "subfolder") + ": set recursive(true) to include subfolders";
+  }
+  return Error(ErrorCode::NotFound, reason, 0,
+               subfolder == "." ? list.folder() : list.folder() / path_of(subfolder));
+}
+
+inline FileList list_folder(const std::filesystem::path& folder, const FolderOptions& options) {
+  FileList list(folder);
+  if (list.add(".", list_rules(options)) == 0) throw no_files(list, ".", options);
+  return list;
+}
+
+/// Both lists are sorted by the same rule, so partners have equal indices. Throws Error (Mismatch)
+/// if a file has no partner.
+inline void require_partners(const FileList& inputs, const FileList& targets) {
+  bool same = inputs.size() == targets.size();
+  for (std::size_t i = 0; same && i < inputs.size(); ++i) {
+    same = std::strcmp(inputs.name(i), targets.name(i)) == 0;
+  }
+  if (same) return;
+  constexpr std::size_t kMaxNamed = 10;
+  std::size_t alone = 0;
+  std::string names;
+  const auto list_alone = [&](const FileList& list, const FileList& others) {
+    std::vector<std::string_view> partners;
+    for (std::size_t i = 0; i < others.size(); ++i) partners.push_back(others.name(i));
+    std::sort(partners.begin(), partners.end());
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      if (std::binary_search(partners.begin(), partners.end(), list.name(i))) continue;
+      if (alone++ < kMaxNamed) names += "\n  " + shown_path(list[i]);
+    }
+  };
+  list_alone(inputs, targets);
+  list_alone(targets, inputs);
+  if (alone > kMaxNamed) names += "\n  and " + std::to_string(alone - kMaxNamed) + " more";
+  throw Error(ErrorCode::Mismatch,
+              "inputs and targets in " + shown_path(targets.folder()) +
+                  " are matched by name, and " + counted(alone, "file") +
+                  (alone == 1 ? " has" : " have") + " no partner:" + names,
+              0, inputs.folder());
+}
+
+/// The files `folder/<class>/*.npy`.
+struct ClassFiles {
+  ClassFiles(const std::filesystem::path& folder, const FolderOptions& options) : list(folder) {
+    names = list.subfolders(".", options.natural_order());
+    if (names.empty()) {
+      throw Error(ErrorCode::NotFound,
+                  "no subfolders: ClassFolderDataset expects one subfolder for each class", 0,
+                  folder);
+    }
+    for (const std::string& name : names) {
+      if (list.add(name, list_rules(options)) == 0) throw no_files(list, name, options);
+      labels.resize(list.size(), &name - names.data());
+    }
+  }
+
+  FileList list;
+  std::vector<std::string> names;
+  std::vector<std::int64_t> labels;  // of each file
+};
+
+}  // namespace detail
+
+/// A dataset of the .npy files in a folder, one sample per file. A sample is a TensorExample with
+/// the shape and dtype of the file, unless FolderOptions::data_options changes them. The
+/// constructor reads only the names; each sample then costs one open, read and close. Copies share
+/// the list of files, and up to 256 MiB of memory for the next batches.
+class FolderDataset : public Dataset<TensorExample> {
+ public:
+  /// Lists the folder in O(n log n) for n files. Throws Error: NotFound if the folder does not
+  /// exist or has no matching .npy file; Io; Exhausted; InvalidArgument if the device does not
+  /// exist.
+  explicit FolderDataset(const std::filesystem::path& folder, const FolderOptions& options = {})
+      : FolderDataset(std::make_shared<const Source>(
+            detail::sample_files(detail::list_folder(folder, options), options.data_options(),
+                                 detail::make_pool(), options.expected()),
+            nullptr, std::vector<std::int64_t>(), options)) {}
+
+  /// The file of each sample.
+  const FileList& files() const& noexcept { return files_->data().list; }
+  void files() && = delete;  ///< the list lives as long as the dataset
+
+ private:
+  using Source = detail::FileSource<TensorExample>;
+  explicit FolderDataset(const std::shared_ptr<const Source>& source)
+      : Dataset(source), files_(source) {}
+
+  std::shared_ptr<const Source> files_;
+};
+
+/// A dataset of the .npy files in two folders: a file in the first folder is a sample, and the file
+/// with the same relative path in the second folder is its target. Copies share what FolderDataset
+/// says.
+class PairedFolderDataset : public Dataset<Example<>> {
+ public:
+  /// Lists both folders with the same options. Throws Error: as FolderDataset; Mismatch if files
+  /// have no partner, with the paths of up to ten of them.
+  PairedFolderDataset(const std::filesystem::path& inputs, const std::filesystem::path& targets,
+                      const FolderOptions& options = {})
+      : PairedFolderDataset(make_source(inputs, targets, options)) {}
+
+  /// The input file of each sample.
+  const FileList& files() const& noexcept { return files_->data().list; }
+  void files() && = delete;  ///< the list lives as long as the dataset
+
+  /// The target file of each sample.
+  const FileList& target_files() const& noexcept { return files_->targets().list; }
+  void target_files() && = delete;  ///< the list lives as long as the dataset
+
+ private:
+  using Source = detail::FileSource<Example<>>;
+  explicit PairedFolderDataset(const std::shared_ptr<const Source>& source)
+      : Dataset(source), files_(source) {}
+
+  static std::shared_ptr<const Source> make_source(const std::filesystem::path& inputs,
+                                                   const std::filesystem::path& targets,
+                                                   const FolderOptions& options) {
+    FileList input_list = detail::list_folder(inputs, options);
+    FileList target_list = detail::list_folder(targets, options);
+    detail::require_partners(input_list, target_list);
+    const auto pool = detail::make_pool();
+    return std::make_shared<const Source>(
+        detail::sample_files(std::move(input_list), options.data_options(), pool,
+                             options.expected()),
+        detail::sample_files(std::move(target_list), options.target_options(), pool),
+        std::vector<std::int64_t>(), options);
+  }
+
+  std::shared_ptr<const Source> files_;
+};
+
+/// A dataset of the files `folder/<class>/*.npy`, one sample per file. The target is the index of
+/// its class in classes(): an int64, 0-d tensor. Copies share what FolderDataset says.
+class ClassFolderDataset : public Dataset<Example<>> {
+ public:
+  /// Lists the folder. With recursive(true), the files may be in subfolders of the class folders.
+  /// Throws Error: NotFound if the folder does not exist, has no subfolder, or a class folder has
+  /// no matching .npy file; Io; Exhausted; InvalidArgument if the device does not exist.
+  explicit ClassFolderDataset(const std::filesystem::path& folder,
+                              const FolderOptions& options = {})
+      : ClassFolderDataset(detail::ClassFiles(folder, options), options) {}
+
+  /// The names of the classes: target i is class classes()[i]. Sorted by bytes, or as
+  /// FolderOptions::natural_order says.
+  const std::vector<std::string>& classes() const& noexcept { return *classes_; }
+  /// The same for a temporary dataset.
+  std::vector<std::string> classes() && { return *classes_; }
+
+  /// The file of each sample, ordered by class.
+  const FileList& files() const& noexcept { return files_->data().list; }
+  void files() && = delete;  ///< the list lives as long as the dataset
+
+ private:
+  using Source = detail::FileSource<Example<>>;
+  ClassFolderDataset(detail::ClassFiles files, const FolderOptions& options)
+      : ClassFolderDataset(std::make_shared<const std::vector<std::string>>(std::move(files.names)),
+                           std::make_shared<const Source>(
+                               detail::sample_files(std::move(files.list), options.data_options(),
+                                                    detail::make_pool(), options.expected()),
+                               nullptr, std::move(files.labels), options)) {}
+  ClassFolderDataset(std::shared_ptr<const std::vector<std::string>> classes,
+                     const std::shared_ptr<const Source>& source)
+      : Dataset(source), classes_(std::move(classes)), files_(source) {}
+
+  std::shared_ptr<const std::vector<std::string>> classes_;
+  std::shared_ptr<const Source> files_;
+};
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_FOLDER_DATASETS_HPP_
+
+// ---- torch_npy/data/length_order.hpp
+
+#ifndef TORCH_NPY_DATA_LENGTH_ORDER_HPP_
+#define TORCH_NPY_DATA_LENGTH_ORDER_HPP_
+
+/// @file
+/// by_length(): batches of samples of similar length.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+
+/// The largest batch for by_length(), padding included: `by_length(lengths, MaxElements{4096})`.
+struct MaxElements {
+  std::int64_t count = 0;  ///< at most this is the longest length times the number of samples
+};
+
+namespace detail {
+
+class ByLengthRule : public OrderRule {
+ public:
+  ByLengthRule(std::vector<std::int64_t> lengths, std::size_t batch_size)
+      : lengths_(std::move(lengths)), budget_(batch_size), is_padded_(false) {
+    if (batch_size == 0) {
+      throw Error(ErrorCode::InvalidArgument, "by_length(): batch_size is 0: expected at least 1");
+    }
+    check_lengths();
+  }
+
+  ByLengthRule(std::vector<std::int64_t> lengths, MaxElements most)
+      : lengths_(std::move(lengths)),
+        budget_(static_cast<std::uint64_t>(most.count)),
+        is_padded_(true) {
+    if (most.count <= 0) {
+      throw Error(
+          ErrorCode::InvalidArgument,
+          "by_length(): MaxElements{" + std::to_string(most.count) + "}: expected at least 1");
+    }
+    check_lengths();
+  }
+
+  void check(const std::vector<std::size_t>& parts) const override {
+    check_count("lengths", lengths_.size(), size_of(parts));
+  }
+
+  std::unique_ptr<EpochOrder> epoch(const std::vector<std::size_t>& parts, std::uint64_t seed,
+                                    std::uint64_t epoch) const override {
+    check(parts);
+    const std::uint64_t key = mix({seed, epoch, kKind});
+    std::vector<std::size_t> sorted = shuffled_indices(mix({key, 0}));
+    const std::vector<std::size_t> ends = sort_and_cut(sorted);
+
+    // The batches in random order.
+    const Permutation batch_at(ends.size(), mix({key, 1}));
+    std::vector<std::size_t> indices;
+    indices.reserve(sorted.size());
+    std::vector<std::uint64_t> cuts{0};
+    cuts.reserve(ends.size() + 1);
+    for (std::uint64_t i = 0; i < ends.size(); ++i) {
+      const auto batch = static_cast<std::size_t>(batch_at(i));
+      const auto first = sorted.begin() + static_cast<std::ptrdiff_t>(batch ? ends[batch - 1] : 0);
+      const auto end = sorted.begin() + static_cast<std::ptrdiff_t>(ends[batch]);
+      indices.insert(indices.end(), first, end);
+      cuts.push_back(indices.size());
+    }
+    return std::make_unique<ListedEpoch>(std::move(indices), std::move(cuts));
+  }
+
+  std::uint64_t fingerprint() const override { return fingerprint_; }
+
+ private:
+  static constexpr std::uint64_t kKind = 0x62796c656e677468;
+
+  void check_lengths() {
+    for (std::size_t i = 0; i < lengths_.size(); ++i) {
+      const std::string sample =
+          "sample " + std::to_string(i) + " has length " + std::to_string(lengths_[i]);
+      if (lengths_[i] < 0) {
+        throw Error(ErrorCode::InvalidArgument, sample + ": expected at least 0");
+      }
+      if (cost_of(i) > budget_) {
+        throw Error(ErrorCode::InvalidArgument,
+                    sample + ", more than MaxElements{" + std::to_string(budget_) +
+                        "}: increase MaxElements, or leave the sample out with subset()");
+      }
+    }
+    fingerprint_ = mix({fingerprint_of(kKind, lengths_), budget_, is_padded_});
+  }
+
+  /// The elements of a sample, or 1 if samples are counted. An empty sample counts as 1 element, so
+  /// that no batch has an unlimited number of them.
+  std::uint64_t cost_of(std::size_t index) const {
+    return is_padded_ ? static_cast<std::uint64_t>((std::max)(lengths_[index], std::int64_t{1}))
+                      : 1;
+  }
+
+  std::vector<std::size_t> shuffled_indices(std::uint64_t key) const {
+    const Permutation permutation(lengths_.size(), key);
+    std::vector<std::size_t> indices(lengths_.size());
+    for (std::size_t i = 0; i < indices.size(); ++i) {
+      indices[i] = static_cast<std::size_t>(permutation(i));
+    }
+    return indices;
+  }
+
+  /// How many full batches a chunk has. Fewer in a small dataset: if all its samples were one
+  /// chunk, each epoch would have nearly the same batches.
+  std::uint64_t batches_per_chunk() const {
+    std::uint64_t cost = 0;
+    for (std::size_t i = 0; i < lengths_.size(); ++i) cost += cost_of(i);
+    return (std::min)((std::max)(cost / budget_ / 4, std::uint64_t{8}), std::uint64_t{50});
+  }
+
+  /// Sorts each chunk of `indices` by length, and returns the end of each batch.
+  std::vector<std::size_t> sort_and_cut(std::vector<std::size_t>& indices) const {
+    const std::uint64_t batches = batches_per_chunk();
+    std::vector<std::size_t> ends;
+    for (std::size_t first = 0, end = 0; first < indices.size(); first = end) {
+      std::uint64_t cost = 0;
+      while (end < indices.size() && cost / budget_ < batches) cost += cost_of(indices[end++]);
+      std::stable_sort(indices.begin() + static_cast<std::ptrdiff_t>(first),
+                       indices.begin() + static_cast<std::ptrdiff_t>(end),
+                       [this](std::size_t a, std::size_t b) { return lengths_[a] < lengths_[b]; });
+      std::uint64_t count = 0;
+      for (std::size_t i = first; i < end; ++i) {
+        // The samples of a batch are padded to the length of the last one.
+        if (count + 1 > budget_ / cost_of(indices[i])) {
+          ends.push_back(i);
+          count = 0;
+        }
+        ++count;
+      }
+      ends.push_back(end);
+    }
+    return ends;
+  }
+
+  std::vector<std::int64_t> lengths_;
+  std::uint64_t budget_;  // in samples, or in elements if is_padded_
+  bool is_padded_;
+  std::uint64_t fingerprint_ = 0;
+};
+
+}  // namespace detail
+
+/// Batches of `batch_size` samples of similar length, so that little is padded. A new random order
+/// in each epoch. `lengths` has one number for each sample of the dataset, as Dataset::lengths()
+/// returns them.
+///
+/// An epoch shuffles the samples and divides them into chunks. Each chunk is sorted by length and
+/// cut into batches; its last batch may be smaller. Then the batches are shuffled. A chunk has
+/// about 50 batches, or fewer in a small dataset: a quarter of all batches, but at least 8.
+/// Batches are cut before they are given to the ranks, so all ranks together get the batches that
+/// one rank would get alone.
+///
+/// An epoch starts in time O(n log n) and keeps 8 bytes per sample, 16 while it starts. Throws
+/// Error (InvalidArgument) if a length is negative or if `batch_size` is 0.
+inline Order by_length(std::vector<std::int64_t> lengths, std::size_t batch_size) {
+  return Order(std::make_shared<detail::ByLengthRule>(std::move(lengths), batch_size));
+}
+
+/// The same with batches of different size: as many samples as fit into `most` elements, when all
+/// are padded to the longest of the batch. An empty sample counts as one element. Also throws Error
+/// (InvalidArgument) if one sample alone has more elements.
+inline Order by_length(std::vector<std::int64_t> lengths, MaxElements most) {
+  return Order(std::make_shared<detail::ByLengthRule>(std::move(lengths), most));
+}
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_LENGTH_ORDER_HPP_
+
+// ---- torch_npy/data/loader_options.hpp
+
+#ifndef TORCH_NPY_DATA_LOADER_OPTIONS_HPP_
+#define TORCH_NPY_DATA_LOADER_OPTIONS_HPP_
+
+/// @file
+/// LoaderOptions.
+
+#include <c10/core/Device.h>
+#include <torch/arg.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <utility>
+
+TORCH_NPY_BEGIN_NAMESPACE
+
+/// How a Loader makes batches. Setters chain: `LoaderOptions().batch_size(64).shuffle(true)`;
+/// without an argument, each name returns the current value.
+struct LoaderOptions {
+  /// Samples per batch; 1 if not set. Must not be set with an order that makes batches itself, such
+  /// as by_length().
+  TORCH_ARG(std::optional<std::size_t>, batch_size);
+
+  /// Use the samples in a new random order in each epoch: the same as order(shuffled()). false: in
+  /// the order of the dataset, unless order() is set.
+  TORCH_ARG(bool, shuffle) = false;
+
+  /// The order in which an epoch uses the samples. Excludes shuffle(true).
+  TORCH_ARG(std::optional<Order>, order);
+
+  /// The seed of the order and of the transforms. Must be the same on every rank.
+  TORCH_ARG(std::uint64_t, seed) = 0;
+
+  /// Threads that read batches in advance. 0: each batch is read when the loop asks for it.
+  TORCH_ARG(std::size_t, workers) = 0;
+
+  /// The largest number of batches that are read, or being read, before the loop gets them; 2 for
+  /// each worker if not set. At least 1. Has no effect without workers.
+  TORCH_ARG(std::optional<std::size_t>, ahead);
+
+  /// Drop the last batch of an epoch if it has fewer than batch_size() samples.
+  TORCH_ARG(bool, drop_last) = false;
+
+  /// The device to move batches to. With the default, they stay where the dataset made them.
+  TORCH_ARG(c10::Device, device) = c10::kCPU;
+
+  /// What to do if the ranks cannot all get the same number of samples. The default repeats a few
+  /// samples.
+  TORCH_ARG(Tail, tail) = Tail::Pad;
+
+ public:
+  /// This process is the rank `rank` of `num_replicas` that train together. Each gets its own share
+  /// of every epoch. All must use the same dataset, order, seed and batch size.
+  LoaderOptions& shard(std::size_t num_replicas, std::size_t rank) {
+    num_replicas_ = num_replicas;
+    rank_ = rank;
+    return *this;
+  }
+  /// The number of ranks; 1 if shard() was not called.
+  std::size_t num_replicas() const noexcept { return num_replicas_; }
+  /// The rank of this process; 0 if shard() was not called.
+  std::size_t rank() const noexcept { return rank_; }
+
+ private:
+  std::size_t num_replicas_ = 1;
+  std::size_t rank_ = 0;
+};
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_LOADER_OPTIONS_HPP_
+
+// ---- torch_npy/data/worker_threads.hpp
+
+#ifndef TORCH_NPY_DATA_WORKER_THREADS_HPP_
+#define TORCH_NPY_DATA_WORKER_THREADS_HPP_
+
+#include <ATen/Parallel.h>
+
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+// The worker threads of a Loader.
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// Work for a worker.
+class Job {
+ public:
+  Job() = default;
+  Job(const Job&) = delete;
+  Job& operator=(const Job&) = delete;
+  virtual ~Job() = default;
+
+  virtual void run() noexcept = 0;
+
+ private:
+  friend class WorkerThreads;
+  bool is_done_ = false;  // guarded by WorkerThreads::mutex_
+};
+
+/// Threads that run jobs, in the order in which they were submitted. Each uses one intra-op thread
+/// of LibTorch, because the workers run in parallel already. Other threads keep their number. All
+/// functions are for one thread, the owner's.
+class WorkerThreads {
+ public:
+  /// Throws Error (Exhausted) if the system refuses to start a thread.
+  explicit WorkerThreads(std::size_t count) {
+    // A worker sets the number for the whole process as well; see use_one_intra_op_thread(). Two
+    // threads that did this at once could take the other's 1 for the number of the process.
+    static std::mutex one_at_a_time;
+    const std::lock_guard<std::mutex> lock(one_at_a_time);
+    const int intra_op_threads = at::get_num_threads();
+    try {
+      threads_.reserve(count);
+      while (threads_.size() < count) threads_.emplace_back([this] { work(); });
+      wait_until_started();
+    } catch (const std::exception& error) {
+      wait_until_started();
+      restore_intra_op_threads(intra_op_threads);
+      const std::size_t started = threads_.size();
+      stop();
+      throw Error(ErrorCode::Exhausted, "the system started only " + counted(started, "worker") +
+                                            " of " + std::to_string(count) + ": " + error.what() +
+                                            "; use fewer workers()");
+    }
+    restore_intra_op_threads(intra_op_threads);
+  }
+  WorkerThreads(const WorkerThreads&) = delete;
+  WorkerThreads& operator=(const WorkerThreads&) = delete;
+
+  /// Drops the jobs that have not started, and waits for the others.
+  ~WorkerThreads() { stop(); }
+
+  void submit(std::shared_ptr<Job> job) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      waiting_.push_back(std::move(job));
+    }
+    submitted_.notify_one();
+  }
+
+  bool is_done(const Job& job) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return job.is_done_;
+  }
+
+  void wait_for(const Job& job) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    finished_.wait(lock, [&job] { return job.is_done_; });
+  }
+
+  /// Drops the jobs that have not started. Does not wait for the others.
+  void drop_waiting() {
+    std::deque<std::shared_ptr<Job>> dropped;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    dropped.swap(waiting_);
+  }
+
+ private:
+  /// at::set_num_threads() sets the number of this thread, and the number with which new threads
+  /// begin. A thread takes the latter when it first calls at::get_num_threads(), which would undo
+  /// what was set before. LibTorch's own thread pool, which some builds use instead of OpenMP, is
+  /// shared by all threads and cannot be changed for one.
+  static void use_one_intra_op_thread() {
+#if AT_PARALLEL_OPENMP
+    (void)at::get_num_threads();
+    at::set_num_threads(1);
+#endif
+  }
+  static void restore_intra_op_threads(int count) {
+#if AT_PARALLEL_OPENMP
+    at::set_num_threads(count);
+#else
+    (void)count;
+#endif
+  }
+
+  void wait_until_started() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    finished_.wait(lock, [this] { return started_ == threads_.size(); });
+  }
+
+  void work() {
+    use_one_intra_op_thread();
+    std::unique_lock<std::mutex> lock(mutex_);
+    ++started_;
+    finished_.notify_one();
+    for (;;) {
+      submitted_.wait(lock, [this] { return is_stopping_ || !waiting_.empty(); });
+      if (is_stopping_) return;
+      std::shared_ptr<Job> job = std::move(waiting_.front());
+      waiting_.pop_front();
+      lock.unlock();
+      job->run();
+      lock.lock();
+      job->is_done_ = true;
+      finished_.notify_one();
+      lock.unlock();
+      job.reset();  // without the lock: it may be the last owner of a large batch
+      lock.lock();
+    }
+  }
+
+  void stop() noexcept {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      is_stopping_ = true;
+      waiting_.clear();
+    }
+    submitted_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+    threads_.clear();
+  }
+
+  mutable std::mutex mutex_;
+  std::condition_variable submitted_;
+  std::condition_variable finished_;  // a job, or the start of a thread
+  std::deque<std::shared_ptr<Job>> waiting_;
+  std::size_t started_ = 0;
+  bool is_stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_WORKER_THREADS_HPP_
+
+// ---- torch_npy/data/loader_queue.hpp
+
+#ifndef TORCH_NPY_DATA_LOADER_QUEUE_HPP_
+#define TORCH_NPY_DATA_LOADER_QUEUE_HPP_
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <utility>
+
+// The batches that a Loader reads in advance.
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// Adds the nanoseconds of its lifetime to a sum.
+template <class Sum>
+class Stopwatch {
+ public:
+  explicit Stopwatch(Sum& sum) : sum_(sum) {}
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+  ~Stopwatch() {
+    const std::chrono::nanoseconds time = std::chrono::steady_clock::now() - start_;
+    sum_ += time.count();
+  }
+
+ private:
+  Sum& sum_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+/// How a Loader reads a batch.
+template <class B>
+struct BatchSource {
+  std::function<std::optional<B>(Request&)> read;
+  std::atomic<std::int64_t> nanoseconds{0};  // spent in read()
+};
+
+/// One batch: first its request, then the batch or the exception of reading it.
+template <class B>
+class Reading : public Job {
+ public:
+  Reading(BatchSource<B>& from, Request what, std::uint64_t batch_number)
+      : request(std::move(what)),
+        number(batch_number),
+        requested(request.picks.size()),
+        source_(&from) {}
+
+  void run() noexcept override {
+    const Stopwatch time(source_->nanoseconds);
+    try {
+      if (auto made = source_->read(request)) batch.emplace(std::move(*made));
+    } catch (...) {
+      error = std::current_exception();
+    }
+    was_read = true;
+  }
+
+  /// The number of samples that the dataset skipped.
+  std::size_t skipped() const {
+    return error ? 0 : requested - (std::min)(requested, request.picks.size());
+  }
+  /// True if the dataset skipped all samples.
+  bool is_empty() const { return !error && (!batch || (requested != 0 && request.picks.empty())); }
+
+  Request request;
+  std::uint64_t number;   // in the epoch of this rank
+  std::size_t requested;  // samples
+  std::optional<B> batch;
+  std::exception_ptr error;
+  bool was_read = false;
+  bool is_moving = false;  // to the device
+
+ private:
+  BatchSource<B>* source_;
+};
+
+/// Reads batches in order, in advance if there are workers. For one thread at a time.
+template <class B>
+class LoaderQueue {
+ public:
+  /// With workers, at most `ahead` batches are in the queue; without, only the one to read next.
+  /// Throws Error (Exhausted) if the system refuses to start a worker.
+  LoaderQueue(std::function<std::optional<B>(Request&)> read, std::size_t workers,
+              std::size_t ahead)
+      : ahead_(workers != 0 ? ahead : 1) {
+    source_.read = std::move(read);
+    if (workers != 0) threads_.emplace(workers);
+  }
+
+  bool is_full() const { return readings_.size() >= ahead_; }
+
+  void push(Request request, std::uint64_t number) {
+    readings_.push_back(std::make_shared<Reading<B>>(source_, std::move(request), number));
+    if (threads_) threads_->submit(readings_.back());
+  }
+
+  /// The first batch of the queue, read. Waits for it, or reads it if there are no workers. Null if
+  /// the queue is empty.
+  Reading<B>* front() {
+    if (readings_.empty()) return nullptr;
+    Reading<B>& first = *readings_.front();
+    const Stopwatch time(waited_);
+    if (threads_) {
+      threads_->wait_for(first);
+    } else if (!first.was_read) {
+      first.run();
+    }
+    return &first;
+  }
+
+  /// The same without waiting for workers: null if the batch has not been read yet.
+  Reading<B>* front_if_ready() {
+    if (threads_ && !readings_.empty() && !threads_->is_done(*readings_.front())) return nullptr;
+    return front();
+  }
+
+  std::shared_ptr<Reading<B>> pop() {
+    std::shared_ptr<Reading<B>> first = std::move(readings_.front());
+    readings_.pop_front();
+    return first;
+  }
+
+  /// Does not wait: what workers are reading is dropped when it has been read.
+  void clear() {
+    if (threads_) threads_->drop_waiting();
+    readings_.clear();
+  }
+
+  /// Nanoseconds that front() took.
+  std::int64_t waited() const { return waited_; }
+  /// Nanoseconds spent reading, on all threads.
+  std::int64_t read() const { return source_.nanoseconds; }
+
+ private:
+  std::size_t ahead_;
+  BatchSource<B> source_;
+  std::deque<std::shared_ptr<Reading<B>>> readings_;
+  std::int64_t waited_ = 0;
+  std::optional<WorkerThreads> threads_;  // last: destroyed before what its jobs use
+};
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_LOADER_QUEUE_HPP_
+
+// ---- torch_npy/data/loader_state.hpp
+
+#ifndef TORCH_NPY_DATA_LOADER_STATE_HPP_
+#define TORCH_NPY_DATA_LOADER_STATE_HPP_
+
+/// @file
+/// LoaderState: where a Loader is in its run.
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <c10/core/ScalarType.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+
+/// Where a Loader is in its run: what Loader::state() returns and Loader::restore() takes. Contains
+/// nothing about workers, ranks or the batch size, so these may differ when the run continues.
+struct LoaderState {
+  /// The version of this library's states.
+  static constexpr std::uint64_t kVersion = 1;
+
+  std::uint64_t version = kVersion;  ///< the version of this state
+  std::uint64_t seed = 0;            ///< the seed of the Loader
+  std::uint64_t epoch = 0;           ///< the epoch to continue
+  std::uint64_t samples = 0;         ///< samples of that epoch which all ranks together have used
+  std::uint64_t dataset = 0;         ///< fingerprint of the dataset
+  std::uint64_t order = 0;           ///< fingerprint of the order
+
+  /// The state as an int64 tensor of shape (8), to keep in a checkpoint.
+  at::Tensor tensor() const {
+    at::Tensor tensor = at::empty({kLength}, at::kLong);
+    auto* const out = tensor.data_ptr<std::int64_t>();
+    const Numbers numbers = to_numbers();
+    for (std::size_t i = 0; i < numbers.size(); ++i) out[i] = static_cast<std::int64_t>(numbers[i]);
+    return tensor;
+  }
+
+  /// The state in a tensor made by tensor(), on any device. Throws Error (Mismatch) if the tensor
+  /// was not made by tensor(), was changed, or has another version.
+  static LoaderState from_tensor(const at::Tensor& tensor) {
+    if (!tensor.defined() || tensor.scalar_type() != at::kLong || tensor.dim() != 1) {
+      throw foreign();
+    }
+    const at::Tensor host = tensor.detach().to(c10::kCPU).contiguous();
+    Numbers numbers{};
+    for (std::size_t i = 0; i < numbers.size() && i < static_cast<std::size_t>(host.numel()); ++i) {
+      numbers[i] = static_cast<std::uint64_t>(host.data_ptr<std::int64_t>()[i]);
+    }
+    if (numbers[0] != kMagic) throw foreign();
+    LoaderState state;
+    state.version = numbers[1];
+    state.require_version();
+    state.seed = numbers[2];
+    state.epoch = numbers[3];
+    state.samples = numbers[4];
+    state.dataset = numbers[5];
+    state.order = numbers[6];
+    if (host.numel() != kLength || numbers != state.to_numbers()) {
+      throw Error(ErrorCode::Mismatch,
+                  "the LoaderState is damaged: its checksum differs from its content; use an older "
+                  "one");
+    }
+    return state;
+  }
+
+  /// Saves tensor() as an .npy file, which appears completely or not at all. Throws what
+  /// torch_npy::save() throws.
+  void save(const std::filesystem::path& path) const { torch_npy::save(path, tensor()); }
+
+  /// Loads what save() saved. Throws Error: Mismatch as from_tensor(); and what torch_npy::load()
+  /// throws if the file is not a complete .npy file.
+  static LoaderState load(const std::filesystem::path& path) {
+    const StoredArray array = open(path);
+    return detail::with_path(path, [&] {
+      // Before it is loaded, because another file may be large.
+      if (array.header().shape != std::vector<std::int64_t>{kLength}) throw foreign();
+      return from_tensor(array.load());
+    });
+  }
+
+  /// True if all numbers are equal.
+  friend bool operator==(const LoaderState& a, const LoaderState& b) {
+    return a.to_numbers() == b.to_numbers();
+  }
+  /// Inequality.
+  friend bool operator!=(const LoaderState& a, const LoaderState& b) { return !(a == b); }
+
+  /// Throws Error (Mismatch) if this is not a state of the version kVersion.
+  void require_version() const {
+    if (version == kVersion) return;
+    throw Error(ErrorCode::Mismatch, "the LoaderState has version " + std::to_string(version) +
+                                         ", this library reads version " +
+                                         std::to_string(kVersion) +
+                                         ": continue with the library that saved it");
+  }
+
+ private:
+  static constexpr std::int64_t kLength = 8;
+  static constexpr std::uint64_t kMagic = 0x6e70795f6c6f6164;  // "npy_load"
+  using Numbers = std::array<std::uint64_t, kLength>;
+
+  Numbers to_numbers() const {
+    return {kMagic,  version, seed,  epoch,
+            samples, dataset, order, detail::mix({version, seed, epoch, samples, dataset, order})};
+  }
+
+  static Error foreign() {
+    return Error(ErrorCode::Mismatch,
+                 "not a LoaderState: expected an int64 array of shape (8) that "
+                 "LoaderState::tensor() or save() made");
+  }
+};
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_LOADER_STATE_HPP_
+
+// ---- torch_npy/data/loader.hpp
+
+#ifndef TORCH_NPY_DATA_LOADER_HPP_
+#define TORCH_NPY_DATA_LOADER_HPP_
+
+/// @file
+/// Loader: makes batches of a dataset, epoch after epoch.
+
+#include <c10/core/Device.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <iterator>
+#include <memory>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+TORCH_NPY_BEGIN_NAMESPACE
+
+/// What a Loader did since it was made. Times are in seconds.
+struct LoaderStats {
+  double waited = 0;  ///< the loop waited for a batch to be read
+  double read = 0;    ///< batches were being read: the sum over all threads
+  double copied = 0;  ///< the loop prepared and started copies to the device, or waited for them
+
+  std::uint64_t batches = 0;  ///< batches that the loop got
+  std::uint64_t samples = 0;  ///< samples in these batches
+  std::uint64_t bytes = 0;    ///< bytes of the tensors in these batches, without sparse tensors
+  std::uint64_t skipped = 0;  ///< samples that the dataset skipped, also those of empty batches
+};
+
+namespace detail {
+
+template <class Result>
+struct BatchOf {
+  using Type = Result;
+};
+template <class B>
+struct BatchOf<std::optional<B>> {
+  using Type = B;
+};
+
+}  // namespace detail
+
+/// Makes batches of a dataset, epoch after epoch, in the style of PyTorch's DataLoader:
+///
+///     Loader loader(dataset, LoaderOptions().batch_size(64).shuffle(true).seed(1).workers(2));
+///     while (loader.epoch() < 10) {
+///       for (auto& batch : loader) { batch.data; batch.target; batch.indices; }
+///     }
+///
+/// Each loop is one epoch. It may be left early, also by an exception; the next loop is the next
+/// epoch. Batches, and the random numbers in them, depend on the dataset, the seed, the epoch, the
+/// order and the batch size, and not on the number of workers, nor on where a run was interrupted.
+///
+/// Workers are threads that live as long as the Loader, each with one intra-op thread of LibTorch.
+/// They read at most ahead() batches that the loop did not get yet. While the constructor starts
+/// them, no other thread should call at::set_num_threads() or use LibTorch for the first time.
+///
+/// With device(), the next batch is copied while the loop uses the current one, through reused
+/// buffers (pinned ones on CUDA) and on a stream of its own, as soon as a worker has read it.
+/// Without workers, one batch is read in advance for this. Tensors, Examples, the batch types of
+/// this library, and vectors of them are moved. Another type needs a member `to(device)`, which
+/// returns the moved batch or changes the batch itself.
+///
+/// An exception from reading a batch is thrown unchanged in the loop, by ++ in the turn of that
+/// batch. The next ++ continues with the batch after it. If the first batch of an epoch fails,
+/// begin() returns normally and *it throws the exception. A batch of which the dataset skipped all
+/// samples is not returned; with several ranks it is an Error (Mismatch), because the ranks must
+/// have the same number of batches.
+///
+/// The whole Loader is for one thread at a time. It cannot be moved, because iterators and workers
+/// refer to it. Its destructor waits for the batches that workers are reading.
+// Over 150 lines with its documentation: what it does apart from epochs and state is in
+// LoaderQueue, EpochPlan and BatchMover.
+template <class B>
+class Loader {
+ public:
+  /// The type of the batches.
+  using BatchType = B;
+
+  /// An input iterator. All iterators of one Loader are at the same batch.
+  class Iterator {
+   public:
+    using iterator_category = std::input_iterator_tag;
+    using value_type = B;
+    using difference_type = std::ptrdiff_t;
+    using pointer = B*;
+    using reference = B&;
+
+    /// Goes to the next batch. If reading it failed, throws that exception; there is no current
+    /// batch then, and another ++ continues with the batch after it. Does nothing at the end.
+    Iterator& operator++() {
+      if (owner_) owner_->advance();
+      return *this;
+    }
+    /// As the prefix form.
+    void operator++(int) { ++*this; }
+    /// The current batch. The caller may change or move it. If reading the first batch of the epoch
+    /// failed, throws that exception. Throws Error (InvalidArgument) if the last ++ threw, or if
+    /// the epoch is over.
+    B& operator*() const {
+      if (owner_ && owner_->first_failure_) std::rethrow_exception(owner_->first_failure_);
+      if (!owner_ || !owner_->current_) throw detail::no_batch();
+      return *owner_->current_;
+    }
+    /// Access to a member of the current batch.
+    B* operator->() const { return &**this; }
+
+    /// True if both are at the end, or neither is.
+    friend bool operator==(const Iterator& a, const Iterator& b) {
+      return a.is_end() == b.is_end();
+    }
+    /// Inequality.
+    friend bool operator!=(const Iterator& a, const Iterator& b) { return !(a == b); }
+
+   private:
+    friend class Loader;
+    explicit Iterator(Loader* owner) : owner_(owner) {}
+    bool is_end() const { return owner_ == nullptr || !owner_->is_running_; }
+
+    Loader* owner_;
+  };
+
+  /// Batches of a dataset. Starts the workers; reads nothing yet. Throws Error: InvalidArgument if
+  /// an option is invalid, or excludes another one, if the order does not fit the dataset, if there
+  /// is no such device, or if batches of this type cannot be moved to it; Exhausted if the system
+  /// refuses to start a worker.
+  template <class E>
+  explicit Loader(const Dataset<E, B>& dataset, LoaderOptions options = {})
+      : Loader(
+            dataset.source(), [dataset](Request& request) { return dataset.read(request); },
+            std::move(options)) {}
+
+  /// Batches of any type: `read` makes the batch of a request, and removes from request.picks the
+  /// samples that it skipped; it may return no batch if it skipped all of them. It is called from
+  /// several threads at once. `source` says how many samples there are, and which. Throws Error, as
+  /// above.
+  Loader(std::shared_ptr<const SourceInfo> source, std::function<std::optional<B>(Request&)> read,
+         LoaderOptions options = {})
+      : options_(std::move(options)),
+        info_(std::move(source)),
+        order_(chosen_order(options_)),
+        seed_(options_.seed()),
+        mover_(options_.device()) {
+    if (!info_ || !read) {
+      throw Error(ErrorCode::InvalidArgument, "Loader: the source or the function is null");
+    }
+    make_plan();  // finds what is invalid, before threads start
+    queue_.emplace(std::move(read), options_.workers(),
+                   options_.ahead().value_or(2 * options_.workers()));
+  }
+
+  Loader(const Loader&) = delete;             ///< iterators and workers refer to this object
+  Loader& operator=(const Loader&) = delete;  ///< iterators and workers refer to this object
+  /// Waits for the batches that workers are reading.
+  ~Loader() = default;
+
+  /// Starts the next epoch, and waits for its first batch. If an epoch is running, it is over.
+  /// Throws only if the order of the epoch cannot be made.
+  Iterator begin() {
+    if (is_running_) end_epoch();
+    make_plan();
+    is_running_ = true;
+    try {
+      advance();
+    } catch (...) {
+      first_failure_ = std::current_exception();
+    }
+    return Iterator(this);
+  }
+  /// The end of any epoch.
+  Iterator end() { return Iterator(nullptr); }
+
+  /// The epoch that is running, which it also is after its loop was left early; else the epoch that
+  /// the next begin() starts. The first is 0.
+  std::uint64_t epoch() const noexcept { return epoch_; }
+
+  /// The number of batches of this rank in that epoch, empty ones included. After restore(), the
+  /// number of those that are left. Throws what begin() throws.
+  std::uint64_t batches() {
+    make_plan();
+    return plan_->batches();
+  }
+
+  /// Where the run is: the current batch counts as used; batches that were read in advance do not.
+  /// A batch that failed counts as used when the loop gets a later one. After the last batch of an
+  /// epoch, the state is the start of the next epoch. The first call computes fingerprints of the
+  /// dataset and the order; later ones cost nothing.
+  LoaderState state() const {
+    LoaderState state = fingerprints();
+    state.seed = seed_;
+    state.epoch = epoch_;
+    state.samples = start_;
+    if (!is_running_ || !last_) return state;
+    state.samples = plan_->consumed_after(*last_);
+    if (*last_ + 1 == plan_->batches() && !others_continue(state.samples)) {
+      ++state.epoch;
+      state.samples = 0;
+    }
+    return state;
+  }
+
+  /// The next begin() continues where the Loader was that returned `state`, with its seed, and
+  /// reads only what is left of that epoch. The epochs after it are whole. An epoch that is running
+  /// is over. Throws Error (Mismatch), and changes nothing, if the state has another version, is of
+  /// another dataset or order, or is at a position that the epoch does not have.
+  void restore(const LoaderState& state) {
+    state.require_version();
+    const LoaderState& own = fingerprints();
+    if (state.dataset != own.dataset) {
+      throw Error(ErrorCode::Mismatch, "the state is of another dataset: expected fingerprint " +
+                                           std::to_string(own.dataset) + ", found " +
+                                           std::to_string(state.dataset) +
+                                           "; use the same samples, in the same order");
+    }
+    if (state.order != own.order) {
+      throw Error(ErrorCode::Mismatch,
+                  "the state is of another order: expected fingerprint " +
+                      std::to_string(own.order) + ", found " + std::to_string(state.order) +
+                      "; use the same shuffle() or order(), with the same parameters");
+    }
+    Plan plan = planned(state.seed, state.epoch, state.samples);
+    stop_reading();
+    is_running_ = false;
+    plan_ = std::move(plan.batches);
+    size_ = plan.size;
+    seed_ = state.seed;
+    epoch_ = state.epoch;
+    start_ = state.samples;
+  }
+
+  /// What the Loader did since it was made.
+  LoaderStats stats() const {
+    const auto seconds = [](std::int64_t nanoseconds) {
+      return static_cast<double>(nanoseconds) * 1e-9;
+    };
+    LoaderStats stats = stats_;
+    stats.waited = seconds(queue_->waited());
+    stats.read = seconds(queue_->read());
+    stats.copied = seconds(copied_);
+    return stats;
+  }
+
+ private:
+  struct Plan {
+    std::unique_ptr<detail::EpochPlan> batches;
+    std::uint64_t size;  // positions in the epoch, of all ranks
+  };
+
+  static Order chosen_order(const LoaderOptions& options) {
+    if (options.shuffle() && options.order()) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "shuffle(true) and order() exclude each other: order(shuffled()) shuffles");
+    }
+    if (options.workers() != 0 && options.ahead() == std::size_t{0}) {
+      throw Error(
+          ErrorCode::InvalidArgument,
+          "ahead(0) with workers: expected at least 1; workers(0) reads nothing in advance");
+    }
+    if (options.order()) return *options.order();
+    return options.shuffle() ? shuffled() : sequential();
+  }
+
+  Plan planned(std::uint64_t seed, std::uint64_t epoch, std::uint64_t start) const {
+    std::unique_ptr<detail::EpochOrder> order = order_.rule().epoch(info_->parts(), seed, epoch);
+    if (order->cuts() && options_.batch_size()) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "batch_size() is set, but the order makes the batches: remove batch_size(), and "
+                  "give the size of a batch to the order");
+    }
+    const std::uint64_t size = order->size();
+    return {std::make_unique<detail::EpochPlan>(std::move(order), options_.batch_size().value_or(1),
+                                                options_.num_replicas(), options_.rank(),
+                                                options_.tail(), options_.drop_last(), start),
+            size};
+  }
+
+  /// Makes the plan of the epoch that is running or begins next, if there is none.
+  void make_plan() {
+    if (plan_) return;
+    Plan plan = planned(seed_, epoch_, start_);
+    plan_ = std::move(plan.batches);
+    size_ = plan.size;
+  }
+
+  /// True if other ranks have one more batch: with Tail::Exact, ranks differ in their number.
+  bool others_continue(std::uint64_t used) const {
+    return options_.tail() == Tail::Exact && !options_.drop_last() && used < size_;
+  }
+
+  /// Computed once, because they depend on many keys or weights.
+  const LoaderState& fingerprints() const {
+    if (!fingerprints_) {
+      LoaderState state;
+      state.dataset = info_->fingerprint();
+      state.order = order_.rule().fingerprint();
+      fingerprints_ = state;
+    }
+    return *fingerprints_;
+  }
+
+  void advance() {
+    current_.reset();  // first, so that its memory can be used again
+    first_failure_ = nullptr;
+    if (!is_running_) return;
+    if (!find_next()) {
+      end_epoch();
+      return;
+    }
+    const std::shared_ptr<detail::Reading<B>> next = queue_->pop();
+    request_more();
+    stats_.skipped += next->skipped();
+    if (next->is_empty()) throw_empty(*next);
+    if (!next->error && !next->is_moving) start_moving(*next);
+    // Taken, because the worker may still own `next` for a moment, and would destroy what is left.
+    if (next->error) std::rethrow_exception(std::exchange(next->error, nullptr));
+    {
+      const detail::Stopwatch time(copied_);
+      mover_.finish(*next->batch);
+    }
+    current_.emplace(std::move(*next->batch));
+    next->batch.reset();
+    last_ = next->number;
+    ++stats_.batches;
+    stats_.samples += next->request.picks.size();
+    stats_.bytes += detail::bytes_in(*current_);
+    if (mover_.can_move_ahead()) move_ahead();
+  }
+
+  /// Waits for the next batch that the loop gets. Returns false at the end of the epoch.
+  bool find_next() {
+    for (;;) {
+      request_more();
+      const detail::Reading<B>* const next = queue_->front();
+      if (!next) return false;
+      if (!next->is_empty() || options_.num_replicas() > 1) return true;
+      stats_.skipped += next->skipped();
+      queue_->pop();
+    }
+  }
+
+  /// Starts moving the batch after the current one, if that needs no waiting for a worker.
+  void move_ahead() {
+    detail::Reading<B>* const next = queue_->front_if_ready();
+    if (next && !next->error && !next->is_empty()) start_moving(*next);
+  }
+
+  void start_moving(detail::Reading<B>& reading) {
+    const detail::Stopwatch time(copied_);
+    reading.is_moving = true;
+    try {
+      mover_.begin(*reading.batch);
+    } catch (...) {
+      reading.error = std::current_exception();
+    }
+  }
+
+  void request_more() {
+    for (; !queue_->is_full() && next_number_ < plan_->batches(); ++next_number_) {
+      Request request;
+      request.picks = plan_->batch(next_number_);
+      request.seed = seed_;
+      request.epoch = epoch_;
+      request.population = info_->size();
+      queue_->push(std::move(request), next_number_);
+    }
+  }
+
+  [[noreturn]] static void throw_empty(const detail::Reading<B>& reading) {
+    throw Error(ErrorCode::Mismatch,
+                "the dataset skipped all " + detail::counted(reading.requested, "sample") +
+                    " of batch " + std::to_string(reading.number) +
+                    ", but all ranks must have the same number of batches: use "
+                    "on_bad_file(OnBadFile::Replace)");
+  }
+
+  void stop_reading() {
+    queue_->clear();
+    current_.reset();
+    first_failure_ = nullptr;
+    last_.reset();
+    next_number_ = 0;
+  }
+
+  void end_epoch() {
+    stop_reading();
+    is_running_ = false;
+    plan_.reset();
+    ++epoch_;
+    start_ = 0;
+  }
+
+  LoaderOptions options_;
+  std::shared_ptr<const SourceInfo> info_;
+  Order order_;
+  std::uint64_t seed_;
+  detail::BatchMover<B> mover_;
+  mutable std::optional<LoaderState> fingerprints_;
+
+  std::uint64_t epoch_ = 0;
+  std::uint64_t start_ = 0;  // samples of the epoch that were used before restore()
+  std::unique_ptr<detail::EpochPlan> plan_;
+  std::uint64_t size_ = 0;  // positions in the epoch, of all ranks
+  bool is_running_ = false;
+  std::uint64_t next_number_ = 0;      // of the batch to request
+  std::optional<B> current_;           // none after an exception, and at the end
+  std::optional<std::uint64_t> last_;  // the number of the last batch that the loop got
+  std::exception_ptr first_failure_;   // of the first batch, for *it
+
+  LoaderStats stats_;        // without the times
+  std::int64_t copied_ = 0;  // nanoseconds
+
+  std::optional<detail::LoaderQueue<B>> queue_;
+};
+
+/// Deduces the batch type from the dataset.
+template <class E, class B>
+Loader(const Dataset<E, B>&, LoaderOptions = {}) -> Loader<B>;
+
+/// Deduces the batch type from the function.
+template <class Source, class Read>
+Loader(std::shared_ptr<Source>, Read, LoaderOptions = {})
+    -> Loader<typename detail::BatchOf<std::decay_t<std::invoke_result_t<Read&, Request&>>>::Type>;
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_LOADER_HPP_
+
+// ---- torch_npy/data/weighted_order.hpp
+
+#ifndef TORCH_NPY_DATA_WEIGHTED_ORDER_HPP_
+#define TORCH_NPY_DATA_WEIGHTED_ORDER_HPP_
+
+/// @file
+/// weighted(): samples that are drawn with given probabilities.
+
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+
+/// Whether one sample can be drawn several times in an epoch.
+enum class Replacement {
+  With,     ///< yes; each draw is independent of the others
+  Without,  ///< no; each draw is among the samples not drawn before
+};
+
+namespace detail {
+
+/// Draws indices with probabilities proportional to weights. Read-only: safe from any thread.
+class CumulativeWeights {
+ public:
+  /// Throws Error (InvalidArgument) if a weight is negative or not finite, or if the sum is 0 or
+  /// infinite.
+  explicit CumulativeWeights(const std::vector<double>& weights) {
+    sums_.reserve(weights.size());
+    double sum = 0;
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      if (!(weights[i] >= 0) || std::isinf(weights[i])) {
+        throw Error(ErrorCode::InvalidArgument, "weight " + std::to_string(i) + " is " +
+                                                    std::to_string(weights[i]) +
+                                                    ": expected a finite number of at least 0");
+      }
+      if (weights[i] > 0) last_positive_ = i;
+      sum += weights[i];
+      sums_.push_back(sum);
+    }
+    if (sum == 0) {
+      throw Error(ErrorCode::InvalidArgument,
+                  weights.empty() ? "there are no weights: expected at least one"
+                                  : "all " + counted(weights.size(), "weight") +
+                                        " are 0: expected at least one that is positive");
+    }
+    if (std::isinf(sum)) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "the sum of the weights is too large for a double: divide all by the largest");
+    }
+  }
+
+  /// The number of weights.
+  std::size_t size() const noexcept { return sums_.size(); }
+
+  /// An index; never one whose weight is 0. Time is logarithmic in size().
+  std::size_t draw(SplitMix64 random) const {
+    const double drawn = random.uniform() * sums_.back();
+    const auto found = std::upper_bound(sums_.begin(), sums_.end(), drawn) - sums_.begin();
+    // The product is rounded, and can be equal to the sum if that is a subnormal number.
+    return (std::min)(static_cast<std::size_t>(found), last_positive_);
+  }
+
+ private:
+  std::vector<double> sums_;
+  std::size_t last_positive_ = 0;
+};
+
+/// A number with the exponential distribution of mean 1, by von Neumann's method ("Various
+/// techniques used in connection with random digits", 1951). The method only compares and counts,
+/// so the result is the same on every platform; that of std::log may differ.
+inline double exponential(SplitMix64& random) {
+  for (double whole = 0;; ++whole) {
+    const double first = random.uniform();
+    bool is_odd = true;  // the length of the decreasing run that starts with `first`
+    double last = first;
+    for (double next = random.uniform(); next < last; next = random.uniform()) {
+      last = next;
+      is_odd = !is_odd;
+    }
+    if (is_odd) return whole + first;
+  }
+}
+
+/// `samples` indices, drawn one after another without replacement with probabilities proportional
+/// to the weights (Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006).
+inline std::vector<std::size_t> draw_without_replacement(const std::vector<double>& weights,
+                                                         std::size_t samples, std::uint64_t key) {
+  std::vector<std::pair<double, std::size_t>> candidates;  // the smallest are drawn
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    if (weights[i] == 0) continue;
+    SplitMix64 random(mix({key, i}));
+    candidates.emplace_back(exponential(random) / weights[i], i);
+  }
+  const auto end = candidates.begin() + static_cast<std::ptrdiff_t>(samples);
+  if (end != candidates.end()) std::nth_element(candidates.begin(), end, candidates.end());
+  std::sort(candidates.begin(), end);
+  std::vector<std::size_t> indices(samples);
+  for (std::size_t i = 0; i < samples; ++i) indices[i] = candidates[i].second;
+  return indices;
+}
+
+class WeightedRule : public OrderRule {
+ public:
+  WeightedRule(std::vector<double> weights, std::uint64_t samples, Replacement replacement)
+      : sums_(std::make_shared<const CumulativeWeights>(weights)),
+        samples_(samples == 0 ? weights.size() : samples),
+        fingerprint_(mix(
+            {fingerprint_of(kKind, weights), samples_, static_cast<std::uint64_t>(replacement)})) {
+    if (replacement == Replacement::With) return;
+    const auto zeros = std::count(weights.begin(), weights.end(), 0.0);
+    const std::uint64_t positive = weights.size() - static_cast<std::size_t>(zeros);
+    if (samples_ > positive) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "weighted() cannot draw " + counted(samples_, "sample") +
+                      " without replacement, because only " + std::to_string(positive) +
+                      " of the weights are positive: ask for fewer samples, or use "
+                      "Replacement::With");
+    }
+    weights_ = std::move(weights);
+  }
+
+  void check(const std::vector<std::size_t>& parts) const override {
+    check_count("weights", sums_->size(), size_of(parts));
+  }
+
+  std::unique_ptr<EpochOrder> epoch(const std::vector<std::size_t>& parts, std::uint64_t seed,
+                                    std::uint64_t epoch) const override {
+    check(parts);
+    const std::uint64_t key = mix({seed, epoch, kKind});
+    if (weights_.empty()) return std::make_unique<Epoch>(sums_, samples_, key);
+    return std::make_unique<ListedEpoch>(
+        draw_without_replacement(weights_, static_cast<std::size_t>(samples_), key));
+  }
+
+  std::uint64_t fingerprint() const override { return fingerprint_; }
+
+ private:
+  static constexpr std::uint64_t kKind = 0x7765696768746564;
+
+  class Epoch : public EpochOrder {
+   public:
+    Epoch(std::shared_ptr<const CumulativeWeights> sums, std::uint64_t samples, std::uint64_t key)
+        : sums_(std::move(sums)), samples_(samples), key_(key) {}
+    std::uint64_t size() const override { return samples_; }
+    std::size_t at(std::uint64_t position) override {
+      return sums_->draw(SplitMix64(mix({key_, position})));
+    }
+
+   private:
+    std::shared_ptr<const CumulativeWeights> sums_;
+    std::uint64_t samples_;
+    std::uint64_t key_;
+  };
+
+  std::shared_ptr<const CumulativeWeights> sums_;
+  std::vector<double> weights_;  // only without replacement
+  std::uint64_t samples_;
+  std::uint64_t fingerprint_;
+};
+
+}  // namespace detail
+
+/// Draws `samples` samples in an epoch, or as many as there are weights if `samples` is 0. The
+/// probability of a sample is proportional to its weight. A sample with weight 0 is never drawn.
+/// `weights` has one number for each sample of the dataset, and may have any number of them.
+///
+/// With replacement, an epoch starts in constant time, and each draw takes logarithmic time.
+/// Without replacement, an epoch starts by drawing all its samples: time O(n log n), and
+/// temporarily 16 bytes for each positive weight.
+///
+/// Throws Error (InvalidArgument) if a weight is negative or not finite, if all are 0, if their sum
+/// is infinite, or if there are fewer positive weights than `samples` without replacement.
+inline Order weighted(std::vector<double> weights, std::uint64_t samples = 0,
+                      Replacement replacement = Replacement::With) {
+  return Order(std::make_shared<detail::WeightedRule>(std::move(weights), samples, replacement));
+}
+
+/// The same for a 1-D tensor of any real dtype. Also throws Error (InvalidArgument) for any other
+/// tensor.
+inline Order weighted(const at::Tensor& weights, std::uint64_t samples = 0,
+                      Replacement replacement = Replacement::With) {
+  if (!weights.defined() || weights.dim() != 1 || weights.is_complex()) {
+    throw Error(ErrorCode::InvalidArgument,
+                !weights.defined() ? "the tensor of weights is undefined: expected a 1-D tensor"
+                : weights.is_complex()
+                    ? "the weights are complex numbers: expected real ones"
+                    : "the tensor of weights has " + std::to_string(weights.dim()) +
+                          " dimensions: expected 1 dimension, with one number for each sample");
+  }
+  const at::Tensor doubles = weights.detach().to(at::kCPU, at::kDouble).contiguous();
+  const double* const first = doubles.data_ptr<double>();
+  return weighted(std::vector<double>(first, first + doubles.numel()), samples, replacement);
+}
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_WEIGHTED_ORDER_HPP_
+
+// ---- torch_npy/data/mixed_order.hpp
+
+#ifndef TORCH_NPY_DATA_MIXED_ORDER_HPP_
+#define TORCH_NPY_DATA_MIXED_ORDER_HPP_
+
+/// @file
+/// mixed(): several datasets in given proportions.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+class MixedEpoch : public EpochOrder {
+ public:
+  MixedEpoch(const std::vector<std::size_t>& sizes, const CumulativeWeights& weights,
+             std::uint64_t samples, std::uint64_t key)
+      : key_(key), part_at_(static_cast<std::size_t>(samples)) {
+    std::size_t first = 0;
+    for (const std::size_t size : sizes) {
+      parts_.push_back({first, size});
+      first += size;
+    }
+    std::vector<std::uint64_t> counts(sizes.size());
+    counts_.reserve((part_at_.size() / kBlock + 1) * sizes.size());
+    for (std::size_t i = 0; i < part_at_.size(); ++i) {
+      if (i % kBlock == 0) counts_.insert(counts_.end(), counts.begin(), counts.end());
+      const std::size_t part = weights.draw(SplitMix64(mix({key, i})));
+      part_at_[i] = static_cast<std::uint32_t>(part);
+      ++counts[part];
+    }
+  }
+
+  std::uint64_t size() const override { return part_at_.size(); }
+
+  std::size_t at(std::uint64_t position) override {
+    const auto i = static_cast<std::size_t>(position);
+    const std::uint32_t number = part_at_[i];
+    const auto here = part_at_.begin() + static_cast<std::ptrdiff_t>(i);
+    const auto block = here - static_cast<std::ptrdiff_t>(i % kBlock);
+    const std::uint64_t before = counts_[i / kBlock * parts_.size() + number] +
+                                 static_cast<std::uint64_t>(std::count(block, here, number));
+
+    Part& part = parts_[number];
+    const std::uint64_t round = before / part.size;
+    if (part.order.size() == 0 || part.round != round) {
+      part.order = Permutation(part.size, mix({key_, number, round, 0}));
+      part.round = round;
+    }
+    return part.first + static_cast<std::size_t>(part.order(before % part.size));
+  }
+
+ private:
+  static constexpr std::size_t kBlock = 1024;
+
+  struct Part {
+    std::size_t first;  // its first index in the whole dataset
+    std::size_t size;
+    std::uint64_t round = 0;  // how often the part was used up before
+    Permutation order{0, 0};  // of that round
+  };
+
+  std::uint64_t key_;
+  std::vector<Part> parts_;
+  std::vector<std::uint32_t> part_at_;  // for each position
+  std::vector<std::uint64_t> counts_;   // positions of each part before each block of positions
+};
+
+class MixedRule : public OrderRule {
+ public:
+  MixedRule(std::vector<double> weights, std::uint64_t samples)
+      : weights_(std::move(weights)),
+        sums_(weights_),
+        samples_(samples),
+        fingerprint_(mix({fingerprint_of(kKind, weights_), samples})) {
+    if (weights_.size() > (std::numeric_limits<std::uint32_t>::max)()) {
+      throw Error(ErrorCode::InvalidArgument, "mixed() has more than 2^32 weights");
+    }
+  }
+
+  void check(const std::vector<std::size_t>& parts) const override {
+    if (parts.size() != weights_.size()) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "mixed() has " + counted(weights_.size(), "weight") + ", the dataset has " +
+                      counted(parts.size(), "part") +
+                      ": give one weight for each dataset that concat() joined");
+    }
+    if (samples_in(parts) == 0) return;
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      if (weights_[i] == 0 || parts[i] != 0) continue;
+      throw Error(ErrorCode::InvalidArgument, "part " + std::to_string(i) + " of the dataset has " +
+                                                  "no samples: expected weight 0, found " +
+                                                  std::to_string(weights_[i]));
+    }
+  }
+
+  std::unique_ptr<EpochOrder> epoch(const std::vector<std::size_t>& parts, std::uint64_t seed,
+                                    std::uint64_t epoch) const override {
+    check(parts);
+    return std::make_unique<MixedEpoch>(parts, sums_, samples_in(parts), mix({seed, epoch, kKind}));
+  }
+
+  std::uint64_t fingerprint() const override { return fingerprint_; }
+
+ private:
+  static constexpr std::uint64_t kKind = 0x6d697865646d6978;
+
+  std::uint64_t samples_in(const std::vector<std::size_t>& parts) const {
+    return samples_ == 0 ? size_of(parts) : samples_;
+  }
+
+  std::vector<double> weights_;
+  CumulativeWeights sums_;
+  std::uint64_t samples_;
+  std::uint64_t fingerprint_;
+};
+
+}  // namespace detail
+
+/// Mixes the datasets that concat() joined, which are called parts: each position of the epoch
+/// draws a part with a probability proportional to its weight, and uses the next sample of that
+/// part. Each part is in a random order of its own. A part that is used up begins again in a new
+/// random order, so a small part with a large weight is repeated, and a large part with a small
+/// weight is used partly. An epoch has `samples` samples, or as many as the dataset if that is 0.
+///
+/// An epoch starts by drawing the part of each position: linear time, and 4 bytes per sample.
+///
+/// Throws Error (InvalidArgument) if a weight is negative or not finite, if all are 0, or if their
+/// sum is infinite. Loader and OrderSampler throw it if the number of parts differs, or if a part
+/// without samples has a positive weight.
+inline Order mixed(std::vector<double> weights, std::uint64_t samples = 0) {
+  return Order(std::make_shared<detail::MixedRule>(std::move(weights), samples));
+}
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_MIXED_ORDER_HPP_
+
+// ---- torch_npy/data/prefetch.hpp
+
+#ifndef TORCH_NPY_DATA_PREFETCH_HPP_
+#define TORCH_NPY_DATA_PREFETCH_HPP_
+
+/// @file
+/// Loads the next batch to a device while the current one is in use.
+
+#include <c10/core/Device.h>
+
+#include <cstddef>
+#include <exception>
+#include <iterator>
+#include <memory>
+#include <optional>
+#include <utility>
+
+TORCH_NPY_BEGIN_NAMESPACE
 
 /// A range over the batches of a data loader, on a device: see prefetch(). Each begin() starts an
 /// epoch. For one thread at a time, and one Prefetcher at a time for a loader, which must outlive
@@ -8646,15 +13184,20 @@ class Prefetcher {
     using reference = Batch&;
 
     /// Goes to the next batch. If reading that batch threw, throws its exception, after all earlier
-    /// batches were returned; another ++ continues with the batch after it.
+    /// batches were returned. Then there is no current batch, and another ++ continues with the
+    /// batch after it.
     Iterator& operator++() {
       owner_->advance();
       return *this;
     }
     /// As the prefix form.
     void operator++(int) { ++*this; }
-    /// The current batch. The caller may change or move it.
-    Batch& operator*() const { return *owner_->current_; }
+    /// The current batch. The caller may change or move it. Throws Error (InvalidArgument) if there
+    /// is none, because the last ++ threw or the epoch is over.
+    Batch& operator*() const {
+      if (!owner_ || !owner_->current_) throw detail::no_batch();
+      return *owner_->current_;
+    }
     /// Access to a member of the current batch.
     Batch* operator->() const { return &**this; }
 
@@ -8668,14 +13211,16 @@ class Prefetcher {
    private:
     friend class Prefetcher;
     explicit Iterator(Prefetcher* owner) : owner_(owner) {}
-    bool is_end() const { return owner_ == nullptr || !owner_->current_; }
+    bool is_end() const { return owner_ == nullptr || owner_->is_at_end_; }
 
     Prefetcher* owner_;
   };
 
   /// Reads nothing yet. Throws Error (InvalidArgument) if there is no such device.
   Prefetcher(Loader& loader, c10::Device device)
-      : loader_(&loader), device_(existing(device)), copier_(detail::BatchCopier::make(device_)) {}
+      : loader_(&loader),
+        device_(detail::existing_device(device)),
+        copier_(detail::BatchCopier::make(device_)) {}
   Prefetcher(const Prefetcher&) = delete;             ///< a loader has only one epoch at a time
   Prefetcher& operator=(const Prefetcher&) = delete;  ///< a loader has only one epoch at a time
 
@@ -8696,6 +13241,7 @@ class Prefetcher {
     ahead_.reset();
     failure_ = nullptr;
     has_looked_ahead_ = false;
+    is_at_end_ = false;
     is_first_ = true;
     is_running_ = true;
     source_.emplace(loader_->begin());
@@ -8706,13 +13252,6 @@ class Prefetcher {
   Iterator end() { return Iterator(nullptr); }
 
  private:
-  static c10::Device existing(c10::Device device) {
-    detail::require_device(device);
-    if (device.is_cpu()) return c10::kCPU;
-    if (device.has_index()) return device;
-    return c10::impl::getDeviceGuardImpl(device.type())->getDevice();
-  }
-
   /// Access to the protected members of LibTorch's loader.
   struct Access : Loader {
     static auto shuttle() { return &Access::shuttle_; }
@@ -8734,14 +13273,12 @@ class Prefetcher {
   }
 
   void advance() {
+    current_.reset();
     if (!copier_) {
       std::optional<Batch> batch = read();
-      if (batch) {
-        detail::BatchTensors<Batch>::each(*batch, [this](at::Tensor& tensor) {
-          if (tensor.defined()) tensor = tensor.to(device_);
-        });
-      }
+      if (batch) detail::move_batch(*batch, device_);
       current_ = std::move(batch);
+      is_at_end_ = !current_;
       return;
     }
     if (!has_looked_ahead_) look_ahead();
@@ -8751,6 +13288,7 @@ class Prefetcher {
     }
     if (ahead_) copier_->finish();
     current_ = std::exchange(ahead_, std::nullopt);
+    is_at_end_ = !current_;
     if (current_) look_ahead();
   }
 
@@ -8790,9 +13328,10 @@ class Prefetcher {
   std::optional<decltype(std::declval<Loader&>().begin())> source_;
   bool is_running_ = false;  // the loader may have work in progress
   bool is_first_ = true;
-  std::optional<Batch> current_;
-  std::optional<Batch> ahead_;  // its copies have started
-  std::exception_ptr failure_;  // the exception thrown instead of ahead_
+  bool is_at_end_ = false;
+  std::optional<Batch> current_;  // none after an exception, and at the end
+  std::optional<Batch> ahead_;    // its copies have started
+  std::exception_ptr failure_;    // the exception thrown instead of ahead_
   bool has_looked_ahead_ = false;
   std::unique_ptr<detail::BatchCopier> copier_;
 };
@@ -8802,12 +13341,12 @@ class Prefetcher {
 ///
 ///     for (auto& batch : torch_npy::prefetch(*loader, device)) { batch.data; batch.target; }
 ///
-/// Copies the tensors of Examples and of vectors of them. Everything else is passed on unchanged,
-/// also undefined tensors and those on the device already. On the CPU the batches are the loader's
-/// own. On other devices the copy goes through reused buffers (pinned ones on CUDA), or directly
-/// from the loader's tensors if these are pinned. When a batch is returned, the device's current
-/// stream waits for its copy; the caller does not. On a device without streams, a batch is copied
-/// when it becomes the current one.
+/// Copies the tensors of Examples, of the batch types of this library, and of vectors of them.
+/// Everything else is passed on unchanged, also undefined tensors and those on the device already.
+/// On the CPU the batches are the loader's own. On other devices the copy goes through reused
+/// buffers (pinned ones on CUDA), or directly from the loader's tensors if these are pinned. When a
+/// batch is returned, the device's current stream waits for its copy; the caller does not. On a
+/// device without streams, a batch is copied when it becomes the current one.
 ///
 /// The loop may be left early, also by an exception, and started again: the loader is then in the
 /// same state as after a full epoch. Throws Error (InvalidArgument) if there is no such device.
@@ -8816,9 +13355,15 @@ template <class Loader>
   return Prefetcher<Loader>(loader, device);
 }
 
-/// Not for the pointer that make_data_loader() returns: dereference it, prefetch(*loader, device).
+/// The same for the pointer that make_data_loader() returns. Throws Error (InvalidArgument) if it
+/// is null.
 template <class Loader>
-void prefetch(std::unique_ptr<Loader>& loader, c10::Device device) = delete;
+[[nodiscard]] Prefetcher<Loader> prefetch(std::unique_ptr<Loader>& loader, c10::Device device) {
+  if (!loader) {
+    throw Error(ErrorCode::InvalidArgument, "prefetch(): the pointer to the loader is null");
+  }
+  return Prefetcher<Loader>(*loader, device);
+}
 
 TORCH_NPY_END_NAMESPACE
 
@@ -8830,7 +13375,7 @@ TORCH_NPY_END_NAMESPACE
 #define TORCH_NPY_DATA_SAMPLER_HPP_
 
 /// @file
-/// A sampler for distributed training.
+/// OrderSampler and DistributedSampler: orders, and shares of ranks, for LibTorch's data loader.
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/randperm.h>
@@ -8849,22 +13394,25 @@ TORCH_NPY_END_NAMESPACE
 
 TORCH_NPY_BEGIN_NAMESPACE
 
-/// Distributes the samples of a dataset among the processes (ranks) that train on it together:
+/// Any Order as a sampler of LibTorch. Distributes the samples of a dataset among the processes
+/// (ranks) that train on it together:
 ///
-///     torch_npy::DistributedSampler sampler(dataset.size().value(), num_replicas, rank);
+///     torch_npy::OrderSampler sampler(torch_npy::shuffled(), dataset.size().value(),
+///                                     num_replicas, rank);
 ///     auto loader = torch::data::make_data_loader(dataset, sampler, batch_size);
 ///     for (std::uint64_t epoch = 0; epoch < epochs; ++epoch) {
 ///       sampler.set_epoch(epoch);
 ///       for (auto& batch : *loader) { ... }
 ///     }
 ///
-/// The order of an epoch is torch.randperm(size) of a CPU generator seeded with seed + epoch: the
-/// same on every rank, and the same as in Python's torch.utils.data.DistributedSampler. Rank r
-/// takes positions r, r + num_replicas, r + 2 * num_replicas, ... of it. So every sample goes to
-/// exactly one rank, and the numbers of samples per rank differ by at most one. Use drop_last() or
-/// pad() if they must be equal: with gradient synchronization, a rank with one more batch would
-/// wait forever. If there are more ranks than samples, some ranks get none; with pad() each gets
-/// one.
+/// Rank r takes positions r, r + num_replicas, r + 2 * num_replicas, ... of the order of the epoch,
+/// which is the same on every rank. OrderSamplerOptions::tail() decides what happens to the last
+/// positions if the number of samples is not a multiple of num_replicas.
+///
+/// The order by_length() makes the batches itself. Then each rank takes every num_replicas-th
+/// batch, next() returns these batches and ignores its argument, and so does the loader with its
+/// batch size. Do not set drop_last() of LibTorch's loader: it ends the epoch at the first batch
+/// that is smaller than the batch size.
 ///
 /// Copies share their state, because LibTorch's loader stores a copy of its sampler: a setter
 /// called on the caller's copy takes effect in the loader. Safe from any thread. Only the thread
@@ -8879,36 +13427,37 @@ TORCH_NPY_BEGIN_NAMESPACE
 /// the loader draws up to max_jobs batches in advance, and position() and a saved sampler are ahead
 /// of the loop: resuming from them would skip those batches. Then the loop must count its samples,
 /// store that number, too, and call set_position() with it after load().
-class DistributedSampler : public torch::data::samplers::Sampler<> {
+class OrderSampler : public torch::data::samplers::Sampler<> {
  public:
-  /// A sampler for `size` samples and this `rank` of `num_replicas`. Throws Error (InvalidArgument)
-  /// if `rank` is not less than `num_replicas`, or if both drop_last() and pad() are set.
-  DistributedSampler(std::size_t size, std::size_t num_replicas, std::size_t rank,
-                     DistributedSamplerOptions options = {})
-      : options_(options),
-        rank_(rank),
+  /// A sampler for a dataset of `size` samples and this `rank` of `num_replicas`. Throws Error
+  /// (InvalidArgument) if `rank` is not less than `num_replicas`, or if the order does not fit the
+  /// dataset, such as weighted() with another number of weights.
+  OrderSampler(Order order, std::size_t size, std::size_t num_replicas = 1, std::size_t rank = 0,
+               OrderSamplerOptions options = {})
+      : OrderSampler(std::move(order), std::vector<std::size_t>{size}, num_replicas, rank,
+                     options) {}
+
+  /// The same for datasets of these sizes that are joined by concat(), which mixed() needs.
+  OrderSampler(Order order, std::vector<std::size_t> sizes, std::size_t num_replicas = 1,
+               std::size_t rank = 0, OrderSamplerOptions options = {})
+      : order_(std::move(order)),
+        options_(options),
         num_replicas_(num_replicas),
-        state_(std::make_shared<State>(size)) {
-    if (rank >= num_replicas) {
-      throw Error(ErrorCode::InvalidArgument,
-                  "rank " + std::to_string(rank) +
-                      " is out of range: expected less than num_replicas, which is " +
-                      std::to_string(num_replicas));
-    }
-    if (options.drop_last() && options.pad()) {
-      throw Error(ErrorCode::InvalidArgument,
-                  "drop_last() and pad() exclude each other: set only one");
-    }
+        rank_(rank),
+        state_(std::make_shared<State>()) {
+    detail::check_rank(num_replicas, rank);
+    order_.rule().check(sizes);
+    state_->parts = std::move(sizes);
   }
 
   // No move operations: a moved-from sampler would have no state.
 
   /// Copies share their state. A move copies.
-  DistributedSampler(const DistributedSampler&) = default;
+  OrderSampler(const OrderSampler&) = default;
   /// As the copy constructor.
-  DistributedSampler& operator=(const DistributedSampler&) = default;
+  OrderSampler& operator=(const OrderSampler&) = default;
   /// The last copy destroys the state.
-  ~DistributedSampler() override = default;
+  ~OrderSampler() override = default;
 
   /// Selects the epoch for the next reset(), which the loader calls in begin(), and its order from
   /// the start. If `epoch` is the current one, nothing changes, so a loaded position is kept.
@@ -8926,13 +13475,20 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
   }
 
   /// The next reset(), and only that one, skips the first `position` samples of this rank. Throws
-  /// Error (InvalidArgument) if the rank has fewer samples.
+  /// Error (InvalidArgument) if the rank has fewer samples, or if the position is inside a batch of
+  /// by_length(). May do the work of the next reset() in advance.
   void set_position(std::size_t position) {
     const std::lock_guard<std::mutex> lock(state_->mutex);
-    if (position > share_size(state_->size)) {
+    const detail::EpochPlan& plan = *plan_of(state_->epoch, state_->parts);
+    if (position > plan.samples()) {
       throw Error(ErrorCode::InvalidArgument,
                   "set_position(" + std::to_string(position) + ") is out of range: this rank has " +
-                      detail::counted(share_size(state_->size), "sample") + " in an epoch");
+                      detail::counted(plan.samples(), "sample") + " in an epoch");
+    }
+    if (plan.has_cuts() && !plan.batch_after(position)) {
+      throw Error(ErrorCode::InvalidArgument, "set_position(" + std::to_string(position) +
+                                                  ") is inside a batch of by_length(): expected "
+                                                  "the number of samples in whole batches");
     }
     state_->start = position;
   }
@@ -8944,31 +13500,54 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
     return state_->start.value_or(state_->position);
   }
 
-  /// The number of samples that this rank gets in a whole epoch.
+  /// The number of samples that this rank gets in the whole epoch epoch(). May do the work of the
+  /// next reset() in advance.
   std::size_t samples() const {
     const std::lock_guard<std::mutex> lock(state_->mutex);
-    return share_size(state_->size);
+    return static_cast<std::size_t>(plan_of(state_->epoch, state_->parts)->samples());
   }
 
-  /// Starts an epoch. `new_size`, if given, is the size of the dataset from now on. Time is linear
-  /// in the size of the dataset if it shuffles, else in this rank's share. Keeps 8 bytes per sample
-  /// of the share, and uses 8 bytes per sample of the dataset temporarily.
+  /// Starts an epoch. `new_size`, if given, is the size of the dataset from now on. Throws Error
+  /// (InvalidArgument) and changes nothing if the order does not fit that size. Time and memory are
+  /// those that the order needs to start an epoch.
   void reset(torch::optional<std::size_t> new_size = torch::nullopt) override {
     const std::lock_guard<std::mutex> lock(state_->mutex);
-    begin(new_size.value_or(state_->size));
+    auto parts = state_->parts;
+    if (new_size && *new_size != detail::size_of(parts)) {
+      if (parts.size() != 1) {
+        throw Error(ErrorCode::InvalidArgument,
+                    "reset(" + std::to_string(*new_size) + "): the sampler has the sizes of " +
+                        detail::counted(parts.size(), "joined dataset") + ", together " +
+                        std::to_string(detail::size_of(parts)) + ": make a new sampler");
+      }
+      parts[0] = *new_size;
+    }
+    begin(parts);
+    state_->parts = std::move(parts);
   }
 
   /// Returns the next `batch_size` indices, each less than the size of the dataset, or the
-  /// remaining ones; none at the end of the epoch. Starts an epoch if reset() was never called.
+  /// remaining ones; none at the end of the epoch. With by_length(), returns the next batch of that
+  /// order instead. Starts an epoch if reset() was never called.
   torch::optional<std::vector<std::size_t>> next(std::size_t batch_size) override {
     const std::lock_guard<std::mutex> lock(state_->mutex);
-    if (!state_->begun) begin(state_->size);
-    const auto left = state_->share.size() - state_->position;
-    if (left == 0) return torch::nullopt;
-    const auto first = state_->share.begin() + static_cast<std::ptrdiff_t>(state_->position);
-    const auto count = (std::min)(batch_size, left);
-    state_->position += count;
-    return std::vector<std::size_t>(first, first + static_cast<std::ptrdiff_t>(count));
+    if (!state_->running.plan) begin(state_->parts);
+    detail::EpochPlan& plan = *state_->running.plan;
+    std::vector<std::size_t> indices;
+    if (plan.has_cuts()) {
+      if (state_->batch == plan.batches()) return torch::nullopt;
+      for (const Pick& pick : plan.batch(state_->batch)) indices.push_back(pick.index);
+      ++state_->batch;
+    } else {
+      const std::uint64_t left = plan.samples() - state_->position;
+      if (left == 0) return torch::nullopt;
+      indices.resize(static_cast<std::size_t>((std::min)(std::uint64_t{batch_size}, left)));
+      for (std::size_t i = 0; i < indices.size(); ++i) {
+        indices[i] = plan.pick(state_->position + i).index;
+      }
+    }
+    state_->position += indices.size();
+    return indices;
   }
 
   /// Writes epoch(), position(), and the arguments that load() compares. Each rank needs its own
@@ -8981,74 +13560,99 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
   }
 
   /// The next reset(), and only that one, continues where the saved sampler was. Throws Error
-  /// (Mismatch) and changes nothing if that one had another size, rank, number of replicas or
-  /// option, or if the archive contains no sampler.
+  /// (Mismatch) and changes nothing if that one had another order (another kind, or other weights
+  /// or lengths), size, rank, number of replicas or option, or if the archive contains no sampler.
+  /// May do the work of the next reset() in advance.
   void load(torch::serialize::InputArchive& archive) override {
     const std::lock_guard<std::mutex> lock(state_->mutex);
-    for (const auto& [name, value] : identity()) {
-      const auto saved = read(archive, name);
-      if (saved != value) {
-        throw Error(ErrorCode::Mismatch, "the saved sampler has " + std::string(name) + " " +
-                                             std::to_string(saved) + ", this one has " +
-                                             std::to_string(value));
-      }
-    }
+    for (const auto& [name, value] : identity()) compare(name, read(archive, name), value);
     const auto epoch = read(archive, "epoch");
     const auto position = read(archive, "position");
-    if (position > share_size(state_->size)) {
+    const detail::EpochPlan& plan = *plan_of(epoch, state_->parts);
+    if (position > plan.samples() || (plan.has_cuts() && !plan.batch_after(position))) {
       throw Error(ErrorCode::Mismatch, "the saved sampler is at position " +
                                            std::to_string(position) + " of " +
-                                           detail::counted(share_size(state_->size), "sample"));
+                                           detail::counted(plan.samples(), "sample") +
+                                           (position > plan.samples() ? "" : ", inside a batch"));
     }
     state_->epoch = epoch;
     state_->start = static_cast<std::size_t>(position);
   }
 
  private:
-  struct State {
-    explicit State(std::size_t dataset_size) : size(dataset_size) {}
-
-    std::mutex mutex;
-    std::size_t size;                  // size of the dataset
-    std::uint64_t epoch = 0;           // epoch of the next reset()
-    std::optional<std::size_t> start;  // position of the next reset(), if set
-    std::vector<std::size_t> share;    // this rank's samples, in order
-    std::size_t position = 0;          // position in the share
-    bool begun = false;
+  /// The plan of one epoch, and what it was made for.
+  struct Planned {
+    std::uint64_t epoch = 0;
+    std::vector<std::size_t> parts;
+    std::shared_ptr<detail::EpochPlan> plan;
   };
 
-  std::size_t share_size(std::size_t size) const {
-    const auto all_have = size / num_replicas_, rest = size % num_replicas_;
-    if (options_.drop_last()) return all_have;
-    return all_have + (options_.pad() ? rest != 0 : rank_ < rest);
+  struct State {
+    std::mutex mutex;
+    std::vector<std::size_t> parts;    // sizes of the joined datasets, or one size
+    std::uint64_t epoch = 0;           // epoch of the next reset()
+    std::optional<std::size_t> start;  // position of the next reset(), if set
+    Planned running;                   // without a plan before the first epoch
+    Planned prepared;                  // for the next reset(), if something needed it before
+    std::size_t position = 0;          // this rank's samples drawn
+    std::uint64_t batch = 0;           // its batches drawn, with by_length()
+  };
+
+  std::shared_ptr<detail::EpochPlan> plan_of(std::uint64_t epoch,
+                                             const std::vector<std::size_t>& parts) const {
+    for (const Planned* planned : {&state_->running, &state_->prepared}) {
+      if (planned->plan && planned->epoch == epoch && planned->parts == parts) return planned->plan;
+    }
+    Planned made{epoch, parts,
+                 std::make_shared<detail::EpochPlan>(
+                     order_.rule().epoch(parts, options_.seed(), epoch), /*batch_size=*/1,
+                     num_replicas_, rank_, options_.tail(), /*drop_last=*/false)};
+    state_->prepared = std::move(made);
+    return state_->prepared.plan;
   }
 
-  void begin(std::size_t size) {
-    std::vector<std::size_t> share(share_size(size));
-    for (std::size_t i = 0; i < share.size(); ++i) share[i] = (rank_ + i * num_replicas_) % size;
-    if (options_.shuffle() && !share.empty()) {
-      const at::Tensor order =
-          at::randperm(static_cast<std::int64_t>(size),
-                       at::detail::createCPUGenerator(options_.seed() + state_->epoch), at::kLong);
-      const auto* const sample_at = order.data_ptr<std::int64_t>();
-      for (auto& sample : share) sample = static_cast<std::size_t>(sample_at[sample]);
-    }
-    state_->size = size;
-    state_->share = std::move(share);
-    state_->position = (std::min)(state_->start.value_or(0), state_->share.size());
+  void begin(const std::vector<std::size_t>& parts) {
+    Planned next{state_->epoch, parts, plan_of(state_->epoch, parts)};
+    const detail::EpochPlan& plan = *next.plan;
+    const std::uint64_t position =
+        (std::min)(std::uint64_t{state_->start.value_or(0)}, plan.samples());
+    state_->batch = plan.has_cuts() ? plan.batch_after(position).value_or(plan.batches()) : 0;
+    state_->position = static_cast<std::size_t>(position);
+    state_->running = std::move(next);
+    state_->prepared = {};
     state_->start.reset();
-    state_->begun = true;
   }
 
   /// The values that must be equal for two samplers to draw the same samples.
   std::vector<std::pair<const char*, std::uint64_t>> identity() const {
-    return {{"size", state_->size},
+    std::uint64_t parts = 0;
+    if (state_->parts.size() > 1) {
+      for (const std::size_t part : state_->parts) parts = detail::mix({parts, part});
+    }
+    return {{"size", detail::size_of(state_->parts)},
             {"num_replicas", num_replicas_},
             {"rank", rank_},
             {"seed", options_.seed()},
-            {"shuffle", options_.shuffle()},
-            {"drop_last", options_.drop_last()},
-            {"pad", options_.pad()}};
+            {"tail", static_cast<std::uint64_t>(options_.tail())},
+            {"order", order_.rule().fingerprint()},
+            {"parts", parts}};
+  }
+
+  static void compare(const std::string& name, std::uint64_t saved, std::uint64_t own) {
+    if (saved == own) return;
+    if (name == "order") {
+      throw Error(ErrorCode::Mismatch,
+                  "the saved sampler has another order: of another kind, or with other numbers");
+    }
+    if (name == "parts") {
+      throw Error(ErrorCode::Mismatch, "the saved sampler has joined datasets of other sizes");
+    }
+    const auto shown = [&](std::uint64_t value) -> std::string {
+      if (name != "tail") return std::to_string(value);
+      return value == 0 ? "Pad" : value == 1 ? "Drop" : "Exact";
+    };
+    throw Error(ErrorCode::Mismatch, "the saved sampler has " + name + " " + shown(saved) +
+                                         ", this one has " + shown(own));
   }
 
   static void write(torch::serialize::OutputArchive& archive, const char* name,
@@ -9059,505 +13663,63 @@ class DistributedSampler : public torch::data::samplers::Sampler<> {
   static std::uint64_t read(torch::serialize::InputArchive& archive, const char* name) {
     c10::IValue value;
     if (!archive.try_read(name, value) || !value.isInt()) {
-      throw Error(
-          ErrorCode::Mismatch,
-          "the archive contains no DistributedSampler: it has no integer " + std::string(name));
+      throw Error(ErrorCode::Mismatch,
+                  "the archive contains no OrderSampler: it has no integer " + std::string(name));
     }
     return static_cast<std::uint64_t>(value.toInt());
   }
 
-  DistributedSamplerOptions options_;
-  std::size_t rank_;
+  Order order_;
+  OrderSamplerOptions options_;
   std::size_t num_replicas_;
+  std::size_t rank_;
   std::shared_ptr<State> state_;
+};
+
+namespace detail {
+
+/// torch.randperm(size) of a CPU generator seeded with seed + epoch.
+class RandpermRule : public OrderRule {
+ public:
+  std::unique_ptr<EpochOrder> epoch(const std::vector<std::size_t>& parts, std::uint64_t seed,
+                                    std::uint64_t epoch) const override {
+    const at::Tensor order = at::randperm(static_cast<std::int64_t>(size_of(parts)),
+                                          at::detail::createCPUGenerator(seed + epoch), at::kLong);
+    const auto* const first = order.data_ptr<std::int64_t>();
+    return std::make_unique<ListedEpoch>(std::vector<std::size_t>(first, first + order.numel()));
+  }
+  std::uint64_t fingerprint() const override { return mix({0x72616e647065726d}); }
+};
+
+}  // namespace detail
+
+/// An OrderSampler with the order of Python's torch.utils.data.DistributedSampler, and its names:
+///
+///     torch_npy::DistributedSampler sampler(dataset.size().value(), num_replicas, rank);
+///
+/// The order of an epoch is torch.randperm(size) of a CPU generator seeded with seed + epoch, or 0,
+/// 1, 2, ... without shuffle(). As in Python, all ranks get the same number of samples: by default
+/// a few samples of the start of the order are repeated; with drop_last() the last samples of the
+/// order are dropped. If every sample must be used exactly once, use OrderSampler with Tail::Exact.
+///
+/// With shuffle(), each epoch starts in linear time and keeps 8 bytes per sample of the dataset, 16
+/// while it starts. OrderSampler with shuffled() needs neither.
+class DistributedSampler : public OrderSampler {
+ public:
+  /// A sampler for a dataset of `size` samples and this `rank` of `num_replicas`. Throws Error
+  /// (InvalidArgument) if `rank` is not less than `num_replicas`.
+  DistributedSampler(std::size_t size, std::size_t num_replicas, std::size_t rank,
+                     DistributedSamplerOptions options = {})
+      : OrderSampler(
+            options.shuffle() ? Order(std::make_shared<detail::RandpermRule>()) : sequential(),
+            size, num_replicas, rank,
+            OrderSamplerOptions()
+                .seed(options.seed())
+                .tail(options.drop_last() ? Tail::Drop : Tail::Pad)) {}
 };
 
 TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_SAMPLER_HPP_
-
-// ---- torch_npy/data/transforms.hpp
-
-#ifndef TORCH_NPY_DATA_TRANSFORMS_HPP_
-#define TORCH_NPY_DATA_TRANSFORMS_HPP_
-
-/// @file
-/// Transforms of whole batches, in namespace torch_npy::transforms.
-
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/stack.h>
-#include <ATen/ops/tensor.h>
-#include <ATen/ops/zeros.h>
-#include <c10/core/InferenceMode.h>
-#include <c10/util/ArrayRef.h>
-#include <torch/arg.h>
-#include <torch/data.h>
-
-#include <algorithm>
-#include <cstddef>
-#include <cstdint>
-#include <initializer_list>
-#include <optional>
-#include <string>
-#include <type_traits>
-#include <utility>
-#include <vector>
-
-TORCH_NPY_BEGIN_NAMESPACE
-namespace detail {
-
-/// The tensor whose rows are exactly `samples`, in order, if nothing else uses its memory, so that
-/// it cannot be told from a copy. Else an undefined tensor.
-inline at::Tensor whole_of(const std::vector<at::Tensor>& samples) {
-  if (samples.empty() || !samples[0].defined() || !samples[0].has_storage()) return {};
-  const at::Tensor& first = samples[0];
-  const c10::Storage& storage = first.storage();
-  const std::int64_t step = first.numel();
-  if (step == 0 || storage.use_count() != samples.size() || !owns_memory(first)) return {};
-  std::int64_t offset = first.storage_offset();
-  for (const at::Tensor& sample : samples) {
-    if (!sample.defined() || !sample.has_storage() || sample.use_count() != 1 ||
-        sample.requires_grad() || sample.key_set() != first.key_set() ||
-        sample.storage().unsafeGetStorageImpl() != storage.unsafeGetStorageImpl() ||
-        sample.storage_offset() != offset || sample.scalar_type() != first.scalar_type() ||
-        sample.sizes() != first.sizes() || sample.strides() != first.strides()) {
-      return {};
-    }
-    offset += step;
-  }
-  std::vector<std::int64_t> sizes = first.sizes().vec();
-  std::vector<std::int64_t> strides = first.strides().vec();
-  sizes.insert(sizes.begin(), static_cast<std::int64_t>(samples.size()));
-  strides.insert(strides.begin(), step);
-  return view_of(first, first.storage_offset(), sizes, strides);
-}
-
-inline at::Tensor stack_samples(const std::vector<at::Tensor>& samples) {
-  at::Tensor whole = whole_of(samples);
-  if (whole.defined()) return whole;
-  require_alike(samples);
-  return at::stack(samples);
-}
-
-/// True if only the caller can see the memory of the tensor, so that it may be changed in place.
-inline bool is_only_owner(const at::Tensor& tensor) {
-  return tensor.use_count() == 1 && tensor.has_storage() && tensor.storage().use_count() == 1 &&
-         owns_memory(tensor) && !tensor.requires_grad() && tensor.is_non_overlapping_and_dense() &&
-         (!tensor.is_inference() || c10::InferenceMode::is_enabled());
-}
-
-template <class Samples>
-struct BatchOf {
-  using type = Batch<Samples>;
-};
-template <class E>
-struct BatchOf<std::vector<E>> {
-  using type = std::vector<E>;
-};
-
-[[noreturn]] inline void throw_bad_shape(const std::string& transform, const std::string& expected,
-                                         const at::Tensor& batch) {
-  throw Error(ErrorCode::Mismatch, transform + " expects samples of shape " + expected +
-                                       ", found shape " +
-                                       python_tuple(batch.sizes().slice(1).vec()));
-}
-
-// The API reference shows this one: LibTorch calls it on every transform but Stack.
-/// Calls `Self::transform(data, target)` for every form of batch. Axis 0 of both tensors is the
-/// sample index; `target` is null if there is none.
-template <class Self, class Samples>
-class BatchWise : public torch::data::transforms::BatchTransform<typename BatchOf<Samples>::type,
-                                                                 typename BatchOf<Samples>::type> {
-  using Batch = typename BatchOf<Samples>::type;
-
- public:
-  /// Transforms the batch; LibTorch's loader calls this.
-  Batch apply_batch(Batch batch) override {
-    auto& self = static_cast<Self&>(*this);
-    self.begin();
-    if constexpr (std::is_same_v<Batch, Samples>) {
-      for (auto& example : batch) {
-        at::Tensor data = example.data.unsqueeze(0);
-        at::Tensor* const target = target_of(example);
-        at::Tensor targets = target != nullptr ? target->unsqueeze(0) : at::Tensor();
-        self.transform(data, target != nullptr ? &targets : nullptr);
-        example.data = data.squeeze(0);
-        if (target != nullptr) *target = targets.squeeze(0);
-      }
-    } else {
-      if (batch.data.dim() == 0) {
-        throw Error(ErrorCode::Mismatch,
-                    "expected a batch with the sample index as axis 0, found a 0-d tensor");
-      }
-      self.transform(batch.data, target_of(batch));
-    }
-    return batch;
-  }
-
- protected:
-  void begin() {}
-
- private:
-  template <class E>
-  static at::Tensor* target_of(E& example) {
-    if constexpr (std::is_void_v<typename E::TargetType>) {
-      return nullptr;
-    } else {
-      return example.target.defined() ? &example.target : nullptr;
-    }
-  }
-
-  friend Self;
-};
-
-// The API reference shows this one: users call with_target().
-/// The common part of the transforms that draw random numbers for each sample.
-template <class Self, class Samples>
-class RandomBatchWise : public BatchWise<Self, Samples> {
- public:
-  /// Whether a target that is an image changes with the data; the default is true.
-  Self& with_target(bool value) {
-    with_target_ = value;
-    return static_cast<Self&>(*this);
-  }
-
-  /// For the derived class. @private
-  explicit RandomBatchWise(const std::optional<at::Generator>& generator) : random_(generator) {}
-
- protected:
-  void begin() { random_numbers_ = random_.next(); }
-
-  /// Uniform in [0, 1).
-  double draw() { return random_numbers_.uniform(); }
-
-  /// Uniform in 0 ... max.
-  std::int64_t draw(std::int64_t max) {
-    return static_cast<std::int64_t>(random_numbers_.next() %
-                                     (static_cast<std::uint64_t>(max) + 1));
-  }
-
-  /// The target if it is an image that changes with the data, else null.
-  at::Tensor* image_target(at::Tensor* target, const at::Tensor& data) const {
-    if (!with_target_ || target == nullptr || target->dim() < 3) return nullptr;
-    if (target->size(0) != data.size(0)) {
-      throw Error(ErrorCode::Mismatch,
-                  "expected one target for each sample, found " +
-                      counted(static_cast<std::uint64_t>(data.size(0)), "sample") + " and " +
-                      counted(static_cast<std::uint64_t>(target->size(0)), "target"));
-    }
-    if (target->size(-2) == data.size(-2) && target->size(-1) == data.size(-1)) return target;
-    throw Error(
-        ErrorCode::Mismatch,
-        "targets with two or more axes are treated as images and must have the height and width "
-        "of their data: found targets of shape " +
-            python_tuple(target->sizes().slice(1).vec()) + " and data of shape " +
-            python_tuple(data.sizes().slice(1).vec()) +
-            "; with_target(false) keeps targets unchanged");
-  }
-
- private:
-  bool with_target_ = true;
-  BatchRandom random_;
-  SplitMix64 random_numbers_;
-
-  friend BatchWise<Self, Samples>;
-};
-
-// The API reference shows this one: between RandomBatchWise and the two flips.
-/// Flips samples along one axis, each with probability `p`.
-template <class Self, class Samples>
-class RandomFlip : public RandomBatchWise<Self, Samples> {
- public:
-  /// For the derived class. @private
-  RandomFlip(const char* name, std::int64_t axis, double p,
-             const std::optional<at::Generator>& generator)
-      : RandomBatchWise<Self, Samples>(generator), name_(name), axis_(axis), p_(p) {
-    if (!(p >= 0 && p <= 1)) {
-      throw Error(ErrorCode::InvalidArgument,
-                  name_ + " expects a probability between 0 and 1, found " + std::to_string(p));
-    }
-  }
-
-  /// For the base class. @private
-  void transform(at::Tensor& data, at::Tensor* target) {
-    if (data.dim() < 3) throw_bad_shape(name_, "(..., H, W)", data);
-    at::Tensor* const image = this->image_target(target, data);
-    std::vector<std::int64_t> flipped;
-    for (std::int64_t i = 0; i < data.size(0); ++i) {
-      if (this->draw() < p_) flipped.push_back(i);
-    }
-    flip(data, flipped);
-    if (image != nullptr) flip(*image, flipped);
-  }
-
- private:
-  void flip(at::Tensor& batch, const std::vector<std::int64_t>& flipped) const {
-    if (flipped.empty()) return;
-    if (!is_only_owner(batch)) batch = batch.clone();
-    for (const std::int64_t i : flipped) {
-      const at::Tensor sample = batch.select(0, i);
-      sample.copy_(sample.flip(axis_));
-    }
-  }
-
-  std::string name_;
-  std::int64_t axis_;
-  double p_;
-};
-
-}  // namespace detail
-
-/// Transforms for the `.map()` of LibTorch's datasets; each processes a whole batch. The template
-/// argument is the type of the batch:
-///
-/// - `Example<>` or `TensorExample`: a Batch of these, from Stack or `.stacked()`. This is the fast
-///   way. `Example<>` is the default: `.map(ToTensor())`.
-/// - `std::vector<Example<>>` or `std::vector<TensorExample>`: a list of samples, which may differ
-///   in shape. Use it before Stack; after RandomCrop the samples can be stacked.
-///
-/// The shapes below are those of one sample; a Batch has the sample index as axis 0 before them.
-///
-/// A transform changes `data`. The random flips and RandomCrop also change a `target` that is an
-/// image in the same way: one with two or more axes per sample (H x W, C x H x W).
-/// with_target(false) keeps targets unchanged. If H and W of target and data differ, they throw
-/// Error (Mismatch).
-///
-/// Every sample gets its own random numbers. A transform takes its seed when it is constructed:
-/// from the given CPU generator, or from LibTorch's default one (torch::manual_seed()). For a batch
-/// of this library's datasets, the random numbers depend on that seed, on the indices of its
-/// samples, and on how many batches of the dataset and its copies have begun with the same first
-/// sample. So a seed gives the same batches for any number of workers, if the dataset is new,
-/// epochs are complete, and the sampler repeats no samples. With other datasets this holds only
-/// without workers.
-///
-/// All transforms throw Error (Mismatch) for a batch of an unsupported shape or dtype. They may be
-/// copied; use each copy from one thread at a time. The cost is linear in the size of the data. If
-/// nothing else refers to a batch, and its dtype and shape do not change, it is changed in place.
-namespace transforms {
-
-/// Stacks the batch into one Example: samples of shape S become tensors of shape (batch size,
-/// S...). Does not copy a batch of this library's datasets, unless an earlier transform made new
-/// tensors. Throws Error (Mismatch) for an empty batch, and if samples differ in shape or dtype;
-/// the message names two of their files if they are known.
-template <class E = Example<>>
-struct Stack : torch::data::transforms::BatchTransform<std::vector<E>, Batch<E>> {
-  /// Stacks `examples`; LibTorch's loader calls this.
-  Batch<E> apply_batch(std::vector<E> examples) override {
-    const auto stack = [&](auto member) {
-      std::vector<at::Tensor> samples;
-      samples.reserve(examples.size());
-      for (E& example : examples) samples.push_back(std::move(example.*member));
-      return detail::stack_samples(samples);
-    };
-    if constexpr (std::is_void_v<typename E::TargetType>) {
-      return Batch<E>(stack(&E::data));
-    } else {
-      return Batch<E>(stack(&E::data), stack(&E::target));
-    }
-  }
-};
-
-/// Flips images (..., H, W) horizontally, each with probability `p`. Keeps shape and dtype.
-template <class Samples = Example<>>
-struct RandomHorizontalFlip : detail::RandomFlip<RandomHorizontalFlip<Samples>, Samples> {
-  /// Throws Error (InvalidArgument) if `p` is not between 0 and 1.
-  explicit RandomHorizontalFlip(double p = 0.5,
-                                const std::optional<at::Generator>& generator = std::nullopt)
-      : detail::RandomFlip<RandomHorizontalFlip, Samples>("RandomHorizontalFlip", -1, p,
-                                                          generator) {}
-};
-
-/// Flips images (..., H, W) vertically, each with probability `p`. Keeps shape and dtype.
-template <class Samples = Example<>>
-struct RandomVerticalFlip : detail::RandomFlip<RandomVerticalFlip<Samples>, Samples> {
-  /// Throws Error (InvalidArgument) if `p` is not between 0 and 1.
-  explicit RandomVerticalFlip(double p = 0.5,
-                              const std::optional<at::Generator>& generator = std::nullopt)
-      : detail::RandomFlip<RandomVerticalFlip, Samples>("RandomVerticalFlip", -2, p, generator) {}
-};
-
-/// Crops images (..., H, W) to `size` (height and width, or one number for both), at a random
-/// position for each sample, after adding `padding` zeros at each edge. The result is (..., height,
-/// width), of the same dtype, in new memory. Throws Error (Mismatch) for an image that is too small
-/// even with padding.
-template <class Samples = Example<>>
-class RandomCrop : public detail::RandomBatchWise<RandomCrop<Samples>, Samples> {
- public:
-  /// All sizes in pixels. Throws Error (InvalidArgument) if `size` is not one or two numbers from 1
-  /// to 2^32, or `padding` is not from 0 to 2^32.
-  explicit RandomCrop(c10::IntArrayRef size, std::int64_t padding = 0,
-                      const std::optional<at::Generator>& generator = std::nullopt)
-      : detail::RandomBatchWise<RandomCrop, Samples>(generator), padding_(padding) {
-    constexpr std::int64_t kMax = std::int64_t{1} << 32;
-    if (size.empty() || size.size() > 2 || size.front() < 1 || size.back() < 1 || padding < 0 ||
-        padding > kMax || size.front() > kMax || size.back() > kMax) {
-      throw Error(ErrorCode::InvalidArgument,
-                  "RandomCrop expects a height and a width from 1 to 2^32, or one number for both, "
-                  "and a padding from 0 to 2^32");
-    }
-    height_ = size.front();
-    width_ = size.back();
-  }
-
-  /// The same for `RandomCrop({28, 28})`.
-  // Without it, the call would be ambiguous with a copy of RandomCrop(28, 28).
-  explicit RandomCrop(std::initializer_list<std::int64_t> size, std::int64_t padding = 0,
-                      const std::optional<at::Generator>& generator = std::nullopt)
-      : RandomCrop(c10::IntArrayRef(size), padding, generator) {}
-
-  /// For the base class. @private
-  void transform(at::Tensor& data, at::Tensor* target) {
-    if (data.dim() < 3) detail::throw_bad_shape("RandomCrop", "(..., H, W)", data);
-    const std::int64_t down = data.size(-2) + 2 * padding_ - height_;
-    const std::int64_t right = data.size(-1) + 2 * padding_ - width_;
-    if (down < 0 || right < 0) {
-      detail::throw_bad_shape("RandomCrop",
-                              "(..., H, W) with at least " + std::to_string(height_) + " x " +
-                                  std::to_string(width_) + " pixels after padding",
-                              data);
-    }
-    at::Tensor* const image = this->image_target(target, data);
-    std::vector<Corner> corners(static_cast<std::size_t>(data.size(0)));
-    for (Corner& corner : corners) {
-      corner.top = this->draw(down) - padding_;
-      corner.left = this->draw(right) - padding_;
-    }
-    data = crop(data, corners);
-    if (image != nullptr) *image = crop(*image, corners);
-  }
-
- private:
-  struct Corner {
-    std::int64_t top, left;  // in the image without padding
-  };
-
-  at::Tensor crop(const at::Tensor& batch, const std::vector<Corner>& corners) const {
-    std::vector<std::int64_t> sizes = batch.sizes().vec();
-    sizes.end()[-2] = height_;
-    sizes.end()[-1] = width_;
-    const auto out =
-        padding_ == 0 ? at::empty(sizes, batch.options()) : at::zeros(sizes, batch.options());
-    for (std::size_t i = 0; i < corners.size(); ++i) {
-      const auto sample = static_cast<std::int64_t>(i);
-      at::Tensor from = batch.select(0, sample);
-      at::Tensor to = out.select(0, sample);
-      cut(-2, corners[i].top, height_, from, to);
-      cut(-1, corners[i].left, width_, from, to);
-      to.copy_(from);
-    }
-    return out;
-  }
-
-  /// Narrows both to the overlap of the crop [begin, begin + length) and the image.
-  static void cut(std::int64_t axis, std::int64_t begin, std::int64_t length, at::Tensor& from,
-                  at::Tensor& to) {
-    const std::int64_t first = std::max<std::int64_t>(begin, 0);
-    const std::int64_t common = (std::min)(begin + length, from.size(axis)) - first;
-    from = from.narrow(axis, common > 0 ? first : 0, (std::max)(common, std::int64_t{0}));
-    to = to.narrow(axis, common > 0 ? first - begin : 0, from.size(axis));
-  }
-
-  std::int64_t height_;
-  std::int64_t width_;
-  std::int64_t padding_;
-};
-
-/// Images as they are usually stored, H x W x C or H x W, become C x H x W, contiguous. uint8
-/// becomes float32 from 0 to 1; other dtypes keep their values. Same as torchvision's ToTensor for
-/// NumPy arrays.
-template <class Samples = Example<>>
-struct ToTensor : detail::BatchWise<ToTensor<Samples>, Samples> {
-  /// For the base class. @private
-  void transform(at::Tensor& data, at::Tensor*) {
-    at::Tensor channels_first;
-    if (data.dim() == 4) {
-      channels_first = data.permute({0, 3, 1, 2});
-    } else if (data.dim() == 3) {
-      channels_first = data.unsqueeze(1);
-    } else {
-      detail::throw_bad_shape("ToTensor", "(H, W, C) or (H, W)", data);
-    }
-    if (data.scalar_type() == at::kByte) {
-      at::Tensor out = at::empty(channels_first.sizes(), data.options().dtype(at::kFloat));
-      data = out.copy_(channels_first).div_(255);
-    } else {
-      data = channels_first.contiguous();
-    }
-  }
-};
-
-/// Computes (data - mean) / std in the dtype of the data, which must be a floating-point one. With
-/// one mean and std, samples have any shape. With more, samples are images (..., C, H, W) with one
-/// mean and std for each channel. Same as torchvision's Normalize. Throws Error (Mismatch) for
-/// integers, and for another number of channels.
-template <class Samples = Example<>>
-class Normalize : public detail::BatchWise<Normalize<Samples>, Samples> {
- public:
-  /// Throws Error (InvalidArgument) if there is no mean, if the numbers of means and stds differ,
-  /// or if a std is 0.
-  Normalize(c10::ArrayRef<double> mean, c10::ArrayRef<double> std)
-      : mean_(mean.vec()), std_(std.vec()) {
-    if (mean_.empty() || mean_.size() != std_.size() ||
-        std::find(std_.begin(), std_.end(), 0.0) != std_.end()) {
-      throw Error(
-          ErrorCode::InvalidArgument,
-          "Normalize expects one mean and one std that is not 0, for each channel or for all; "
-          "found " +
-              detail::counted(mean_.size(), "mean") + " and " +
-              detail::counted(std_.size(), "std"));
-    }
-  }
-
-  /// For the base class. @private
-  void transform(at::Tensor& data, at::Tensor*) {
-    if (!data.is_floating_point()) {
-      throw Error(ErrorCode::Mismatch,
-                  std::string("Normalize expects floating-point data, found ") +
-                      c10::toString(data.scalar_type()) + "; apply ToTensor or ToDtype before it");
-    }
-    std::vector<std::int64_t> shape;
-    if (mean_.size() > 1) {
-      const auto channels = static_cast<std::int64_t>(mean_.size());
-      if (data.dim() < 4 || data.size(-3) != channels) {
-        detail::throw_bad_shape(
-            "Normalize", "(..., " + std::to_string(channels) + ", H, W), one channel for each mean",
-            data);
-      }
-      shape = {channels, 1, 1};
-    }
-    const auto as_tensor = [&](const std::vector<double>& values) {
-      return at::tensor(values).to(data.options()).reshape(shape);
-    };
-    if (detail::is_only_owner(data)) {
-      data.sub_(as_tensor(mean_)).div_(as_tensor(std_));
-    } else {
-      data = data.sub(as_tensor(mean_)).div_(as_tensor(std_));
-    }
-  }
-
- private:
-  std::vector<double> mean_;
-  std::vector<double> std_;
-};
-
-/// Converts the data to another dtype, as Tensor::to() does.
-template <class Samples = Example<>>
-class ToDtype : public detail::BatchWise<ToDtype<Samples>, Samples> {
- public:
-  /// Throws nothing. If LibTorch cannot convert a batch, its exception is thrown for that batch.
-  explicit ToDtype(c10::ScalarType dtype) : dtype_(dtype) {}
-
-  /// For the base class. @private
-  void transform(at::Tensor& data, at::Tensor*) { data = data.to(dtype_); }
-
- private:
-  c10::ScalarType dtype_;
-};
-
-}  // namespace transforms
-TORCH_NPY_END_NAMESPACE
-
-#endif  // TORCH_NPY_DATA_TRANSFORMS_HPP_
 
 #endif  // TORCH_NPY_NO_DATA

@@ -20,7 +20,7 @@ elif [ $# != 0 ]; then
   die "usage: bash tests/trust.sh [--long]"
 fi
 
-echo "Step 1 of 4: building"
+echo "Step 1 of 5: building"
 setup_build_tools
 setup_libtorch
 setup_catch2
@@ -31,15 +31,18 @@ output=$(CXX=clang++ configure "$root" "$build" -DCMAKE_BUILD_TYPE=Release -DTOR
   -DTORCH_NPY_BUILD_EXAMPLES=OFF -DTORCH_NPY_TEST_CONSUMERS=OFF 2>&1) ||
   die "$output" "CMake could not configure $build"
 fuzzers=(header bytes zip npz)
-cmake --build "$build" --target judge saver "${fuzzers[@]/#/fuzz_}"
+cmake --build "$build" --target judge saver trainer "${fuzzers[@]/#/fuzz_}"
 
-echo "Step 2 of 4: $files files, to NumPy and to this library"
+echo "Step 2 of 5: $files files, to NumPy and to this library"
 "$TORCH_NPY_PYTHON" "$root/tests/oracle/compare.py" "$build/tests/judge" "$files"
 
-echo "Step 3 of 4: 1,000 kills for each of save, save_npz and Appender, half a minute each"
+echo "Step 3 of 5: 1,000 kills for each of save, save_npz and Appender, half a minute each"
 "$TORCH_NPY_PYTHON" "$root/tests/kill/kill.py" "$build/tests/saver" 1000
 
-echo "Step 4 of 4: fuzzing, two at a time"
+echo "Step 4 of 5: 100 kills of a training run, which goes on from its checkpoint each time"
+"$TORCH_NPY_PYTHON" "$root/tests/kill/kill_training.py" "$build/tests/trainer" 100
+
+echo "Step 5 of 5: fuzzing, two at a time"
 echo "(each runs for its time without output; cov: the number of code positions that it reached)"
 # Inputs that reach new code stay in the build folder. Inputs that crash are added to the corpus.
 fuzz() { # TARGET DICTIONARY SEEDS...

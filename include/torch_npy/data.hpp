@@ -2,20 +2,32 @@
 #define TORCH_NPY_DATA_HPP_
 
 /// @file
-/// Datasets, transforms and samplers for LibTorch's data loader.
+/// Datasets, transforms, orders and data loaders.
 
 // IWYU pragma: begin_exports
 #include <torch_npy/data/array_dataset.hpp>
 #include <torch_npy/data/array_source.hpp>
 #include <torch_npy/data/bad_samples.hpp>
 #include <torch_npy/data/batch.hpp>
+#include <torch_npy/data/batch_copier.hpp>
+#include <torch_npy/data/batch_mover.hpp>
 #include <torch_npy/data/batch_reader.hpp>
+#include <torch_npy/data/batch_tensors.hpp>
 #include <torch_npy/data/combine.hpp>
 #include <torch_npy/data/dataset.hpp>
+#include <torch_npy/data/epoch_plan.hpp>
 #include <torch_npy/data/file_source.hpp>
 #include <torch_npy/data/folder_datasets.hpp>
+#include <torch_npy/data/length_order.hpp>
+#include <torch_npy/data/loader.hpp>
+#include <torch_npy/data/loader_options.hpp>
+#include <torch_npy/data/loader_queue.hpp>
+#include <torch_npy/data/loader_state.hpp>
 #include <torch_npy/data/map.hpp>
+#include <torch_npy/data/mixed_order.hpp>
 #include <torch_npy/data/options.hpp>
+#include <torch_npy/data/order.hpp>
+#include <torch_npy/data/permutation.hpp>
 #include <torch_npy/data/prefetch.hpp>
 #include <torch_npy/data/random.hpp>
 #include <torch_npy/data/request.hpp>
@@ -26,6 +38,8 @@
 #include <torch_npy/data/stacked_reader.hpp>
 #include <torch_npy/data/subset_info.hpp>
 #include <torch_npy/data/transforms.hpp>
+#include <torch_npy/data/weighted_order.hpp>
+#include <torch_npy/data/worker_threads.hpp>
 // IWYU pragma: end_exports
 
 #endif  // TORCH_NPY_DATA_HPP_

@@ -21,7 +21,7 @@ TORCH_NPY_BEGIN_NAMESPACE
 enum class ErrorCode {
   NotFound,            ///< no such file, or no such array in an archive
   Io,                  ///< the operating system refused: permission, disk, not a regular file
-  Exhausted,           ///< the process or the system has no file descriptors left
+  Exhausted,           ///< the process or the system has no file descriptors or threads left
   OutOfMemory,         ///< memory for a tensor, a buffer or a mapping cannot be allocated
   NotNpy,              ///< the bytes do not start like an .npy file
   UnsupportedVersion,  ///< a format version other than 1.0, 2.0 and 3.0

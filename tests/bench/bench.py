@@ -26,6 +26,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 # What the table calls the contenders, in its columns.
 LIMIT, NUMPY, PYTORCH, XTENSOR = "the limit", "NumPy", "PyTorch", "xtensor"
+LIBTORCH = "LibTorch's loader"
 
 
 def at_least(factor, name):
@@ -172,21 +173,22 @@ def loaders(bench):
                 continue
             folder = bench.files.samples(count, shape)
 
-            def epoch(contender, workers, name=None):
+            def epoch(contender, workers, name=None, word="epoch"):
                 noun = "thread" if contender is bench.bare else "worker"
-                return contender("epoch", folder, 32, workers, name=name, variant=counted(workers, noun),
-                                 checks=("sum",))
+                return contender(word, folder, 32, workers, name=name, variant=counted(workers, noun), checks=("sum",))
 
             if not cold:
-                works = [epoch(bench.ours, 2), epoch(bench.bare, 2), epoch(bench.numpy, 0, PYTORCH),
-                         epoch(bench.numpy, 2, PYTORCH)]
-                bench.row(full_title, works, [at_least(goal, PYTORCH), at_least(0.85, LIMIT)], count, "a file")
+                works = [epoch(bench.ours, 2), epoch(bench.ours, 2, LIBTORCH, "libtorch_epoch"), epoch(bench.bare, 2),
+                         epoch(bench.numpy, 0, PYTORCH), epoch(bench.numpy, 2, PYTORCH)]
+                bench.row(full_title, works, [at_least(goal, PYTORCH), at_least(0.85, LIMIT), at_least(1, LIBTORCH)],
+                          count, "a file")
             elif drop_page_cache():
                 works = [best(bench, [epoch(bench.ours, n) for n in (2, 8, 16, 32)]),
+                         best(bench, [epoch(bench.ours, n, LIBTORCH, "libtorch_epoch") for n in (8, 16, 32)]),
                          best(bench, [epoch(bench.bare, n) for n in (2, 8, 16, 32)]),
                          best(bench, [epoch(bench.numpy, n, PYTORCH) for n in (0, 2, 4, 8)])]
-                bench.row(full_title, works, [at_least(3, PYTORCH), at_least(0.8, LIMIT)], count, "a file",
-                          do=do_cold)
+                bench.row(full_title, works, [at_least(3, PYTORCH), at_least(0.8, LIMIT), at_least(1, LIBTORCH)],
+                          count, "a file", do=do_cold)
             else:
                 bench.notes.append(f"Skipped: {full_title}. Dropping the page cache is not allowed here.")
                 bench.say(bench.notes[-1])
@@ -213,12 +215,57 @@ def rows_of_array(bench):
     title = f"`ArrayDataset`, shuffled rows of 4 KiB of {amount(size)}, batches of 256"
     if bench.wants(title):
         path = bench.files.array(size)
-        works = [contender("rows", path, 256, count, name=name, variant=counted(count, noun), checks=("sum",))
-                 for contender, name, noun, counts in [(bench.ours, "ours", "worker", (0, 2)),
-                                                       (bench.bare, LIMIT, "thread", (1, 2)),
-                                                       (bench.numpy, PYTORCH, "worker", (0, 2))]
+        works = [contender(word, path, 256, count, name=name, variant=counted(count, noun), checks=("sum",))
+                 for contender, word, name, noun, counts in [(bench.ours, "rows", "ours", "worker", (0, 2)),
+                                                             (bench.ours, "libtorch_rows", LIBTORCH, "worker", (0, 2)),
+                                                             (bench.bare, "rows", LIMIT, "thread", (1, 2)),
+                                                             (bench.numpy, "rows", PYTORCH, "worker", (0, 2))]
                  for count in counts]
-        bench.row(title, works, [at_least(10, PYTORCH), at_least(0.8, LIMIT)], size // 4096, "a row", do=Work.do)
+        bench.row(title, works, [at_least(10, PYTORCH), at_least(0.8, LIMIT), at_least(1, LIBTORCH)], size // 4096,
+                  "a row", do=Work.do)
+
+
+def tensors_in_memory(bench):
+    count = bench.scaled(60_000)
+    title = f"`ArrayDataset` over tensors, {count:,} images of 28 x 28 bytes, shuffled, batches of 64"
+    if bench.wants(title):
+        data, target = bench.files.labelled(count, (28, 28))
+        works = [contender("tensors", data, target, 64, workers, name=name, variant=counted(workers, "worker"),
+                           checks=("sum",))
+                 for contender, name in [(bench.ours, "ours"), (bench.numpy, PYTORCH)] for workers in (0, 2)]
+        bench.row(title, works, [at_least(20, PYTORCH)], count, "a sample")
+
+
+def first_batch(bench):
+    title = "first batch of an epoch, 32 files of 150 KiB, 2 workers"
+    if bench.wants(title):
+        folder = bench.files.samples(bench.scaled(6000), (3, 100, 128))
+        works = [bench.ours("first_batch", folder, 32, 2), bench.ours("read_batch", folder, 32, name="the read itself")]
+        bench.row(title, works, extra=lambda row: [
+            Goal("<= 1 ms after the read itself", row.ours.median - row.fastest("the read itself")[0].median, 1e-3,
+                 most=True, show=duration)])
+
+
+def memory_of_loader(bench):
+    title = "peak memory of a loop that is slower than its loader"
+    if not bench.wants(title):
+        return
+    count, batch, ahead, workers = bench.scaled(2000), 32, 4, 2
+    folder = bench.files.samples(count, (3, 100, 128))
+
+    def peak(*words):
+        bench.ours.do(*words)
+        answer = int(bench.ours.do("peak").more)
+        bench.ours.stop()
+        return answer
+
+    without = peak("slow_epoch", folder, 1, 0, 1)
+    beyond = peak("slow_epoch", folder, batch, workers, ahead) - without
+    bound = (ahead + workers + 1) * batch * 150 * KIB + 2 * MIB
+    row = Row(f"{title}, {workers} workers, ahead({ahead}), batches of 4.7 MiB", [], cells={"ours": amount(beyond)},
+              numbers={"ours": beyond})
+    bench.add(row, [Goal(f"<= {amount(bound)}: as many batches as ahead() and workers, and that of the loop", beyond,
+                         bound, most=True, show=amount, shown=True)])
 
 
 def transforms(bench):
@@ -405,8 +452,8 @@ def gpu(bench):
     bench.row(f"`prefetch` {title}, {count:,} files of {amount(150 * KIB)}", works, per=count, unit="a file")
 
 
-ROWS = [load, mapping, parse, other_orders, rows_of_array, transforms, archives, save, append, peak_memory, loaders,
-        listing, growth_with_files, growth_with_size, gpu, compile_time]
+ROWS = [load, mapping, parse, other_orders, rows_of_array, tensors_in_memory, transforms, archives, save, append,
+        peak_memory, loaders, first_batch, memory_of_loader, listing, growth_with_files, growth_with_size, gpu, compile_time]
 
 
 def main():

@@ -46,6 +46,13 @@ class Files:
 
         return self._make(f"{size}_{order}_{descr[1:]}{'_swapped' if descr[0] == '>' else ''}.npy", make)
 
+    def labelled(self, count, shape):
+        """A file of images of bytes, and one of their labels."""
+        random = np.random.default_rng(count)
+        images = random.integers(0, 256, (count, *shape), dtype=np.uint8)
+        return (self._make(f"images_{count}.npy", lambda path: np.save(path, images)),
+                self._make(f"labels_{count}.npy", lambda path: np.save(path, random.integers(0, 10, count))))
+
     def sample(self, shape):
         return self._make(f"sample_{'x'.join(map(str, shape))}.npy", lambda path: np.save(path, sample(shape)))
 

@@ -5,7 +5,9 @@
 #include <torch/data.h>
 #include <torch/utils.h>
 #include <torch/version.h>
-#include <torch_npy/data/dataset.hpp>
+#include <torch_npy/data/array_dataset.hpp>
+#include <torch_npy/data/folder_datasets.hpp>
+#include <torch_npy/data/loader.hpp>
 #include <torch_npy/data/prefetch.hpp>
 #include <torch_npy/data/transforms.hpp>
 #include <torch_npy/tensor/append.hpp>
@@ -16,7 +18,11 @@
 
 #include <ATen/ops/randn.h>
 
+#include <chrono>
+#include <map>
+#include <memory>
 #include <random>
+#include <thread>
 
 #include "worker.hpp"
 
@@ -133,13 +139,30 @@ Answer run_epoch(Loader& loader, bool sums) {
   return {time, sum};
 }
 
-template <class Dataset>
-using LoaderOf = data::StatelessDataLoader<Stacked<Dataset>, data::samplers::RandomSampler>;
+using Stacked = Batch<TensorExample>;
 
-/// The loader of some file or folder, batch size and number of workers, made once.
+/// The shuffled loader of some file or folder, batch size and number of workers, made once.
 template <class Dataset>
-LoaderOf<Dataset>& loader_of(const Words& words) {
-  static std::map<Words, std::unique_ptr<LoaderOf<Dataset>>> loaders;
+Loader<Stacked>& loader_of(const Words& words) {
+  static std::map<Words, std::unique_ptr<Loader<Stacked>>> loaders;
+  auto& loader = loaders[{words.at(1), words.at(2), words.at(3)}];
+  if (loader == nullptr) {
+    loader = std::make_unique<Loader<Stacked>>(
+        Dataset(words.at(1)).stacked(), LoaderOptions()
+                                            .batch_size(number(words.at(2)))
+                                            .workers(number(words.at(3)))
+                                            .shuffle(true));
+  }
+  return *loader;
+}
+
+using LibTorchLoader =
+    data::StatelessDataLoader<Dataset<TensorExample, Stacked>, data::samplers::RandomSampler>;
+
+/// LibTorch's loader over the same dataset.
+template <class Dataset>
+LibTorchLoader& libtorch_loader_of(const Words& words) {
+  static std::map<Words, std::unique_ptr<LibTorchLoader>> loaders;
   auto& loader = loaders[{words.at(1), words.at(2), words.at(3)}];
   if (loader == nullptr) {
     const auto options = data::DataLoaderOptions(number(words.at(2))).workers(number(words.at(3)));
@@ -153,9 +176,74 @@ Answer epoch(const Words& words) {
   return run_epoch(loader_of<FolderDataset>(words), has(words, 4, "sum"));
 }
 
+/// libtorch_epoch FOLDER BATCH WORKERS [sum]
+Answer libtorch_epoch(const Words& words) {
+  return run_epoch(libtorch_loader_of<FolderDataset>(words), has(words, 4, "sum"));
+}
+
 /// rows FILE BATCH WORKERS [sum]
 Answer rows(const Words& words) {
   return run_epoch(loader_of<ArrayDataset<TensorExample>>(words), has(words, 4, "sum"));
+}
+
+/// libtorch_rows FILE BATCH WORKERS [sum]
+Answer libtorch_rows(const Words& words) {
+  return run_epoch(libtorch_loader_of<ArrayDataset<TensorExample>>(words), has(words, 4, "sum"));
+}
+
+/// tensors DATA TARGET BATCH WORKERS [sum]: the rows of two tensors in memory.
+Answer tensors(const Words& words) {
+  static std::map<Words, std::unique_ptr<Loader<Batch<>>>> loaders;
+  auto& loader = loaders[words];
+  if (loader == nullptr) {
+    loader = std::make_unique<Loader<Batch<>>>(
+        ArrayDataset(load(words.at(1)), load(words.at(2))).stacked(),
+        LoaderOptions()
+            .batch_size(number(words.at(3)))
+            .workers(number(words.at(4)))
+            .shuffle(true));
+  }
+  return run_epoch(*loader, has(words, 5, "sum"));
+}
+
+/// first_batch FOLDER BATCH WORKERS: from the begin of an epoch to its first batch.
+Answer first_batch(const Words& words) {
+  auto& loader = loader_of<FolderDataset>(words);
+  std::uint64_t count = 0;
+  const double time = seconds(1, [&] {
+    count += static_cast<std::uint64_t>(loader.begin()->data.size(0));
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));  // the workers read ahead meanwhile
+  return {time, count};
+}
+
+/// read_batch FOLDER BATCH: a batch of as many files in random order, without a loader.
+Answer read_batch(const Words& words) {
+  static std::map<std::string, Dataset<TensorExample, Stacked>> datasets;
+  static std::mt19937 random(0);
+  const auto found = datasets.try_emplace(words.at(1), FolderDataset(words.at(1)).stacked()).first;
+  auto& dataset = found->second;
+  std::vector<std::size_t> indices(number(words.at(2)));
+  for (std::size_t& index : indices) index = random() % *dataset.size();
+  std::uint64_t count = 0;
+  const double time = seconds(1, [&] {
+    count += static_cast<std::uint64_t>(dataset.get_batch(indices).data.size(0));
+  });
+  return {time, count};
+}
+
+/// slow_epoch FOLDER BATCH WORKERS AHEAD: a loop that is slower than its workers.
+Answer slow_epoch(const Words& words) {
+  Loader<Stacked> loader(FolderDataset(words.at(1)).stacked(), LoaderOptions()
+                                                                   .batch_size(number(words.at(2)))
+                                                                   .workers(number(words.at(3)))
+                                                                   .ahead(number(words.at(4))));
+  std::uint64_t sum = 0;
+  for (auto& batch : loader) {
+    sum += total(batch.data);
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return {0, sum};
 }
 
 constexpr double kMean[] = {0.485, 0.456, 0.406}, kStd[] = {0.229, 0.224, 0.225};
@@ -171,8 +259,8 @@ at::Tensor pictures(const Words& words) {
 
 /// flip BATCH: RandomHorizontalFlip and Normalize on a batch. What is flipped has the same words.
 Answer flip_batch(const Words& words) {
-  transforms::RandomHorizontalFlip<TensorExample> flip(0.5);
-  transforms::Normalize<TensorExample> normalize(kMean, kStd);
+  transforms::RandomHorizontalFlip flip(0.5);
+  transforms::Normalize normalize(kMean, kStd);
   Batch<TensorExample> batch(pictures(words));
   const double time =
       seconds(1, [&] { batch = normalize.apply_batch(flip.apply_batch(std::move(batch))); });
@@ -213,7 +301,7 @@ Answer to_gpu(const Words& words) {
 
 /// epoch_on_gpu FOLDER BATCH WORKERS [prefetch]: batches to the GPU, and some work with each there.
 Answer epoch_on_gpu(const Words& words) {
-  auto& loader = loader_of<FolderDataset>(words);
+  auto& loader = libtorch_loader_of<FolderDataset>(words);
   std::uint64_t count = 0;
   const auto use = [&](const at::Tensor& batch) {
     at::Tensor result = batch;
@@ -245,7 +333,13 @@ int main() {
                        {"append", append},
                        {"list", list},
                        {"epoch", epoch},
+                       {"libtorch_epoch", libtorch_epoch},
                        {"rows", rows},
+                       {"libtorch_rows", libtorch_rows},
+                       {"tensors", tensors},
+                       {"first_batch", first_batch},
+                       {"read_batch", read_batch},
+                       {"slow_epoch", slow_epoch},
                        {"flip", flip_batch},
                        {"flip_samples", flip_samples},
                        {"device", device},

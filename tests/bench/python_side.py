@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 
 def seconds(count, call):
@@ -135,11 +135,16 @@ class Rows(Dataset):
         return torch.from_numpy(self.rows[index].copy())  # of read-only memory it warns
 
 
+def tensors(data, target, batch_size, workers, sums=""):
+    return epoch(lambda _: TensorDataset(torch.from_numpy(np.load(data)), torch.from_numpy(np.load(target))), "tensors",
+                 batch_size, workers, sums)
+
+
 loaders = {}
 
 
 def epoch(make_dataset, path, batch_size, workers, sums=""):
-    key = make_dataset, path, batch_size, workers
+    key = path, batch_size, workers
     if key not in loaders:
         # Workers that stay are PyTorch's best: otherwise each epoch would start them anew.
         loaders[key] = DataLoader(make_dataset(path), batch_size=int(batch_size), shuffle=True,
@@ -149,6 +154,7 @@ def epoch(make_dataset, path, batch_size, workers, sums=""):
     def run():
         nonlocal check
         for batch in loaders[key]:
+            batch = batch[0] if isinstance(batch, list) else batch
             check += total(batch.numpy()) if sums else len(batch)
 
     return seconds(1, run), check % 2**64
@@ -185,6 +191,7 @@ WORKS = {
     "list": list_folder,
     "epoch": lambda *words: epoch(Files, *words),
     "rows": lambda *words: epoch(Rows, *words),
+    "tensors": tensors,
     "to_gpu": to_gpu,
 }
 

@@ -1,7 +1,7 @@
 // Rows of arrays as samples.
 
-#include <torch_npy/data/array_rows.hpp>
-#include <torch_npy/data/dataset.hpp>
+#include <torch_npy/data/array_dataset.hpp>
+#include <torch_npy/tensor/load.hpp>
 #include <torch_npy/tensor/save.hpp>
 
 #include <ATen/ops/arange.h>
@@ -32,7 +32,7 @@ TEST_CASE("the rows of an array are the samples", "[dataset]") {
     const at::Tensor want = load(path, options);
     ArrayDataset dataset(path, options);
     REQUIRE(*dataset.size() == static_cast<std::size_t>(want.size(0)));
-    CHECK(at::equal(dataset.get_stacked_batch(Indices{1, 0, 1}).data, rows(want, {1, 0, 1})));
+    CHECK(at::equal(dataset.stacked().get_batch(Indices{1, 0, 1}).data, rows(want, {1, 0, 1})));
     const auto batch = dataset.get_batch(Indices{1, 0});
     CHECK(at::equal(batch[0].data, want[1]));
     CHECK(batch[0].data.strides() == want.contiguous()[1].strides());
@@ -64,7 +64,7 @@ TEST_CASE("the rows of an array are the samples", "[dataset]") {
     const auto batch = dataset.get_batch(Indices{2, 0});
     CHECK(at::equal(batch[0].data, want[2]));
     CHECK(batch[0].data.strides() == at::IntArrayRef({1, 3}));
-    CHECK(at::equal(dataset.get_stacked_batch(Indices{2, 0}).data, rows(want, {2, 0})));
+    CHECK(at::equal(dataset.stacked().get_batch(Indices{2, 0}).data, rows(want, {2, 0})));
   }
 
   save(folder / "none.npy", at::zeros({0, 3}));
@@ -80,7 +80,7 @@ TEST_CASE("arrays of data and targets must have the same length", "[dataset]") {
   ArrayDataset dataset(folder / "data.npy", folder / "target.npy", LoadOptions().dtype(at::kFloat));
   // The mapped file stays after its name is removed.
   std::filesystem::remove(folder / "target.npy");
-  const auto batch = dataset.get_stacked_batch(Indices{5, 1});
+  const auto batch = dataset.stacked().get_batch(Indices{5, 1});
   CHECK(at::equal(batch.data, at::tensor({10.F, 11.F, 2.F, 3.F}).reshape({2, 2})));
   CHECK(at::equal(batch.target, at::tensor({5, 1}, at::kLong)));
 
@@ -113,7 +113,7 @@ TEST_CASE("the rows of an array of strings are gathered in any order", "[dataset
     const at::Tensor u = load(big, options);
     const auto gathered = [&](const LoadOptions& how, std::vector<std::size_t> indices) {
       const auto pool = std::make_shared<torch_npy::detail::BufferPool>(1 << 20);
-      return torch_npy::detail::ArrayRows(big, how, pool).gather(indices);
+      return torch_npy::detail::FileRows(big, how, pool).gather(indices);
     };
     const at::Tensor reversed = gathered(options, {4, 0});
     CHECK(reversed.sizes() == at::IntArrayRef({2, 2, 3}));

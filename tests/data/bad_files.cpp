@@ -1,6 +1,6 @@
 // Bad files in a dataset.
 
-#include <torch_npy/data/dataset.hpp>
+#include <torch_npy/data/folder_datasets.hpp>
 #include <torch_npy/data/transforms.hpp>
 #include <torch_npy/tensor/save.hpp>
 
@@ -65,11 +65,11 @@ TEST_CASE("a bad file throws its Error or is skipped", "[dataset]") {
     CHECK(dataset.bad_file_count() == 8);
 
     // A bad first file of a batch does not affect the others.
-    CHECK(at::equal(dataset.get_stacked_batch(Indices{4, 7, 8}).data, sample(8).unsqueeze(0)));
+    CHECK(at::equal(dataset.stacked().get_batch(Indices{4, 7, 8}).data, sample(8).unsqueeze(0)));
     // All files of a batch may be bad.
     CHECK(FolderDataset(dataset).get_batch(Indices{7, 4}).empty());
     CHECK_THAT(error_of([&] {
-                 (void)dataset.get_stacked_batch(Indices{7, 4});
+                 (void)dataset.stacked().get_batch(Indices{7, 4});
                }).what(),
                says("a batch without samples"));
     // get() of one bad file throws.
@@ -82,7 +82,7 @@ TEST_CASE("a bad file throws its Error or is skipped", "[dataset]") {
     write_bytes(targets / "s000.npy", "");
     const PairedFolderDataset dataset(folder.path(), targets.path(),
                                       FolderOptions().on_bad_file(OnBadFile::Skip));
-    const auto batch = dataset.get_stacked_batch(Indices{0, 1, 4, 5, 7, 8});
+    const auto batch = dataset.stacked().get_batch(Indices{0, 1, 4, 5, 7, 8});
     CHECK(at::equal(batch.data, at::stack({sample(1), sample(5), sample(8)})));
     CHECK(at::equal(batch.target, batch.data));
     CHECK(dataset.bad_file_count() == 3);
@@ -105,7 +105,7 @@ TEST_CASE("an Error that is not about the file is thrown even with OnBadFile::Sk
   {
     const FewDescriptors none(0);
     CHECK(error_of([&] {
-            (void)dataset.get_stacked_batch(Indices{0, 1});
+            (void)dataset.stacked().get_batch(Indices{0, 1});
           }).code() == ErrorCode::Exhausted);
   }
 #endif
@@ -113,7 +113,7 @@ TEST_CASE("an Error that is not about the file is thrown even with OnBadFile::Sk
   const FolderDataset wrong(folder.path(),
                             FolderOptions(skipping).data_options(LoadOptions().dtype(at::kQInt8)));
   CHECK(error_of([&] {
-          (void)wrong.get_stacked_batch(Indices{0, 1});
+          (void)wrong.stacked().get_batch(Indices{0, 1});
         }).code() == ErrorCode::InvalidArgument);
 }
 

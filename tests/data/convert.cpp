@@ -53,7 +53,7 @@ TEST_CASE("Normalize subtracts the mean of each channel and divides by its std",
                 "(..., 3, H, W), one channel for each mean, found shape (2, 2, 2)");
   for (const std::vector<double>& std : {std::vector<double>{}, {1.0}, {1.0, 0.0}}) {
     CHECK(error_of([&] {
-            tf::Normalize<> normalize({0.0, 0.0}, std);
+            tf::Normalize normalize({0.0, 0.0}, std);
           }).code() == ErrorCode::InvalidArgument);
   }
 }

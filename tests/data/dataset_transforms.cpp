@@ -1,6 +1,6 @@
 // Transforms mapped over datasets.
 
-#include <torch_npy/data/dataset.hpp>
+#include <torch_npy/data/folder_datasets.hpp>
 #include <torch_npy/data/transforms.hpp>
 #include <torch_npy/tensor/save.hpp>
 

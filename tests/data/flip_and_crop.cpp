@@ -57,7 +57,7 @@ TEST_CASE("an image is flipped together with its mask or not at all", "[transfor
   }
   check_refused(tf::RandomHorizontalFlip(1), at::zeros({4, 5}),
                 "RandomHorizontalFlip expects samples of shape (..., H, W), found shape (5,)");
-  CHECK_THAT(error_of([] { tf::RandomVerticalFlip<>(1.5); }).what(),
+  CHECK_THAT(error_of([] { tf::RandomVerticalFlip(1.5); }).what(),
              says("expects a probability between 0 and 1"));
 }
 
@@ -99,11 +99,10 @@ TEST_CASE("RandomCrop refuses sizes and padding that do not fit", "[transforms]"
   CHECK_THAT(error.what(), says("found targets of shape (4, 5) and data of shape (1, 4, 4)"));
   for (const std::vector<std::int64_t>& size :
        {std::vector<std::int64_t>{}, {0}, {2, -1}, {1, 2, 3}}) {
-    CHECK(error_of([&] { tf::RandomCrop<> crop(size); }).code() == ErrorCode::InvalidArgument);
+    CHECK(error_of([&] { tf::RandomCrop crop(size); }).code() == ErrorCode::InvalidArgument);
   }
   for (const std::int64_t padding : {std::int64_t{-1}, INT64_MAX / 2}) {
-    CHECK(error_of([&] { tf::RandomCrop<> crop(2, padding); }).code() ==
-          ErrorCode::InvalidArgument);
+    CHECK(error_of([&] { tf::RandomCrop crop(2, padding); }).code() == ErrorCode::InvalidArgument);
   }
   CHECK_THAT(error_of([&] { (void)apply(tf::RandomCrop(2), data, images(4, 1, 4, 4)); }).what(),
              says("found 3 samples and 4 targets"));

@@ -1,7 +1,9 @@
 // Folders of files as samples.
 
-#include <torch_npy/data/dataset.hpp>
+#include <torch_npy/data/array_dataset.hpp>
+#include <torch_npy/data/folder_datasets.hpp>
 #include <torch_npy/data/transforms.hpp>
+#include <torch_npy/tensor/load.hpp>
 #include <torch_npy/tensor/save.hpp>
 
 #include <ATen/ops/arange.h>
@@ -73,7 +75,7 @@ TEST_CASE("samples equal what load() returns, for any layout of their files", "[
       CHECK(batch[i].data.scalar_type() == want[i].scalar_type());
       CHECK(batch[i].data.strides() == want[i].strides());
     }
-    CHECK(at::equal(dataset.get_stacked_batch(all).data, at::stack(want)));
+    CHECK(at::equal(dataset.stacked().get_batch(all).data, at::stack(want)));
   };
   const std::string c_order = npy(header_text(descr, "(2, 3)"), data(sample(1)));
   const std::string longer = npy(header_text(descr, "(2, 3)") + "   \n", data(sample(2)));
@@ -146,8 +148,8 @@ TEST_CASE("many threads read one dataset", "[dataset]") {
         const Indices indices{i, (i + t) % 40};
         const at::Tensor rows = at::stack({want[static_cast<std::int64_t>(indices[0])],
                                            want[static_cast<std::int64_t>(indices[1])]});
-        right += at::equal(dataset.get_stacked_batch(indices).data, rows);
-        right += at::equal(array.get_stacked_batch(indices).data, rows);
+        right += at::equal(dataset.stacked().get_batch(indices).data, rows);
+        right += at::equal(array.stacked().get_batch(indices).data, rows);
       }
     });
   }

@@ -1,6 +1,6 @@
 // Inputs with targets in another folder, and folders as classes.
 
-#include <torch_npy/data/dataset.hpp>
+#include <torch_npy/data/folder_datasets.hpp>
 #include <torch_npy/tensor/save.hpp>
 
 #include <ATen/ops/equal.h>
@@ -35,7 +35,7 @@ TEST_CASE("PairedFolderDataset pairs files by name", "[dataset]") {
                                     FolderOptions().data_options(LoadOptions().dtype(at::kDouble)));
   CHECK(*dataset.size() == 9);
   CHECK(dataset.target_files()[2] == targets / "s002.npy");
-  const auto batch = dataset.get_stacked_batch(Indices{8, 0});
+  const auto batch = dataset.stacked().get_batch(Indices{8, 0});
   CHECK(at::equal(batch.data, at::stack({sample(8), sample(0)}).to(at::kDouble)));
   CHECK(at::equal(batch.target, batch.data.to(at::kInt) + 1));
 
@@ -44,7 +44,7 @@ TEST_CASE("PairedFolderDataset pairs files by name", "[dataset]") {
       FolderOptions().recursive(true).target_options(LoadOptions().dtype(at::kByte)));
   CHECK(*deep.size() == 10);
   CHECK(deep.files()[0] == inputs / "deep/x.npy");
-  CHECK(deep.get_stacked_batch(Indices{1}).target.scalar_type() == at::kByte);
+  CHECK(deep.stacked().get_batch(Indices{1}).target.scalar_type() == at::kByte);
 
   std::filesystem::remove(inputs / "s003.npy");
   save(inputs / "t003.npy", sample(3));
@@ -70,7 +70,7 @@ TEST_CASE("ClassFolderDataset makes a class of each subfolder", "[dataset]") {
   CHECK(dataset.classes() == std::vector<std::string>{"a", "a-b", "b"});
   CHECK(*dataset.size() == 9);
   CHECK(dataset.files()[3] == folder / "a-b/s000.npy");
-  const auto batch = dataset.get_stacked_batch(Indices{0, 8, 3, 2});
+  const auto batch = dataset.stacked().get_batch(Indices{0, 8, 3, 2});
   CHECK(at::equal(batch.target, at::tensor({0, 2, 1, 0}, at::kLong)));
   CHECK(
       at::equal(batch.data.select(1, 0), at::tensor({'a', 'b', 'a', 'a'}).to(batch.data.dtype())));
@@ -80,7 +80,7 @@ TEST_CASE("ClassFolderDataset makes a class of each subfolder", "[dataset]") {
 
   write_bytes(folder / "a-b" / "s001.npy", "bad");
   const ClassFolderDataset skipping(folder.path(), FolderOptions().on_bad_file(OnBadFile::Skip));
-  CHECK(at::equal(skipping.get_stacked_batch(Indices{2, 4, 5, 6}).target,
+  CHECK(at::equal(skipping.stacked().get_batch(Indices{2, 4, 5, 6}).target,
                   at::tensor({0, 1, 2}, at::kLong)));
 
   std::filesystem::create_directories(folder / "empty");

@@ -105,6 +105,16 @@ TEST_CASE("prefetch() takes loaders of stateful datasets", "[prefetch]") {
   }
 }
 
+TEST_CASE("prefetch() takes the pointer that make_data_loader() returns", "[prefetch]") {
+  auto loader = loader_of(kCount, 1, plain_numbers);
+  check_epoch(prefetch(loader, kFake), kFake);
+  check_epoch(prefetch(loader, at::kCPU), at::kCPU);
+  loader.reset();
+  const Error error = error_of([&] { (void)prefetch(loader, kFake); });
+  CHECK(error.code() == ErrorCode::InvalidArgument);
+  CHECK_THAT(error.what(), says("null"));
+}
+
 TEST_CASE("every batch arrives on a CUDA device", "[cuda]") {
   if (torch_npy::detail::device_count(c10::kCUDA) == 0) {
     WARN("skipped: there is no CUDA device here");

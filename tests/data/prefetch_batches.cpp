@@ -1,7 +1,8 @@
 // The kinds of batches that prefetch() copies.
 
 #include <torch/data.h>
-#include <torch_npy/data/dataset.hpp>
+#include <torch_npy/data/array_dataset.hpp>
+#include <torch_npy/data/folder_datasets.hpp>
 #include <torch_npy/data/prefetch.hpp>
 #include <torch_npy/data/transforms.hpp>
 #include <torch_npy/tensor/save.hpp>
@@ -88,6 +89,30 @@ TEST_CASE("every kind of batch is copied to the device", "[prefetch]") {
   });
   CHECK(is_there(named.data[1]));
   CHECK(named.target == "with a name");
+  const NamedBatch by_name = on_fake_device([&](std::size_t) {
+    NamedBatch batch(NamedExample({{"image", want}, {"mask", want}}));
+    batch.indices = {7, 8, 9};
+    return batch;
+  });
+  CHECK(is_there(by_name["image"]));
+  CHECK(is_there(by_name["mask"]));
+  CHECK(by_name.indices == std::vector<std::size_t>{7, 8, 9});
+  const auto padded = on_fake_device([&](std::size_t) {
+    PaddedBatch<> batch(want, want);
+    batch.lengths = want;
+    return batch;
+  });
+  CHECK(is_there(padded.data));
+  CHECK(is_there(padded.target));
+  CHECK(is_there(padded.lengths));
+  CHECK(!padded.target_lengths.defined());
+  const auto samples = on_fake_device([&](std::size_t) {
+    Samples<TensorExample> batch(std::vector<TensorExample>(2, TensorExample(want)));
+    batch.indices = {4, 5};
+    return batch;
+  });
+  CHECK(is_there(samples.at(1).data));
+  CHECK(samples.indices == std::vector<std::size_t>{4, 5});
   const auto flags = on_fake_device([&](std::size_t) {
     return Example<at::Tensor, std::vector<bool>>(want, {true, false});
   });
@@ -132,7 +157,7 @@ TEST_CASE("a dataset copies a batch to its device in one copy", "[prefetch]") {
   const auto examples = dataset.get_batch(Indices{3, 1, 2});
   CHECK(fake_device::copies == 1);
   CHECK(is_at(examples[2].data, kFake, at::full({2, 3}, 2, at::kFloat)));
-  const at::Tensor stacked = dataset.get_stacked_batch(Indices{3, 1}).data;
+  const at::Tensor stacked = dataset.stacked().get_batch(Indices{3, 1}).data;
   CHECK(is_at(stacked, kFake, at::tensor({3.F, 1.F}).view({2, 1, 1}).expand({2, 2, 3})));
   CHECK(is_at(dataset.get_batch(Indices{0, 4})[1].data, kFake, at::zeros({5})));
 

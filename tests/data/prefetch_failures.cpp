@@ -146,6 +146,33 @@ TEST_CASE("after any number of exceptions the other batches arrive", "[prefetch]
   }
 }
 
+TEST_CASE("after an exception, and at the end, there is no batch", "[prefetch]") {
+  for (const c10::Device& device : {c10::Device(at::kCPU), kFake}) {
+    for (const std::size_t workers : {0, 2}) {
+      INFO(device << ", " << workers << " workers");
+      auto loader = loader_of(3, workers, [](std::size_t index) {
+        if (index == 1) throw std::runtime_error("bad batch");
+        return numbers(index);
+      });
+      auto batches = prefetch(*loader, device);
+      auto at = batches.begin();
+      const auto check_none = [&] {
+        CHECK(error_of([&] { (void)*at; }).code() == ErrorCode::InvalidArgument);
+        CHECK(error_of([&] { (void)at->data; }).code() == ErrorCode::InvalidArgument);
+      };
+      check_is(*at, device, numbers(0));
+      CHECK_THROWS_AS(++at, std::exception);
+      check_none();
+      CHECK(at != batches.end());
+      ++at;
+      check_is(*at, device, numbers(2));
+      ++at;
+      CHECK(at == batches.end());
+      check_none();
+    }
+  }
+}
+
 TEST_CASE("a failed copy throws in the position of its batch", "[prefetch]") {
   auto loader = loader_of(kCount, 2, plain_numbers);
   auto batches = prefetch(*loader, kFake1);

@@ -1,6 +1,6 @@
 // What random draws depend on.
 
-#include <torch_npy/data/dataset.hpp>
+#include <torch_npy/data/folder_datasets.hpp>
 #include <torch_npy/data/transforms.hpp>
 #include <torch_npy/tensor/save.hpp>
 
@@ -35,14 +35,13 @@ TEST_CASE("one seed gives the same batches with any number of workers", "[datase
   const auto stacked = [&] {
     return FolderDataset(folder.path())
         .stacked()
-        .map(transforms::RandomHorizontalFlip<TensorExample>())
-        .map(transforms::RandomCrop<TensorExample>(4, 1));
+        .map(transforms::RandomHorizontalFlip())
+        .map(transforms::RandomCrop(4, 1));
   };
-  using Samples = std::vector<TensorExample>;
   const auto one_by_one = [&] {
     return FolderDataset(folder.path())
-        .map(transforms::RandomHorizontalFlip<Samples>())
-        .map(transforms::RandomCrop<Samples>(4, 1))
+        .map(transforms::RandomHorizontalFlip())
+        .map(transforms::RandomCrop(4, 1))
         .map(transforms::Stack<TensorExample>());
   };
   struct Sequential {
@@ -72,7 +71,7 @@ TEST_CASE("random draws depend only on the seed, the sample and how often it was
   const auto flips = [&](std::size_t batch, std::size_t workers, bool peek) {
     torch::manual_seed(1);
     const FolderDataset dataset(folder.path());
-    auto mapped = dataset.stacked().map(transforms::RandomHorizontalFlip<TensorExample>());
+    auto mapped = dataset.stacked().map(transforms::RandomHorizontalFlip());
     // A sample is read on this thread before the loader exists.
     if (peek) (void)mapped.get_batch(Indices{kFiles - 1});
     auto loader = loader_of(mapped, batch, workers);

@@ -1,6 +1,6 @@
 // Samples that become a batch.
 
-#include <torch_npy/data/dataset.hpp>
+#include <torch_npy/data/folder_datasets.hpp>
 #include <torch_npy/data/transforms.hpp>
 #include <torch_npy/tensor/save.hpp>
 
@@ -38,7 +38,7 @@ TEST_CASE("Stack reuses the memory of a batch unless something else refers to it
   CHECK(at::equal(whole, at::stack({sample(2), sample(0), sample(3)})));
   // Later transforms may change it in place.
   CHECK(stack(dataset.get_batch(Indices{0, 1})).storage().use_count() == 1);
-  CHECK(dataset.get_stacked_batch(Indices{0, 1}).data.storage().use_count() == 1);
+  CHECK(dataset.stacked().get_batch(Indices{0, 1}).data.storage().use_count() == 1);
 
   // A sample that is kept must not change with the batch, nor may the order of samples change.
   batch = dataset.get_batch(Indices{0, 1});
@@ -74,7 +74,7 @@ TEST_CASE("samples of different shape or dtype can be batched but not stacked", 
   CHECK(batch[3].data.scalar_type() == at::kInt);
 
   const auto check = [&](const Indices& indices, const char* first, const char* second) {
-    const Error ours = error_of([&] { (void)dataset.get_stacked_batch(indices); });
+    const Error ours = error_of([&] { (void)dataset.stacked().get_batch(indices); });
     const Error mapped = error_of(
         [&] { transforms::Stack<TensorExample>().apply_batch(dataset.get_batch(indices)); });
     for (const Error& error : {ours, mapped}) {
@@ -87,7 +87,7 @@ TEST_CASE("samples of different shape or dtype can be batched but not stacked", 
   check({2, 0}, "c.npy", "a.npy");
   check({1, 3}, "b.npy", "d.npy");
   CHECK_THAT(error_of([&] {
-               (void)dataset.get_stacked_batch(Indices{0, 2});
+               (void)dataset.stacked().get_batch(Indices{0, 2});
              }).what(),
              says("a.npy has shape (2, 3), "));
 
@@ -108,23 +108,23 @@ TEST_CASE("batches reuse memory within a bound", "[dataset]") {
   FolderDataset dataset(folder.path());
   const void* first = nullptr;
   {
-    const at::Tensor batch = dataset.get_stacked_batch(Indices{0, 1}).data;
+    const at::Tensor batch = dataset.stacked().get_batch(Indices{0, 1}).data;
     first = batch.data_ptr();
     // In use: another batch gets other memory, also from a copy of the dataset.
-    const at::Tensor other = FolderDataset(dataset).get_stacked_batch(Indices{2, 3}).data;
+    const at::Tensor other = FolderDataset(dataset).stacked().get_batch(Indices{2, 3}).data;
     CHECK(other.data_ptr() != first);
     CHECK(at::equal(batch, samples(2)));
     const at::Tensor view = batch[1];
-    CHECK(FolderDataset(dataset).get_stacked_batch(Indices{0}).data.data_ptr() != first);
+    CHECK(FolderDataset(dataset).stacked().get_batch(Indices{0}).data.data_ptr() != first);
   }
-  const auto again = FolderDataset(dataset).get_stacked_batch(Indices{2, 3}).data;
-  const auto once_more = FolderDataset(dataset).get_stacked_batch(Indices{2, 3}).data;
+  const auto again = FolderDataset(dataset).stacked().get_batch(Indices{2, 3}).data;
+  const auto once_more = FolderDataset(dataset).stacked().get_batch(Indices{2, 3}).data;
   CHECK((again.data_ptr() == first || once_more.data_ptr() == first));
 
   at::Tensor last;
   {
     FolderDataset gone(folder.path());
-    last = gone.get_stacked_batch(Indices{0, 1}).data;
+    last = gone.stacked().get_batch(Indices{0, 1}).data;
   }
   CHECK(at::equal(last, samples(2)));
   check_grows(last, {40});

@@ -34,7 +34,7 @@ TEST_CASE("a batch without other references is changed in place", "[transforms]"
     const auto flipped = apply(tf::RandomHorizontalFlip(1), over_theirs());
     CHECK(at::equal(flipped.data.flatten(), at::tensor({2.F, 1.F, 4.F, 3.F})));
     auto stacked = tf::Stack<TensorExample>().apply_batch({over_theirs()[0]});
-    stacked = tf::Normalize<TensorExample>({1.0}, {2.0}).apply_batch(std::move(stacked));
+    stacked = tf::Normalize({1.0}, {2.0}).apply_batch(std::move(stacked));
     CHECK(at::equal(stacked.data.flatten(), at::tensor({0.F, .5F, 1.F, 1.5F})));
   }
   CHECK(theirs == std::vector<float>{1, 2, 3, 4});
@@ -76,18 +76,16 @@ TEST_CASE("single samples get the same draws as a stacked batch", "[transforms]"
       CHECK(at::equal(samples[static_cast<std::size_t>(i)].target, batch.target[i]));
     }
   };
-  using Separate = std::vector<Example<>>;
-  check(tf::RandomHorizontalFlip(0.5, seeded(3)),
-        tf::RandomHorizontalFlip<Separate>(0.5, seeded(3)));
-  check(tf::RandomCrop({4, 3}, 2, seeded(3)), tf::RandomCrop<Separate>({4, 3}, 2, seeded(3)));
-  check(tf::Normalize({1.0, 2.0}, {3.0, 4.0}), tf::Normalize<Separate>({1.0, 2.0}, {3.0, 4.0}));
-  check(tf::ToDtype(at::kDouble), tf::ToDtype<Separate>(at::kDouble));
-  check(tf::ToTensor(), tf::ToTensor<Separate>());
+  check(tf::RandomHorizontalFlip(0.5, seeded(3)), tf::RandomHorizontalFlip(0.5, seeded(3)));
+  check(tf::RandomCrop({4, 3}, 2, seeded(3)), tf::RandomCrop({4, 3}, 2, seeded(3)));
+  check(tf::Normalize({1.0, 2.0}, {3.0, 4.0}), tf::Normalize({1.0, 2.0}, {3.0, 4.0}));
+  check(tf::ToDtype(at::kDouble), tf::ToDtype(at::kDouble));
+  check(tf::ToTensor(), tf::ToTensor());
 }
 
 TEST_CASE("a seed fixes the draws, and each batch draws anew", "[transforms]") {
   const at::Tensor data = images(64, 1, 2, 2);
-  const auto two = [&](tf::RandomHorizontalFlip<> flip) {
+  const auto two = [&](tf::RandomHorizontalFlip flip) {
     const at::Tensor once = flip.apply_batch(Batch<>(data, {})).data;
     return std::pair(once, flip.apply_batch(Batch<>(data, {})).data);
   };
@@ -118,12 +116,12 @@ TEST_CASE("a seed fixes the draws, and each batch draws anew", "[transforms]") {
 TEST_CASE("transforms accept batches without a target", "[transforms]") {
   const at::Tensor data = images(2, 1, 2, 2);
   Batch<TensorExample> batch = tf::Stack<TensorExample>().apply_batch({data[0], data[1]});
-  batch = tf::RandomHorizontalFlip<TensorExample>(1).apply_batch(std::move(batch));
+  batch = tf::RandomHorizontalFlip(1).apply_batch(std::move(batch));
   const at::Tensor& tensor = batch;  // it converts
   CHECK(at::equal(tensor, data.flip(-1)));
 
   std::vector<Example<>> without{{data[0], at::Tensor()}, {data[1], at::Tensor()}};
-  const auto flipped = tf::RandomHorizontalFlip<std::vector<Example<>>>(1).apply_batch(without);
+  const auto flipped = tf::RandomHorizontalFlip(1).apply_batch(without);
   CHECK(at::equal(flipped[1].data, data[1].flip(-1)));
   CHECK(!flipped[1].target.defined());
   CHECK_THAT(error_of([&] { tf::Stack<>().apply_batch(without); }).what(),

@@ -28,7 +28,7 @@ constexpr std::uint64_t kEpochs = 40;
 
 std::uint64_t hash(const at::Tensor& tensor) {
   const at::Tensor dense = tensor.contiguous();
-  return detail::hash_of({static_cast<const char*>(dense.data_ptr()), dense.nbytes()});
+  return torch_npy::detail::hash_of({static_cast<const char*>(dense.data_ptr()), dense.nbytes()});
 }
 
 /// 211 samples: the last batch of an epoch is a short one.
@@ -56,7 +56,7 @@ auto make_dataset() {
     weights = saved.load("weights");
     momentum = saved.load("momentum");
     step = saved.load("step").item<std::int64_t>();
-    loader.restore(LoaderState(saved.load("loader")));
+    loader.restore(LoaderState::from_tensor(saved.load("loader")));
   }
   const int log = ::open((checkpoint + ".log").c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
   while (loader.epoch() < kEpochs) {

@@ -3,16 +3,21 @@
 // Folders of samples, and epochs over them.
 
 #include <torch_npy/data/dataset.hpp>
+#include <torch_npy/data/source.hpp>
 #include <torch_npy/tensor/save.hpp>
 
 #include <torch/data.h>
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/stack.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstdint>
 #include <cstdio>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -63,4 +68,54 @@ inline std::string big_endian_npy(const at::Tensor& floats) {
   for (std::size_t i = 0; i < data.size(); i += 4) std::reverse(&data[i], &data[i] + 4);
   const std::string shape = torch_npy::detail::python_tuple(floats.sizes().vec());
   return npy(header_text("'>f4'", shape), data);
+}
+
+/// Makes the files of these samples unreadable.
+inline void damage(const Folder& folder, const std::vector<int>& files) {
+  for (const int i : files) write_bytes(folder / name_of(i), "no array");
+}
+
+/// The number i of what sample(i) returned.
+inline int number_of(const at::Tensor& data) {
+  return static_cast<int>(std::lround(data.flatten()[0].item<double>() / 100));
+}
+
+/// The numbers of the samples of a batch.
+template <class E>
+std::vector<int> numbers_of(const std::vector<E>& samples) {
+  std::vector<int> numbers;
+  for (const E& one : samples) numbers.push_back(number_of(one.data));
+  return numbers;
+}
+template <class E>
+std::vector<int> numbers_of(const torch_npy::Batch<E>& batch) {
+  std::vector<int> numbers;
+  for (std::int64_t i = 0; i < batch.data.size(0); ++i) {
+    numbers.push_back(number_of(batch.data[i]));
+  }
+  return numbers;
+}
+
+/// A source that a program has written: data i is sample(i), and its target the number i.
+class NumberSource : public torch_npy::SampleSource<torch_npy::Example<>> {
+ public:
+  explicit NumberSource(std::size_t size) : size_(size) {}
+
+  std::size_t size() const override { return size_; }
+  std::string key(std::size_t number) const override { return "number " + std::to_string(number); }
+  torch_npy::SampleRows<torch_npy::Example<>> read(torch_npy::Request& request) const override {
+    std::vector<torch_npy::Example<>> all;
+    for (const torch_npy::Pick& pick : request.picks) {
+      all.emplace_back(sample(static_cast<int>(pick.sample)),
+                       at::full({}, static_cast<std::int64_t>(pick.sample), at::kLong));
+    }
+    return all;
+  }
+
+ private:
+  std::size_t size_;
+};
+
+inline torch_npy::Dataset<> number_dataset(std::size_t size) {
+  return torch_npy::Dataset<>(std::make_shared<const NumberSource>(size));
 }

@@ -152,7 +152,12 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
     static_assert(kIsList, "this dataset is stacked already");
     static_assert(detail::kStackable<E>,
                   "only samples of Example<>, TensorExample and NamedExample can be stacked");
-    return next<E, Batch<E>>(detail::stacked_reader<E>(read_, source_), stage_);
+    // Otherwise the failed assertion would not be the only error.
+    if constexpr (kIsList && detail::kStackable<E>) {
+      return next<E, Batch<E>>(detail::stacked_reader<E>(read_, source_), stage_);
+    } else {
+      return *this;
+    }
   }
 
   /// This dataset with a transform or a function applied to each batch:
@@ -242,7 +247,9 @@ auto Dataset<E, B>::map(T transform) const {
       "sample, PadStack, and LibTorch's own transforms go before .stacked(); after it a function "
       "takes the batch, torch_npy::Batch<E>. A function names the type of its parameter and is "
       "not `mutable`.");
-  if constexpr (kind == MapKind::Stack) {
+  if constexpr (kind == MapKind::Unfit) {
+    return *this;  // the failed assertion is the only error
+  } else if constexpr (kind == MapKind::Stack) {
     return stacked();
   } else {
     auto reader = detail::mapped_reader<kind, E, B>(read_, std::move(transform), stage_);

@@ -278,14 +278,12 @@ inline std::vector<Pick> picks_for(const std::vector<std::size_t>& indices,
   return picks;
 }
 
-/// Takes over the indices that a function has set. Throws Error (Mismatch) if there are more or
-/// fewer of them than samples, so that no sample gets the name of another one.
+/// Takes over the indices that a function has set. False if it has removed all samples. Throws
+/// Error (Mismatch) if there are more or fewer indices than samples, so that no sample gets the
+/// name of another one.
 template <class B>
-void take_indices(const B& batch, Request& request) {
+bool take_indices(const B& batch, Request& request) {
   if constexpr (BatchTraits<B>::kHasIndices) {
-    if (!batch.indices.empty() && batch.indices != request.indices()) {
-      request.picks = picks_for(batch.indices, request);
-    }
     std::optional<std::size_t> count;
     using E = typename BatchTraits<B>::Example;
     if constexpr (std::is_same_v<B, Samples<E>>) {
@@ -297,6 +295,13 @@ void take_indices(const B& batch, Request& request) {
                                count = static_cast<std::size_t>(tensor.size(0));
                              });
     }
+    if (count == std::size_t{0}) {
+      request.picks.clear();
+      return false;
+    }
+    if (!batch.indices.empty() && batch.indices != request.indices()) {
+      request.picks = picks_for(batch.indices, request);
+    }
     if (count && *count != request.picks.size()) {
       throw Error(ErrorCode::Mismatch,
                   "a function given to map() returned a batch of " + counted(*count, "sample") +
@@ -304,16 +309,16 @@ void take_indices(const B& batch, Request& request) {
                       ": if it removes or adds samples, it has to set `indices` of the batch");
     }
   }
+  return true;
 }
 
 /// What a transform returned, as the reader of the next dataset returns it.
 template <class R>
 auto as_read(R result, Request& request) {
   using C = typename BatchFor<R>::type;
+  using Result = std::optional<Read<typename BatchTraits<C>::Example, C>>;
   C batch(std::move(result));
-  take_indices(batch, request);
-  using E = typename BatchTraits<C>::Example;
-  return std::optional<Read<E, C>>(std::move(batch));
+  return take_indices(batch, request) ? Result(std::move(batch)) : Result();
 }
 
 /// The argument of a function of a batch.
@@ -393,10 +398,12 @@ auto apply_map(const T& transform, Read<E, B> read, Request& request, const Draw
 /// The reader of `dataset.map(transform)`.
 template <MapKind kKind, class E, class B, class T>
 auto mapped_reader(std::shared_ptr<const Reader<E, B>> read, T transform, std::uint64_t stage) {
+  // Nothing else may be tried: a generic function is compiled for what it is tried with.
+  using Argument = std::conditional_t<kKind == MapKind::OnSample, E, B>;
   std::uint64_t seed = 0;
   if constexpr (kKind == MapKind::Transform) {
     seed = transform.seed();
-  } else if constexpr (kTakesGenerator<T, B> || kTakesGenerator<T, E>) {
+  } else if constexpr (kTakesGenerator<T, Argument>) {
     seed = draw_seed();
   }
   using Result =

@@ -2,7 +2,7 @@
 #define TORCH_NPY_DATA_OPTIONS_HPP_
 
 /// @file
-/// FolderOptions, OnBadFile and DistributedSamplerOptions.
+/// FolderOptions, OnBadFile, OrderSamplerOptions, Tail and DistributedSamplerOptions.
 
 #include <c10/core/ScalarType.h>
 #include <torch/arg.h>
@@ -99,9 +99,29 @@ struct FolderOptions {
   std::function<void(const Error&)> bad_file_callback_;
 };
 
-/// How to distribute samples among ranks. Setters chain:
-/// `DistributedSamplerOptions().seed(7).drop_last(true)`; without an argument, each name returns
-/// the current value.
+/// What happens to the last samples of an epoch if the number of samples is not a multiple of the
+/// number of ranks. With by_length(), the same is true of batches instead of samples.
+enum class Tail {
+  Pad,    ///< repeat samples from the start of the order, so that all ranks get the same number
+  Drop,   ///< drop the last samples of the order, so that all ranks get the same number
+  Exact,  ///< use every sample exactly once; some ranks get one more than others, so they may get
+          ///< one batch more: with gradient synchronization, that batch would wait forever
+};
+
+/// How an OrderSampler uses its order. Setters chain: `OrderSamplerOptions().seed(7)`; without an
+/// argument, each name returns the current value.
+struct OrderSamplerOptions {
+  /// Seed of the order; the order of an epoch depends on it and on the number of the epoch. Must be
+  /// the same on every rank.
+  TORCH_ARG(std::uint64_t, seed) = 0;
+
+  /// How the ranks share the last samples.
+  TORCH_ARG(Tail, tail) = Tail::Pad;
+};
+
+/// How to distribute samples among ranks, with the names and defaults of Python's
+/// DistributedSampler. Setters chain: `DistributedSamplerOptions().seed(7).drop_last(true)`;
+/// without an argument, each name returns the current value.
 struct DistributedSamplerOptions {
   /// Seed of the shuffle; the order of an epoch depends on it and on the number of the epoch. Must
   /// be the same on every rank.
@@ -110,13 +130,9 @@ struct DistributedSamplerOptions {
   /// Shuffle the samples in every epoch. false: the order is 0, 1, 2, ... in every epoch.
   TORCH_ARG(bool, shuffle) = true;
 
-  /// Drop the last samples of the order, so that all ranks get the same number: drop_last=True in
-  /// Python.
+  /// Drop the last samples of the order, so that all ranks get the same number: Tail::Drop. false:
+  /// repeat samples from the start of the order instead, so that a few appear twice: Tail::Pad.
   TORCH_ARG(bool, drop_last) = false;
-
-  /// Repeat samples from the start of the order, so that all ranks get the same number:
-  /// drop_last=False in Python. A few samples then appear twice in an epoch.
-  TORCH_ARG(bool, pad) = false;
 };
 
 TORCH_NPY_END_NAMESPACE
