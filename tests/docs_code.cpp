@@ -206,7 +206,7 @@ TEST_CASE("docs/datasets.md: FolderOptions", "[docs]") {
   CHECK(batch.target.scalar_type() == torch::kInt64);
   CHECK(dataset.bad_file_count() == 2);
   const auto bad = dataset.verify([](std::size_t done, std::size_t total) {
-    std::cerr << '\r' << done << " of " << total << " files";
+    std::cerr << '\r' << done << " of " << total << " samples";
   });
   for (const torch_npy::Error& error : bad) std::cerr << '\n' << error.what();
   std::cerr << '\n';
