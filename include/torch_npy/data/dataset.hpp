@@ -147,10 +147,12 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   /// `index` is not less than size(); NotFound if a function given to map() removed the sample.
   E get(std::size_t index) const {
     static_assert(kIsList, "get() reads one sample; a stacked dataset has get_batch({index})");
-    Request request{index};
-    request.may_skip = false;
-    B one = get_batch(std::move(request));
-    if (!one.empty()) return std::move(one[0]);
+    if constexpr (kIsList) {
+      Request request{index};
+      request.may_skip = false;
+      B one = get_batch(std::move(request));
+      if (!one.empty()) return std::move(one[0]);
+    }
     throw Error(ErrorCode::NotFound,
                 "a function given to map() removed the sample " + detail::in_quotes(key(index)));
   }
