@@ -57,6 +57,20 @@ void check_loads(Any dataset, std::int64_t size) {
   }
 }
 
+/// A source that returns rows of tensors, however many were asked for.
+class WrongSource : public SampleSource<Example<>> {
+ public:
+  WrongSource(std::int64_t data, std::int64_t target) : data_(data), target_(target) {}
+  std::size_t size() const override { return 9; }
+  std::string key(std::size_t number) const override { return std::to_string(number); }
+  SampleRows<Example<>> read(Request&) const override {
+    return Batch<>(Example<>(samples(9).narrow(0, 0, data_), at::arange(target_)));
+  }
+
+ private:
+  std::int64_t data_, target_;
+};
+
 }  // namespace
 
 TEST_CASE("a program chooses a dataset at run time", "[dataset]") {
@@ -133,6 +147,28 @@ TEST_CASE("a source that a program has written is a dataset like any other", "[d
   CHECK(error_of([&] { (void)dataset.get_batch({1, 5}); }).code() == ErrorCode::InvalidArgument);
   CHECK(dataset.source()->fingerprint() == number_dataset(5).source()->fingerprint());
   CHECK(dataset.source()->fingerprint() != number_dataset(6).source()->fingerprint());
+}
+
+TEST_CASE("a source that returns more or fewer samples than it was asked for is an Error",
+          "[dataset]") {
+  const auto check = [](std::int64_t data, std::int64_t target, const char* words) {
+    const Dataset<> dataset(std::make_shared<const WrongSource>(data, target));
+    for (const Error& error : {error_of([&] {
+                                 (void)dataset.get_batch({0, 1, 2});
+                               }),
+                               error_of([&] {
+                                 (void)dataset.stacked().get_batch({0, 1, 2});
+                               })}) {
+      CHECK(error.code() == ErrorCode::Mismatch);
+      CHECK_THAT(error.what(), says(words));
+    }
+  };
+  check(2, 2, "returned 2 samples, and picks are left for 3");
+  check(4, 4, "it has to remove the picks of samples that it skips");
+  check(3, 2, "one row for each sample: \"target\" has 2 rows, those before have 3");
+  check(3, 0, "\"target\" has 0 rows");
+  const Dataset<> right(std::make_shared<const WrongSource>(3, 3));
+  CHECK(numbers_of(right.get_batch({0, 1, 2})) == std::vector<int>{0, 1, 2});
 }
 
 TEST_CASE("LibTorch's loader takes every kind of dataset", "[dataset]") {

@@ -5,6 +5,8 @@
 
 #include <ATen/ops/equal.h>
 
+#include <cerrno>
+#include <cstdint>
 #include <filesystem>
 #include <iostream>
 #include <vector>
@@ -59,4 +61,26 @@ TEST_CASE("each failing system call of a dataset gives the right Error or the ri
   };
   for (const Work& work : works) inject(work, folder);
   std::cout << injected << " faults injected so far\n";
+}
+
+TEST_CASE("a fault that is over when a sample is read again costs nothing", "[faults]") {
+  const Folder folder;
+  const at::Tensor small = floats({30, 100});
+  for (const char* name : {"a.npy", "b.npy", "c.npy"}) save(folder / name, small, kQuick);
+  for (const OnBadFile what : {OnBadFile::Throw, OnBadFile::Skip, OnBadFile::Replace}) {
+    const auto dataset = FolderDataset(folder.path(), FolderOptions().on_bad_file(what)).stacked();
+    const auto check = [&](unsigned calls, int error, std::size_t index) {
+      const FaultInjection injection(calls, {Fault::Fails, error}, index);
+      const auto batch = dataset.get_batch({2, 0, 1});
+      CHECK(injection.happened());
+      CHECK(batch.indices == std::vector<std::size_t>{2, 0, 1});
+      for (std::int64_t i = 0; i < 3; ++i) CHECK(at::equal(batch.data[i], small));
+    };
+    for (const std::size_t index : {0, 1, 2}) {
+      check(kOpen, EMFILE, index);
+      check(kOpen, ENOMEM, index);
+      check(kRead, EIO, index);
+    }
+    CHECK(dataset.bad_file_count() == 0);
+  }
 }

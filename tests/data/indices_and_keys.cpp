@@ -250,6 +250,11 @@ TEST_CASE("a function that removes samples sets the indices of its batch", "[dat
              }).what(),
              says("a batch without samples"));
 
+  const Error error = error_of([&] { (void)even.get(3); });
+  CHECK(error.code() == ErrorCode::NotFound);
+  CHECK_THAT(error.what(), says("a function given to map() removed the sample"));
+  CHECK(number_of(even.get(4).data) == 4);
+
   // A function may also reverse a batch, and repeat samples.
   const auto twice = dataset.map([](Samples<TensorExample>& all) {
     std::reverse(all.begin(), all.end());

@@ -162,7 +162,8 @@ class TensorRows : public ArrayRows {
     }
     tensor_ = options.dtype() ? tensor.to(*options.dtype()) : tensor;
     can_copy_ = tensor_.is_cpu() && tensor_.layout() == c10::kStrided && tensor_.is_contiguous() &&
-                !tensor_.requires_grad() && !tensor_.is_quantized();
+                !tensor_.requires_grad() && !tensor_.is_quantized() && !tensor_.is_conj() &&
+                !tensor_.is_neg();
   }
 
   std::size_t size() const override { return static_cast<std::size_t>(tensor_.size(0)); }

@@ -104,8 +104,9 @@ class Replacements {
 
   /// The next one, with the position of the bad one; none after 100.
   std::optional<Pick> next(Pick pick) {
-    while (tries_ < kTries) {
-      ++tries_;
+    if (tries_++ == kTries) return std::nullopt;
+    // Samples of other parts of concat() do not count as tries: this part may be a small one.
+    for (int draw = 0; draw < kDraws; ++draw) {
       pick.index = static_cast<std::size_t>(numbers_.below(request_->population));
       const auto sample =
           request_->sample_of ? request_->sample_of(pick.index) : std::optional(pick.index);
@@ -123,6 +124,7 @@ class Replacements {
 
  private:
   static constexpr int kTries = 100;
+  static constexpr int kDraws = 1'000'000;
   static constexpr std::uint64_t kReplace = 0x7265706c61636521;  // not the number of a transform
 
   const Request* request_;

@@ -83,6 +83,13 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
     read_ = std::make_shared<const detail::Reader<E, B>>(
         [source = std::move(source)](Request& request) -> std::optional<SampleRows<E>> {
           SampleRows<E> rows = source->read(request);
+          if (rows.size() != request.picks.size()) {
+            throw Error(ErrorCode::Mismatch,
+                        "the source of this dataset returned " +
+                            detail::counted(rows.size(), "sample") + ", and picks are left for " +
+                            std::to_string(request.picks.size()) +
+                            ": it has to remove the picks of samples that it skips");
+          }
           if (request.picks.empty()) return std::nullopt;
           return rows;
         });
@@ -137,12 +144,17 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   std::optional<detail::Read<E, B>> read_part(Request& request) const { return (*read_)(request); }
 
   /// Reads sample `index`. Throws Error: as load(), also with OnBadFile::Skip; InvalidArgument if
-  /// `index` is not less than size().
+  /// `index` is not less than size(); NotFound if a function given to map() removed the sample.
   E get(std::size_t index) const {
     static_assert(kIsList, "get() reads one sample; a stacked dataset has get_batch({index})");
-    Request request{index};
-    request.may_skip = false;
-    return std::move(get_batch(std::move(request)).at(0));
+    if constexpr (kIsList) {
+      Request request{index};
+      request.may_skip = false;
+      B one = get_batch(std::move(request));
+      if (!one.empty()) return std::move(one[0]);
+    }
+    throw Error(ErrorCode::NotFound,
+                "a function given to map() removed the sample " + detail::in_quotes(key(index)));
   }
 
   /// This dataset with each batch as one Example: samples of shape S become tensors of shape (batch

@@ -27,6 +27,7 @@ namespace detail {
 
 /// The rows of `whole` along axis 0.
 inline std::vector<at::Tensor> rows_of(const at::Tensor& whole) {
+  if (whole.requires_grad()) return whole.unbind();
   std::vector<at::Tensor> rows;
   rows.reserve(static_cast<std::size_t>(whole.size(0)));
   for (std::int64_t i = 0; i < whole.size(0); ++i) {
@@ -205,18 +206,34 @@ Batch<E> stack_examples(std::vector<E> samples) {
   return batch;
 }
 
+/// The number of samples in the tensors of a batch; none if all are undefined. Throws Error
+/// (Mismatch) if they differ.
+template <class E>
+std::optional<std::size_t> rows_in(const E& batch) {
+  std::optional<std::size_t> count;
+  SampleTensors<E>::each(batch, [&](const std::string& name, const at::Tensor& tensor) {
+    if (!tensor.defined() || tensor.dim() == 0) return;
+    const auto rows = static_cast<std::size_t>(tensor.size(0));
+    if (rows != count.value_or(rows)) {
+      throw Error(ErrorCode::Mismatch, "the tensors of a batch need one row for each sample: " +
+                                           in_quotes(name) + " has " + counted(rows, "row") +
+                                           ", those before have " + std::to_string(*count));
+    }
+    count = rows;
+  });
+  return count;
+}
+
 /// A batch as a list of samples, which are its rows.
 template <class E>
 std::vector<E> unstack(Batch<E> batch) {
-  std::vector<E> samples;
-  bool is_first = true;
   const E pattern = batch;
+  std::vector<E> samples(rows_in(pattern).value_or(0), pattern);
   std::size_t k = 0;
   SampleTensors<E>::each(static_cast<E&>(batch), [&](const std::string&, at::Tensor& whole) {
-    std::vector<at::Tensor> rows = rows_of(std::exchange(whole, at::Tensor()));
-    if (is_first) samples.resize(rows.size(), pattern);
-    is_first = false;
-    for (std::size_t i = 0; i < samples.size(); ++i) {
+    std::vector<at::Tensor> rows;
+    if (whole.defined() && whole.dim() != 0) rows = rows_of(std::exchange(whole, at::Tensor()));
+    for (std::size_t i = 0; i < rows.size(); ++i) {
       std::size_t number = 0;
       SampleTensors<E>::each(samples[i], [&](const std::string&, at::Tensor& tensor) {
         if (number++ == k) tensor = std::move(rows[i]);
@@ -242,6 +259,14 @@ class SampleRows {
   SampleRows(Whole whole)  // NOLINT(google-explicit-constructor)
       : whole_(std::move(whole)) {}
 
+  /// Number of samples. Throws Error (Mismatch) if the tensors of an Example have different numbers
+  /// of rows.
+  std::size_t size() const {
+    if constexpr (detail::kStackable<E>) {
+      if (whole_) return detail::rows_in<E>(*whole_).value_or(0);
+    }
+    return each_.size();
+  }
   /// True for the rows of one Example.
   bool is_whole() const noexcept { return whole_.has_value(); }
   /// That Example.

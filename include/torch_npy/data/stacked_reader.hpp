@@ -79,7 +79,7 @@ class OddSamples {
                       "unlike most samples of its batch: it has " + layout_of(odd.first) +
                           "; they have " + common,
                       0, key);
-    source_.bad_samples(sample_of(odd.second)).report(odd.second.index, error);
+    source_.bad_samples(sample_of(odd.second)).report(odd.second.sample, error);
     return error;
   }
 
@@ -100,8 +100,10 @@ Reader<E, Batch<E>> stacked_reader(std::shared_ptr<const Reader<E, Samples<E>>> 
   return [read = std::move(read),
           source = std::move(source)](Request& request) -> std::optional<Batch<E>> {
     std::optional<Request> asked;
-    if (request.may_skip && !request.picks.empty() &&
-        source->bad_samples(request.picks[0].sample).what() != OnBadFile::Throw) {
+    const auto is_tolerant = [&](const Pick& pick) {
+      return source->bad_samples(pick.sample).what() != OnBadFile::Throw;
+    };
+    if (request.may_skip && std::any_of(request.picks.begin(), request.picks.end(), is_tolerant)) {
       asked = request;
     }
     auto rows = (*read)(request);
