@@ -7497,6 +7497,7 @@ namespace detail {
 
 /// The rows of `whole` along axis 0.
 inline std::vector<at::Tensor> rows_of(const at::Tensor& whole) {
+  if (whole.requires_grad()) return whole.unbind();
   std::vector<at::Tensor> rows;
   rows.reserve(static_cast<std::size_t>(whole.size(0)));
   for (std::int64_t i = 0; i < whole.size(0); ++i) {
@@ -7675,18 +7676,34 @@ Batch<E> stack_examples(std::vector<E> samples) {
   return batch;
 }
 
+/// The number of samples in the tensors of a batch; none if all are undefined. Throws Error
+/// (Mismatch) if they differ.
+template <class E>
+std::optional<std::size_t> rows_in(const E& batch) {
+  std::optional<std::size_t> count;
+  SampleTensors<E>::each(batch, [&](const std::string& name, const at::Tensor& tensor) {
+    if (!tensor.defined() || tensor.dim() == 0) return;
+    const auto rows = static_cast<std::size_t>(tensor.size(0));
+    if (rows != count.value_or(rows)) {
+      throw Error(ErrorCode::Mismatch, "the tensors of a batch need one row for each sample: " +
+                                           in_quotes(name) + " has " + counted(rows, "row") +
+                                           ", those before have " + std::to_string(*count));
+    }
+    count = rows;
+  });
+  return count;
+}
+
 /// A batch as a list of samples, which are its rows.
 template <class E>
 std::vector<E> unstack(Batch<E> batch) {
-  std::vector<E> samples;
-  bool is_first = true;
   const E pattern = batch;
+  std::vector<E> samples(rows_in(pattern).value_or(0), pattern);
   std::size_t k = 0;
   SampleTensors<E>::each(static_cast<E&>(batch), [&](const std::string&, at::Tensor& whole) {
-    std::vector<at::Tensor> rows = rows_of(std::exchange(whole, at::Tensor()));
-    if (is_first) samples.resize(rows.size(), pattern);
-    is_first = false;
-    for (std::size_t i = 0; i < samples.size(); ++i) {
+    std::vector<at::Tensor> rows;
+    if (whole.defined() && whole.dim() != 0) rows = rows_of(std::exchange(whole, at::Tensor()));
+    for (std::size_t i = 0; i < rows.size(); ++i) {
       std::size_t number = 0;
       SampleTensors<E>::each(samples[i], [&](const std::string&, at::Tensor& tensor) {
         if (number++ == k) tensor = std::move(rows[i]);
@@ -7712,6 +7729,14 @@ class SampleRows {
   SampleRows(Whole whole)  // NOLINT(google-explicit-constructor)
       : whole_(std::move(whole)) {}
 
+  /// Number of samples. Throws Error (Mismatch) if the tensors of an Example have different numbers
+  /// of rows.
+  std::size_t size() const {
+    if constexpr (detail::kStackable<E>) {
+      if (whole_) return detail::rows_in<E>(*whole_).value_or(0);
+    }
+    return each_.size();
+  }
   /// True for the rows of one Example.
   bool is_whole() const noexcept { return whole_.has_value(); }
   /// That Example.
@@ -7985,8 +8010,9 @@ class Replacements {
 
   /// The next one, with the position of the bad one; none after 100.
   std::optional<Pick> next(Pick pick) {
-    while (tries_ < kTries) {
-      ++tries_;
+    if (tries_++ == kTries) return std::nullopt;
+    // Samples of other parts of concat() do not count as tries: this part may be a small one.
+    for (int draw = 0; draw < kDraws; ++draw) {
       pick.index = static_cast<std::size_t>(numbers_.below(request_->population));
       const auto sample =
           request_->sample_of ? request_->sample_of(pick.index) : std::optional(pick.index);
@@ -8004,6 +8030,7 @@ class Replacements {
 
  private:
   static constexpr int kTries = 100;
+  static constexpr int kDraws = 1'000'000;
   static constexpr std::uint64_t kReplace = 0x7265706c61636521;  // not the number of a transform
 
   const Request* request_;
@@ -8325,7 +8352,8 @@ class TensorRows : public ArrayRows {
     }
     tensor_ = options.dtype() ? tensor.to(*options.dtype()) : tensor;
     can_copy_ = tensor_.is_cpu() && tensor_.layout() == c10::kStrided && tensor_.is_contiguous() &&
-                !tensor_.requires_grad() && !tensor_.is_quantized();
+                !tensor_.requires_grad() && !tensor_.is_quantized() && !tensor_.is_conj() &&
+                !tensor_.is_neg();
   }
 
   std::size_t size() const override { return static_cast<std::size_t>(tensor_.size(0)); }
@@ -9505,7 +9533,7 @@ class OddSamples {
                       "unlike most samples of its batch: it has " + layout_of(odd.first) +
                           "; they have " + common,
                       0, key);
-    source_.bad_samples(sample_of(odd.second)).report(odd.second.index, error);
+    source_.bad_samples(sample_of(odd.second)).report(odd.second.sample, error);
     return error;
   }
 
@@ -9526,8 +9554,10 @@ Reader<E, Batch<E>> stacked_reader(std::shared_ptr<const Reader<E, Samples<E>>> 
   return [read = std::move(read),
           source = std::move(source)](Request& request) -> std::optional<Batch<E>> {
     std::optional<Request> asked;
-    if (request.may_skip && !request.picks.empty() &&
-        source->bad_samples(request.picks[0].sample).what() != OnBadFile::Throw) {
+    const auto is_tolerant = [&](const Pick& pick) {
+      return source->bad_samples(pick.sample).what() != OnBadFile::Throw;
+    };
+    if (request.may_skip && std::any_of(request.picks.begin(), request.picks.end(), is_tolerant)) {
       asked = request;
     }
     auto rows = (*read)(request);
@@ -9667,6 +9697,13 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
     read_ = std::make_shared<const detail::Reader<E, B>>(
         [source = std::move(source)](Request& request) -> std::optional<SampleRows<E>> {
           SampleRows<E> rows = source->read(request);
+          if (rows.size() != request.picks.size()) {
+            throw Error(ErrorCode::Mismatch,
+                        "the source of this dataset returned " +
+                            detail::counted(rows.size(), "sample") + ", and picks are left for " +
+                            std::to_string(request.picks.size()) +
+                            ": it has to remove the picks of samples that it skips");
+          }
           if (request.picks.empty()) return std::nullopt;
           return rows;
         });
@@ -9721,12 +9758,17 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   std::optional<detail::Read<E, B>> read_part(Request& request) const { return (*read_)(request); }
 
   /// Reads sample `index`. Throws Error: as load(), also with OnBadFile::Skip; InvalidArgument if
-  /// `index` is not less than size().
+  /// `index` is not less than size(); NotFound if a function given to map() removed the sample.
   E get(std::size_t index) const {
     static_assert(kIsList, "get() reads one sample; a stacked dataset has get_batch({index})");
-    Request request{index};
-    request.may_skip = false;
-    return std::move(get_batch(std::move(request)).at(0));
+    if constexpr (kIsList) {
+      Request request{index};
+      request.may_skip = false;
+      B one = get_batch(std::move(request));
+      if (!one.empty()) return std::move(one[0]);
+    }
+    throw Error(ErrorCode::NotFound,
+                "a function given to map() removed the sample " + detail::in_quotes(key(index)));
   }
 
   /// This dataset with each batch as one Example: samples of shape S become tensors of shape (batch

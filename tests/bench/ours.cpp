@@ -148,10 +148,8 @@ Loader<Stacked>& loader_of(const Words& words) {
   auto& loader = loaders[{words.at(1), words.at(2), words.at(3)}];
   if (loader == nullptr) {
     loader = std::make_unique<Loader<Stacked>>(
-        Dataset(words.at(1)).stacked(), LoaderOptions()
-                                            .batch_size(number(words.at(2)))
-                                            .workers(number(words.at(3)))
-                                            .shuffle(true));
+        Dataset(words.at(1)).stacked(),
+        LoaderOptions().batch_size(number(words.at(2))).workers(number(words.at(3))).shuffle(true));
   }
   return *loader;
 }
@@ -198,10 +196,7 @@ Answer tensors(const Words& words) {
   if (loader == nullptr) {
     loader = std::make_unique<Loader<Batch<>>>(
         ArrayDataset(load(words.at(1)), load(words.at(2))).stacked(),
-        LoaderOptions()
-            .batch_size(number(words.at(3)))
-            .workers(number(words.at(4)))
-            .shuffle(true));
+        LoaderOptions().batch_size(number(words.at(3))).workers(number(words.at(4))).shuffle(true));
   }
   return run_epoch(*loader, has(words, 5, "sum"));
 }
@@ -210,9 +205,8 @@ Answer tensors(const Words& words) {
 Answer first_batch(const Words& words) {
   auto& loader = loader_of<FolderDataset>(words);
   std::uint64_t count = 0;
-  const double time = seconds(1, [&] {
-    count += static_cast<std::uint64_t>(loader.begin()->data.size(0));
-  });
+  const double time =
+      seconds(1, [&] { count += static_cast<std::uint64_t>(loader.begin()->data.size(0)); });
   std::this_thread::sleep_for(std::chrono::milliseconds(5));  // the workers read ahead meanwhile
   return {time, count};
 }
@@ -226,9 +220,8 @@ Answer read_batch(const Words& words) {
   std::vector<std::size_t> indices(number(words.at(2)));
   for (std::size_t& index : indices) index = random() % *dataset.size();
   std::uint64_t count = 0;
-  const double time = seconds(1, [&] {
-    count += static_cast<std::uint64_t>(dataset.get_batch(indices).data.size(0));
-  });
+  const double time = seconds(
+      1, [&] { count += static_cast<std::uint64_t>(dataset.get_batch(indices).data.size(0)); });
   return {time, count};
 }
 

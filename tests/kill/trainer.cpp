@@ -62,16 +62,15 @@ auto make_dataset() {
   while (loader.epoch() < kEpochs) {
     for (auto& batch : loader) {
       const at::Tensor data = batch.data.flatten(1);
-      const at::Tensor wanted = at::zeros({data.size(0), 3}).scatter_(
-          1, batch.target.unsqueeze(1), 1);
+      const at::Tensor wanted =
+          at::zeros({data.size(0), 3}).scatter_(1, batch.target.unsqueeze(1), 1);
       momentum = momentum * 0.9 + data.t().mm(data.mm(weights).softmax(1) - wanted);
       weights = weights - 0.01 * momentum;
       ++step;
-      const std::string line = std::to_string(step) + " " + std::to_string(loader.epoch()) + " " +
-                               std::to_string(hash(batch.data)) + " " +
-                               std::to_string(hash(batch.target)) + " " +
-                               std::to_string(batch.indices[0]) + " " +
-                               std::to_string(hash(weights)) + "\n";
+      const std::string line =
+          std::to_string(step) + " " + std::to_string(loader.epoch()) + " " +
+          std::to_string(hash(batch.data)) + " " + std::to_string(hash(batch.target)) + " " +
+          std::to_string(batch.indices[0]) + " " + std::to_string(hash(weights)) + "\n";
       if (::write(log, line.data(), line.size()) != static_cast<ssize_t>(line.size())) ::_exit(2);
       if (step % 3 != 0) continue;
       save_npz(checkpoint, {{"weights", weights},
@@ -89,7 +88,8 @@ auto make_dataset() {
 int main() {
   ::signal(SIGCHLD, SIG_IGN);  // no zombies
   std::size_t workers = 0;
-  for (std::string checkpoint; std::cin >> workers >> std::ws && std::getline(std::cin, checkpoint);) {
+  for (std::string checkpoint;
+       std::cin >> workers >> std::ws && std::getline(std::cin, checkpoint);) {
     const pid_t child = ::fork();
     if (child == 0) {
       try {
