@@ -2,7 +2,6 @@
 
 #include <torch_npy/data/dataset.hpp>
 
-#include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/stack.h>
