@@ -3,11 +3,11 @@
 #include <torch_npy/data/combine.hpp>
 #include <torch_npy/data/folder_datasets.hpp>
 #include <torch_npy/data/transforms.hpp>
+#include <torch_npy/tensor/save.hpp>
 
-#include <ATen/ops/equal.h>
 #include <ATen/ops/zeros.h>
 
-#include <algorithm>
+#include <cstdint>
 #include <filesystem>
 #include <set>
 #include <string>
@@ -320,4 +320,22 @@ TEST_CASE("a bad target takes its input with it", "[bad]") {
   REQUIRE(batch.indices.size() == 10);
   check(batch, numbers_of(batch));
   CHECK(numbers_of(batch)[9] == 9);
+}
+
+TEST_CASE("verify() returns Errors in the order of the samples, an input before its target",
+          "[bad]") {
+  const Folder inputs, targets;
+  fill_folder(inputs, 6);
+  fill_folder(targets, 6);
+  damage(inputs, {1, 5});
+  damage(targets, {1, 3});
+  const PairedFolderDataset pairs(inputs.path(), targets.path());
+  const auto check = [](const std::vector<Error>& errors,
+                        const std::vector<std::filesystem::path>& want) {
+    REQUIRE(errors.size() == want.size());
+    for (std::size_t i = 0; i < want.size(); ++i) CHECK(errors[i].path() == want[i]);
+  };
+  check(pairs.verify(),
+        {inputs / name_of(1), targets / name_of(1), targets / name_of(3), inputs / name_of(5)});
+  check(pairs.subset({5, 0, 3}).stacked().verify(), {inputs / name_of(5), targets / name_of(3)});
 }

@@ -8,13 +8,10 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/rand.h>
-#include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
-#include <cstdint>
 #include <filesystem>
-#include <string>
 #include <vector>
 
 #include "support/catch.hpp"

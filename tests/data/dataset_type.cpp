@@ -4,9 +4,11 @@
 #include <torch_npy/data/combine.hpp>
 #include <torch_npy/data/folder_datasets.hpp>
 #include <torch_npy/data/transforms.hpp>
+#include <torch_npy/tensor/save.hpp>
 
-#include <ATen/ops/cat.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/stack.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -14,7 +16,6 @@
 #include <memory>
 #include <string>
 #include <type_traits>
-#include <utility>
 #include <vector>
 
 #include "support/catch.hpp"

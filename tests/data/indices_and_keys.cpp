@@ -13,8 +13,6 @@
 #include <filesystem>
 #include <map>
 #include <string>
-#include <type_traits>
-#include <utility>
 #include <vector>
 
 #include "support/catch.hpp"

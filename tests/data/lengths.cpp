@@ -4,6 +4,7 @@
 #include <torch_npy/data/combine.hpp>
 #include <torch_npy/data/folder_datasets.hpp>
 #include <torch_npy/data/transforms.hpp>
+#include <torch_npy/tensor/save.hpp>
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/zeros.h>

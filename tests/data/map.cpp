@@ -3,6 +3,7 @@
 #include <torch_npy/data/dataset.hpp>
 #include <torch_npy/data/transforms.hpp>
 
+#include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/stack.h>
@@ -18,7 +19,6 @@
 #include <stdexcept>
 #include <string>
 #include <type_traits>
-#include <utility>
 #include <vector>
 
 #include "support/catch.hpp"
@@ -162,7 +162,7 @@ TEST_CASE("a function may return another type", "[map]") {
   CHECK(tensors.get_batch({3, 1}).indices == Indices{3, 1});
   const Dataset<std::string> words =
       tensors.map([](const at::Tensor& one) { return std::to_string(number_of(one)); });
-  CHECK(words.get_batch({3, 1}) == Samples<std::string>({"3", "1"}));
+  CHECK(words.get_batch({3, 1}) == std::vector<std::string>{std::string("3"), "1"});
   const Dataset<std::size_t> sizes = words.map([](const std::string& word) { return word.size(); });
   auto loader = loader_of(sizes, 4, 2);
   for (const Samples<std::size_t>& batch : *loader) {

@@ -2,7 +2,6 @@
 
 #include <torch_npy/data/dataset.hpp>
 
-#include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/stack.h>
@@ -102,6 +101,12 @@ TEST_CASE("functions take samples and batches with names", "[named]") {
   const Dataset<Example<>, Batch<>> pairs = dataset.stacked().map(
       [](const NamedBatch& some) { return Example<>(some["image"], some["weight"]); });
   CHECK(numbers_of(pairs.get_batch({0, 2})) == std::vector<int>{0, 2});
+  const Dataset<NamedExample, NamedBatch> renamed =
+      dataset.stacked().map([](const NamedBatch& some) {
+        return NamedExample({{"picture", some["image"]}});
+      });
+  CHECK(at::equal(renamed.get_batch({2, 0})["picture"], at::stack({sample(2), sample(0)})));
+  CHECK(renamed.get_batch({2, 0}).indices == Indices{2, 0});
   CHECK_THAT(error_of([&] {
                (void)dataset.map([](NamedExample& one) { one["x"] = at::zeros({1}); }).get(2);
              }).what(),

@@ -3,16 +3,16 @@
 #include <torch_npy/data/folder_datasets.hpp>
 #include <torch_npy/data/stack.hpp>
 #include <torch_npy/data/transforms.hpp>
+#include <torch_npy/tensor/save.hpp>
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
 #include <cstdint>
 #include <filesystem>
-#include <string>
-#include <utility>
 #include <vector>
 
 #include "support/catch.hpp"

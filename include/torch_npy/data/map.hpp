@@ -91,6 +91,10 @@ template <class Data, class Target>
 struct BatchFor<torch::data::Example<Data, Target>> {
   using type = Batch<torch::data::Example<Data, Target>>;
 };
+template <>
+struct BatchFor<NamedExample> {
+  using type = NamedBatch;
+};
 
 // The parameters of a function that is not a template.
 
