@@ -7331,6 +7331,9 @@ struct Request {
   /// The epoch of a Loader; for LibTorch's loader a number that differs from batch to batch.
   std::uint64_t epoch = 0;
 
+  /// True if the batch is to be read into pinned memory, for its copy to a CUDA device.
+  bool pin_memory = false;
+
   /// False if a sample that cannot be read must throw, whatever the dataset's OnBadFile says.
   bool may_skip = true;
 
@@ -8137,7 +8140,8 @@ class SourceInfo {
   /// Number of samples.
   virtual std::size_t size() const = 0;
 
-  /// A name for a sample, different from that of every other one: its file, or file and row.
+  /// A name for a sample: its file, or file and row. Different from that of every other sample,
+  /// unless concat() joins two arrays in memory, or the same files twice.
   virtual std::string key(std::size_t sample) const = 0;
 
   /// A number that differs for a dataset of other samples. A Loader refuses to continue a run on
@@ -8239,8 +8243,9 @@ class ArrayRows {
   virtual c10::ScalarType dtype() const = 0;
   /// For messages and keys; empty for a tensor.
   virtual std::filesystem::path path() const = 0;
-  /// Rows `indices`, each less than size(), as one tensor.
-  virtual at::Tensor gather(c10::ArrayRef<std::size_t> indices) const = 0;
+  /// Rows `indices`, each less than size(), as one tensor; in pinned memory if `pin` or if the
+  /// options say so.
+  virtual at::Tensor gather(c10::ArrayRef<std::size_t> indices, bool pin) const = 0;
 
  protected:
   ArrayRows() = default;
@@ -8275,12 +8280,12 @@ class FileRows : public ArrayRows {
 
   /// Rows of a Fortran-ordered array keep that order among themselves. Throws Error (Mismatch) for
   /// a value that dtype() cannot hold.
-  at::Tensor gather(c10::ArrayRef<std::size_t> indices) const override {
-    return with_path(path_, [&] { return on_device(gather_on_host(indices), options_); });
+  at::Tensor gather(c10::ArrayRef<std::size_t> indices, bool pin) const override {
+    return with_path(path_, [&] { return on_device(gather_on_host(indices, pin), options_); });
   }
 
  private:
-  at::Tensor gather_on_host(c10::ArrayRef<std::size_t> indices) const {
+  at::Tensor gather_on_host(c10::ArrayRef<std::size_t> indices, bool pin) const {
     std::vector<std::int64_t> sizes = plan_.sizes;
     sizes[0] = static_cast<std::int64_t>(indices.size());
     std::vector<std::int64_t> strides =
@@ -8288,7 +8293,8 @@ class FileRows : public ArrayRows {
     strides.insert(strides.begin(), static_cast<std::int64_t>(row_elements_));
     const std::size_t count = indices.size() * row_elements_;
     const std::size_t bytes = count * c10::elementSize(plan_.type);
-    at::Tensor out = empty_from(*pool_, bytes, plan_.type, sizes, strides, pins_memory(options_));
+    at::Tensor out =
+        empty_from(*pool_, bytes, plan_.type, sizes, strides, pin || pins_memory(options_));
     if (count == 0) return out;
 
     const std::size_t item = plan_.item_size();
@@ -8361,7 +8367,7 @@ class TensorRows : public ArrayRows {
   c10::ScalarType dtype() const override { return tensor_.scalar_type(); }
   std::filesystem::path path() const override { return {}; }
 
-  at::Tensor gather(c10::ArrayRef<std::size_t> indices) const override {
+  at::Tensor gather(c10::ArrayRef<std::size_t> indices, bool pin) const override {
     if (!can_copy_) {
       const at::Tensor rows = at::empty({static_cast<std::int64_t>(indices.size())}, at::kLong);
       std::copy(indices.begin(), indices.end(), rows.data_ptr<std::int64_t>());
@@ -8371,7 +8377,7 @@ class TensorRows : public ArrayRows {
     sizes[0] = static_cast<std::int64_t>(indices.size());
     const std::size_t row = size() == 0 ? 0 : tensor_.nbytes() / size();
     at::Tensor out = empty_from(*pool_, row * indices.size(), tensor_.scalar_type(), sizes,
-                                dense_strides(sizes, false), pins_memory(options_));
+                                dense_strides(sizes, false), pin || pins_memory(options_));
     const auto* const from = static_cast<const char*>(tensor_.data_ptr());
     auto* const to = static_cast<char*>(out.data_ptr());
     for (std::size_t i = 0; row != 0 && i < indices.size(); ++i) {
@@ -8429,9 +8435,10 @@ class ArraySource : public SampleSource<E> {
     samples.reserve(request.picks.size());
     for (const Pick& pick : request.picks) samples.push_back(pick.sample);
     if constexpr (kHasTarget<E>) {
-      return Batch<E>(E(data_->gather(samples), target_->gather(samples)));
+      return Batch<E>(E(data_->gather(samples, request.pin_memory),
+                        target_->gather(samples, request.pin_memory)));
     } else {
-      return Batch<E>(E(data_->gather(samples)));
+      return Batch<E>(E(data_->gather(samples, request.pin_memory)));
     }
   }
 
@@ -9127,6 +9134,10 @@ template <class Data, class Target>
 struct BatchFor<torch::data::Example<Data, Target>> {
   using type = Batch<torch::data::Example<Data, Target>>;
 };
+template <>
+struct BatchFor<NamedExample> {
+  using type = NamedBatch;
+};
 
 // The parameters of a function that is not a template.
 
@@ -9327,8 +9338,12 @@ bool take_indices(const B& batch, Request& request) {
     } else if constexpr (kStackable<E>) {
       SampleTensors<E>::each(static_cast<const E&>(batch),
                              [&](const std::string&, const at::Tensor& tensor) {
-                               if (count || !tensor.defined() || tensor.dim() == 0) return;
-                               count = static_cast<std::size_t>(tensor.size(0));
+                               if (!tensor.defined() || tensor.dim() == 0) return;
+                               const auto rows = static_cast<std::size_t>(tensor.size(0));
+                               // A NamedExample may have tensors that are about the whole batch.
+                               if (!count || (kHasTarget<E> && rows != request.picks.size())) {
+                                 count = rows;
+                               }
                              });
     }
     if (count == std::size_t{0}) {
@@ -9717,7 +9732,8 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   /// Number of samples.
   c10::optional<std::size_t> size() const override { return source_->size(); }
 
-  /// A name for sample `index`, different from that of every other one: its file, or file and row.
+  /// A name for sample `index`: its file, or file and row; "[3]" for row 3 of a tensor. Different
+  /// from that of every other sample, unless concat() joins two tensors, or the same files twice.
   /// For every element of batch.indices. Throws Error (InvalidArgument) if `index` is not less than
   /// size().
   std::string key(std::size_t index) const {
@@ -9974,12 +9990,13 @@ struct SampleFiles {
 /// the batch, and a close, and is not parsed.
 class BatchReader {
  public:
-  /// For at most `count` files.
-  BatchReader(std::shared_ptr<const SampleFiles> files, std::size_t count)
+  /// For at most `count` files; into pinned memory if `pin` or if the options say so.
+  BatchReader(std::shared_ptr<const SampleFiles> files, std::size_t count, bool pin)
       : files_(std::move(files)), count_(count), options_(files_->options) {
     accepted_.reserve(count);
     // The workers of a loader are the threads. A batch is copied to the device as a whole.
     if (options_.threads() == 0) options_.threads(1);
+    if (pin) options_.pinned_memory(true);
   }
 
   /// Reads file `index`. It becomes part of the batch by accept(); another read() replaces it.
@@ -10244,9 +10261,9 @@ class FileSource : public SampleSource<E> {
   }
 
   SampleRows<E> read(Request& request) const override {
-    BatchReader data(data_, request.picks.size());
+    BatchReader data(data_, request.picks.size(), request.pin_memory);
     std::optional<BatchReader> targets;
-    if (targets_) targets.emplace(targets_, request.picks.size());
+    if (targets_) targets.emplace(targets_, request.picks.size(), request.pin_memory);
     std::vector<std::int64_t> labels;
     read_each(
         request, this->bad_samples(0),
@@ -10466,6 +10483,25 @@ struct BatchTensors<std::vector<Item, Allocator>> {
 template <class E>
 struct BatchTensors<Samples<E>> : BatchTensors<std::vector<E>> {};
 
+/// True for tensors of plain bytes in host memory. Others are copied by LibTorch, or are on a
+/// device already.
+inline bool is_plain(const at::Tensor& tensor) {
+  return tensor.is_cpu() && tensor.layout() == c10::kStrided && !tensor.is_nested() &&
+         !tensor.is_quantized() && !tensor._is_zerotensor();
+}
+
+/// Puts the tensors of a batch into pinned memory, from which CUDA copies in the background. Called
+/// by the workers, each of which copies with one thread: LibTorch's copy with all threads, in the
+/// loop, would take the processors from the workers.
+template <class B>
+void pin_batch([[maybe_unused]] B& batch) {
+  if constexpr (BatchTensors<B>::kAny) {
+    BatchTensors<B>::each(batch, [](at::Tensor& tensor) {
+      if (tensor.defined() && is_plain(tensor) && !tensor.is_pinned()) tensor = tensor.pin_memory();
+    });
+  }
+}
+
 /// What reading the current batch throws if there is none.
 inline Error no_batch() {
   return Error(ErrorCode::InvalidArgument,
@@ -10511,6 +10547,7 @@ TORCH_NPY_END_NAMESPACE
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -10642,13 +10679,6 @@ class BatchCopier {
     set.copies.push_back(tensor);
   }
 
-  /// True for tensors of plain bytes in host memory. Others are copied by LibTorch, or are on the
-  /// device already.
-  static bool is_plain(const at::Tensor& tensor) {
-    return tensor.is_cpu() && tensor.layout() == c10::kStrided && !tensor.is_nested() &&
-           !tensor.is_quantized() && !tensor._is_zerotensor();
-  }
-
   /// Copies the tensor into the buffer, with the strides that Tensor::to() would give it.
   at::Tensor stage(const at::Tensor& tensor, at::Tensor& buffer) const {
     if (!buffer.defined() || buffer.nbytes() < tensor.nbytes()) {
@@ -10656,11 +10686,17 @@ class BatchCopier {
       buffer = at::empty({static_cast<std::int64_t>(tensor.nbytes())},
                          at::TensorOptions(at::kByte).pinned_memory(device_.is_cuda()));
     }
-    const auto strides = tensor.is_non_overlapping_and_dense()
-                             ? tensor.strides().vec()
-                             : at::infer_dense_strides(tensor.sizes(), tensor.strides());
     at::Tensor staged = at::empty({0}, tensor.scalar_type());
-    return staged.set_(buffer.storage(), 0, tensor.sizes(), strides).copy_(tensor);
+    if (!tensor.is_non_overlapping_and_dense()) {
+      staged.set_(buffer.storage(), 0, tensor.sizes(),
+                  at::infer_dense_strides(tensor.sizes(), tensor.strides()));
+      return staged.copy_(tensor);
+    }
+    staged.set_(buffer.storage(), 0, tensor.sizes(), tensor.strides());
+    if (tensor.is_conj() || tensor.is_neg()) return staged.copy_(tensor);
+    // Not copy_(): its threads would take the processors from the loader's workers.
+    std::memcpy(staged.data_ptr(), tensor.data_ptr(), tensor.nbytes());
+    return staged;
   }
 
   c10::Device device_;
@@ -10722,6 +10758,9 @@ class BatchMover {
                       "the batches contain in the loop");
     }
   }
+
+  /// True if the copies are faster from pinned memory.
+  bool wants_pinned() const { return device_.is_cuda(); }
 
   /// True if begin() starts copies that go on while another batch is used.
   bool can_move_ahead() const { return copier_ != nullptr; }
@@ -12166,6 +12205,7 @@ class Stopwatch {
 template <class B>
 struct BatchSource {
   std::function<std::optional<B>(Request&)> read;
+  bool pins = false;                         // for a CUDA device
   std::atomic<std::int64_t> nanoseconds{0};  // spent in read()
 };
 
@@ -12182,7 +12222,9 @@ class Reading : public Job {
   void run() noexcept override {
     const Stopwatch time(source_->nanoseconds);
     try {
+      request.pin_memory = source_->pins;
       if (auto made = source_->read(request)) batch.emplace(std::move(*made));
+      if (source_->pins && batch) pin_batch(*batch);
     } catch (...) {
       error = std::current_exception();
     }
@@ -12212,12 +12254,14 @@ class Reading : public Job {
 template <class B>
 class LoaderQueue {
  public:
-  /// With workers, at most `ahead` batches are in the queue; without, only the one to read next.
+  /// With workers, at most `ahead` batches are in the queue; without, only the one to read next. If
+  /// `pins`, batches are put into pinned memory.
   /// Throws Error (Exhausted) if the system refuses to start a worker.
   LoaderQueue(std::function<std::optional<B>(Request&)> read, std::size_t workers,
-              std::size_t ahead)
+              std::size_t ahead, bool pins)
       : ahead_(workers != 0 ? ahead : 1) {
     source_.read = std::move(read);
+    source_.pins = pins;
     if (workers != 0) threads_.emplace(workers);
   }
 
@@ -12555,7 +12599,7 @@ class Loader {
     }
     make_plan();  // finds what is invalid, before threads start
     queue_.emplace(std::move(read), options_.workers(),
-                   options_.ahead().value_or(2 * options_.workers()));
+                   options_.ahead().value_or(2 * options_.workers()), mover_.wants_pinned());
   }
 
   Loader(const Loader&) = delete;             ///< iterators and workers refer to this object

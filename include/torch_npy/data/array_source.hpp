@@ -49,8 +49,9 @@ class ArrayRows {
   virtual c10::ScalarType dtype() const = 0;
   /// For messages and keys; empty for a tensor.
   virtual std::filesystem::path path() const = 0;
-  /// Rows `indices`, each less than size(), as one tensor.
-  virtual at::Tensor gather(c10::ArrayRef<std::size_t> indices) const = 0;
+  /// Rows `indices`, each less than size(), as one tensor; in pinned memory if `pin` or if the
+  /// options say so.
+  virtual at::Tensor gather(c10::ArrayRef<std::size_t> indices, bool pin) const = 0;
 
  protected:
   ArrayRows() = default;
@@ -85,12 +86,12 @@ class FileRows : public ArrayRows {
 
   /// Rows of a Fortran-ordered array keep that order among themselves. Throws Error (Mismatch) for
   /// a value that dtype() cannot hold.
-  at::Tensor gather(c10::ArrayRef<std::size_t> indices) const override {
-    return with_path(path_, [&] { return on_device(gather_on_host(indices), options_); });
+  at::Tensor gather(c10::ArrayRef<std::size_t> indices, bool pin) const override {
+    return with_path(path_, [&] { return on_device(gather_on_host(indices, pin), options_); });
   }
 
  private:
-  at::Tensor gather_on_host(c10::ArrayRef<std::size_t> indices) const {
+  at::Tensor gather_on_host(c10::ArrayRef<std::size_t> indices, bool pin) const {
     std::vector<std::int64_t> sizes = plan_.sizes;
     sizes[0] = static_cast<std::int64_t>(indices.size());
     std::vector<std::int64_t> strides =
@@ -98,7 +99,8 @@ class FileRows : public ArrayRows {
     strides.insert(strides.begin(), static_cast<std::int64_t>(row_elements_));
     const std::size_t count = indices.size() * row_elements_;
     const std::size_t bytes = count * c10::elementSize(plan_.type);
-    at::Tensor out = empty_from(*pool_, bytes, plan_.type, sizes, strides, pins_memory(options_));
+    at::Tensor out =
+        empty_from(*pool_, bytes, plan_.type, sizes, strides, pin || pins_memory(options_));
     if (count == 0) return out;
 
     const std::size_t item = plan_.item_size();
@@ -171,7 +173,7 @@ class TensorRows : public ArrayRows {
   c10::ScalarType dtype() const override { return tensor_.scalar_type(); }
   std::filesystem::path path() const override { return {}; }
 
-  at::Tensor gather(c10::ArrayRef<std::size_t> indices) const override {
+  at::Tensor gather(c10::ArrayRef<std::size_t> indices, bool pin) const override {
     if (!can_copy_) {
       const at::Tensor rows = at::empty({static_cast<std::int64_t>(indices.size())}, at::kLong);
       std::copy(indices.begin(), indices.end(), rows.data_ptr<std::int64_t>());
@@ -181,7 +183,7 @@ class TensorRows : public ArrayRows {
     sizes[0] = static_cast<std::int64_t>(indices.size());
     const std::size_t row = size() == 0 ? 0 : tensor_.nbytes() / size();
     at::Tensor out = empty_from(*pool_, row * indices.size(), tensor_.scalar_type(), sizes,
-                                dense_strides(sizes, false), pins_memory(options_));
+                                dense_strides(sizes, false), pin || pins_memory(options_));
     const auto* const from = static_cast<const char*>(tensor_.data_ptr());
     auto* const to = static_cast<char*>(out.data_ptr());
     for (std::size_t i = 0; row != 0 && i < indices.size(); ++i) {
@@ -239,9 +241,10 @@ class ArraySource : public SampleSource<E> {
     samples.reserve(request.picks.size());
     for (const Pick& pick : request.picks) samples.push_back(pick.sample);
     if constexpr (kHasTarget<E>) {
-      return Batch<E>(E(data_->gather(samples), target_->gather(samples)));
+      return Batch<E>(E(data_->gather(samples, request.pin_memory),
+                        target_->gather(samples, request.pin_memory)));
     } else {
-      return Batch<E>(E(data_->gather(samples)));
+      return Batch<E>(E(data_->gather(samples, request.pin_memory)));
     }
   }
 

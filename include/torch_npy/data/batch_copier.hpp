@@ -15,6 +15,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -150,13 +151,6 @@ class BatchCopier {
     set.copies.push_back(tensor);
   }
 
-  /// True for tensors of plain bytes in host memory. Others are copied by LibTorch, or are on the
-  /// device already.
-  static bool is_plain(const at::Tensor& tensor) {
-    return tensor.is_cpu() && tensor.layout() == c10::kStrided && !tensor.is_nested() &&
-           !tensor.is_quantized() && !tensor._is_zerotensor();
-  }
-
   /// Copies the tensor into the buffer, with the strides that Tensor::to() would give it.
   at::Tensor stage(const at::Tensor& tensor, at::Tensor& buffer) const {
     if (!buffer.defined() || buffer.nbytes() < tensor.nbytes()) {
@@ -164,11 +158,17 @@ class BatchCopier {
       buffer = at::empty({static_cast<std::int64_t>(tensor.nbytes())},
                          at::TensorOptions(at::kByte).pinned_memory(device_.is_cuda()));
     }
-    const auto strides = tensor.is_non_overlapping_and_dense()
-                             ? tensor.strides().vec()
-                             : at::infer_dense_strides(tensor.sizes(), tensor.strides());
     at::Tensor staged = at::empty({0}, tensor.scalar_type());
-    return staged.set_(buffer.storage(), 0, tensor.sizes(), strides).copy_(tensor);
+    if (!tensor.is_non_overlapping_and_dense()) {
+      staged.set_(buffer.storage(), 0, tensor.sizes(),
+                  at::infer_dense_strides(tensor.sizes(), tensor.strides()));
+      return staged.copy_(tensor);
+    }
+    staged.set_(buffer.storage(), 0, tensor.sizes(), tensor.strides());
+    if (tensor.is_conj() || tensor.is_neg()) return staged.copy_(tensor);
+    // Not copy_(): its threads would take the processors from the loader's workers.
+    std::memcpy(staged.data_ptr(), tensor.data_ptr(), tensor.nbytes());
+    return staged;
   }
 
   c10::Device device_;

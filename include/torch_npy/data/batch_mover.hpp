@@ -42,6 +42,9 @@ class BatchMover {
     }
   }
 
+  /// True if the copies are faster from pinned memory.
+  bool wants_pinned() const { return device_.is_cuda(); }
+
   /// True if begin() starts copies that go on while another batch is used.
   bool can_move_ahead() const { return copier_ != nullptr; }
 

@@ -76,12 +76,13 @@ struct SampleFiles {
 /// the batch, and a close, and is not parsed.
 class BatchReader {
  public:
-  /// For at most `count` files.
-  BatchReader(std::shared_ptr<const SampleFiles> files, std::size_t count)
+  /// For at most `count` files; into pinned memory if `pin` or if the options say so.
+  BatchReader(std::shared_ptr<const SampleFiles> files, std::size_t count, bool pin)
       : files_(std::move(files)), count_(count), options_(files_->options) {
     accepted_.reserve(count);
     // The workers of a loader are the threads. A batch is copied to the device as a whole.
     if (options_.threads() == 0) options_.threads(1);
+    if (pin) options_.pinned_memory(true);
   }
 
   /// Reads file `index`. It becomes part of the batch by accept(); another read() replaces it.

@@ -82,6 +82,25 @@ struct BatchTensors<std::vector<Item, Allocator>> {
 template <class E>
 struct BatchTensors<Samples<E>> : BatchTensors<std::vector<E>> {};
 
+/// True for tensors of plain bytes in host memory. Others are copied by LibTorch, or are on a
+/// device already.
+inline bool is_plain(const at::Tensor& tensor) {
+  return tensor.is_cpu() && tensor.layout() == c10::kStrided && !tensor.is_nested() &&
+         !tensor.is_quantized() && !tensor._is_zerotensor();
+}
+
+/// Puts the tensors of a batch into pinned memory, from which CUDA copies in the background. Called
+/// by the workers, each of which copies with one thread: LibTorch's copy with all threads, in the
+/// loop, would take the processors from the workers.
+template <class B>
+void pin_batch([[maybe_unused]] B& batch) {
+  if constexpr (BatchTensors<B>::kAny) {
+    BatchTensors<B>::each(batch, [](at::Tensor& tensor) {
+      if (tensor.defined() && is_plain(tensor) && !tensor.is_pinned()) tensor = tensor.pin_memory();
+    });
+  }
+}
+
 /// What reading the current batch throws if there is none.
 inline Error no_batch() {
   return Error(ErrorCode::InvalidArgument,

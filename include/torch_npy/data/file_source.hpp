@@ -115,9 +115,9 @@ class FileSource : public SampleSource<E> {
   }
 
   SampleRows<E> read(Request& request) const override {
-    BatchReader data(data_, request.picks.size());
+    BatchReader data(data_, request.picks.size(), request.pin_memory);
     std::optional<BatchReader> targets;
-    if (targets_) targets.emplace(targets_, request.picks.size());
+    if (targets_) targets.emplace(targets_, request.picks.size(), request.pin_memory);
     std::vector<std::int64_t> labels;
     read_each(
         request, this->bad_samples(0),

@@ -164,7 +164,7 @@ class Loader {
     }
     make_plan();  // finds what is invalid, before threads start
     queue_.emplace(std::move(read), options_.workers(),
-                   options_.ahead().value_or(2 * options_.workers()));
+                   options_.ahead().value_or(2 * options_.workers()), mover_.wants_pinned());
   }
 
   Loader(const Loader&) = delete;             ///< iterators and workers refer to this object

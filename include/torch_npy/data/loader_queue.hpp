@@ -43,6 +43,7 @@ class Stopwatch {
 template <class B>
 struct BatchSource {
   std::function<std::optional<B>(Request&)> read;
+  bool pins = false;                         // for a CUDA device
   std::atomic<std::int64_t> nanoseconds{0};  // spent in read()
 };
 
@@ -59,7 +60,9 @@ class Reading : public Job {
   void run() noexcept override {
     const Stopwatch time(source_->nanoseconds);
     try {
+      request.pin_memory = source_->pins;
       if (auto made = source_->read(request)) batch.emplace(std::move(*made));
+      if (source_->pins && batch) pin_batch(*batch);
     } catch (...) {
       error = std::current_exception();
     }
@@ -89,12 +92,14 @@ class Reading : public Job {
 template <class B>
 class LoaderQueue {
  public:
-  /// With workers, at most `ahead` batches are in the queue; without, only the one to read next.
+  /// With workers, at most `ahead` batches are in the queue; without, only the one to read next. If
+  /// `pins`, batches are put into pinned memory.
   /// Throws Error (Exhausted) if the system refuses to start a worker.
   LoaderQueue(std::function<std::optional<B>(Request&)> read, std::size_t workers,
-              std::size_t ahead)
+              std::size_t ahead, bool pins)
       : ahead_(workers != 0 ? ahead : 1) {
     source_.read = std::move(read);
+    source_.pins = pins;
     if (workers != 0) threads_.emplace(workers);
   }
 

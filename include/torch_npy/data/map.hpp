@@ -295,8 +295,12 @@ bool take_indices(const B& batch, Request& request) {
     } else if constexpr (kStackable<E>) {
       SampleTensors<E>::each(static_cast<const E&>(batch),
                              [&](const std::string&, const at::Tensor& tensor) {
-                               if (count || !tensor.defined() || tensor.dim() == 0) return;
-                               count = static_cast<std::size_t>(tensor.size(0));
+                               if (!tensor.defined() || tensor.dim() == 0) return;
+                               const auto rows = static_cast<std::size_t>(tensor.size(0));
+                               // A NamedExample may have tensors that are about the whole batch.
+                               if (!count || (kHasTarget<E> && rows != request.picks.size())) {
+                                 count = rows;
+                               }
                              });
     }
     if (count == std::size_t{0}) {

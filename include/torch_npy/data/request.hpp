@@ -37,6 +37,9 @@ struct Request {
   /// The epoch of a Loader; for LibTorch's loader a number that differs from batch to batch.
   std::uint64_t epoch = 0;
 
+  /// True if the batch is to be read into pinned memory, for its copy to a CUDA device.
+  bool pin_memory = false;
+
   /// False if a sample that cannot be read must throw, whatever the dataset's OnBadFile says.
   bool may_skip = true;
 
