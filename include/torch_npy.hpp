@@ -10487,7 +10487,8 @@ struct BatchTensors<Samples<E>> : BatchTensors<std::vector<E>> {};
 /// device already.
 inline bool is_plain(const at::Tensor& tensor) {
   return tensor.is_cpu() && tensor.layout() == c10::kStrided && !tensor.is_nested() &&
-         !tensor.is_quantized() && !tensor._is_zerotensor();
+         !tensor.is_quantized() && !tensor._is_zerotensor() && !tensor.is_conj() &&
+         !tensor.is_neg() && !tensor.requires_grad();
 }
 
 /// Puts the tensors of a batch into pinned memory, from which CUDA copies in the background. Called
@@ -10693,7 +10694,6 @@ class BatchCopier {
       return staged.copy_(tensor);
     }
     staged.set_(buffer.storage(), 0, tensor.sizes(), tensor.strides());
-    if (tensor.is_conj() || tensor.is_neg()) return staged.copy_(tensor);
     // Not copy_(): its threads would take the processors from the loader's workers.
     std::memcpy(staged.data_ptr(), tensor.data_ptr(), tensor.nbytes());
     return staged;

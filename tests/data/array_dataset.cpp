@@ -113,7 +113,7 @@ TEST_CASE("the rows of an array of strings are gathered in any order", "[dataset
     const at::Tensor u = load(big, options);
     const auto gathered = [&](const LoadOptions& how, std::vector<std::size_t> indices) {
       const auto pool = std::make_shared<torch_npy::detail::BufferPool>(1 << 20);
-      return torch_npy::detail::FileRows(big, how, pool).gather(indices);
+      return torch_npy::detail::FileRows(big, how, pool).gather(indices, false);
     };
     const at::Tensor reversed = gathered(options, {4, 0});
     CHECK(reversed.sizes() == at::IntArrayRef({2, 2, 3}));

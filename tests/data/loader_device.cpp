@@ -338,3 +338,11 @@ TEST_CASE("every batch of a Loader arrives on a CUDA device", "[cuda]") {
     check_epoch(*loader, device);
   }
 }
+
+TEST_CASE("a Loader moves tensors that need a gradient, or are conjugated, as Tensor::to() does") {
+  const at::Tensor weight = at::arange(4, at::kFloat).set_requires_grad(true);
+  CHECK(moved(weight).requires_grad());
+  const at::Tensor complex = at::arange(4, at::kFloat).to(at::kComplexFloat);
+  const at::Tensor conjugated = (complex * c10::complex<float>(0, 1)).conj();
+  CHECK(at::equal(moved(conjugated).to(at::kCPU), conjugated));
+}

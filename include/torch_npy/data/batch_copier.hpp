@@ -165,7 +165,6 @@ class BatchCopier {
       return staged.copy_(tensor);
     }
     staged.set_(buffer.storage(), 0, tensor.sizes(), tensor.strides());
-    if (tensor.is_conj() || tensor.is_neg()) return staged.copy_(tensor);
     // Not copy_(): its threads would take the processors from the loader's workers.
     std::memcpy(staged.data_ptr(), tensor.data_ptr(), tensor.nbytes());
     return staged;

@@ -86,7 +86,8 @@ struct BatchTensors<Samples<E>> : BatchTensors<std::vector<E>> {};
 /// device already.
 inline bool is_plain(const at::Tensor& tensor) {
   return tensor.is_cpu() && tensor.layout() == c10::kStrided && !tensor.is_nested() &&
-         !tensor.is_quantized() && !tensor._is_zerotensor();
+         !tensor.is_quantized() && !tensor._is_zerotensor() && !tensor.is_conj() &&
+         !tensor.is_neg() && !tensor.requires_grad();
 }
 
 /// Puts the tensors of a batch into pinned memory, from which CUDA copies in the background. Called
