@@ -12508,11 +12508,11 @@ struct BatchOf<std::optional<B>> {
 /// They read at most ahead() batches that the loop did not get yet. While the constructor starts
 /// them, no other thread should call at::set_num_threads() or use LibTorch for the first time.
 ///
-/// With device(), the next batch is copied while the loop uses the current one, through reused
-/// buffers (pinned ones on CUDA) and on a stream of its own, as soon as a worker has read it.
-/// Without workers, one batch is read in advance for this. Tensors, Examples, the batch types of
-/// this library, and vectors of them are moved. Another type needs a member `to(device)`, which
-/// returns the moved batch or changes the batch itself.
+/// With device(), the next batch is copied while the loop uses the current one, on a stream of its
+/// own, as soon as a worker has read it: on CUDA from pinned memory, into which the workers read,
+/// on other devices through reused buffers. Without workers, one batch is read in advance for this.
+/// Tensors, Examples, the batch types of this library, and vectors of them are moved. Another type
+/// needs a member `to(device)`, which returns the moved batch or changes the batch itself.
 ///
 /// An exception from reading a batch is thrown unchanged in the loop, by ++ in the turn of that
 /// batch. The next ++ continues with the batch after it. If the first batch of an epoch fails,
@@ -13430,9 +13430,10 @@ class Prefetcher {
 /// Copies the tensors of Examples, of the batch types of this library, and of vectors of them.
 /// Everything else is passed on unchanged, also undefined tensors and those on the device already.
 /// On the CPU the batches are the loader's own. On other devices the copy goes through reused
-/// buffers (pinned ones on CUDA), or directly from the loader's tensors if these are pinned. When a
-/// batch is returned, the device's current stream waits for its copy; the caller does not. On a
-/// device without streams, a batch is copied when it becomes the current one.
+/// buffers (pinned ones on CUDA), or directly from the loader's tensors if these are pinned, which
+/// is faster: LoadOptions::pinned_memory() makes a dataset pin them. When a batch is returned, the
+/// device's current stream waits for its copy; the caller does not. On a device without streams, a
+/// batch is copied when it becomes the current one.
 ///
 /// The loop may be left early, also by an exception, and started again: the loader is then in the
 /// same state as after a full epoch. Throws Error (InvalidArgument) if there is no such device.

@@ -203,9 +203,10 @@ class Prefetcher {
 /// Copies the tensors of Examples, of the batch types of this library, and of vectors of them.
 /// Everything else is passed on unchanged, also undefined tensors and those on the device already.
 /// On the CPU the batches are the loader's own. On other devices the copy goes through reused
-/// buffers (pinned ones on CUDA), or directly from the loader's tensors if these are pinned. When a
-/// batch is returned, the device's current stream waits for its copy; the caller does not. On a
-/// device without streams, a batch is copied when it becomes the current one.
+/// buffers (pinned ones on CUDA), or directly from the loader's tensors if these are pinned, which
+/// is faster: LoadOptions::pinned_memory() makes a dataset pin them. When a batch is returned, the
+/// device's current stream waits for its copy; the caller does not. On a device without streams, a
+/// batch is copied when it becomes the current one.
 ///
 /// The loop may be left early, also by an exception, and started again: the loader is then in the
 /// same state as after a full epoch. Throws Error (InvalidArgument) if there is no such device.
