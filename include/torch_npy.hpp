@@ -7201,6 +7201,7 @@ using torch::data::TensorExample;
 /// A sample of any number of tensors, each with a name, in a fixed order.
 class NamedExample {
  public:
+  /// A name, and the tensor that has it.
   using Item = std::pair<std::string, at::Tensor>;
 
   NamedExample() = default;
@@ -7337,9 +7338,10 @@ struct Request {
   /// False if a sample that cannot be read must throw, whatever the dataset's OnBadFile says.
   bool may_skip = true;
 
-  /// The dataset that was asked, which names samples in Errors, and its size: Replace takes another
-  /// sample from it.
+  /// The dataset that was asked: it names samples in Errors, and Replace takes another sample from
+  /// it.
   const SourceInfo* dataset = nullptr;
+  /// The size of `dataset`.
   std::size_t population = 0;
   /// Sample number in the source for an index of that dataset; none if another source has it. Empty
   /// where both numbers are the same.
@@ -8197,7 +8199,10 @@ class SampleSource : public SourceInfo {
   virtual SampleRows<E> read(Request& request) const = 0;
 
  protected:
-  using SourceInfo::SourceInfo;
+  /// A bad sample is an Error.
+  SampleSource() = default;
+  /// With these rules for bad samples.
+  explicit SampleSource(const FolderOptions& options) : SourceInfo(options) {}
 };
 
 TORCH_NPY_END_NAMESPACE

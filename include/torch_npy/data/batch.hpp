@@ -26,6 +26,7 @@ using torch::data::TensorExample;
 /// A sample of any number of tensors, each with a name, in a fixed order.
 class NamedExample {
  public:
+  /// A name, and the tensor that has it.
   using Item = std::pair<std::string, at::Tensor>;
 
   NamedExample() = default;

@@ -43,9 +43,10 @@ struct Request {
   /// False if a sample that cannot be read must throw, whatever the dataset's OnBadFile says.
   bool may_skip = true;
 
-  /// The dataset that was asked, which names samples in Errors, and its size: Replace takes another
-  /// sample from it.
+  /// The dataset that was asked: it names samples in Errors, and Replace takes another sample from
+  /// it.
   const SourceInfo* dataset = nullptr;
+  /// The size of `dataset`.
   std::size_t population = 0;
   /// Sample number in the source for an index of that dataset; none if another source has it. Empty
   /// where both numbers are the same.

@@ -122,7 +122,10 @@ class SampleSource : public SourceInfo {
   virtual SampleRows<E> read(Request& request) const = 0;
 
  protected:
-  using SourceInfo::SourceInfo;
+  /// A bad sample is an Error.
+  SampleSource() = default;
+  /// With these rules for bad samples.
+  explicit SampleSource(const FolderOptions& options) : SourceInfo(options) {}
 };
 
 TORCH_NPY_END_NAMESPACE
