@@ -10700,7 +10700,7 @@ class BatchCopier {
     }
     staged.set_(buffer.storage(), 0, tensor.sizes(), tensor.strides());
     // Not copy_(): its threads would take the processors from the loader's workers.
-    std::memcpy(staged.data_ptr(), tensor.data_ptr(), tensor.nbytes());
+    if (tensor.numel() != 0) std::memcpy(staged.data_ptr(), tensor.data_ptr(), tensor.nbytes());
     return staged;
   }
 
