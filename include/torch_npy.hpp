@@ -9061,6 +9061,7 @@ TORCH_NPY_END_NAMESPACE
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/Generator.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -9291,28 +9292,43 @@ auto with_sample(const Request& request, std::size_t i, bool is_batch, const Wor
                                 : std::to_string(i);
     return (is_batch ? "batch that begins with sample " : "sample ") + key;
   };
+  const auto failed = [&](const std::string& reason) {
+    return Error(ErrorCode::Transform, name() + ": a function given to map() failed: " + reason);
+  };
   try {
     return work();
   } catch (const Error& error) {
     throw ErrorContext::within(error, name());
   } catch (const std::bad_alloc&) {
     throw Error(ErrorCode::OutOfMemory, name() + ": out of memory");
+  } catch (const c10::Error& error) {
+    std::throw_with_nested(failed(error.what_without_backtrace()));
   } catch (const std::exception& error) {
-    std::throw_with_nested(Error(ErrorCode::Transform,
-                                 name() + ": a function given to map() failed: " + error.what()));
+    std::throw_with_nested(failed(error.what()));
   }
 }
 
-/// The picks of a batch whose indices a function has changed, so that later transforms draw for the
-/// right samples.
+/// The numbers of the samples of a batch in the dataset that map() was called on, which a subset or
+/// a concatenation may have been made of since.
+inline std::vector<std::size_t> indices_in(const decltype(Request::sample_of)& sample_of,
+                                           const Request& request) {
+  std::vector<std::size_t> indices = request.indices();
+  if (!sample_of) return indices;
+  for (std::size_t& index : indices) index = sample_of(index).value();
+  return indices;
+}
+
+/// The picks of a batch whose indices, once `before`, a function has changed, so that later
+/// transforms draw for the right samples.
 inline std::vector<Pick> picks_for(const std::vector<std::size_t>& indices,
-                                   const Request& request) {
+                                   const std::vector<std::size_t>& before, const Request& request) {
   std::vector<Pick> picks;
   for (const std::size_t index : indices) {
     const Pick* from = nullptr;
     std::uint64_t repeated = 0;
-    for (const Pick& pick : request.picks) {
-      if (pick.index != index) continue;
+    for (std::size_t i = 0; i < before.size(); ++i) {
+      const Pick& pick = request.picks[i];
+      if (before[i] != index) continue;
       const auto is_taken = [&](const Pick& other) { return other.position == pick.position; };
       from = &pick;
       if (std::none_of(picks.begin(), picks.end(), is_taken)) break;
@@ -9322,7 +9338,7 @@ inline std::vector<Pick> picks_for(const std::vector<std::size_t>& indices,
                   "a function given to map() set `indices` of its batch to sample " +
                       std::to_string(index) + ", which was not in the batch");
     }
-    for (const Pick& other : picks) repeated += other.index == index ? 1 : 0;
+    for (const Pick& other : picks) repeated += other.index == from->index ? 1 : 0;
     picks.push_back(*from);
     // Two views of one sample get different random numbers.
     picks.back().position = from->position ^ repeated << 48;
@@ -9334,7 +9350,7 @@ inline std::vector<Pick> picks_for(const std::vector<std::size_t>& indices,
 /// Error (Mismatch) if there are more or fewer indices than samples, so that no sample gets the
 /// name of another one.
 template <class B>
-bool take_indices(const B& batch, Request& request) {
+bool take_indices(const B& batch, const std::vector<std::size_t>& before, Request& request) {
   if constexpr (BatchTraits<B>::kHasIndices) {
     std::optional<std::size_t> count;
     using E = typename BatchTraits<B>::Example;
@@ -9355,8 +9371,8 @@ bool take_indices(const B& batch, Request& request) {
       request.picks.clear();
       return false;
     }
-    if (!batch.indices.empty() && batch.indices != request.indices()) {
-      request.picks = picks_for(batch.indices, request);
+    if (!batch.indices.empty() && batch.indices != before) {
+      request.picks = picks_for(batch.indices, before, request);
     }
     if (count && *count != request.picks.size()) {
       throw Error(ErrorCode::Mismatch,
@@ -9368,24 +9384,25 @@ bool take_indices(const B& batch, Request& request) {
   return true;
 }
 
-/// What a transform returned, as the reader of the next dataset returns it.
+/// What a transform returned, as the reader of the next dataset returns it. `before` are the
+/// indices of its argument.
 template <class R>
-auto as_read(R result, Request& request) {
+auto as_read(R result, const std::vector<std::size_t>& before, Request& request) {
   using C = typename BatchFor<R>::type;
   using Result = std::optional<Read<typename BatchTraits<C>::Example, C>>;
   C batch(std::move(result));
-  return take_indices(batch, request) ? Result(std::move(batch)) : Result();
+  return take_indices(batch, before, request) ? Result(std::move(batch)) : Result();
 }
 
 /// The argument of a function of a batch.
 template <class E, class B>
-B batch_from(Read<E, B> read, const Request& request) {
+B batch_from(Read<E, B> read, std::vector<std::size_t> indices) {
   if constexpr (std::is_same_v<B, Samples<E>>) {
     B batch(std::move(read).separate());
-    batch.indices = request.indices();
+    batch.indices = std::move(indices);
     return batch;
   } else {
-    if constexpr (BatchTraits<B>::kHasIndices) read.indices = request.indices();
+    if constexpr (BatchTraits<B>::kHasIndices) read.indices = std::move(indices);
     return read;
   }
 }
@@ -9411,7 +9428,8 @@ void apply_transform(const transforms::Transform& transform, Read<E, B>& batch,
 
 /// Applies `transform` to what was read.
 template <MapKind kKind, class E, class B, class T>
-auto apply_map(const T& transform, Read<E, B> read, Request& request, const Draws& draws) {
+auto apply_map(const T& transform, Read<E, B> read, const std::vector<std::size_t>& indices,
+               Request& request, const Draws& draws) {
   if constexpr (kKind == MapKind::Transform) {
     apply_transform<E, B>(transform, read, request, draws);
     return std::optional<Read<E, B>>(std::move(read));
@@ -9422,21 +9440,21 @@ auto apply_map(const T& transform, Read<E, B> read, Request& request, const Draw
     return as_read(
         with_sample(request, 0, true,
                     [&] { return T(transform).apply_batch(std::move(read).separate()); }),
-        request);
+        indices, request);
   } else if constexpr (kKind == MapKind::LibTorchOnBatch) {
     return as_read(
         with_sample(
             request, 0, true,
-            [&] { return T(transform).apply_batch(batch_from<E, B>(std::move(read), request)); }),
-        request);
+            [&] { return T(transform).apply_batch(batch_from<E, B>(std::move(read), indices)); }),
+        indices, request);
   } else if constexpr (kKind == MapKind::OnBatch) {
     return as_read(with_sample(request, 0, true,
                                [&] {
                                  return call_function(transform,
-                                                      batch_from<E, B>(std::move(read), request),
+                                                      batch_from<E, B>(std::move(read), indices),
                                                       draws.sample(0));
                                }),
-                   request);
+                   indices, request);
   } else {
     std::vector<E> samples = std::move(read).separate();
     using F = decltype(call_function(transform, std::move(samples[0]), draws.sample(0)));
@@ -9464,13 +9482,16 @@ auto mapped_reader(std::shared_ptr<const Reader<E, B>> read, T transform, std::u
   }
   using Result =
       decltype(apply_map<kKind, E, B>(std::declval<const T&>(), std::declval<Read<E, B>>(),
+                                      std::declval<const std::vector<std::size_t>&>(),
                                       std::declval<Request&>(), std::declval<const Draws&>()));
   return std::function<Result(Request&)>([read = std::move(read),
                                           shared = std::make_shared<const T>(std::move(transform)),
                                           stage, seed](Request& request) -> Result {
+    const auto sample_of = request.sample_of;  // which the reader may replace
     auto batch = (*read)(request);
     if (!batch) return std::nullopt;
-    return apply_map<kKind, E, B>(*shared, std::move(*batch), request, Draws(request, stage, seed));
+    return apply_map<kKind, E, B>(*shared, std::move(*batch), indices_in(sample_of, request),
+                                  request, Draws(request, stage, seed));
   });
 }
 
@@ -9508,14 +9529,11 @@ class OddSamples {
 
   /// Removes them from both, or replaces them.
   void handle(std::vector<E>& samples, Request& request) const {
-    std::map<std::string, std::size_t> counts;
+    Counts counts;
     for (const E& sample : samples) ++counts[layout_of(sample)];
     if (counts.size() == 1) return;
-    std::string common = layout_of(samples[0]);
-    for (const E& sample : samples) {
-      const std::string layout = layout_of(sample);
-      if (counts[layout] > counts[common]) common = layout;
-    }
+    std::string common = most_common(counts);
+    if (2 * counts[common] <= samples.size()) common = common_in_dataset(common);
     std::size_t kept = 0;
     for (std::size_t i = 0; i < samples.size(); ++i) {
       std::optional<std::pair<E, Pick>> fit(std::in_place, std::move(samples[i]), request.picks[i]);
@@ -9529,6 +9547,33 @@ class OddSamples {
   }
 
  private:
+  using Counts = std::map<std::string, std::size_t>;
+
+  static std::string most_common(const Counts& counts) {
+    const auto less = [](const auto& a, const auto& b) { return a.second < b.second; };
+    return std::max_element(counts.begin(), counts.end(), less)->first;
+  }
+
+  /// The layout of most of a few samples of the dataset, for a batch in which no layout has the
+  /// majority; `otherwise` if none of them can be read.
+  std::string common_in_dataset(const std::string& otherwise) const {
+    constexpr std::size_t kRead = 7;
+    Counts counts;
+    for (std::size_t i = 0; i < kRead; ++i) {
+      Pick pick;
+      pick.index = i * asked_.population / kRead;
+      pick.position = pick.index;
+      const auto sample =
+          asked_.sample_of ? asked_.sample_of(pick.index) : std::optional(pick.index);
+      if (!sample) continue;
+      pick.sample = *sample;
+      Request one = asked_;
+      one.picks = {pick};
+      if (auto rows = read_(one)) ++counts[layout_of(std::move(*rows).separate()[0])];
+    }
+    return counts.empty() ? otherwise : most_common(counts);
+  }
+
   std::optional<std::pair<E, Pick>> instead_of(const std::pair<E, Pick>& odd,
                                                const std::string& common) const {
     Error error = report(odd, common);
@@ -9549,10 +9594,9 @@ class OddSamples {
 
   Error report(const std::pair<E, Pick>& odd, const std::string& common) const {
     const std::string key = asked_.dataset->key(odd.second.index);
-    const Error error(ErrorCode::Mismatch,
-                      "unlike most samples of its batch: it has " + layout_of(odd.first) +
-                          "; they have " + common,
-                      0, key);
+    const Error error(
+        ErrorCode::Mismatch,
+        "unlike most samples: it has " + layout_of(odd.first) + "; they have " + common, 0, key);
     source_.bad_samples(sample_of(odd.second)).report(odd.second.sample, error);
     return error;
   }
@@ -9772,7 +9816,7 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
     if (!request.seed) request.epoch = source_->name_batch(request);
     auto rows = (*read_)(request);
     if (!rows) return std::nullopt;
-    return detail::batch_from<E, B>(std::move(*rows), request);
+    return detail::batch_from<E, B>(std::move(*rows), request.indices());
   }
 
   /// As read(), for a dataset that is made of this one and has prepared the request.
@@ -9820,7 +9864,8 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   /// batch. If a function removes or adds samples, it has to set `indices` of the batch.
   ///
   /// What a function throws becomes the nested exception of an Error (Transform) that names the
-  /// sample.
+  /// sample. Inside a function, `indices` of a batch are numbers in this dataset, also if a subset
+  /// is read that was made of the result.
   template <class T>
   auto map(T transform) const;
 
@@ -11948,6 +11993,11 @@ TORCH_NPY_BEGIN_NAMESPACE
 /// How a Loader makes batches. Setters chain: `LoaderOptions().batch_size(64).shuffle(true)`;
 /// without an argument, each name returns the current value.
 struct LoaderOptions {
+  /// The defaults.
+  LoaderOptions() = default;
+  /// The defaults, and this batch size, as LibTorch's DataLoaderOptions have it.
+  LoaderOptions(std::size_t batch_size) : batch_size_(batch_size) {}  // NOLINT
+
   /// Samples per batch; 1 if not set. Must not be set with an order that makes batches itself, such
   /// as by_length().
   TORCH_ARG(std::optional<std::size_t>, batch_size);
@@ -12523,7 +12573,7 @@ struct BatchOf<std::optional<B>> {
 /// batch. The next ++ continues with the batch after it. If the first batch of an epoch fails,
 /// begin() returns normally and *it throws the exception. A batch of which the dataset skipped all
 /// samples is not returned; with several ranks it is an Error (Mismatch), because the ranks must
-/// have the same number of batches.
+/// have the same number of batches. So is an epoch of which the dataset skipped all samples.
 ///
 /// The whole Loader is for one thread at a time. It cannot be moved, because iterators and workers
 /// refer to it. Its destructor waits for the batches that workers are reading.
@@ -12761,6 +12811,8 @@ class Loader {
     first_failure_ = nullptr;
     if (!is_running_) return;
     if (!find_next()) {
+      if (plan_->batches() != 0 && std::exchange(empty_, 0) == plan_->batches())
+        throw_all_skipped();
       end_epoch();
       return;
     }
@@ -12792,6 +12844,7 @@ class Loader {
       if (!next) return false;
       if (!next->is_empty() || options_.num_replicas() > 1) return true;
       stats_.skipped += next->skipped();
+      ++empty_;
       queue_->pop();
     }
   }
@@ -12831,8 +12884,17 @@ class Loader {
                     "on_bad_file(OnBadFile::Replace)");
   }
 
+  /// Training on nothing would go unnoticed.
+  [[noreturn]] void throw_all_skipped() const {
+    throw Error(ErrorCode::Mismatch, "the dataset skipped every sample of epoch " +
+                                         std::to_string(epoch_) + ", " +
+                                         detail::counted(size_, "sample") +
+                                         "; verify() and the callback of on_bad_file() say why");
+  }
+
   void stop_reading() {
     queue_->clear();
+    empty_ = 0;
     current_.reset();
     first_failure_ = nullptr;
     last_.reset();
@@ -12860,6 +12922,7 @@ class Loader {
   std::uint64_t size_ = 0;  // positions in the epoch, of all ranks
   bool is_running_ = false;
   std::uint64_t next_number_ = 0;      // of the batch to request
+  std::uint64_t empty_ = 0;            // batches of this epoch without samples
   std::optional<B> current_;           // none after an exception, and at the end
   std::optional<std::uint64_t> last_;  // the number of the last batch that the loop got
   std::exception_ptr first_failure_;   // of the first batch, for *it

@@ -138,7 +138,7 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
     if (!request.seed) request.epoch = source_->name_batch(request);
     auto rows = (*read_)(request);
     if (!rows) return std::nullopt;
-    return detail::batch_from<E, B>(std::move(*rows), request);
+    return detail::batch_from<E, B>(std::move(*rows), request.indices());
   }
 
   /// As read(), for a dataset that is made of this one and has prepared the request.
@@ -186,7 +186,8 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   /// batch. If a function removes or adds samples, it has to set `indices` of the batch.
   ///
   /// What a function throws becomes the nested exception of an Error (Transform) that names the
-  /// sample.
+  /// sample. Inside a function, `indices` of a batch are numbers in this dataset, also if a subset
+  /// is read that was made of the result.
   template <class T>
   auto map(T transform) const;
 

@@ -83,7 +83,7 @@ struct BatchOf<std::optional<B>> {
 /// batch. The next ++ continues with the batch after it. If the first batch of an epoch fails,
 /// begin() returns normally and *it throws the exception. A batch of which the dataset skipped all
 /// samples is not returned; with several ranks it is an Error (Mismatch), because the ranks must
-/// have the same number of batches.
+/// have the same number of batches. So is an epoch of which the dataset skipped all samples.
 ///
 /// The whole Loader is for one thread at a time. It cannot be moved, because iterators and workers
 /// refer to it. Its destructor waits for the batches that workers are reading.
@@ -321,6 +321,8 @@ class Loader {
     first_failure_ = nullptr;
     if (!is_running_) return;
     if (!find_next()) {
+      if (plan_->batches() != 0 && std::exchange(empty_, 0) == plan_->batches())
+        throw_all_skipped();
       end_epoch();
       return;
     }
@@ -352,6 +354,7 @@ class Loader {
       if (!next) return false;
       if (!next->is_empty() || options_.num_replicas() > 1) return true;
       stats_.skipped += next->skipped();
+      ++empty_;
       queue_->pop();
     }
   }
@@ -391,8 +394,17 @@ class Loader {
                     "on_bad_file(OnBadFile::Replace)");
   }
 
+  /// Training on nothing would go unnoticed.
+  [[noreturn]] void throw_all_skipped() const {
+    throw Error(ErrorCode::Mismatch, "the dataset skipped every sample of epoch " +
+                                         std::to_string(epoch_) + ", " +
+                                         detail::counted(size_, "sample") +
+                                         "; verify() and the callback of on_bad_file() say why");
+  }
+
   void stop_reading() {
     queue_->clear();
+    empty_ = 0;
     current_.reset();
     first_failure_ = nullptr;
     last_.reset();
@@ -420,6 +432,7 @@ class Loader {
   std::uint64_t size_ = 0;  // positions in the epoch, of all ranks
   bool is_running_ = false;
   std::uint64_t next_number_ = 0;      // of the batch to request
+  std::uint64_t empty_ = 0;            // batches of this epoch without samples
   std::optional<B> current_;           // none after an exception, and at the end
   std::optional<std::uint64_t> last_;  // the number of the last batch that the loop got
   std::exception_ptr first_failure_;   // of the first batch, for *it

@@ -21,6 +21,11 @@ TORCH_NPY_BEGIN_NAMESPACE
 /// How a Loader makes batches. Setters chain: `LoaderOptions().batch_size(64).shuffle(true)`;
 /// without an argument, each name returns the current value.
 struct LoaderOptions {
+  /// The defaults.
+  LoaderOptions() = default;
+  /// The defaults, and this batch size, as LibTorch's DataLoaderOptions have it.
+  LoaderOptions(std::size_t batch_size) : batch_size_(batch_size) {}  // NOLINT
+
   /// Samples per batch; 1 if not set. Must not be set with an order that makes batches itself, such
   /// as by_length().
   TORCH_ARG(std::optional<std::size_t>, batch_size);

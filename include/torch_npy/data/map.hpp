@@ -3,6 +3,7 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/Generator.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -243,28 +244,43 @@ auto with_sample(const Request& request, std::size_t i, bool is_batch, const Wor
                                 : std::to_string(i);
     return (is_batch ? "batch that begins with sample " : "sample ") + key;
   };
+  const auto failed = [&](const std::string& reason) {
+    return Error(ErrorCode::Transform, name() + ": a function given to map() failed: " + reason);
+  };
   try {
     return work();
   } catch (const Error& error) {
     throw ErrorContext::within(error, name());
   } catch (const std::bad_alloc&) {
     throw Error(ErrorCode::OutOfMemory, name() + ": out of memory");
+  } catch (const c10::Error& error) {
+    std::throw_with_nested(failed(error.what_without_backtrace()));
   } catch (const std::exception& error) {
-    std::throw_with_nested(Error(ErrorCode::Transform,
-                                 name() + ": a function given to map() failed: " + error.what()));
+    std::throw_with_nested(failed(error.what()));
   }
 }
 
-/// The picks of a batch whose indices a function has changed, so that later transforms draw for the
-/// right samples.
+/// The numbers of the samples of a batch in the dataset that map() was called on, which a subset or
+/// a concatenation may have been made of since.
+inline std::vector<std::size_t> indices_in(const decltype(Request::sample_of)& sample_of,
+                                           const Request& request) {
+  std::vector<std::size_t> indices = request.indices();
+  if (!sample_of) return indices;
+  for (std::size_t& index : indices) index = sample_of(index).value();
+  return indices;
+}
+
+/// The picks of a batch whose indices, once `before`, a function has changed, so that later
+/// transforms draw for the right samples.
 inline std::vector<Pick> picks_for(const std::vector<std::size_t>& indices,
-                                   const Request& request) {
+                                   const std::vector<std::size_t>& before, const Request& request) {
   std::vector<Pick> picks;
   for (const std::size_t index : indices) {
     const Pick* from = nullptr;
     std::uint64_t repeated = 0;
-    for (const Pick& pick : request.picks) {
-      if (pick.index != index) continue;
+    for (std::size_t i = 0; i < before.size(); ++i) {
+      const Pick& pick = request.picks[i];
+      if (before[i] != index) continue;
       const auto is_taken = [&](const Pick& other) { return other.position == pick.position; };
       from = &pick;
       if (std::none_of(picks.begin(), picks.end(), is_taken)) break;
@@ -274,7 +290,7 @@ inline std::vector<Pick> picks_for(const std::vector<std::size_t>& indices,
                   "a function given to map() set `indices` of its batch to sample " +
                       std::to_string(index) + ", which was not in the batch");
     }
-    for (const Pick& other : picks) repeated += other.index == index ? 1 : 0;
+    for (const Pick& other : picks) repeated += other.index == from->index ? 1 : 0;
     picks.push_back(*from);
     // Two views of one sample get different random numbers.
     picks.back().position = from->position ^ repeated << 48;
@@ -286,7 +302,7 @@ inline std::vector<Pick> picks_for(const std::vector<std::size_t>& indices,
 /// Error (Mismatch) if there are more or fewer indices than samples, so that no sample gets the
 /// name of another one.
 template <class B>
-bool take_indices(const B& batch, Request& request) {
+bool take_indices(const B& batch, const std::vector<std::size_t>& before, Request& request) {
   if constexpr (BatchTraits<B>::kHasIndices) {
     std::optional<std::size_t> count;
     using E = typename BatchTraits<B>::Example;
@@ -307,8 +323,8 @@ bool take_indices(const B& batch, Request& request) {
       request.picks.clear();
       return false;
     }
-    if (!batch.indices.empty() && batch.indices != request.indices()) {
-      request.picks = picks_for(batch.indices, request);
+    if (!batch.indices.empty() && batch.indices != before) {
+      request.picks = picks_for(batch.indices, before, request);
     }
     if (count && *count != request.picks.size()) {
       throw Error(ErrorCode::Mismatch,
@@ -320,24 +336,25 @@ bool take_indices(const B& batch, Request& request) {
   return true;
 }
 
-/// What a transform returned, as the reader of the next dataset returns it.
+/// What a transform returned, as the reader of the next dataset returns it. `before` are the
+/// indices of its argument.
 template <class R>
-auto as_read(R result, Request& request) {
+auto as_read(R result, const std::vector<std::size_t>& before, Request& request) {
   using C = typename BatchFor<R>::type;
   using Result = std::optional<Read<typename BatchTraits<C>::Example, C>>;
   C batch(std::move(result));
-  return take_indices(batch, request) ? Result(std::move(batch)) : Result();
+  return take_indices(batch, before, request) ? Result(std::move(batch)) : Result();
 }
 
 /// The argument of a function of a batch.
 template <class E, class B>
-B batch_from(Read<E, B> read, const Request& request) {
+B batch_from(Read<E, B> read, std::vector<std::size_t> indices) {
   if constexpr (std::is_same_v<B, Samples<E>>) {
     B batch(std::move(read).separate());
-    batch.indices = request.indices();
+    batch.indices = std::move(indices);
     return batch;
   } else {
-    if constexpr (BatchTraits<B>::kHasIndices) read.indices = request.indices();
+    if constexpr (BatchTraits<B>::kHasIndices) read.indices = std::move(indices);
     return read;
   }
 }
@@ -363,7 +380,8 @@ void apply_transform(const transforms::Transform& transform, Read<E, B>& batch,
 
 /// Applies `transform` to what was read.
 template <MapKind kKind, class E, class B, class T>
-auto apply_map(const T& transform, Read<E, B> read, Request& request, const Draws& draws) {
+auto apply_map(const T& transform, Read<E, B> read, const std::vector<std::size_t>& indices,
+               Request& request, const Draws& draws) {
   if constexpr (kKind == MapKind::Transform) {
     apply_transform<E, B>(transform, read, request, draws);
     return std::optional<Read<E, B>>(std::move(read));
@@ -374,21 +392,21 @@ auto apply_map(const T& transform, Read<E, B> read, Request& request, const Draw
     return as_read(
         with_sample(request, 0, true,
                     [&] { return T(transform).apply_batch(std::move(read).separate()); }),
-        request);
+        indices, request);
   } else if constexpr (kKind == MapKind::LibTorchOnBatch) {
     return as_read(
         with_sample(
             request, 0, true,
-            [&] { return T(transform).apply_batch(batch_from<E, B>(std::move(read), request)); }),
-        request);
+            [&] { return T(transform).apply_batch(batch_from<E, B>(std::move(read), indices)); }),
+        indices, request);
   } else if constexpr (kKind == MapKind::OnBatch) {
     return as_read(with_sample(request, 0, true,
                                [&] {
                                  return call_function(transform,
-                                                      batch_from<E, B>(std::move(read), request),
+                                                      batch_from<E, B>(std::move(read), indices),
                                                       draws.sample(0));
                                }),
-                   request);
+                   indices, request);
   } else {
     std::vector<E> samples = std::move(read).separate();
     using F = decltype(call_function(transform, std::move(samples[0]), draws.sample(0)));
@@ -416,13 +434,16 @@ auto mapped_reader(std::shared_ptr<const Reader<E, B>> read, T transform, std::u
   }
   using Result =
       decltype(apply_map<kKind, E, B>(std::declval<const T&>(), std::declval<Read<E, B>>(),
+                                      std::declval<const std::vector<std::size_t>&>(),
                                       std::declval<Request&>(), std::declval<const Draws&>()));
   return std::function<Result(Request&)>([read = std::move(read),
                                           shared = std::make_shared<const T>(std::move(transform)),
                                           stage, seed](Request& request) -> Result {
+    const auto sample_of = request.sample_of;  // which the reader may replace
     auto batch = (*read)(request);
     if (!batch) return std::nullopt;
-    return apply_map<kKind, E, B>(*shared, std::move(*batch), request, Draws(request, stage, seed));
+    return apply_map<kKind, E, B>(*shared, std::move(*batch), indices_in(sample_of, request),
+                                  request, Draws(request, stage, seed));
   });
 }
 

@@ -34,14 +34,11 @@ class OddSamples {
 
   /// Removes them from both, or replaces them.
   void handle(std::vector<E>& samples, Request& request) const {
-    std::map<std::string, std::size_t> counts;
+    Counts counts;
     for (const E& sample : samples) ++counts[layout_of(sample)];
     if (counts.size() == 1) return;
-    std::string common = layout_of(samples[0]);
-    for (const E& sample : samples) {
-      const std::string layout = layout_of(sample);
-      if (counts[layout] > counts[common]) common = layout;
-    }
+    std::string common = most_common(counts);
+    if (2 * counts[common] <= samples.size()) common = common_in_dataset(common);
     std::size_t kept = 0;
     for (std::size_t i = 0; i < samples.size(); ++i) {
       std::optional<std::pair<E, Pick>> fit(std::in_place, std::move(samples[i]), request.picks[i]);
@@ -55,6 +52,33 @@ class OddSamples {
   }
 
  private:
+  using Counts = std::map<std::string, std::size_t>;
+
+  static std::string most_common(const Counts& counts) {
+    const auto less = [](const auto& a, const auto& b) { return a.second < b.second; };
+    return std::max_element(counts.begin(), counts.end(), less)->first;
+  }
+
+  /// The layout of most of a few samples of the dataset, for a batch in which no layout has the
+  /// majority; `otherwise` if none of them can be read.
+  std::string common_in_dataset(const std::string& otherwise) const {
+    constexpr std::size_t kRead = 7;
+    Counts counts;
+    for (std::size_t i = 0; i < kRead; ++i) {
+      Pick pick;
+      pick.index = i * asked_.population / kRead;
+      pick.position = pick.index;
+      const auto sample =
+          asked_.sample_of ? asked_.sample_of(pick.index) : std::optional(pick.index);
+      if (!sample) continue;
+      pick.sample = *sample;
+      Request one = asked_;
+      one.picks = {pick};
+      if (auto rows = read_(one)) ++counts[layout_of(std::move(*rows).separate()[0])];
+    }
+    return counts.empty() ? otherwise : most_common(counts);
+  }
+
   std::optional<std::pair<E, Pick>> instead_of(const std::pair<E, Pick>& odd,
                                                const std::string& common) const {
     Error error = report(odd, common);
@@ -75,10 +99,9 @@ class OddSamples {
 
   Error report(const std::pair<E, Pick>& odd, const std::string& common) const {
     const std::string key = asked_.dataset->key(odd.second.index);
-    const Error error(ErrorCode::Mismatch,
-                      "unlike most samples of its batch: it has " + layout_of(odd.first) +
-                          "; they have " + common,
-                      0, key);
+    const Error error(
+        ErrorCode::Mismatch,
+        "unlike most samples: it has " + layout_of(odd.first) + "; they have " + common, 0, key);
     source_.bad_samples(sample_of(odd.second)).report(odd.second.sample, error);
     return error;
   }
