@@ -7319,6 +7319,8 @@ struct Pick {
   std::size_t index = 0;       ///< its number in the dataset that was asked; in batch.indices
   std::uint64_t position = 0;  ///< its position in the order of the epoch, over all ranks
   std::size_t sample = 0;  ///< its number in the source that reads it, after subset() and concat()
+  /// 0; if a function has made several samples of it: which of them.
+  std::size_t copy = 0;
 };
 
 /// The samples of one batch, in order, and what their random numbers depend on. The samplers of
@@ -7352,7 +7354,7 @@ struct Request {
   /// The samples `indices`, at the positions 0, 1, 2, ...
   Request(c10::ArrayRef<std::size_t> indices) {  // NOLINT(google-explicit-constructor)
     picks.reserve(indices.size());
-    for (const std::size_t index : indices) picks.push_back({index, picks.size(), index});
+    for (const std::size_t index : indices) picks.push_back({index, picks.size(), index, 0});
   }
   /// The same.
   Request(const std::vector<std::size_t>& indices)  // NOLINT(google-explicit-constructor)
@@ -7457,7 +7459,9 @@ class Draws {
     i += first_;
     // A function given to map() may have made more samples than were read.
     const std::uint64_t position = i < picks.size() ? picks[i].position : ~std::uint64_t{i};
-    return detail::SplitMix64(detail::mix({key_, position}));
+    const std::size_t copy = i < picks.size() ? picks[i].copy : 0;
+    return detail::SplitMix64(copy == 0 ? detail::mix({key_, position})
+                                        : detail::mix({key_, position, copy}));
   }
 
   /// The same for the samples from the i-th one on.
@@ -7502,6 +7506,7 @@ namespace detail {
 
 /// The rows of `whole` along axis 0.
 inline std::vector<at::Tensor> rows_of(const at::Tensor& whole) {
+  if (whole.is_quantized() || whole.layout() != c10::kStrided) return whole.unbind();
   if (whole.requires_grad()) return whole.unbind();
   std::vector<at::Tensor> rows;
   rows.reserve(static_cast<std::size_t>(whole.size(0)));
@@ -7918,6 +7923,7 @@ TORCH_NPY_END_NAMESPACE
 #ifndef TORCH_NPY_DATA_BAD_SAMPLES_HPP_
 #define TORCH_NPY_DATA_BAD_SAMPLES_HPP_
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -7991,17 +7997,14 @@ class BadSamples {
   }
 
   /// How many samples were skipped or replaced.
-  std::size_t count() const {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return count_;
-  }
+  std::size_t count() const noexcept { return count_; }
 
  private:
   OnBadFile what_ = OnBadFile::Throw;
   std::function<void(const Error&)> callback_;
   std::optional<std::size_t> max_bad_;
-  mutable std::mutex mutex_;
-  std::size_t count_ = 0;
+  std::mutex mutex_;
+  std::atomic<std::size_t> count_{0};          // read by callbacks, too
   std::unordered_set<std::size_t> different_;  // bad samples, if there is a limit
 };
 
@@ -8011,36 +8014,37 @@ class Replacements {
  public:
   Replacements(const Request& request, const Pick& pick)
       : request_(&request),
-        numbers_(mix({request.seed.value_or(0), request.epoch, pick.position, kReplace})) {}
+        numbers_(mix({request.seed.value_or(0), request.epoch, pick.position, kReplace})),
+        tried_{pick.sample} {}
 
-  /// The next one, with the position of the bad one; none after 100.
+  /// The next one, with the position of the bad one. None after 100 different ones, or if there are
+  /// no more: samples of other parts of concat() cannot be read here.
   std::optional<Pick> next(Pick pick) {
-    if (tries_++ == kTries) return std::nullopt;
-    // Samples of other parts of concat() do not count as tries: this part may be a small one.
-    for (int draw = 0; draw < kDraws; ++draw) {
+    for (int draw = 0; tried_.size() < kTries && draw < kDraws; ++draw) {
       pick.index = static_cast<std::size_t>(numbers_.below(request_->population));
       const auto sample =
           request_->sample_of ? request_->sample_of(pick.index) : std::optional(pick.index);
-      if (!sample) continue;
+      if (!sample || !tried_.insert(*sample).second) continue;
       pick.sample = *sample;
       return pick;
     }
     return std::nullopt;
   }
 
-  static Error none_left(const Error& last) {
-    return ErrorContext::within(
-        last, std::to_string(kTries) + " samples in a row that were to replace a bad one are bad");
+  /// What to throw after that, about the last bad sample.
+  Error none_left(const Error& last) const {
+    return ErrorContext::within(last, "this sample and " + counted(tried_.size() - 1, "other") +
+                                          " that were to replace it are bad");
   }
 
  private:
-  static constexpr int kTries = 100;
+  static constexpr std::size_t kTries = 101;  // with the bad one
   static constexpr int kDraws = 1'000'000;
   static constexpr std::uint64_t kReplace = 0x7265706c61636521;  // not the number of a transform
 
   const Request* request_;
   SplitMix64 numbers_;
-  int tries_ = 0;
+  std::unordered_set<std::size_t> tried_;
 };
 
 /// Reads every sample of the request by `read(sample)`, which throws Error; then calls
@@ -8064,7 +8068,7 @@ void read_each(Request& request, BadSamples& bad, const Read& read, const Accept
         }
         if (!others) others.emplace(request, *pick);
         pick = others->next(*pick);
-        if (!pick) throw Replacements::none_left(error);
+        if (!pick) throw others->none_left(error);
       }
     }
     if (!pick) continue;
@@ -8087,7 +8091,6 @@ TORCH_NPY_END_NAMESPACE
 /// @file
 /// SampleSource: where the samples of a dataset come from.
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -8095,6 +8098,7 @@ TORCH_NPY_END_NAMESPACE
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -8112,20 +8116,20 @@ inline std::uint64_t hash_of(std::string_view text) noexcept {
 /// indices, and by how many batches have begun with the same first index.
 class BatchNames {
  public:
-  std::uint64_t name(const Request& request, std::size_t size) {
+  std::uint64_t name(const Request& request) {
     std::uint64_t name = request.picks.size();
     for (const Pick& pick : request.picks) {
       name = (name ^ pick.index) * 0x9e3779b97f4a7c15;  // 2^64 / golden ratio, mixes the bits
       name ^= name >> 32;
     }
-    if (request.picks.empty() || request.picks[0].index >= size) return name;
-    std::call_once(once_, [&] { visits_.reset(new std::atomic<std::uint16_t>[size]()); });
-    return mix({name, visits_[request.picks[0].index].fetch_add(1)});
+    if (request.picks.empty()) return name;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return mix({name, visits_[request.picks[0].index]++});
   }
 
  private:
-  std::once_flag once_;
-  std::unique_ptr<std::atomic<std::uint16_t>[]> visits_;
+  std::mutex mutex_;
+  std::unordered_map<std::size_t, std::uint64_t> visits_;
 };
 
 }  // namespace detail
@@ -8177,7 +8181,7 @@ class SourceInfo {
   virtual std::size_t bad_count() const { return bad_.count(); }
 
   /// For Dataset: a number for a batch of LibTorch's loader.
-  std::uint64_t name_batch(const Request& request) const { return names_.name(request, size()); }
+  std::uint64_t name_batch(const Request& request) const { return names_.name(request); }
 
  protected:
   SourceInfo() = default;
@@ -8361,10 +8365,14 @@ class TensorRows : public ArrayRows {
     if (!tensor.defined() || tensor.dim() == 0) {
       throw Error(ErrorCode::Mismatch, "a 0-d tensor has no axis 0 to take samples from");
     }
+    // A view, which the caller cannot transpose in place.
     tensor_ = options.dtype() ? tensor.to(*options.dtype()) : tensor;
+    if (tensor_.layout() == c10::kStrided && !tensor_.is_quantized() && !tensor_._is_zerotensor()) {
+      tensor_ = tensor_.view_as(tensor_);
+    }
     can_copy_ = tensor_.is_cpu() && tensor_.layout() == c10::kStrided && tensor_.is_contiguous() &&
                 !tensor_.requires_grad() && !tensor_.is_quantized() && !tensor_.is_conj() &&
-                !tensor_.is_neg();
+                !tensor_.is_neg() && !tensor_._is_zerotensor();
   }
 
   std::size_t size() const override { return static_cast<std::size_t>(tensor_.size(0)); }
@@ -8521,6 +8529,9 @@ class PadStack {
     batch.data = pad(detail::take_tensors(samples, 0), data_value_, batch.lengths);
     if constexpr (detail::kHasTarget<E>) {
       const auto targets = detail::take_tensors(samples, 1);
+      for (const at::Tensor& target : targets) {
+        if (target.defined() != targets[0].defined()) throw differs(targets[0], target);
+      }
       if (targets[0].defined() && targets[0].dim() == 0) {
         batch.target = detail::stack_samples(targets);
       } else if (targets[0].defined()) {
@@ -9075,6 +9086,7 @@ TORCH_NPY_END_NAMESPACE
 #include <string>
 #include <tuple>
 #include <type_traits>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -9242,13 +9254,34 @@ constexpr MapKind map_kind() {
   }
 }
 
-/// One generator a thread, for functions that take one.
-inline at::Generator& seeded_generator(std::uint64_t seed) {
-  thread_local at::Generator generator = at::detail::createCPUGenerator();
-  const std::lock_guard<std::mutex> lock(generator.mutex());
-  generator.set_current_seed(seed);
-  return generator;
-}
+/// A generator for a function that takes one. Kept by the thread, because making one takes longer
+/// than seeding it; several if the function reads another dataset.
+class SeededGenerator {
+ public:
+  explicit SeededGenerator(std::uint64_t seed) {
+    if (spare().empty()) {
+      generator_ = at::detail::createCPUGenerator();
+    } else {
+      generator_ = std::move(spare().back());
+      spare().pop_back();
+    }
+    const std::lock_guard<std::mutex> lock(generator_.mutex());
+    generator_.set_current_seed(seed);
+  }
+  SeededGenerator(const SeededGenerator&) = delete;
+  SeededGenerator& operator=(const SeededGenerator&) = delete;
+  ~SeededGenerator() { spare().push_back(std::move(generator_)); }
+
+  at::Generator& get() noexcept { return generator_; }
+
+ private:
+  static std::vector<at::Generator>& spare() {
+    thread_local std::vector<at::Generator> generators;
+    return generators;
+  }
+
+  at::Generator generator_;
+};
 
 template <class T, class Argument>
 constexpr bool kTakesGenerator = std::is_invocable_v<const T&, Argument&, at::Generator&> ||
@@ -9276,7 +9309,8 @@ auto call_function(const T& function, Argument argument, SplitMix64 numbers) {
     }
   };
   if constexpr (kTakesGenerator<T, Argument>) {
-    return call(seeded_generator(numbers.next()));
+    SeededGenerator generator(numbers.next());
+    return call(generator.get());
   } else {
     return call();
   }
@@ -9287,9 +9321,13 @@ auto call_function(const T& function, Argument argument, SplitMix64 numbers) {
 template <class Work>
 auto with_sample(const Request& request, std::size_t i, bool is_batch, const Work& work) {
   const auto name = [&] {
-    const std::string key = request.dataset != nullptr && i < request.picks.size()
-                                ? in_quotes(request.dataset->key(request.picks[i].index))
-                                : std::to_string(i);
+    std::string key = std::to_string(i);
+    try {
+      if (request.dataset != nullptr && i < request.picks.size()) {
+        key = in_quotes(request.dataset->key(request.picks[i].index));
+      }
+    } catch (...) {  // What `work` threw matters more.
+    }
     return (is_batch ? "batch that begins with sample " : "sample ") + key;
   };
   const auto failed = [&](const std::string& reason) {
@@ -9305,6 +9343,8 @@ auto with_sample(const Request& request, std::size_t i, bool is_batch, const Wor
     std::throw_with_nested(failed(error.what_without_backtrace()));
   } catch (const std::exception& error) {
     std::throw_with_nested(failed(error.what()));
+  } catch (...) {
+    std::throw_with_nested(failed("it threw what is no std::exception"));
   }
 }
 
@@ -9322,28 +9362,43 @@ inline std::vector<std::size_t> indices_in(const decltype(Request::sample_of)& s
 /// transforms draw for the right samples.
 inline std::vector<Pick> picks_for(const std::vector<std::size_t>& indices,
                                    const std::vector<std::size_t>& before, const Request& request) {
+  std::unordered_map<std::size_t, std::vector<const Pick*>> by_index;
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    by_index[before[i]].push_back(&request.picks[i]);
+  }
+  std::unordered_map<std::size_t, std::size_t> uses;
   std::vector<Pick> picks;
+  picks.reserve(indices.size());
   for (const std::size_t index : indices) {
-    const Pick* from = nullptr;
-    std::uint64_t repeated = 0;
-    for (std::size_t i = 0; i < before.size(); ++i) {
-      const Pick& pick = request.picks[i];
-      if (before[i] != index) continue;
-      const auto is_taken = [&](const Pick& other) { return other.position == pick.position; };
-      from = &pick;
-      if (std::none_of(picks.begin(), picks.end(), is_taken)) break;
-    }
-    if (from == nullptr) {
+    const auto found = by_index.find(index);
+    if (found == by_index.end()) {
       throw Error(ErrorCode::Mismatch,
                   "a function given to map() set `indices` of its batch to sample " +
                       std::to_string(index) + ", which was not in the batch");
     }
-    for (const Pick& other : picks) repeated += other.index == from->index ? 1 : 0;
-    picks.push_back(*from);
-    // Two views of one sample get different random numbers.
-    picks.back().position = from->position ^ repeated << 48;
+    const std::size_t use = uses[index]++;
+    picks.push_back(*found->second[use % found->second.size()]);
+    picks.back().copy += use / found->second.size();
   }
   return picks;
+}
+
+/// The sizes of axis 0 of the tensors of a stacked batch, without 0-d ones.
+template <class B>
+std::vector<std::size_t> row_counts(const B& batch) {
+  using E = typename BatchTraits<B>::Example;
+  std::vector<std::size_t> counts;
+  const auto add = [&](const std::string&, const at::Tensor& tensor) {
+    if (tensor.defined() && tensor.dim() != 0) {
+      counts.push_back(static_cast<std::size_t>(tensor.size(0)));
+    }
+  };
+  SampleTensors<E>::each(static_cast<const E&>(batch), add);
+  if constexpr (std::is_same_v<B, PaddedBatch<E>>) {
+    add("lengths", batch.lengths);
+    add("target_lengths", batch.target_lengths);
+  }
+  return counts;
 }
 
 /// Takes over the indices that a function has set. False if it has removed all samples. Throws
@@ -9352,33 +9407,30 @@ inline std::vector<Pick> picks_for(const std::vector<std::size_t>& indices,
 template <class B>
 bool take_indices(const B& batch, const std::vector<std::size_t>& before, Request& request) {
   if constexpr (BatchTraits<B>::kHasIndices) {
-    std::optional<std::size_t> count;
     using E = typename BatchTraits<B>::Example;
+    std::vector<std::size_t> counts;
     if constexpr (std::is_same_v<B, Samples<E>>) {
-      count = batch.size();
+      counts = {batch.size()};
     } else if constexpr (kStackable<E>) {
-      SampleTensors<E>::each(static_cast<const E&>(batch),
-                             [&](const std::string&, const at::Tensor& tensor) {
-                               if (!tensor.defined() || tensor.dim() == 0) return;
-                               const auto rows = static_cast<std::size_t>(tensor.size(0));
-                               // A NamedExample may have tensors that are about the whole batch.
-                               if (!count || (kHasTarget<E> && rows != request.picks.size())) {
-                                 count = rows;
-                               }
-                             });
+      counts = row_counts(batch);
     }
-    if (count == std::size_t{0}) {
+    if (!counts.empty() && *std::max_element(counts.begin(), counts.end()) == 0) {
       request.picks.clear();
       return false;
     }
     if (!batch.indices.empty() && batch.indices != before) {
       request.picks = picks_for(batch.indices, before, request);
     }
-    if (count && *count != request.picks.size()) {
+    const auto is_wrong = [&](std::size_t count) { return count != request.picks.size(); };
+    const auto wrong = std::find_if(counts.begin(), counts.end(), is_wrong);
+    // A NamedExample may have tensors that are about the whole batch.
+    if (wrong != counts.end() &&
+        (!std::is_same_v<E, NamedExample> || std::all_of(counts.begin(), counts.end(), is_wrong))) {
       throw Error(ErrorCode::Mismatch,
-                  "a function given to map() returned a batch of " + counted(*count, "sample") +
+                  "a function given to map() returned a batch of " + counted(*wrong, "sample") +
                       " with the indices of " + std::to_string(request.picks.size()) +
-                      ": if it removes or adds samples, it has to set `indices` of the batch");
+                      ": if it removes or adds samples, it has to do so in every tensor, and set "
+                      "`indices` of the batch");
     }
   }
   return true;
@@ -9589,7 +9641,7 @@ class OddSamples {
       if (layout_of(other.first) == common) return other;
       error = report(other, common);
     }
-    throw Replacements::none_left(error);
+    throw others.none_left(error);
   }
 
   Error report(const std::pair<E, Pick>& odd, const std::string& common) const {
@@ -9755,9 +9807,10 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   /// The type of a sample.
   using ExampleType = E;
 
-  /// The samples of a source, as lists.
+  /// The samples of a source, as lists. Throws Error (InvalidArgument) if `source` is null.
   explicit Dataset(std::shared_ptr<const SampleSource<E>> source) : source_(source) {
     static_assert(kIsList, "a source gives lists of samples: Dataset<E>(source).stacked()");
+    if (!source_) throw Error(ErrorCode::InvalidArgument, "Dataset: the source is null");
     read_ = std::make_shared<const detail::Reader<E, B>>(
         [source = std::move(source)](Request& request) -> std::optional<SampleRows<E>> {
           SampleRows<E> rows = source->read(request);
@@ -9777,6 +9830,14 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   Dataset(std::shared_ptr<const SourceInfo> source,
           std::shared_ptr<const detail::Reader<E, B>> reader, std::uint64_t stage)
       : source_(std::move(source)), read_(std::move(reader)), stage_(stage) {}
+
+  // No move operations: a moved-from dataset would have no source.
+
+  /// Shares what the other one reads from. A move copies.
+  Dataset(const Dataset&) = default;
+  /// As the copy constructor.
+  Dataset& operator=(const Dataset&) = default;
+  ~Dataset() override = default;
 
   /// Number of samples.
   c10::optional<std::size_t> size() const override { return source_->size(); }
@@ -10868,6 +10929,7 @@ TORCH_NPY_END_NAMESPACE
 #include <optional>
 #include <string>
 #include <type_traits>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -10940,7 +11002,7 @@ class ConcatReader {
     std::vector<Request> requests(datasets_.size());
     for (const Pick& pick : request.picks) {
       const auto [part, sample] = info_->place_of(pick.sample);
-      requests[part].picks.push_back({pick.index, pick.position, sample});
+      requests[part].picks.push_back({pick.index, pick.position, sample, pick.copy});
     }
     std::vector<std::pair<Pick, E>> all;
     for (std::size_t part = 0; part < requests.size(); ++part) {
@@ -10954,6 +11016,13 @@ class ConcatReader {
       }
       if (!read) continue;
       std::vector<E> samples = separate(std::move(*read));
+      if (samples.size() != inner.picks.size()) {
+        throw Error(ErrorCode::Mismatch,
+                    "concat(): dataset " + std::to_string(part) + " gives batches of " +
+                        counted(samples.size(), "row") + " for " +
+                        counted(inner.picks.size(), "sample") +
+                        ", which cannot be put together with those of the other datasets");
+      }
       for (std::size_t i = 0; i < samples.size(); ++i) {
         all.emplace_back(inner.picks[i], std::move(samples[i]));
       }
@@ -10984,16 +11053,18 @@ class ConcatReader {
   }
 
   static std::optional<Read<E, B>> in_order(std::vector<std::pair<Pick, E>> all, Request& request) {
-    std::vector<Pick> picks;
+    std::unordered_map<std::uint64_t, std::size_t> ranks;  // in the request, by position
+    for (const Pick& pick : request.picks) ranks.emplace(pick.position, ranks.size());
+    std::stable_sort(all.begin(), all.end(), [&](const auto& a, const auto& b) {
+      return ranks[a.first.position] < ranks[b.first.position];
+    });
+    request.picks.clear();
     std::vector<E> samples;
-    for (const Pick& asked : request.picks) {
-      for (auto& [pick, sample] : all) {
-        if (pick.position != asked.position) continue;
-        picks.push_back(pick);
-        samples.push_back(std::move(sample));
-      }
+    samples.reserve(all.size());
+    for (auto& [pick, sample] : all) {
+      request.picks.push_back(pick);
+      samples.push_back(std::move(sample));
     }
-    request.picks = std::move(picks);
     if (samples.empty()) return std::nullopt;
     if constexpr (std::is_same_v<B, Samples<E>>) {
       return SampleRows<E>(std::move(samples));
@@ -11704,6 +11775,12 @@ class FolderDataset : public Dataset<TensorExample> {
   const FileList& files() const& noexcept { return files_->data().list; }
   void files() && = delete;  ///< the list lives as long as the dataset
 
+  /// A copy shares the files. A move copies.
+  FolderDataset(const FolderDataset&) = default;
+  /// As the copy constructor.
+  FolderDataset& operator=(const FolderDataset&) = default;
+  ~FolderDataset() override = default;
+
  private:
   using Source = detail::FileSource<TensorExample>;
   explicit FolderDataset(const std::shared_ptr<const Source>& source)
@@ -11730,6 +11807,12 @@ class PairedFolderDataset : public Dataset<Example<>> {
   /// The target file of each sample.
   const FileList& target_files() const& noexcept { return files_->targets().list; }
   void target_files() && = delete;  ///< the list lives as long as the dataset
+
+  /// A copy shares the files. A move copies.
+  PairedFolderDataset(const PairedFolderDataset&) = default;
+  /// As the copy constructor.
+  PairedFolderDataset& operator=(const PairedFolderDataset&) = default;
+  ~PairedFolderDataset() override = default;
 
  private:
   using Source = detail::FileSource<Example<>>;
@@ -11773,6 +11856,12 @@ class ClassFolderDataset : public Dataset<Example<>> {
   /// The file of each sample, ordered by class.
   const FileList& files() const& noexcept { return files_->data().list; }
   void files() && = delete;  ///< the list lives as long as the dataset
+
+  /// A copy shares the files. A move copies.
+  ClassFolderDataset(const ClassFolderDataset&) = default;
+  /// As the copy constructor.
+  ClassFolderDataset& operator=(const ClassFolderDataset&) = default;
+  ~ClassFolderDataset() override = default;
 
  private:
   using Source = detail::FileSource<Example<>>;
@@ -12064,7 +12153,9 @@ TORCH_NPY_END_NAMESPACE
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -12100,7 +12191,9 @@ class WorkerThreads {
     // threads that did this at once could take the other's 1 for the number of the process.
     static std::mutex one_at_a_time;
     const std::lock_guard<std::mutex> lock(one_at_a_time);
-    const int intra_op_threads = at::get_num_threads();
+    // Asked in a new thread: this one may have a number of its own.
+    int intra_op_threads = 1;
+    in_new_thread([&] { intra_op_threads = at::get_num_threads(); });
     try {
       threads_.reserve(count);
       while (threads_.size() < count) threads_.emplace_back([this] { work(); });
@@ -12158,12 +12251,25 @@ class WorkerThreads {
     at::set_num_threads(1);
 #endif
   }
+  /// In a new thread, because the number of this one has not changed.
   static void restore_intra_op_threads(int count) {
 #if AT_PARALLEL_OPENMP
-    at::set_num_threads(count);
+    in_new_thread([count] { at::set_num_threads(count); });
 #else
     (void)count;
 #endif
+  }
+
+  /// Or in this one, if the system starts no thread.
+  template <class Work>
+  static void in_new_thread(const Work& work) {
+    std::optional<std::thread> thread;
+    try {
+      thread.emplace(work);
+    } catch (const std::system_error&) {
+      return work();
+    }
+    thread->join();
   }
 
   void wait_until_started() {
@@ -12423,7 +12529,8 @@ struct LoaderState {
   /// The state in a tensor made by tensor(), on any device. Throws Error (Mismatch) if the tensor
   /// was not made by tensor(), was changed, or has another version.
   static LoaderState from_tensor(const at::Tensor& tensor) {
-    if (!tensor.defined() || tensor.scalar_type() != at::kLong || tensor.dim() != 1) {
+    if (!tensor.defined() || tensor.layout() != c10::kStrided || tensor.is_meta() ||
+        tensor.scalar_type() != at::kLong || tensor.dim() != 1) {
       throw foreign();
     }
     const at::Tensor host = tensor.detach().to(c10::kCPU).contiguous();
@@ -12571,9 +12678,10 @@ struct BatchOf<std::optional<B>> {
 ///
 /// An exception from reading a batch is thrown unchanged in the loop, by ++ in the turn of that
 /// batch. The next ++ continues with the batch after it. If the first batch of an epoch fails,
-/// begin() returns normally and *it throws the exception. A batch of which the dataset skipped all
-/// samples is not returned; with several ranks it is an Error (Mismatch), because the ranks must
-/// have the same number of batches. So is an epoch of which the dataset skipped all samples.
+/// begin() returns normally and *it throws the exception, or ++ if *it was not called. A batch of
+/// which the dataset skipped all samples is not returned; with several ranks it is an Error
+/// (Mismatch), because the ranks must have the same number of batches. So is an epoch of which the
+/// dataset skipped all samples.
 ///
 /// The whole Loader is for one thread at a time. It cannot be moved, because iterators and workers
 /// refer to it. Its destructor waits for the batches that workers are reading.
@@ -12597,7 +12705,9 @@ class Loader {
     /// Goes to the next batch. If reading it failed, throws that exception; there is no current
     /// batch then, and another ++ continues with the batch after it. Does nothing at the end.
     Iterator& operator++() {
-      if (owner_) owner_->advance();
+      if (!owner_) return *this;
+      if (owner_->first_failure_ && !owner_->is_failure_known_) owner_->tell_first_failure();
+      owner_->advance();
       return *this;
     }
     /// As the prefix form.
@@ -12606,7 +12716,7 @@ class Loader {
     /// failed, throws that exception. Throws Error (InvalidArgument) if the last ++ threw, or if
     /// the epoch is over.
     B& operator*() const {
-      if (owner_ && owner_->first_failure_) std::rethrow_exception(owner_->first_failure_);
+      if (owner_ && owner_->first_failure_) owner_->tell_first_failure();
       if (!owner_ || !owner_->current_) throw detail::no_batch();
       return *owner_->current_;
     }
@@ -12662,7 +12772,8 @@ class Loader {
   /// Waits for the batches that workers are reading.
   ~Loader() = default;
 
-  /// Starts the next epoch, and waits for its first batch. If an epoch is running, it is over.
+  /// Starts the next epoch, and waits for its first batch. If an epoch is running, it is over: do
+  /// not loop over a Loader inside a loop over the same Loader.
   /// Throws only if the order of the epoch cannot be made.
   Iterator begin() {
     if (is_running_) end_epoch();
@@ -12775,6 +12886,10 @@ class Loader {
                   "batch_size() is set, but the order makes the batches: remove batch_size(), and "
                   "give the size of a batch to the order");
     }
+    if (order->cuts() && options_.drop_last()) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "drop_last(true) is set, but the order makes the batches: remove drop_last()");
+    }
     const std::uint64_t size = order->size();
     return {std::make_unique<detail::EpochPlan>(std::move(order), options_.batch_size().value_or(1),
                                                 options_.num_replicas(), options_.rank(),
@@ -12806,9 +12921,15 @@ class Loader {
     return *fingerprints_;
   }
 
+  [[noreturn]] void tell_first_failure() {
+    is_failure_known_ = true;
+    std::rethrow_exception(first_failure_);
+  }
+
   void advance() {
     current_.reset();  // first, so that its memory can be used again
     first_failure_ = nullptr;
+    is_failure_known_ = false;
     if (!is_running_) return;
     if (!find_next()) {
       if (plan_->batches() != 0 && std::exchange(empty_, 0) == plan_->batches())
@@ -12926,6 +13047,7 @@ class Loader {
   std::optional<B> current_;           // none after an exception, and at the end
   std::optional<std::uint64_t> last_;  // the number of the last batch that the loop got
   std::exception_ptr first_failure_;   // of the first batch, for *it
+  bool is_failure_known_ = false;      // to the loop
 
   LoaderStats stats_;        // without the times
   std::int64_t copied_ = 0;  // nanoseconds
@@ -13341,7 +13463,7 @@ class Prefetcher {
     /// batches were returned. Then there is no current batch, and another ++ continues with the
     /// batch after it.
     Iterator& operator++() {
-      owner_->advance();
+      if (owner_ != nullptr) owner_->advance();
       return *this;
     }
     /// As the prefix form.

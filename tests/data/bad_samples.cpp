@@ -339,3 +339,20 @@ TEST_CASE("verify() returns Errors in the order of the samples, an input before 
         {inputs / name_of(1), targets / name_of(1), targets / name_of(3), inputs / name_of(5)});
   check(pairs.subset({5, 0, 3}).stacked().verify(), {inputs / name_of(5), targets / name_of(3)});
 }
+
+TEST_CASE("where no shape has the majority of a batch, the dataset decides which sample is bad",
+          "[dataset]") {
+  const Folder folder;
+  fill_folder(folder, 20);
+  save(folder / name_of(4), at::arange(8).to(at::kFloat).reshape({2, 4}));
+  for (const OnBadFile how : {OnBadFile::Skip, OnBadFile::Replace}) {
+    const auto dataset = FolderDataset(folder.path(), FolderOptions().on_bad_file(how)).stacked();
+    const auto first = dataset.get_batch({4, 5});
+    const auto second = dataset.get_batch({5, 4});
+    CHECK(first.data.sizes().slice(1) == at::IntArrayRef({2, 3}));
+    CHECK(second.data.sizes().slice(1) == at::IntArrayRef({2, 3}));
+    CHECK(second.indices[0] == 5);
+    CHECK(first.indices.back() == 5);
+    CHECK(first.indices.size() == (how == OnBadFile::Skip ? 1 : 2));
+  }
+}

@@ -162,10 +162,14 @@ class TensorRows : public ArrayRows {
     if (!tensor.defined() || tensor.dim() == 0) {
       throw Error(ErrorCode::Mismatch, "a 0-d tensor has no axis 0 to take samples from");
     }
+    // A view, which the caller cannot transpose in place.
     tensor_ = options.dtype() ? tensor.to(*options.dtype()) : tensor;
+    if (tensor_.layout() == c10::kStrided && !tensor_.is_quantized() && !tensor_._is_zerotensor()) {
+      tensor_ = tensor_.view_as(tensor_);
+    }
     can_copy_ = tensor_.is_cpu() && tensor_.layout() == c10::kStrided && tensor_.is_contiguous() &&
                 !tensor_.requires_grad() && !tensor_.is_quantized() && !tensor_.is_conj() &&
-                !tensor_.is_neg();
+                !tensor_.is_neg() && !tensor_._is_zerotensor();
   }
 
   std::size_t size() const override { return static_cast<std::size_t>(tensor_.size(0)); }

@@ -1,6 +1,7 @@
 #ifndef TORCH_NPY_DATA_BAD_SAMPLES_HPP_
 #define TORCH_NPY_DATA_BAD_SAMPLES_HPP_
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -80,17 +81,14 @@ class BadSamples {
   }
 
   /// How many samples were skipped or replaced.
-  std::size_t count() const {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return count_;
-  }
+  std::size_t count() const noexcept { return count_; }
 
  private:
   OnBadFile what_ = OnBadFile::Throw;
   std::function<void(const Error&)> callback_;
   std::optional<std::size_t> max_bad_;
-  mutable std::mutex mutex_;
-  std::size_t count_ = 0;
+  std::mutex mutex_;
+  std::atomic<std::size_t> count_{0};          // read by callbacks, too
   std::unordered_set<std::size_t> different_;  // bad samples, if there is a limit
 };
 
@@ -100,36 +98,37 @@ class Replacements {
  public:
   Replacements(const Request& request, const Pick& pick)
       : request_(&request),
-        numbers_(mix({request.seed.value_or(0), request.epoch, pick.position, kReplace})) {}
+        numbers_(mix({request.seed.value_or(0), request.epoch, pick.position, kReplace})),
+        tried_{pick.sample} {}
 
-  /// The next one, with the position of the bad one; none after 100.
+  /// The next one, with the position of the bad one. None after 100 different ones, or if there are
+  /// no more: samples of other parts of concat() cannot be read here.
   std::optional<Pick> next(Pick pick) {
-    if (tries_++ == kTries) return std::nullopt;
-    // Samples of other parts of concat() do not count as tries: this part may be a small one.
-    for (int draw = 0; draw < kDraws; ++draw) {
+    for (int draw = 0; tried_.size() < kTries && draw < kDraws; ++draw) {
       pick.index = static_cast<std::size_t>(numbers_.below(request_->population));
       const auto sample =
           request_->sample_of ? request_->sample_of(pick.index) : std::optional(pick.index);
-      if (!sample) continue;
+      if (!sample || !tried_.insert(*sample).second) continue;
       pick.sample = *sample;
       return pick;
     }
     return std::nullopt;
   }
 
-  static Error none_left(const Error& last) {
-    return ErrorContext::within(
-        last, std::to_string(kTries) + " samples in a row that were to replace a bad one are bad");
+  /// What to throw after that, about the last bad sample.
+  Error none_left(const Error& last) const {
+    return ErrorContext::within(last, "this sample and " + counted(tried_.size() - 1, "other") +
+                                          " that were to replace it are bad");
   }
 
  private:
-  static constexpr int kTries = 100;
+  static constexpr std::size_t kTries = 101;  // with the bad one
   static constexpr int kDraws = 1'000'000;
   static constexpr std::uint64_t kReplace = 0x7265706c61636521;  // not the number of a transform
 
   const Request* request_;
   SplitMix64 numbers_;
-  int tries_ = 0;
+  std::unordered_set<std::size_t> tried_;
 };
 
 /// Reads every sample of the request by `read(sample)`, which throws Error; then calls
@@ -153,7 +152,7 @@ void read_each(Request& request, BadSamples& bad, const Read& read, const Accept
         }
         if (!others) others.emplace(request, *pick);
         pick = others->next(*pick);
-        if (!pick) throw Replacements::none_left(error);
+        if (!pick) throw others->none_left(error);
       }
     }
     if (!pick) continue;

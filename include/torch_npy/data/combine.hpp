@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <type_traits>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -22,6 +23,7 @@
 #include <torch_npy/data/rows.hpp>
 #include <torch_npy/data/source.hpp>
 #include <torch_npy/error.hpp>
+#include <torch_npy/text.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
@@ -92,7 +94,7 @@ class ConcatReader {
     std::vector<Request> requests(datasets_.size());
     for (const Pick& pick : request.picks) {
       const auto [part, sample] = info_->place_of(pick.sample);
-      requests[part].picks.push_back({pick.index, pick.position, sample});
+      requests[part].picks.push_back({pick.index, pick.position, sample, pick.copy});
     }
     std::vector<std::pair<Pick, E>> all;
     for (std::size_t part = 0; part < requests.size(); ++part) {
@@ -106,6 +108,13 @@ class ConcatReader {
       }
       if (!read) continue;
       std::vector<E> samples = separate(std::move(*read));
+      if (samples.size() != inner.picks.size()) {
+        throw Error(ErrorCode::Mismatch,
+                    "concat(): dataset " + std::to_string(part) + " gives batches of " +
+                        counted(samples.size(), "row") + " for " +
+                        counted(inner.picks.size(), "sample") +
+                        ", which cannot be put together with those of the other datasets");
+      }
       for (std::size_t i = 0; i < samples.size(); ++i) {
         all.emplace_back(inner.picks[i], std::move(samples[i]));
       }
@@ -136,16 +145,18 @@ class ConcatReader {
   }
 
   static std::optional<Read<E, B>> in_order(std::vector<std::pair<Pick, E>> all, Request& request) {
-    std::vector<Pick> picks;
+    std::unordered_map<std::uint64_t, std::size_t> ranks;  // in the request, by position
+    for (const Pick& pick : request.picks) ranks.emplace(pick.position, ranks.size());
+    std::stable_sort(all.begin(), all.end(), [&](const auto& a, const auto& b) {
+      return ranks[a.first.position] < ranks[b.first.position];
+    });
+    request.picks.clear();
     std::vector<E> samples;
-    for (const Pick& asked : request.picks) {
-      for (auto& [pick, sample] : all) {
-        if (pick.position != asked.position) continue;
-        picks.push_back(pick);
-        samples.push_back(std::move(sample));
-      }
+    samples.reserve(all.size());
+    for (auto& [pick, sample] : all) {
+      request.picks.push_back(pick);
+      samples.push_back(std::move(sample));
     }
-    request.picks = std::move(picks);
     if (samples.empty()) return std::nullopt;
     if constexpr (std::is_same_v<B, Samples<E>>) {
       return SampleRows<E>(std::move(samples));

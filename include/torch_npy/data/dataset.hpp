@@ -77,9 +77,10 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   /// The type of a sample.
   using ExampleType = E;
 
-  /// The samples of a source, as lists.
+  /// The samples of a source, as lists. Throws Error (InvalidArgument) if `source` is null.
   explicit Dataset(std::shared_ptr<const SampleSource<E>> source) : source_(source) {
     static_assert(kIsList, "a source gives lists of samples: Dataset<E>(source).stacked()");
+    if (!source_) throw Error(ErrorCode::InvalidArgument, "Dataset: the source is null");
     read_ = std::make_shared<const detail::Reader<E, B>>(
         [source = std::move(source)](Request& request) -> std::optional<SampleRows<E>> {
           SampleRows<E> rows = source->read(request);
@@ -99,6 +100,14 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   Dataset(std::shared_ptr<const SourceInfo> source,
           std::shared_ptr<const detail::Reader<E, B>> reader, std::uint64_t stage)
       : source_(std::move(source)), read_(std::move(reader)), stage_(stage) {}
+
+  // No move operations: a moved-from dataset would have no source.
+
+  /// Shares what the other one reads from. A move copies.
+  Dataset(const Dataset&) = default;
+  /// As the copy constructor.
+  Dataset& operator=(const Dataset&) = default;
+  ~Dataset() override = default;
 
   /// Number of samples.
   c10::optional<std::size_t> size() const override { return source_->size(); }

@@ -122,6 +122,12 @@ class FolderDataset : public Dataset<TensorExample> {
   const FileList& files() const& noexcept { return files_->data().list; }
   void files() && = delete;  ///< the list lives as long as the dataset
 
+  /// A copy shares the files. A move copies.
+  FolderDataset(const FolderDataset&) = default;
+  /// As the copy constructor.
+  FolderDataset& operator=(const FolderDataset&) = default;
+  ~FolderDataset() override = default;
+
  private:
   using Source = detail::FileSource<TensorExample>;
   explicit FolderDataset(const std::shared_ptr<const Source>& source)
@@ -148,6 +154,12 @@ class PairedFolderDataset : public Dataset<Example<>> {
   /// The target file of each sample.
   const FileList& target_files() const& noexcept { return files_->targets().list; }
   void target_files() && = delete;  ///< the list lives as long as the dataset
+
+  /// A copy shares the files. A move copies.
+  PairedFolderDataset(const PairedFolderDataset&) = default;
+  /// As the copy constructor.
+  PairedFolderDataset& operator=(const PairedFolderDataset&) = default;
+  ~PairedFolderDataset() override = default;
 
  private:
   using Source = detail::FileSource<Example<>>;
@@ -191,6 +203,12 @@ class ClassFolderDataset : public Dataset<Example<>> {
   /// The file of each sample, ordered by class.
   const FileList& files() const& noexcept { return files_->data().list; }
   void files() && = delete;  ///< the list lives as long as the dataset
+
+  /// A copy shares the files. A move copies.
+  ClassFolderDataset(const ClassFolderDataset&) = default;
+  /// As the copy constructor.
+  ClassFolderDataset& operator=(const ClassFolderDataset&) = default;
+  ~ClassFolderDataset() override = default;
 
  private:
   using Source = detail::FileSource<Example<>>;

@@ -81,9 +81,10 @@ struct BatchOf<std::optional<B>> {
 ///
 /// An exception from reading a batch is thrown unchanged in the loop, by ++ in the turn of that
 /// batch. The next ++ continues with the batch after it. If the first batch of an epoch fails,
-/// begin() returns normally and *it throws the exception. A batch of which the dataset skipped all
-/// samples is not returned; with several ranks it is an Error (Mismatch), because the ranks must
-/// have the same number of batches. So is an epoch of which the dataset skipped all samples.
+/// begin() returns normally and *it throws the exception, or ++ if *it was not called. A batch of
+/// which the dataset skipped all samples is not returned; with several ranks it is an Error
+/// (Mismatch), because the ranks must have the same number of batches. So is an epoch of which the
+/// dataset skipped all samples.
 ///
 /// The whole Loader is for one thread at a time. It cannot be moved, because iterators and workers
 /// refer to it. Its destructor waits for the batches that workers are reading.
@@ -107,7 +108,9 @@ class Loader {
     /// Goes to the next batch. If reading it failed, throws that exception; there is no current
     /// batch then, and another ++ continues with the batch after it. Does nothing at the end.
     Iterator& operator++() {
-      if (owner_) owner_->advance();
+      if (!owner_) return *this;
+      if (owner_->first_failure_ && !owner_->is_failure_known_) owner_->tell_first_failure();
+      owner_->advance();
       return *this;
     }
     /// As the prefix form.
@@ -116,7 +119,7 @@ class Loader {
     /// failed, throws that exception. Throws Error (InvalidArgument) if the last ++ threw, or if
     /// the epoch is over.
     B& operator*() const {
-      if (owner_ && owner_->first_failure_) std::rethrow_exception(owner_->first_failure_);
+      if (owner_ && owner_->first_failure_) owner_->tell_first_failure();
       if (!owner_ || !owner_->current_) throw detail::no_batch();
       return *owner_->current_;
     }
@@ -172,7 +175,8 @@ class Loader {
   /// Waits for the batches that workers are reading.
   ~Loader() = default;
 
-  /// Starts the next epoch, and waits for its first batch. If an epoch is running, it is over.
+  /// Starts the next epoch, and waits for its first batch. If an epoch is running, it is over: do
+  /// not loop over a Loader inside a loop over the same Loader.
   /// Throws only if the order of the epoch cannot be made.
   Iterator begin() {
     if (is_running_) end_epoch();
@@ -285,6 +289,10 @@ class Loader {
                   "batch_size() is set, but the order makes the batches: remove batch_size(), and "
                   "give the size of a batch to the order");
     }
+    if (order->cuts() && options_.drop_last()) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "drop_last(true) is set, but the order makes the batches: remove drop_last()");
+    }
     const std::uint64_t size = order->size();
     return {std::make_unique<detail::EpochPlan>(std::move(order), options_.batch_size().value_or(1),
                                                 options_.num_replicas(), options_.rank(),
@@ -316,9 +324,15 @@ class Loader {
     return *fingerprints_;
   }
 
+  [[noreturn]] void tell_first_failure() {
+    is_failure_known_ = true;
+    std::rethrow_exception(first_failure_);
+  }
+
   void advance() {
     current_.reset();  // first, so that its memory can be used again
     first_failure_ = nullptr;
+    is_failure_known_ = false;
     if (!is_running_) return;
     if (!find_next()) {
       if (plan_->batches() != 0 && std::exchange(empty_, 0) == plan_->batches())
@@ -436,6 +450,7 @@ class Loader {
   std::optional<B> current_;           // none after an exception, and at the end
   std::optional<std::uint64_t> last_;  // the number of the last batch that the loop got
   std::exception_ptr first_failure_;   // of the first batch, for *it
+  bool is_failure_known_ = false;      // to the loop
 
   LoaderStats stats_;        // without the times
   std::int64_t copied_ = 0;  // nanoseconds

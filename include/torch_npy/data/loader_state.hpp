@@ -48,7 +48,8 @@ struct LoaderState {
   /// The state in a tensor made by tensor(), on any device. Throws Error (Mismatch) if the tensor
   /// was not made by tensor(), was changed, or has another version.
   static LoaderState from_tensor(const at::Tensor& tensor) {
-    if (!tensor.defined() || tensor.scalar_type() != at::kLong || tensor.dim() != 1) {
+    if (!tensor.defined() || tensor.layout() != c10::kStrided || tensor.is_meta() ||
+        tensor.scalar_type() != at::kLong || tensor.dim() != 1) {
       throw foreign();
     }
     const at::Tensor host = tensor.detach().to(c10::kCPU).contiguous();

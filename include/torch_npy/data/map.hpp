@@ -17,6 +17,7 @@
 #include <string>
 #include <tuple>
 #include <type_traits>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -194,13 +195,34 @@ constexpr MapKind map_kind() {
   }
 }
 
-/// One generator a thread, for functions that take one.
-inline at::Generator& seeded_generator(std::uint64_t seed) {
-  thread_local at::Generator generator = at::detail::createCPUGenerator();
-  const std::lock_guard<std::mutex> lock(generator.mutex());
-  generator.set_current_seed(seed);
-  return generator;
-}
+/// A generator for a function that takes one. Kept by the thread, because making one takes longer
+/// than seeding it; several if the function reads another dataset.
+class SeededGenerator {
+ public:
+  explicit SeededGenerator(std::uint64_t seed) {
+    if (spare().empty()) {
+      generator_ = at::detail::createCPUGenerator();
+    } else {
+      generator_ = std::move(spare().back());
+      spare().pop_back();
+    }
+    const std::lock_guard<std::mutex> lock(generator_.mutex());
+    generator_.set_current_seed(seed);
+  }
+  SeededGenerator(const SeededGenerator&) = delete;
+  SeededGenerator& operator=(const SeededGenerator&) = delete;
+  ~SeededGenerator() { spare().push_back(std::move(generator_)); }
+
+  at::Generator& get() noexcept { return generator_; }
+
+ private:
+  static std::vector<at::Generator>& spare() {
+    thread_local std::vector<at::Generator> generators;
+    return generators;
+  }
+
+  at::Generator generator_;
+};
 
 template <class T, class Argument>
 constexpr bool kTakesGenerator = std::is_invocable_v<const T&, Argument&, at::Generator&> ||
@@ -228,7 +250,8 @@ auto call_function(const T& function, Argument argument, SplitMix64 numbers) {
     }
   };
   if constexpr (kTakesGenerator<T, Argument>) {
-    return call(seeded_generator(numbers.next()));
+    SeededGenerator generator(numbers.next());
+    return call(generator.get());
   } else {
     return call();
   }
@@ -239,9 +262,13 @@ auto call_function(const T& function, Argument argument, SplitMix64 numbers) {
 template <class Work>
 auto with_sample(const Request& request, std::size_t i, bool is_batch, const Work& work) {
   const auto name = [&] {
-    const std::string key = request.dataset != nullptr && i < request.picks.size()
-                                ? in_quotes(request.dataset->key(request.picks[i].index))
-                                : std::to_string(i);
+    std::string key = std::to_string(i);
+    try {
+      if (request.dataset != nullptr && i < request.picks.size()) {
+        key = in_quotes(request.dataset->key(request.picks[i].index));
+      }
+    } catch (...) {  // What `work` threw matters more.
+    }
     return (is_batch ? "batch that begins with sample " : "sample ") + key;
   };
   const auto failed = [&](const std::string& reason) {
@@ -257,6 +284,8 @@ auto with_sample(const Request& request, std::size_t i, bool is_batch, const Wor
     std::throw_with_nested(failed(error.what_without_backtrace()));
   } catch (const std::exception& error) {
     std::throw_with_nested(failed(error.what()));
+  } catch (...) {
+    std::throw_with_nested(failed("it threw what is no std::exception"));
   }
 }
 
@@ -274,28 +303,43 @@ inline std::vector<std::size_t> indices_in(const decltype(Request::sample_of)& s
 /// transforms draw for the right samples.
 inline std::vector<Pick> picks_for(const std::vector<std::size_t>& indices,
                                    const std::vector<std::size_t>& before, const Request& request) {
+  std::unordered_map<std::size_t, std::vector<const Pick*>> by_index;
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    by_index[before[i]].push_back(&request.picks[i]);
+  }
+  std::unordered_map<std::size_t, std::size_t> uses;
   std::vector<Pick> picks;
+  picks.reserve(indices.size());
   for (const std::size_t index : indices) {
-    const Pick* from = nullptr;
-    std::uint64_t repeated = 0;
-    for (std::size_t i = 0; i < before.size(); ++i) {
-      const Pick& pick = request.picks[i];
-      if (before[i] != index) continue;
-      const auto is_taken = [&](const Pick& other) { return other.position == pick.position; };
-      from = &pick;
-      if (std::none_of(picks.begin(), picks.end(), is_taken)) break;
-    }
-    if (from == nullptr) {
+    const auto found = by_index.find(index);
+    if (found == by_index.end()) {
       throw Error(ErrorCode::Mismatch,
                   "a function given to map() set `indices` of its batch to sample " +
                       std::to_string(index) + ", which was not in the batch");
     }
-    for (const Pick& other : picks) repeated += other.index == from->index ? 1 : 0;
-    picks.push_back(*from);
-    // Two views of one sample get different random numbers.
-    picks.back().position = from->position ^ repeated << 48;
+    const std::size_t use = uses[index]++;
+    picks.push_back(*found->second[use % found->second.size()]);
+    picks.back().copy += use / found->second.size();
   }
   return picks;
+}
+
+/// The sizes of axis 0 of the tensors of a stacked batch, without 0-d ones.
+template <class B>
+std::vector<std::size_t> row_counts(const B& batch) {
+  using E = typename BatchTraits<B>::Example;
+  std::vector<std::size_t> counts;
+  const auto add = [&](const std::string&, const at::Tensor& tensor) {
+    if (tensor.defined() && tensor.dim() != 0) {
+      counts.push_back(static_cast<std::size_t>(tensor.size(0)));
+    }
+  };
+  SampleTensors<E>::each(static_cast<const E&>(batch), add);
+  if constexpr (std::is_same_v<B, PaddedBatch<E>>) {
+    add("lengths", batch.lengths);
+    add("target_lengths", batch.target_lengths);
+  }
+  return counts;
 }
 
 /// Takes over the indices that a function has set. False if it has removed all samples. Throws
@@ -304,33 +348,30 @@ inline std::vector<Pick> picks_for(const std::vector<std::size_t>& indices,
 template <class B>
 bool take_indices(const B& batch, const std::vector<std::size_t>& before, Request& request) {
   if constexpr (BatchTraits<B>::kHasIndices) {
-    std::optional<std::size_t> count;
     using E = typename BatchTraits<B>::Example;
+    std::vector<std::size_t> counts;
     if constexpr (std::is_same_v<B, Samples<E>>) {
-      count = batch.size();
+      counts = {batch.size()};
     } else if constexpr (kStackable<E>) {
-      SampleTensors<E>::each(static_cast<const E&>(batch),
-                             [&](const std::string&, const at::Tensor& tensor) {
-                               if (!tensor.defined() || tensor.dim() == 0) return;
-                               const auto rows = static_cast<std::size_t>(tensor.size(0));
-                               // A NamedExample may have tensors that are about the whole batch.
-                               if (!count || (kHasTarget<E> && rows != request.picks.size())) {
-                                 count = rows;
-                               }
-                             });
+      counts = row_counts(batch);
     }
-    if (count == std::size_t{0}) {
+    if (!counts.empty() && *std::max_element(counts.begin(), counts.end()) == 0) {
       request.picks.clear();
       return false;
     }
     if (!batch.indices.empty() && batch.indices != before) {
       request.picks = picks_for(batch.indices, before, request);
     }
-    if (count && *count != request.picks.size()) {
+    const auto is_wrong = [&](std::size_t count) { return count != request.picks.size(); };
+    const auto wrong = std::find_if(counts.begin(), counts.end(), is_wrong);
+    // A NamedExample may have tensors that are about the whole batch.
+    if (wrong != counts.end() &&
+        (!std::is_same_v<E, NamedExample> || std::all_of(counts.begin(), counts.end(), is_wrong))) {
       throw Error(ErrorCode::Mismatch,
-                  "a function given to map() returned a batch of " + counted(*count, "sample") +
+                  "a function given to map() returned a batch of " + counted(*wrong, "sample") +
                       " with the indices of " + std::to_string(request.picks.size()) +
-                      ": if it removes or adds samples, it has to set `indices` of the batch");
+                      ": if it removes or adds samples, it has to do so in every tensor, and set "
+                      "`indices` of the batch");
     }
   }
   return true;

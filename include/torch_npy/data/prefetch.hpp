@@ -46,7 +46,7 @@ class Prefetcher {
     /// batches were returned. Then there is no current batch, and another ++ continues with the
     /// batch after it.
     Iterator& operator++() {
-      owner_->advance();
+      if (owner_ != nullptr) owner_->advance();
       return *this;
     }
     /// As the prefix form.

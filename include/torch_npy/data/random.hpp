@@ -82,7 +82,9 @@ class Draws {
     i += first_;
     // A function given to map() may have made more samples than were read.
     const std::uint64_t position = i < picks.size() ? picks[i].position : ~std::uint64_t{i};
-    return detail::SplitMix64(detail::mix({key_, position}));
+    const std::size_t copy = i < picks.size() ? picks[i].copy : 0;
+    return detail::SplitMix64(copy == 0 ? detail::mix({key_, position})
+                                        : detail::mix({key_, position, copy}));
   }
 
   /// The same for the samples from the i-th one on.

@@ -24,6 +24,8 @@ struct Pick {
   std::size_t index = 0;       ///< its number in the dataset that was asked; in batch.indices
   std::uint64_t position = 0;  ///< its position in the order of the epoch, over all ranks
   std::size_t sample = 0;  ///< its number in the source that reads it, after subset() and concat()
+  /// 0; if a function has made several samples of it: which of them.
+  std::size_t copy = 0;
 };
 
 /// The samples of one batch, in order, and what their random numbers depend on. The samplers of
@@ -57,7 +59,7 @@ struct Request {
   /// The samples `indices`, at the positions 0, 1, 2, ...
   Request(c10::ArrayRef<std::size_t> indices) {  // NOLINT(google-explicit-constructor)
     picks.reserve(indices.size());
-    for (const std::size_t index : indices) picks.push_back({index, picks.size(), index});
+    for (const std::size_t index : indices) picks.push_back({index, picks.size(), index, 0});
   }
   /// The same.
   Request(const std::vector<std::size_t>& indices)  // NOLINT(google-explicit-constructor)

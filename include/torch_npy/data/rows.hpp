@@ -27,6 +27,7 @@ namespace detail {
 
 /// The rows of `whole` along axis 0.
 inline std::vector<at::Tensor> rows_of(const at::Tensor& whole) {
+  if (whole.is_quantized() || whole.layout() != c10::kStrided) return whole.unbind();
   if (whole.requires_grad()) return whole.unbind();
   std::vector<at::Tensor> rows;
   rows.reserve(static_cast<std::size_t>(whole.size(0)));

@@ -4,7 +4,6 @@
 /// @file
 /// SampleSource: where the samples of a dataset come from.
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -12,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -35,20 +35,20 @@ inline std::uint64_t hash_of(std::string_view text) noexcept {
 /// indices, and by how many batches have begun with the same first index.
 class BatchNames {
  public:
-  std::uint64_t name(const Request& request, std::size_t size) {
+  std::uint64_t name(const Request& request) {
     std::uint64_t name = request.picks.size();
     for (const Pick& pick : request.picks) {
       name = (name ^ pick.index) * 0x9e3779b97f4a7c15;  // 2^64 / golden ratio, mixes the bits
       name ^= name >> 32;
     }
-    if (request.picks.empty() || request.picks[0].index >= size) return name;
-    std::call_once(once_, [&] { visits_.reset(new std::atomic<std::uint16_t>[size]()); });
-    return mix({name, visits_[request.picks[0].index].fetch_add(1)});
+    if (request.picks.empty()) return name;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return mix({name, visits_[request.picks[0].index]++});
   }
 
  private:
-  std::once_flag once_;
-  std::unique_ptr<std::atomic<std::uint16_t>[]> visits_;
+  std::mutex mutex_;
+  std::unordered_map<std::size_t, std::uint64_t> visits_;
 };
 
 }  // namespace detail
@@ -100,7 +100,7 @@ class SourceInfo {
   virtual std::size_t bad_count() const { return bad_.count(); }
 
   /// For Dataset: a number for a batch of LibTorch's loader.
-  std::uint64_t name_batch(const Request& request) const { return names_.name(request, size()); }
+  std::uint64_t name_batch(const Request& request) const { return names_.name(request); }
 
  protected:
   SourceInfo() = default;

@@ -66,6 +66,9 @@ class PadStack {
     batch.data = pad(detail::take_tensors(samples, 0), data_value_, batch.lengths);
     if constexpr (detail::kHasTarget<E>) {
       const auto targets = detail::take_tensors(samples, 1);
+      for (const at::Tensor& target : targets) {
+        if (target.defined() != targets[0].defined()) throw differs(targets[0], target);
+      }
       if (targets[0].defined() && targets[0].dim() == 0) {
         batch.target = detail::stack_samples(targets);
       } else if (targets[0].defined()) {

@@ -94,7 +94,7 @@ class OddSamples {
       if (layout_of(other.first) == common) return other;
       error = report(other, common);
     }
-    throw Replacements::none_left(error);
+    throw others.none_left(error);
   }
 
   Error report(const std::pair<E, Pick>& odd, const std::string& common) const {

@@ -9,7 +9,9 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -49,7 +51,9 @@ class WorkerThreads {
     // threads that did this at once could take the other's 1 for the number of the process.
     static std::mutex one_at_a_time;
     const std::lock_guard<std::mutex> lock(one_at_a_time);
-    const int intra_op_threads = at::get_num_threads();
+    // Asked in a new thread: this one may have a number of its own.
+    int intra_op_threads = 1;
+    in_new_thread([&] { intra_op_threads = at::get_num_threads(); });
     try {
       threads_.reserve(count);
       while (threads_.size() < count) threads_.emplace_back([this] { work(); });
@@ -107,12 +111,25 @@ class WorkerThreads {
     at::set_num_threads(1);
 #endif
   }
+  /// In a new thread, because the number of this one has not changed.
   static void restore_intra_op_threads(int count) {
 #if AT_PARALLEL_OPENMP
-    at::set_num_threads(count);
+    in_new_thread([count] { at::set_num_threads(count); });
 #else
     (void)count;
 #endif
+  }
+
+  /// Or in this one, if the system starts no thread.
+  template <class Work>
+  static void in_new_thread(const Work& work) {
+    std::optional<std::thread> thread;
+    try {
+      thread.emplace(work);
+    } catch (const std::system_error&) {
+      return work();
+    }
+    thread->join();
   }
 
   void wait_until_started() {
