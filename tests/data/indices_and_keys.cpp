@@ -275,7 +275,9 @@ TEST_CASE("a function that removes samples and does not set the indices is an Er
     CHECK(error.code() == ErrorCode::Mismatch);
     CHECK_THAT(error.what(), says(words));
   };
-  const char* const hint = "if it removes or adds samples, it has to set `indices` of the batch";
+  const char* const hint =
+      "if it removes or adds samples, it has to do so in every tensor, and set "
+      "`indices` of the batch";
   check(dataset.map([](Samples<TensorExample>& all) { all.pop_back(); }), hint);
   check(dataset.map([](std::vector<TensorExample> all) {
     all.pop_back();

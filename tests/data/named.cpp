@@ -132,5 +132,5 @@ TEST_CASE("samples with other names or another order of names are not stacked", 
   CHECK(batch.indices == Indices{0, 1, 2});
   CHECK(at::equal(batch["image"], samples(3)));
   REQUIRE(bad.size() == 2);
-  CHECK_THAT(bad[0], says("named 3: unlike most samples of its batch: it has mask: shape (2, 3)"));
+  CHECK_THAT(bad[0], says("named 3: unlike most samples: it has mask: shape (2, 3)"));
 }

@@ -1,6 +1,7 @@
 #ifndef TORCH_NPY_DATA_BAD_SAMPLES_HPP_
 #define TORCH_NPY_DATA_BAD_SAMPLES_HPP_
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -104,7 +105,9 @@ class Replacements {
   /// The next one, with the position of the bad one. None after 100 different ones, or if there are
   /// no more: samples of other parts of concat() cannot be read here.
   std::optional<Pick> next(Pick pick) {
-    for (int draw = 0; tried_.size() < kTries && draw < kDraws; ++draw) {
+    const std::size_t draws =
+        (std::min)(kDraws, 1000 + 100 * (std::min)(request_->population, kDraws));
+    for (std::size_t draw = 0; tried_.size() < kTries && draw < draws; ++draw) {
       pick.index = static_cast<std::size_t>(numbers_.below(request_->population));
       const auto sample =
           request_->sample_of ? request_->sample_of(pick.index) : std::optional(pick.index);
@@ -123,7 +126,7 @@ class Replacements {
 
  private:
   static constexpr std::size_t kTries = 101;  // with the bad one
-  static constexpr int kDraws = 1'000'000;
+  static constexpr std::size_t kDraws = 1'000'000;
   static constexpr std::uint64_t kReplace = 0x7265706c61636521;  // not the number of a transform
 
   const Request* request_;
