@@ -1,9 +1,7 @@
 // A training run that can be stopped at any moment. Ctrl-C stops it after the current batch; a
-// crash costs at most 20 batches. The same command continues it, as if it had not been stopped: it
-// writes the same weights.npz at the end.
+// crash costs at most 20 batches. The same command continues it, and writes the same weights.npz.
 //
 //   resume_training [folder with images.npy and labels.npy] [checkpoint] [stop after batches]
-//                                                default: examples/data, checkpoint.npz, never
 
 #include <torch/torch.h>
 #include <torch_npy.hpp>
@@ -41,6 +39,7 @@ struct Run {
 
   void save(const std::filesystem::path& path) const {
     auto arrays = network->named_parameters();
+    arrays.update(network->named_buffers());  // BatchNorm has some
     arrays.insert("optimizer", bytes_of(optimizer));
     arrays.insert("random", random.get_state());
     arrays.insert("loader", loader.state().tensor());
@@ -51,6 +50,7 @@ struct Run {
     const torch::NoGradGuard no_grad;
     const torch_npy::NpzFile file(path);
     for (auto& item : network->named_parameters()) item.value().copy_(file.load(item.key()));
+    for (auto& item : network->named_buffers()) item.value().copy_(file.load(item.key()));
     const auto bytes = file.load("optimizer");
     torch::load(optimizer, static_cast<const char*>(bytes.data_ptr()), bytes.nbytes());
     random.set_state(file.load("random"));

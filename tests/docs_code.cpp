@@ -10,6 +10,8 @@
 #include <filesystem>
 #include <iostream>
 #include <memory>
+#include <set>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
@@ -164,16 +166,22 @@ TEST_CASE("docs/datasets.md: a dataset that is chosen at run time", "[docs]") {
 TEST_CASE("docs/datasets.md: predictions get the names of their inputs", "[docs]") {
   const Workplace workplace;
   write_bytes("inputs/train_1.npy", "damaged");
-  std::filesystem::create_directories("predictions");
+  std::filesystem::create_directories("inputs/more");
+  torch_npy::save("inputs/more/train_0.npy", torch::full({4, 3}, 7, torch::kFloat32));
   const auto model = [](const torch::Tensor& data) { return data.mean({1, 2}); };
-  const auto options = torch_npy::FolderOptions().on_bad_file(torch_npy::OnBadFile::Skip);
+  const auto options = torch_npy::FolderOptions()
+                           .recursive(true)
+                           .expect({4, 3}, torch::kFloat32)
+                           .on_bad_file(torch_npy::OnBadFile::Skip);
   auto dataset = torch_npy::FolderDataset("inputs", options).stacked();
   torch_npy::Loader loader(dataset, torch_npy::LoaderOptions().batch_size(4));
   for (auto& batch : loader) {
     const torch::Tensor predictions = model(batch.data);
     for (std::size_t i = 0; i < batch.indices.size(); ++i) {
       const std::filesystem::path input = dataset.key(batch.indices[i]);
-      torch_npy::save("predictions" / input.filename(), predictions[static_cast<std::int64_t>(i)]);
+      const std::filesystem::path output = "predictions" / input.lexically_relative("inputs");
+      std::filesystem::create_directories(output.parent_path());
+      torch_npy::save(output, predictions[static_cast<std::int64_t>(i)]);
     }
   }
 
@@ -182,6 +190,50 @@ TEST_CASE("docs/datasets.md: predictions get the names of their inputs", "[docs]
     CHECK(std::filesystem::exists(path) == (i != 1));
     if (i != 1) CHECK(torch_npy::load(path).item<float>() == static_cast<float>(2 * i));
   }
+  CHECK(torch_npy::load("predictions/more/train_0.npy").item<float>() == 7);
+}
+
+TEST_CASE("docs/datasets.md: the keys of samples", "[docs]") {
+  const Workplace workplace;
+  CHECK(torch_npy::FolderDataset("inputs").stacked().key(1) == "inputs/train_1.npy");
+  CHECK(torch_npy::PairedFolderDataset("inputs", "targets").key(1) == "inputs/train_1.npy");
+  CHECK(torch_npy::ArrayDataset("images.npy").subset({5}).key(0) == "images.npy[5]");
+  CHECK(torch_npy::ArrayDataset(torch::zeros({3, 2})).key(1) == "[1]");
+}
+
+TEST_CASE("docs/datasets.md: two folders have the same classes", "[docs]") {
+  const Workplace workplace;
+  for (const std::string folder : {"train/a", "train/b", "validation/b"}) {
+    std::filesystem::create_directories(folder);
+    torch_npy::save(folder + "/1.npy", torch::zeros({2}));
+  }
+  const auto compare = [] {
+    const torch_npy::ClassFolderDataset train_set("train");
+    const torch_npy::ClassFolderDataset validation_set("validation");
+    if (validation_set.classes() != train_set.classes()) throw std::runtime_error("other classes");
+    return train_set.stacked().get_batch({0, 1}).target;
+  };
+  CHECK_THROWS_AS(compare(), std::runtime_error);
+  std::filesystem::create_directories("validation/a");
+  torch_npy::save("validation/a/1.npy", torch::zeros({2}));
+  CHECK(compare().equal(torch::tensor({0, 1}, torch::kInt64)));
+}
+
+TEST_CASE("docs/datasets.md: a folder of images, and an array of labels", "[docs]") {
+  const Workplace workplace;
+  std::filesystem::rename("inputs", "images");
+  torch_npy::save("labels.npy", torch::arange(6) * 10);
+  const torch::Tensor labels = torch_npy::load("labels.npy");  // in the order of the files
+  const auto labelled = torch_npy::FolderDataset("images").stacked().map(
+      [labels](const torch_npy::Batch<torch_npy::TensorExample>& b) {
+        const std::vector<std::int64_t> rows(b.indices.begin(), b.indices.end());
+        return torch_npy::Batch<>(b.data, labels.index_select(0, torch::tensor(rows)));
+      });
+
+  const auto batch = labelled.get_batch({4, 1});
+  CHECK(batch.target.equal(torch::tensor({40, 10}, torch::kInt64)));
+  CHECK(batch.data[0].max().item<float>() == 8);
+  CHECK(batch.indices == std::vector<std::size_t>{4, 1});
 }
 
 TEST_CASE("docs/datasets.md: FolderOptions", "[docs]") {
@@ -230,6 +282,25 @@ TEST_CASE("docs/datasets.md: functions of a program's own", "[docs]") {
   CHECK(data.equal(two.begin()->data));
 }
 
+TEST_CASE("docs/datasets.md: a function removes samples", "[docs]") {
+  const Workplace workplace;
+  auto dataset = torch_npy::PairedFolderDataset("inputs", "targets")
+                     .map([](const torch_npy::Samples<>& samples) {
+                       torch_npy::Samples<> kept;
+                       for (std::size_t i = 0; i < samples.size(); ++i) {
+                         if (samples[i].target.max().item<int>() == 0) continue;  // an empty mask
+                         kept.push_back(samples[i]);
+                         kept.indices.push_back(samples.indices[i]);
+                       }
+                       return kept;
+                     })
+                     .stacked();
+
+  const auto batch = dataset.get_batch({2, 0, 3});
+  CHECK(batch.indices == std::vector<std::size_t>{2, 3});
+  CHECK(batch.data[1].max().item<float>() == 6);
+}
+
 TEST_CASE("docs/datasets.md: LibTorch's transforms of single samples", "[docs]") {
   const Workplace workplace;
   auto normalized = torch_npy::PairedFolderDataset("inputs", "targets")
@@ -275,6 +346,38 @@ TEST_CASE("docs/datasets.md: samples of different length", "[docs]") {
 
   CHECK(words == 45);
   CHECK(outputs.sizes() == torch::IntArrayRef({9, 9, 2}));
+}
+
+TEST_CASE("docs/datasets.md: a mask of padded samples", "[docs]") {
+  const auto samples = torch_npy::concat(torch_npy::ArrayDataset(torch::ones({1, 2})),
+                                         torch_npy::ArrayDataset(torch::ones({1, 3})));
+  const auto batch = samples.map(torch_npy::transforms::PadStack()).get_batch({0, 1});
+  const torch::Tensor steps = torch::arange(batch.data.size(1), batch.lengths.options());
+  const torch::Tensor mask = steps < batch.lengths.unsqueeze(1);
+
+  CHECK(mask.equal(batch.data == 1));
+}
+
+TEST_CASE("docs/datasets.md: bad files are excluded before lengths() is called", "[docs]") {
+  const Workplace workplace;
+  std::filesystem::create_directories("sentences");
+  for (int i = 1; i <= 4; ++i) {
+    torch_npy::save("sentences/" + std::to_string(i) + ".npy", torch::ones({i, 2}));
+  }
+  write_bytes("sentences/2.npy", "damaged");
+  torch_npy::save("sentences/3.npy", torch::ones({}));  // without a length
+  const auto options = torch_npy::FolderOptions().expect({-1, 2}, torch::kFloat32);
+  const torch_npy::FolderDataset all("sentences", options);
+  std::set<std::string> bad;
+  for (const torch_npy::Error& error : all.verify()) bad.insert(error.path().generic_string());
+  std::vector<std::size_t> good;
+  for (std::size_t i = 0; i < *all.size(); ++i) {
+    if (bad.count(all.key(i)) == 0) good.push_back(i);
+  }
+  const auto sentences = all.subset(good);
+  const std::vector<std::int64_t> lengths = sentences.lengths();
+
+  CHECK(lengths == std::vector<std::int64_t>{1, 4});
 }
 
 TEST_CASE("docs/datasets.md: samples with more than two tensors", "[docs]") {
