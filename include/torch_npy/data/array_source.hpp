@@ -35,6 +35,19 @@
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
+/// Copies rows of `row` bytes: row indices[i] of `from` becomes row i of `out`. The start of a row
+/// is fetched while earlier ones are copied: rows in random order are rarely in the cache.
+inline void gather_rows(const char* from, std::size_t row, c10::ArrayRef<std::size_t> indices,
+                        char* out) {
+  constexpr std::size_t kAhead = 2;
+  for (std::size_t i = 0; i < indices.size(); ++i) {
+#if defined(__GNUC__) || defined(__clang__)
+    if (i + kAhead < indices.size()) __builtin_prefetch(from + indices[i + kAhead] * row);
+#endif
+    std::memcpy(out + i * row, from + indices[i] * row, row);
+  }
+}
+
 /// The rows of an array, in any order: index i is row i of axis 0. Safe from any thread.
 class ArrayRows {
  public:
@@ -126,11 +139,7 @@ class FileRows : public ArrayRows {
     const std::size_t item = plan_.item_size() * plan_.inner;
     const std::size_t row_items = row_elements_ / plan_.inner;
     if (!fortran_order_ || row_items == 1) {
-      const std::size_t row = row_items * item;
-      for (std::size_t i = 0; i < indices.size(); ++i) {
-        std::memcpy(out + i * row, from + indices[i] * row, row);
-      }
-      return;
+      return gather_rows(from, row_items * item, indices, out);
     }
     // The items of a row are one column apart.
     const std::size_t column =
@@ -188,10 +197,9 @@ class TensorRows : public ArrayRows {
     const std::size_t row = size() == 0 ? 0 : tensor_.nbytes() / size();
     at::Tensor out = empty_from(*pool_, row * indices.size(), tensor_.scalar_type(), sizes,
                                 dense_strides(sizes, false), pin || pins_memory(options_));
-    const auto* const from = static_cast<const char*>(tensor_.data_ptr());
-    auto* const to = static_cast<char*>(out.data_ptr());
-    for (std::size_t i = 0; row != 0 && i < indices.size(); ++i) {
-      std::memcpy(to + i * row, from + indices[i] * row, row);
+    if (row != 0) {
+      gather_rows(static_cast<const char*>(tensor_.data_ptr()), row, indices,
+                  static_cast<char*>(out.data_ptr()));
     }
     return on_device(std::move(out), options_);
   }

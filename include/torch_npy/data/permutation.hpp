@@ -66,7 +66,7 @@ class Permutation {
   std::vector<std::uint16_t> table_;
   int low_bits_ = 0;
   int high_bits_ = 0;
-  std::array<std::uint64_t, 8> round_keys_{};
+  std::array<std::uint64_t, 4> round_keys_{};
 };
 
 }  // namespace detail
