@@ -222,7 +222,7 @@ def rows_of_array(bench):
                                                              (bench.numpy, "rows", PYTORCH, "worker", (0, 2))]
                  for count in counts]
         bench.row(title, works, [at_least(10, PYTORCH), at_least(0.8, LIMIT), at_least(1, LIBTORCH)], size // 4096,
-                  "a row", do=Work.do)
+                  "a row")
 
 
 def tensors_in_memory(bench):
@@ -466,6 +466,7 @@ def main():
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the files are removed
     parent = options.folder or options.build
+    parent.mkdir(parents=True, exist_ok=True)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="files_", dir=parent))
     bench = Bench(options, folder)
     try:
