@@ -25,11 +25,14 @@
 #include <torch_npy/data/loader_state.hpp>
 #include <torch_npy/data/map.hpp>
 #include <torch_npy/data/mixed_order.hpp>
+#include <torch_npy/data/normalize.hpp>
 #include <torch_npy/data/options.hpp>
 #include <torch_npy/data/order.hpp>
 #include <torch_npy/data/permutation.hpp>
 #include <torch_npy/data/prefetch.hpp>
 #include <torch_npy/data/random.hpp>
+#include <torch_npy/data/random_crop.hpp>
+#include <torch_npy/data/random_flip.hpp>
 #include <torch_npy/data/request.hpp>
 #include <torch_npy/data/rows.hpp>
 #include <torch_npy/data/sampler.hpp>
@@ -37,6 +40,8 @@
 #include <torch_npy/data/stack.hpp>
 #include <torch_npy/data/stacked_reader.hpp>
 #include <torch_npy/data/subset_info.hpp>
+#include <torch_npy/data/to_tensor.hpp>
+#include <torch_npy/data/transform.hpp>
 #include <torch_npy/data/transforms.hpp>
 #include <torch_npy/data/weighted_order.hpp>
 #include <torch_npy/data/worker_threads.hpp>

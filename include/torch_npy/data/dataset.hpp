@@ -28,7 +28,7 @@
 #include <torch_npy/data/stack.hpp>
 #include <torch_npy/data/stacked_reader.hpp>
 #include <torch_npy/data/subset_info.hpp>
-#include <torch_npy/data/transforms.hpp>
+#include <torch_npy/data/transform.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/parallel.hpp>
 #include <torch_npy/text.hpp>

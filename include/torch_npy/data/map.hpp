@@ -27,7 +27,7 @@
 #include <torch_npy/data/rows.hpp>
 #include <torch_npy/data/source.hpp>
 #include <torch_npy/data/stack.hpp>
-#include <torch_npy/data/transforms.hpp>
+#include <torch_npy/data/transform.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/text.hpp>
 
