@@ -205,6 +205,23 @@ setup_pytorch() {
   "$found" -c 'import torch, sys; print("PyTorch", torch.__version__, "of", sys.executable)'
 }
 
+# setup_peers FOLDER: today's NumPy, PyTorch, SPDL and DALI from PyPI, in a virtual environment in FOLDER (7 GB); or those
+# of Debian, which are slower, where PyPI is not reached.
+setup_peers() {
+  local python=$1/bin/python packages=(numpy torch spdl nvidia-dali-cuda120 matplotlib)
+  if ! "$python" -c 'import numpy, torch, spdl.io, nvidia.dali, matplotlib' 2>/dev/null; then
+    echo "Installing ${packages[*]} in $1, which takes some minutes"
+    if ! { python3 -m venv "$1" && "$python" -m pip install --quiet "${packages[@]}"; } >"$1.log" 2>&1; then
+      echo "PyPI is not reached (see $1.log): the peers are Debian's, which are older and slower"
+      setup_pytorch
+      return
+    fi
+  fi
+  TORCH_NPY_PYTHON=$python
+  export TORCH_NPY_PYTHON
+  "$python" -c 'import numpy, torch, sys; print("NumPy", numpy.__version__, "and PyTorch", torch.__version__, "of", sys.executable)'
+}
+
 # configure SOURCE BUILD OPTION...: starts anew when BUILD was configured with another LibTorch,
 # because CMake's cache keeps the paths of the first one.
 configure() {

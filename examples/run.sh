@@ -28,7 +28,9 @@ setup_libtorch
 case $example in
   distributed_training) setup_gloo ;;
   inspect) setup_libdeflate ;;
+  medmnist) setup_libdeflate && setup_numpy ;;
   folder | paired_folders | transformed_folder | records) setup_numpy ;;
+  slices | speech | tokens | recordings | volumes | classes | frames) setup_numpy ;;
   train_fashion_mnist)
     setup_numpy
     [ -d /usr/share/datasets/fashion-mnist ] || install_packages dataset-fashion-mnist

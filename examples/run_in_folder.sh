@@ -14,6 +14,9 @@ case ${program##*/} in
   folder | paired_folders | transformed_folder | records)
     "${TORCH_NPY_PYTHON:-python3}" "$examples/../tests/make_folders.py" .
     ;;
+  medmnist | slices | speech | tokens | recordings | volumes | classes | frames)
+    "${TORCH_NPY_PYTHON:-python3}" "$examples/layouts.py" "${program##*/}" .
+    ;;
 esac
 case ${program##*/} in
   quick_start | train_digits) arguments=(.) ;;

@@ -288,6 +288,156 @@ Answer rows(const Words& words) {
   return {time, sum};
 }
 
+/// Does batches of `order` in some threads: work(first, last, out) fills `out`, which is used again
+/// by each thread. Returns seconds.
+double in_batches(const std::vector<std::size_t>& order, std::size_t batch, std::size_t threads,
+                  std::size_t bytes,
+                  const std::function<void(const std::size_t*, const std::size_t*, char*)>& work) {
+  static std::map<std::size_t, std::vector<char>> buffers;
+  for (std::size_t i = 0; i < threads; ++i) buffers[i].resize(batch * bytes);
+  std::atomic<std::size_t> next{0};
+  return bench::seconds(1, [&] {
+    in_threads(threads, [&](std::size_t thread) {
+      char* const out = buffers.at(thread).data();
+      for (std::size_t first; (first = next.fetch_add(batch)) < order.size();) {
+        const std::size_t last = std::min(first + batch, order.size());
+        work(order.data() + first, order.data() + last, out);
+      }
+    });
+  });
+}
+
+/// Every file of a folder, mapped once.
+std::vector<Mapping>& mappings_of(const std::string& folder) {
+  static std::map<std::string, std::vector<Mapping>> all;
+  std::vector<Mapping>& mappings = all[folder];
+  if (!mappings.empty()) return mappings;
+  Folder files;
+  files.open(folder);
+  std::sort(files.names.begin(), files.names.end());
+  for (const std::string& name : files.names) {
+    mappings.emplace_back();
+    mappings.back().open(folder + '/' + name);
+  }
+  return mappings;
+}
+
+/// whole FOLDER BATCH THREADS BEGIN SIZE [sum]: every file of a folder read whole, shuffled; the sum
+/// is that of SIZE bytes from BEGIN on.
+Answer whole(const Words& words) {
+  static std::map<std::string, Folder> folders;
+  Folder& folder = folders[words.at(1)];
+  if (folder.names.empty()) folder.open(words.at(1));
+  const std::size_t begin = number(words.at(4)), size = number(words.at(5));
+  const std::size_t bytes = folder.bytes + kHeader;
+  const bool sums = has(words, 6, "sum");
+  std::atomic<std::uint64_t> sum{0};
+  const double time = in_batches(
+      shuffled(folder.names.size()), number(words.at(2)), number(words.at(3)), bytes,
+      [&](const std::size_t* first, const std::size_t* last, char* out) {
+        for (const std::size_t* i = first; i != last; ++i) {
+          const int fd = check(::openat(folder.descriptor, folder.names[*i].c_str(), O_RDONLY), "openat");
+          check(::read(fd, out, bytes), "read");
+          ::close(fd);
+          sum += sums ? bench::total(out + begin, size) : 1;
+        }
+      });
+  return {time, sum};
+}
+
+/// windows FOLDER LENGTH BATCH THREADS [sum]: windows of LENGTH + 1 tokens of 16 bits, LENGTH apart,
+/// widened to pairs of 64 bits: all but the last one, and all but the first one.
+Answer windows(const Words& words) {
+  const std::vector<Mapping>& shards = mappings_of(words.at(1));
+  const std::size_t length = number(words.at(2));
+  const bool sums = has(words, 5, "sum");
+  std::vector<const std::uint16_t*> starts;
+  for (const Mapping& shard : shards) {
+    const auto* const tokens = reinterpret_cast<const std::uint16_t*>(shard.data());
+    for (std::size_t at = 0; at + length + 1 <= shard.bytes() / 2; at += length) {
+      starts.push_back(tokens + at);
+    }
+  }
+  std::atomic<std::uint64_t> sum{0};
+  const std::size_t row = length * sizeof(std::int64_t);
+  const double time = in_batches(
+      shuffled(starts.size()), number(words.at(3)), number(words.at(4)), 2 * row,
+      [&](const std::size_t* first, const std::size_t* last, char* out) {
+        auto* data = reinterpret_cast<std::int64_t*>(out);
+        std::int64_t* target = data + static_cast<std::size_t>(last - first) * length;
+        for (const std::size_t* i = first; i != last; ++i, data += length, target += length) {
+          std::copy_n(starts[*i], length, data);
+          std::copy_n(starts[*i] + 1, length, target);
+        }
+        const auto count = static_cast<std::size_t>(last - first);
+        sum += sums ? bench::total(out, count * row) : count;
+      });
+  return {time, sum};
+}
+
+/// patches FOLDER DEPTH HEIGHT WIDTH EDGE BATCH THREADS: a cube of EDGE x EDGE x EDGE from each
+/// volume of numbers of 16 bits, at a random position, copied row by row.
+Answer patches(const Words& words) {
+  const std::vector<Mapping>& volumes = mappings_of(words.at(1));
+  const std::size_t depth = number(words.at(2)), height = number(words.at(3)),
+                    width = number(words.at(4)), edge = number(words.at(5));
+  const std::size_t row = 2 * edge, cube = row * edge * edge;
+  std::atomic<std::uint64_t> count{0};
+  static std::atomic<unsigned> seed{0};
+  const double time = in_batches(
+      shuffled(volumes.size()), number(words.at(6)), number(words.at(7)), cube,
+      [&](const std::size_t* first, const std::size_t* last, char* out) {
+        std::minstd_rand random(++seed);
+        for (const std::size_t* i = first; i != last; ++i) {
+          const std::size_t z = random() % (depth - edge + 1), y = random() % (height - edge + 1),
+                            x = random() % (width - edge + 1);
+          for (std::size_t a = 0; a < edge; ++a) {
+            for (std::size_t b = 0; b < edge; ++b, out += row) {
+              const std::size_t at = ((z + a) * height + y + b) * width + x;
+              std::memcpy(out, volumes[*i].data() + 2 * at, row);
+            }
+          }
+          ++count;
+        }
+      });
+  return {time, count};
+}
+
+/// unpack FILE (BEGIN SIZE CRC PACKED)...: deflated members of an archive, by a thread for each
+/// processor, and their checksums.
+Answer unpack(const Words& words) {
+  const std::size_t count = (words.size() - 2) / 4;
+  std::vector<Memory> members(count);
+  std::atomic<std::size_t> next{0};
+  std::atomic<bool> damaged{false};
+  const auto value = [&](std::size_t i, std::size_t of) { return number(words[2 + 4 * i + of]); };
+  const double time = bench::seconds(1, [&] {
+    const int fd = open_file(words.at(1));
+    in_threads(std::max(1U, std::thread::hardware_concurrency()), [&](std::size_t) {
+      libdeflate_decompressor* const decompressor = ::libdeflate_alloc_decompressor();
+      for (std::size_t i; (i = next.fetch_add(1)) < count;) {
+        const std::size_t size = value(i, 1), packed = value(i, 3);
+        const Memory in(packed);
+        members[i] = Memory(size);
+        read_at(fd, in.data(), packed, value(i, 0));
+        if (::libdeflate_deflate_decompress(decompressor, in.data(), packed, members[i].data(), size,
+                                            nullptr) != LIBDEFLATE_SUCCESS ||
+            ::libdeflate_crc32(0, members[i].data(), size) != value(i, 2)) {
+          damaged = true;
+        }
+      }
+      ::libdeflate_free_decompressor(decompressor);
+    });
+    ::close(fd);
+  });
+  if (damaged) throw std::runtime_error("an archive is damaged");
+  std::uint64_t sum = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    sum += bench::total(members[i].data() + kHeader, value(i, 1) - kHeader);
+  }
+  return {time, sum};
+}
+
 /// npz FILE (BEGIN SIZE CRC)...: stored members of an archive, by a thread for each processor, and
 /// their checksums.
 Answer load_archive(const Words& words) {
@@ -399,6 +549,10 @@ int main() {
                        {"read_map", read_map},
                        {"epoch", epoch},
                        {"rows", rows},
+                       {"whole", whole},
+                       {"windows", windows},
+                       {"patches", patches},
+                       {"unpack", unpack},
                        {"npz", load_archive},
                        {"save", save},
                        {"list", list},

@@ -7,6 +7,7 @@ the last result, is not timed.
 """
 
 import argparse
+import importlib.util
 import json
 import pathlib
 import shlex
@@ -27,6 +28,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 # What the table calls the contenders, in its columns.
 LIMIT, NUMPY, PYTORCH, XTENSOR = "the limit", "NumPy", "PyTorch", "xtensor"
 LIBTORCH = "LibTorch's loader"
+SPDL, DALI = "SPDL", "DALI"
 
 
 def at_least(factor, name):
@@ -78,6 +80,13 @@ class Bench:
     def say_medians(self, what, works):
         self.say(f"  {what}: " + ", ".join(f"{work.variant or work.name} {duration(work.median)}" for work in works))
 
+    def has_peer(self, module):
+        """Peers that Debian does not have come from PyPI, where that is reached."""
+        try:
+            return importlib.util.find_spec(module) is not None
+        except ModuleNotFoundError:
+            return False
+
     def wants(self, title):
         return self.only in title
 
@@ -115,6 +124,9 @@ def load(bench):
             path, count = bench.files.array(size), max(1, min(2000, 256 * MIB // size))
             works = [contender("load", path, count)
                      for contender in (bench.ours, bench.bare, bench.numpy, bench.xtensor)]
+            if size == 12 * KIB and bench.has_peer("spdl"):
+                works.append(bench.numpy("load_spdl", path, count, name=SPDL))
+                goals = [*goals, at_least(4, SPDL)]
             bench.row(title, works, goals)
 
 
@@ -180,8 +192,12 @@ def loaders(bench):
             if not cold:
                 works = [epoch(bench.ours, 2), epoch(bench.ours, 2, LIBTORCH, "libtorch_epoch"), epoch(bench.bare, 2),
                          epoch(bench.numpy, 0, PYTORCH), epoch(bench.numpy, 2, PYTORCH)]
-                bench.row(full_title, works, [at_least(goal, PYTORCH), at_least(0.85, LIMIT), at_least(1, LIBTORCH)],
-                          count, "a file")
+                goals = [at_least(goal, PYTORCH), at_least(0.85, LIMIT), at_least(1, LIBTORCH)]
+                if bench.has_peer("nvidia.dali"):
+                    works += [bench.numpy("dali", folder, 32, n, name=DALI, variant=counted(n, "thread"), checks=("sum",))
+                              for n in (1, 2)]
+                    goals.append(at_least(5, DALI))
+                bench.row(full_title, works, goals, count, "a file")
             elif drop_page_cache():
                 works = [best(bench, [epoch(bench.ours, n) for n in (2, 8, 16, 32)]),
                          best(bench, [epoch(bench.ours, n, LIBTORCH, "libtorch_epoch") for n in (8, 16, 32)]),
@@ -236,6 +252,86 @@ def tensors_in_memory(bench):
         bench.row(title, works, [at_least(20, PYTORCH)], count, "a sample")
 
 
+def sample_archives(bench):
+    count = bench.scaled(20_000)
+    for compressed, factor in ((False, 15), (True, 6)):
+        title = f"`NpzDataset`, {count:,} {'deflated' if compressed else 'stored'} archives of an image of 12 KiB and a label"
+        if not bench.wants(title):
+            continue
+        folder = bench.files.sample_archives(count, (3, 32, 32), compressed)
+        works = [bench.ours("archives", folder, 32, workers, variant=counted(workers, "worker"), checks=("sum",))
+                 for workers in (0, 2)]
+        works += [bench.numpy("archives", folder, 32, workers, name=PYTORCH, variant=counted(workers, "worker"),
+                              checks=("sum",)) for workers in (0, 2)]
+        goals = [at_least(factor, PYTORCH)]
+        if not compressed:
+            begin, size, _, *_ = bench.files.members(folder / "sample_000000.npz")
+            works.append(bench.bare("whole", folder, 32, 2, begin + 128, size - 128, variant="2 threads", checks=("sum",)))
+            goals.append(at_least(0.75, LIMIT))
+        bench.row(title, works, goals, count, "an archive")
+
+
+def token_windows(bench):
+    shards, size, length = 20, bench.scaled(50_000_000), 1024
+    title = f"`WindowDataset`, windows of {length + 1:,} uint16 tokens to int64 pairs, {shards} shards of {size // 10**6} MB"
+    if bench.wants(title):
+        folder = bench.files.tokens(shards, size)
+        count = shards * ((size // 2 - 1) // length)
+        works = [bench.ours("windows", folder, length, 32, 2, variant="2 workers", checks=("sum",)),
+                 bench.bare("windows", folder, length, 32, 2, variant="2 threads", checks=("sum",)),
+                 bench.numpy("windows", folder, length, 32, name="memmap", checks=("sum",))]
+        bench.row(title, works, [at_least(10, "memmap"), at_least(0.8, LIMIT)], count, "a window")
+
+
+def volume_patches(bench):
+    shape, edge, count = (256, 256, 128), 64, bench.scaled(128, 8)
+    title = f"`RandomCrop`, {edge} x {edge} x {edge} of {count} int16 volumes of {' x '.join(map(str, shape))}"
+    if bench.wants(title):
+        folder = bench.files.volumes(count, shape)
+        works = [bench.ours("patches", folder, edge, 8, 2, variant="2 workers"),
+                 bench.bare("patches", folder, *shape, edge, 8, 2, variant="2 threads"),
+                 *(bench.numpy("patches", folder, 8, n, name="mmap_mode", variant=counted(n, "worker")) for n in (0, 2))]
+        bench.row(title, works, [at_least(5, "mmap_mode"), at_least(0.8, LIMIT)], count, "a patch")
+        bench.files.remove(folder)
+
+
+def ragged_samples(bench):
+    count = bench.scaled(4000)
+    title = f"`PadStack`, {count:,} arrays (T, 80) of float32, T from 100 to 1,000, batches of 32"
+    if not bench.wants(title):
+        return
+    folder = bench.files.ragged(count, 80)
+    works = [bench.ours("ragged", folder, 32, 2, variant="2 workers", checks=("sum",)),
+             *(bench.numpy("ragged", folder, 32, n, name="pad_sequence", variant=counted(n, "worker"), checks=("sum",))
+               for n in (0, 2))]
+    plain, by_length = map(float, bench.ours.do("padding", folder, 32).more.split())
+    bench.row(title, works, [at_least(8, "pad_sequence"), lambda _: Goal(
+        "`by_length` halves the padding", by_length / plain, 0.5, " of the padding", most=True)], count, "an array")
+
+
+def many_shards(bench):
+    count = 10_000 if not bench.quick else 500
+    size = bench.scaled(GIB)
+    title = f"`ArrayDataset`, shuffled rows of 4 KiB of {amount(size)} in {count:,} shards"
+    if bench.wants(title):
+        path = bench.files.array(size)
+        folder = bench.files.shards(path, count)
+        works = [bench.ours("shards", folder, 256, 2, variant="2 workers", checks=("sum",)),
+                 bench.ours("rows", path, 256, 2, name="one file", variant="2 workers", checks=("sum",))]
+        bench.row(title, works, [at_least(0.8, "one file")], size // 4096, "a row")
+        bench.files.remove(folder)
+
+
+def cached_samples(bench):
+    count = bench.scaled(20_000)
+    title = f"`cached`, second epoch of {count:,} files of 12 KiB"
+    if bench.wants(title):
+        folder = bench.files.samples(count, (3, 32, 32))
+        works = [bench.ours("cached", folder, 32, 2, variant="2 workers", checks=("sum",)),
+                 bench.ours("stacked_tensor", folder, 32, 2, name="a tensor", variant="2 workers", checks=("sum",))]
+        bench.row(title, works, [at_least(0.8, "a tensor")], count, "a sample")
+
+
 def first_batch(bench):
     title = "first batch of an epoch, 32 files of 150 KiB, 2 workers"
     if bench.wants(title):
@@ -282,10 +378,13 @@ def archives(bench):
         title = f"`load_npz`, 10 {'deflated' if compressed else 'stored'} arrays of {amount(size)}"
         if bench.wants(title):
             path = bench.files.archive(10, size, compressed)
-            works = [bench.ours("npz", path), bench.numpy("npz", path)]
-            if not compressed:
-                works.append(bench.bare("npz", path, *bench.files.members(path)))
-            bench.row(title, works, [at_least(3, NUMPY)])
+            works = [bench.ours("npz", path), bench.numpy("npz", path),
+                     bench.bare("unpack" if compressed else "npz", path, *bench.files.members(path))]
+            goals = [at_least(3, NUMPY), at_least(0.85 if compressed else 0.9, LIMIT)]
+            if bench.has_peer("spdl"):
+                works.append(bench.numpy("npz_spdl", path, name=SPDL))
+                goals.append(at_least(2 if compressed else 3, SPDL))
+            bench.row(title, works, goals)
 
 
 def save(bench):
@@ -452,8 +551,9 @@ def gpu(bench):
     bench.row(f"`prefetch` {title}, {count:,} files of {amount(150 * KIB)}", works, per=count, unit="a file")
 
 
-ROWS = [load, mapping, parse, other_orders, rows_of_array, tensors_in_memory, transforms, archives, save, append,
-        peak_memory, loaders, first_batch, memory_of_loader, listing, growth_with_files, growth_with_size, gpu, compile_time]
+ROWS = [load, mapping, parse, other_orders, rows_of_array, many_shards, tensors_in_memory, transforms, archives, save,
+        append, peak_memory, loaders, cached_samples, sample_archives, token_windows, volume_patches, ragged_samples,
+        first_batch, memory_of_loader, listing, growth_with_files, growth_with_size, gpu, compile_time]
 
 
 def main():

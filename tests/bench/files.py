@@ -66,6 +66,59 @@ class Files:
 
         return self._make(f"{count}_{'x'.join(map(str, shape))}", make)
 
+    def sample_archives(self, count, shape, compressed):
+        """A folder of archives of one image and its label, as np.savez and np.savez_compressed write them."""
+
+        def make(folder):
+            folder.mkdir()
+            save = np.savez_compressed if compressed else np.savez
+            for i in range(count):
+                image = np.rint(100 * sample(shape)).astype(np.int32) if compressed else sample(shape)
+                save(folder / f"sample_{i:06}.npz", image=image, label=np.int64(i % 10))
+
+        return self._make(f"{count}_archives_{'deflated' if compressed else 'stored'}", make)
+
+    def tokens(self, shards, size):
+        """A folder of shards of `size` bytes of uint16 tokens."""
+
+        def make(folder):
+            folder.mkdir()
+            for i in range(shards):
+                np.save(folder / f"shard_{i:03}.npy", RANDOM.integers(0, 50257, size // 2, dtype=np.uint16))
+
+        return self._make(f"{shards}_tokens", make)
+
+    def volumes(self, count, shape):
+        """A folder of volumes of int16, with the range of a CT scan."""
+
+        def make(folder):
+            folder.mkdir()
+            for i in range(count):
+                np.save(folder / f"volume_{i:03}.npy", RANDOM.integers(-1024, 3072, shape, dtype=np.int16))
+
+        return self._make(f"{count}_volumes", make)
+
+    def ragged(self, count, columns):
+        """A folder of arrays (T, columns) of float32, with T from 100 to 1,000."""
+
+        def make(folder):
+            folder.mkdir()
+            for i in range(count):
+                np.save(folder / f"mel_{i:05}.npy", sample((int(RANDOM.integers(100, 1001)), columns)))
+
+        return self._make(f"{count}_ragged_{columns}", make)
+
+    def shards(self, path, count):
+        """A folder of shards with the rows of another file."""
+
+        def make(folder):
+            folder.mkdir()
+            rows = np.load(path, mmap_mode="r")
+            for i, shard in enumerate(np.array_split(rows, count)):
+                np.save(folder / f"shard_{i:05}.npy", shard)
+
+        return self._make(f"{path.stem}_{count}_shards", make)
+
     def first_of(self, folder, count):
         """A folder of the first files of another."""
 
@@ -100,12 +153,15 @@ class Files:
         return self._make("deflated.npz" if compressed else "stored.npz", make)
 
     def members(self, path):
-        """Where the members of an archive begin, their sizes and checksums, one number behind another."""
+        """Where the members of an archive begin, their sizes and checksums, and of deflated ones the packed sizes, one
+        number behind another."""
         with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
             for member in archive.infolist():
                 file.seek(member.header_offset + 26)
                 lengths = struct.unpack("<HH", file.read(4))
                 yield from (member.header_offset + 30 + sum(lengths), member.file_size, member.CRC)
+                if member.compress_type == zipfile.ZIP_DEFLATED:
+                    yield member.compress_size
 
 
 def sample(shape):

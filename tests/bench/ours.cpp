@@ -7,9 +7,13 @@
 #include <torch/version.h>
 #include <torch_npy/data/array_dataset.hpp>
 #include <torch_npy/data/folder_datasets.hpp>
+#include <torch_npy/data/length_order.hpp>
 #include <torch_npy/data/loader.hpp>
+#include <torch_npy/data/npz_dataset.hpp>
 #include <torch_npy/data/prefetch.hpp>
+#include <torch_npy/data/stack.hpp>
 #include <torch_npy/data/transforms.hpp>
+#include <torch_npy/data/window_dataset.hpp>
 #include <torch_npy/tensor/append.hpp>
 #include <torch_npy/tensor/load.hpp>
 #include <torch_npy/tensor/npz.hpp>
@@ -17,8 +21,11 @@
 #include <torch_npy/version.hpp>
 
 #include <ATen/ops/randn.h>
+#include <ATen/ops/stack.h>
 
+#include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <random>
@@ -189,6 +196,103 @@ Answer libtorch_rows(const Words& words) {
   return run_epoch(libtorch_loader_of<ArrayDataset<TensorExample>>(words), has(words, 4, "sum"));
 }
 
+std::vector<std::filesystem::path> files_in(const std::string& folder) {
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+/// The epoch of a loader that `make()` makes once for these words.
+template <class B, class Make>
+Answer epoch_of(const Words& words, std::size_t batch, std::size_t workers, bool sums,
+                const Make& make) {
+  static std::map<Words, std::unique_ptr<Loader<B>>> loaders;
+  auto& loader = loaders[Words(words.begin(), words.end() - sums)];
+  if (loader == nullptr) {
+    loader = std::make_unique<Loader<B>>(
+        make(), LoaderOptions().batch_size(batch).workers(workers).shuffle(true));
+  }
+  return run_epoch(*loader, sums);
+}
+
+/// archives FOLDER BATCH WORKERS [sum]: an image and a label from each archive.
+Answer archives(const Words& words) {
+  return epoch_of<Batch<>>(words, number(words.at(2)), number(words.at(3)), has(words, 4, "sum"),
+                           [&] { return NpzDataset(words.at(1), "image", "label").stacked(); });
+}
+
+/// windows FOLDER LENGTH BATCH WORKERS [sum]: pairs of tokens and next tokens.
+Answer windows(const Words& words) {
+  const auto length = static_cast<std::int64_t>(number(words.at(2)));
+  return epoch_of<Batch<>>(
+      words, number(words.at(3)), number(words.at(4)), has(words, 5, "sum"), [&] {
+        return WindowDataset<>(files_in(words.at(1)), length,
+                               WindowOptions().stride(length).target(1, length).data_options(
+                                   LoadOptions().dtype(at::kLong)))
+            .stacked();
+      });
+}
+
+/// patches FOLDER EDGE BATCH WORKERS: a cube from a random position of each volume.
+Answer patches(const Words& words) {
+  const auto edge = static_cast<std::int64_t>(number(words.at(2)));
+  return epoch_of<Stacked>(words, number(words.at(3)), number(words.at(4)), false, [&] {
+    return FolderDataset(words.at(1)).map(transforms::RandomCrop({edge, edge, edge})).stacked();
+  });
+}
+
+/// ragged FOLDER BATCH WORKERS [sum]: arrays of different length, padded.
+Answer ragged(const Words& words) {
+  return epoch_of<PaddedBatch<TensorExample>>(
+      words, number(words.at(2)), number(words.at(3)), has(words, 4, "sum"),
+      [&] { return FolderDataset(words.at(1)).map(transforms::PadStack()); });
+}
+
+/// padding FOLDER BATCH; more: the part of the elements of all batches that is padding, without and
+/// with by_length().
+Answer padding(const Words& words) {
+  FolderDataset dataset(words.at(1));
+  const auto lengths = dataset.lengths();
+  const auto batch = number(words.at(2));
+  const auto share = [&](LoaderOptions options) {
+    Loader loader(dataset.map(transforms::PadStack()), std::move(options));
+    std::int64_t used = 0, all = 0;
+    for (auto& each : loader) {
+      used += each.lengths.sum().template item<std::int64_t>();
+      all += each.data.size(0) * each.data.size(1);
+    }
+    return 1 - static_cast<double>(used) / static_cast<double>(all);
+  };
+  return {0, 0,
+          std::to_string(share(LoaderOptions().batch_size(batch).shuffle(true))) + " " +
+              std::to_string(share(LoaderOptions().order(by_length(lengths, batch))))};
+}
+
+/// shards FOLDER BATCH WORKERS [sum]: the shuffled rows of all files of a folder as one array.
+Answer shards(const Words& words) {
+  return epoch_of<Stacked>(
+      words, number(words.at(2)), number(words.at(3)), has(words, 4, "sum"), [&] {
+        return ArrayDataset<TensorExample>(files_in(words.at(1))).stacked();
+      });
+}
+
+/// cached FOLDER BATCH WORKERS [sum]: files that the dataset keeps in memory.
+Answer cached(const Words& words) {
+  return epoch_of<Stacked>(words, number(words.at(2)), number(words.at(3)), has(words, 4, "sum"),
+                           [&] { return FolderDataset(words.at(1)).cached(SIZE_MAX).stacked(); });
+}
+
+/// stacked_tensor FOLDER BATCH WORKERS [sum]: the same files as the rows of a tensor in memory.
+Answer stacked_tensor(const Words& words) {
+  return epoch_of<Stacked>(
+      words, number(words.at(2)), number(words.at(3)), has(words, 4, "sum"), [&] {
+        return ArrayDataset<TensorExample>(at::stack(load_all(files_in(words.at(1))))).stacked();
+      });
+}
+
 /// tensors DATA TARGET BATCH WORKERS [sum]: the rows of two tensors in memory.
 Answer tensors(const Words& words) {
   static std::map<Words, std::unique_ptr<Loader<Batch<>>>> loaders;
@@ -329,6 +433,14 @@ int main() {
                        {"libtorch_epoch", libtorch_epoch},
                        {"rows", rows},
                        {"libtorch_rows", libtorch_rows},
+                       {"archives", archives},
+                       {"windows", windows},
+                       {"patches", patches},
+                       {"ragged", ragged},
+                       {"padding", padding},
+                       {"shards", shards},
+                       {"cached", cached},
+                       {"stacked_tensor", stacked_tensor},
                        {"tensors", tensors},
                        {"first_batch", first_batch},
                        {"read_batch", read_batch},

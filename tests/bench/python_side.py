@@ -140,14 +140,103 @@ def tensors(data, target, batch_size, workers, sums=""):
                  batch_size, workers, sums)
 
 
+class Archives(Files):
+    def __getitem__(self, index):
+        with np.load(self.paths[index]) as archive:
+            return torch.from_numpy(archive["image"]), int(archive["label"])
+
+
+class Patches(Files):
+    edge = 64
+
+    def __getitem__(self, index):
+        volume = np.load(self.paths[index], mmap_mode="r")
+        z, y, x = (int(torch.randint(size - self.edge + 1, ())) for size in volume.shape)
+        return torch.from_numpy(volume[z:z + self.edge, y:y + self.edge, x:x + self.edge].copy())
+
+
+def padded(samples):
+    return torch.nn.utils.rnn.pad_sequence(samples, batch_first=True)
+
+
+def windows(folder, length, batch_size, sums=""):
+    """The usual idiom: memory maps of the shards, slices of them, torch.stack()."""
+    length, batch_size = int(length), int(batch_size)
+    if folder not in arrays:
+        arrays[folder] = [np.load(os.path.join(folder, name), mmap_mode="r") for name in sorted(os.listdir(folder))]
+    shards = arrays[folder]
+    starts = [(shard, at) for shard in shards for at in range(0, len(shard) - length, length)]
+    check = 0
+
+    def run():
+        nonlocal check
+        order = torch.randperm(len(starts)).tolist()
+        for first in range(0, len(order), batch_size):
+            picked = [starts[i] for i in order[first:first + batch_size]]
+            data = torch.stack([torch.from_numpy(shard[at:at + length].astype(np.int64)) for shard, at in picked])
+            target = torch.stack([torch.from_numpy(shard[at + 1:at + 1 + length].astype(np.int64))
+                                  for shard, at in picked])
+            check += total(data.numpy()) if sums else len(target)
+
+    return seconds(1, run), check % 2**64
+
+
+def load_spdl(path, count):
+    import spdl.io
+    tensor = Kept(lambda: spdl.io.load_npy(open(path, "rb").read()))
+    spent = seconds(int(count), tensor)
+    return spent, total(np.asarray(tensor.value))
+
+
+def npz_spdl(path):
+    import spdl.io
+
+    def all_of_it():
+        with open(path, "rb") as file:
+            archive = spdl.io.load_npz(file.read())
+        return {name: archive[name] for name in archive.files}
+
+    tensors = Kept(all_of_it)
+    spent = seconds(1, tensors)
+    return spent, sum(total(np.asarray(array)) for array in tensors.value.values()) % 2**64
+
+
+pipelines = {}
+
+
+def dali(folder, batch_size, threads, sums=""):
+    """DALI's reader on the processor, each file once."""
+    from nvidia.dali import fn, pipeline_def
+
+    key = folder, batch_size, threads
+    if key not in pipelines:
+        @pipeline_def(batch_size=int(batch_size), num_threads=int(threads), device_id=None)
+        def read():
+            return fn.readers.numpy(file_root=folder, file_filter="*.npy", random_shuffle=True, name="reader",
+                                    prefetch_queue_depth=2, dont_use_mmap=True)
+
+        pipelines[key] = read()
+        pipelines[key].build()
+    pipeline, check = pipelines[key], 0
+    files = pipeline.epoch_size("reader")
+
+    def run():
+        nonlocal check
+        for _ in range(files // int(batch_size)):
+            (batch,) = pipeline.run()
+            check += total(np.stack([np.asarray(batch.at(i)) for i in range(len(batch))])) if sums else len(batch)
+
+    return seconds(1, run), check % 2**64
+
+
 loaders = {}
 
 
-def epoch(make_dataset, path, batch_size, workers, sums=""):
+def epoch(make_dataset, path, batch_size, workers, sums="", collate=None):
     key = path, batch_size, workers
     if key not in loaders:
         # Workers that stay are PyTorch's best: otherwise each epoch would start them anew.
-        loaders[key] = DataLoader(make_dataset(path), batch_size=int(batch_size), shuffle=True,
+        loaders[key] = DataLoader(make_dataset(path), batch_size=int(batch_size), shuffle=True, collate_fn=collate,
                                   num_workers=int(workers), persistent_workers=int(workers) > 0)
     check = 0
 
@@ -192,6 +281,13 @@ WORKS = {
     "epoch": lambda *words: epoch(Files, *words),
     "rows": lambda *words: epoch(Rows, *words),
     "tensors": tensors,
+    "archives": lambda *words: epoch(Archives, *words),
+    "patches": lambda *words: epoch(Patches, *words),
+    "ragged": lambda *words: epoch(Files, *words, collate=padded),
+    "windows": windows,
+    "load_spdl": load_spdl,
+    "npz_spdl": npz_spdl,
+    "dali": dali,
     "to_gpu": to_gpu,
 }
 

@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 # Which contenders a column of the table is about. Others show in the last column alone.
 COLUMNS = {
     "the bare limit": ("the limit", "fwrite", "its LibTorch headers", "torch/data.h", ".to(device)"),
-    "NumPy/PyTorch": ("NumPy", "PyTorch", "LibTorch", "sorted(os.listdir())"),
+    "NumPy/PyTorch": ("NumPy", "PyTorch", "LibTorch", "sorted(os.listdir())", "memmap", "mmap_mode", "pad_sequence"),
     "xtensor": ("xtensor",),
 }
 IN_COLUMNS = {name for names in COLUMNS.values() for name in names}

@@ -5,7 +5,7 @@
 #
 # FOLDER is where the files go that are read, on a disk with 12 GB free (the build folder otherwise);
 # they are removed at the end. The results, a table in Markdown, a JSON file and plots, go to
-# build/bench/results. The run takes some 20 minutes and figures only mean something on a quiet
+# build/bench/results. The run takes some 40 minutes and figures only mean something on a quiet
 # machine; --quick takes 3 minutes, to see that it works, and --only the rows whose title has these
 # words. Cold rows need to be root, to drop the page cache.
 #
@@ -21,7 +21,8 @@ setup_build_tools
 setup_libtorch
 setup_libdeflate
 setup_xtensor
-setup_pytorch
+mkdir -p "$build"
+setup_peers "$build/peers"
 output=$(configure "$root" "$build" -DCMAKE_BUILD_TYPE=Release -DTORCH_NPY_BUILD_BENCH=ON \
   -DTORCH_NPY_BUILD_TESTS=OFF -DTORCH_NPY_BUILD_EXAMPLES=OFF \
   -DCMAKE_EXPORT_COMPILE_COMMANDS=ON 2>&1) || die "$output" "CMake could not configure $build"
