@@ -243,9 +243,9 @@ class ClassNumbers {
     std::vector<std::int64_t> now(numbers_.size());
     std::int64_t next = 0;
     for (const auto& [name, number] : numbers_) {
-      std::int64_t& place = now[static_cast<std::size_t>(number)];
-      place = is_fixed_ ? number : next++;
-      names[static_cast<std::size_t>(place)] = name;
+      std::int64_t& position = now[static_cast<std::size_t>(number)];
+      position = is_fixed_ ? number : next++;
+      names[static_cast<std::size_t>(position)] = name;
     }
     for (std::int64_t& label : labels) label = now[static_cast<std::size_t>(label)];
     return names;
