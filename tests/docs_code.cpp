@@ -242,9 +242,8 @@ TEST_CASE("docs/datasets.md: a list of files", "[docs]") {
 TEST_CASE("docs/datasets.md: the columns of a list of files", "[docs]") {
   const Workplace workplace;
   write_bytes("animals.csv", "id,path,species\n7,inputs/train_4.npy,horse\n");
-  const auto columns =
-      torch_npy::FileListOptions().path_column("path").class_column("species").classes(
-          {"cat", "dog", "horse"});  // the same numbers in every list
+  auto columns = torch_npy::FileListOptions().path_column("path").class_column("species");
+  columns.classes({"cat", "dog", "horse"});  // the same numbers in every list
   const torch_npy::ListedFiles listed = torch_npy::read_file_list("animals.csv", "", columns);
 
   CHECK(listed.labels.equal(torch::tensor({2}, torch::kInt64)));

@@ -56,8 +56,8 @@ inline FileList list_folder(const std::filesystem::path& folder, const ListRules
   return list;
 }
 
-/// The name of a target for the name of its input: the text that the stars of one pattern match
-/// stands in the place of the stars of the other one.
+/// The name of a target for the name of its input: the stars of the second pattern become the text
+/// that those of the first one match.
 class PatternRule {
  public:
   /// Throws Error (InvalidArgument) for patterns that cannot be used in this way.
