@@ -146,8 +146,8 @@ class ListColumn {
 /// `FileListOptions().path_column("path").label_column("label")`; without an argument, each name
 /// returns the current value.
 struct FileListOptions {
-  /// What separates the columns: ',', '\t', any other character, or ' ' for any number of blanks
-  /// and tabs. 0: what the first line has, a tab, else a comma, else blanks.
+  /// What separates the columns: a comma, a tab or any other character; a blank stands for any
+  /// number of blanks and tabs. 0: what the first line has, a tab, else a comma, else blanks.
   TORCH_ARG(char, separator) = '\0';
 
   /// True if the first line has the names of the columns, false if it has a file. Without a value
