@@ -126,7 +126,8 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   c10::optional<std::size_t> size() const override { return source_->size(); }
 
   /// A name for sample `index`: its file, or file and row; "[3]" for row 3 of a tensor. Different
-  /// from that of every other sample, unless concat() joins two tensors, or the same files twice.
+  /// from that of every other sample, unless a list has a file twice, or concat() joins two tensors
+  /// or the same files twice.
   /// For every element of batch.indices. Throws Error (InvalidArgument) if `index` is not less than
   /// size().
   std::string key(std::size_t index) const {
