@@ -68,7 +68,8 @@ class SourceInfo {
   virtual std::size_t size() const = 0;
 
   /// A name for a sample: its file, or file and row. Different from that of every other sample,
-  /// unless a list has a file twice, or concat() joins two arrays in memory or the same files twice.
+  /// unless a list has a file twice, or concat() joins two arrays in memory or the same files
+  /// twice.
   virtual std::string key(std::size_t sample) const = 0;
 
   /// A number that differs for a dataset of other samples. A Loader refuses to continue a run on
