@@ -16,6 +16,8 @@
 #include <torch_npy/data/combine.hpp>
 #include <torch_npy/data/dataset.hpp>
 #include <torch_npy/data/epoch_plan.hpp>
+#include <torch_npy/data/file_dataset.hpp>
+#include <torch_npy/data/file_list.hpp>
 #include <torch_npy/data/file_source.hpp>
 #include <torch_npy/data/folder_datasets.hpp>
 #include <torch_npy/data/length_order.hpp>
@@ -28,6 +30,7 @@
 #include <torch_npy/data/normalize.hpp>
 #include <torch_npy/data/options.hpp>
 #include <torch_npy/data/order.hpp>
+#include <torch_npy/data/pair_files.hpp>
 #include <torch_npy/data/permutation.hpp>
 #include <torch_npy/data/prefetch.hpp>
 #include <torch_npy/data/random.hpp>

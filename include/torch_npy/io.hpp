@@ -14,6 +14,7 @@
 #include <torch_npy/io/stream.hpp>
 #include <torch_npy/io/system_posix.hpp>
 #include <torch_npy/io/system_windows.hpp>
+#include <torch_npy/io/text_lines.hpp>
 // IWYU pragma: end_exports
 
 #endif  // TORCH_NPY_IO_HPP_

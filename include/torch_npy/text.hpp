@@ -72,11 +72,16 @@ inline std::string escaped(std::string_view text, bool ascii = false) {
   return out;
 }
 
+/// A path in UTF-8; on POSIX systems its bytes as they are.
+inline std::string utf8_of(const std::filesystem::path& path) {
+  const auto bytes = path.u8string();  // std::string or, from C++20 on, std::u8string
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
 /// A path in UTF-8, safe for a terminal.
 inline std::string shown_path(const std::filesystem::path& path) {
   try {
-    const auto bytes = path.u8string();  // std::string or, from C++20 on, std::u8string
-    return escaped({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    return escaped(utf8_of(path));
   } catch (const std::system_error&) {
     return "a path that is not Unicode";  // Windows allows such paths
   }
@@ -98,6 +103,31 @@ inline std::string in_quotes(std::string_view name) {
 inline std::string counted(std::uint64_t count, const char* noun) {
   return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
 }
+
+/// True if `name` ends with `ending`, such as ".npy".
+inline bool has_ending(std::string_view name, std::string_view ending) {
+  return name.size() >= ending.size() && name.substr(name.size() - ending.size()) == ending;
+}
+
+/// The first ten lines of a list that may be long, for a message.
+class FewLines {
+ public:
+  void add(const std::string& line) {
+    if (count_++ < kShown) text_ += "\n  " + line;
+  }
+  std::size_t count() const noexcept { return count_; }
+  /// Each line on a line of its own, and the number of those that are not shown.
+  std::string text() const {
+    return count_ <= kShown ? text_
+                            : text_ + "\n  and " + std::to_string(count_ - kShown) + " more";
+  }
+
+ private:
+  static constexpr std::size_t kShown = 10;
+
+  std::size_t count_ = 0;
+  std::string text_;
+};
 
 /// One of the names that appear more than once, if there is any.
 inline std::optional<std::string_view> first_duplicate(std::vector<std::string_view> names) {

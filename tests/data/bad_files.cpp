@@ -139,7 +139,9 @@ TEST_CASE("verify() finds all bad files before training", "[dataset]") {
   CHECK(reported.size() == 125);
   CHECK(reported.back() == 250);
 
-  const PairedFolderDataset pairs(folder.path(), folder.path());
+  const Folder targets;
+  std::filesystem::copy(folder.path(), targets.path());
+  const PairedFolderDataset pairs(folder.path(), targets.path());
   CHECK(pairs.verify().size() == 6);
   CHECK_THROWS_WITH(
       dataset.verify([](std::size_t, std::size_t) { throw std::runtime_error("no"); }), "no");

@@ -6,6 +6,8 @@
 
 #include <ATen/ops/equal.h>
 
+#include <filesystem>
+
 #include "support/catch.hpp"
 #include "support/files.hpp"
 #include "support/samples.hpp"
@@ -23,7 +25,9 @@ TEST_CASE("LibTorch's own transforms work on datasets", "[dataset]") {
                     .map(transforms::Stack<TensorExample>());
   CHECK(at::equal(epoch(*loader_of(lambda, 4)), samples(6) * 2));
 
-  const PairedFolderDataset pairs(folder.path(), folder.path());
+  const Folder targets;
+  std::filesystem::copy(folder.path(), targets.path());
+  const PairedFolderDataset pairs(folder.path(), targets.path());
   auto tensor_lambda = PairedFolderDataset(pairs)
                            .map(td::transforms::TensorLambda<>(
                                [](at::Tensor data) { return data.unsqueeze(0) + 1; }))
@@ -40,7 +44,9 @@ TEST_CASE("LibTorch's own transforms work on datasets", "[dataset]") {
 TEST_CASE("a transform with options can be passed to map()", "[dataset]") {
   const Folder folder;
   for (int i = 0; i < 4; ++i) save(folder / name_of(i), sample(i).unsqueeze(0));
-  const PairedFolderDataset dataset(folder.path(), folder.path());
+  const Folder targets;
+  std::filesystem::copy(folder.path(), targets.path());
+  const PairedFolderDataset dataset(folder.path(), targets.path());
   const Indices all{0, 1, 2, 3};
   const at::Tensor want = samples(4).unsqueeze(1);
   const auto flipped =

@@ -26,8 +26,11 @@ TEST_CASE("each failing system call of a dataset gives the right Error or the ri
   std::filesystem::create_directories(folder / "set" / "deep");
   for (const char* name : {"set/a.npy", "set/b.npy", "set/deep/c.npy"})
     save(folder / name, small, kQuick);
-  std::filesystem::create_directory(folder / "twins");
-  for (const char* name : {"twins/a.npy", "twins/b.npy"}) save(folder / name, small, kQuick);
+  for (const char* name : {"twins/a.npy", "twins/b.npy", "partners/a.npy", "partners/b.npy"}) {
+    std::filesystem::create_directories((folder / name).parent_path());
+    save(folder / name, small, kQuick);
+  }
+  write_bytes(folder / "list.txt", "twins/a.npy 3\ntwins/b.npy 4\n");
 
   const auto same = [](const at::Tensor& got, const at::Tensor& want) {
     require(got.sizes() == want.sizes() && at::equal(got, want), "another result");
@@ -50,11 +53,18 @@ TEST_CASE("each failing system call of a dataset gives the right Error or the ri
        }},
       {"PairedFolderDataset", nothing,
        [&] {
-         same(PairedFolderDataset(folder / "twins", folder / "twins")
+         same(PairedFolderDataset(folder / "twins", folder / "partners")
                   .stacked()
                   .get_batch({0, 1})
                   .target[1],
               small);
+       }},
+      {"read_file_list and FileDataset", nothing,
+       [&] {
+         const ListedFiles listed = read_file_list(folder / "list.txt");
+         const auto batch = FileDataset(listed.files, listed.labels).stacked().get_batch({1});
+         same(batch.data[0], small);
+         require(batch.target.item<std::int64_t>() == 4, "another label");
        }},
       {"ClassFolderDataset", nothing,
        [&] { require(ClassFolderDataset(folder / "set").classes().size() == 1, "other classes"); }},

@@ -15,6 +15,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <utility>
 #include <vector>
@@ -139,7 +140,9 @@ TEST_CASE("batches of datasets are copied, stacked or mapped", "[prefetch]") {
     }
     CHECK(seen == 10);
   };
-  const PairedFolderDataset dataset(folder.path(), folder.path());
+  const Folder targets;
+  std::filesystem::copy(folder.path(), targets.path());
+  const PairedFolderDataset dataset(folder.path(), targets.path());
   check(dataset.stacked());
   check(
       PairedFolderDataset(dataset).map(transforms::Stack<>()).map(transforms::ToDtype(at::kFloat)));

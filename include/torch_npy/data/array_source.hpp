@@ -24,6 +24,7 @@
 #include <torch_npy/data/rows.hpp>
 #include <torch_npy/data/source.hpp>
 #include <torch_npy/error.hpp>
+#include <torch_npy/format/literal.hpp>
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/tensor/convert.hpp>
 #include <torch_npy/tensor/device.hpp>
@@ -211,6 +212,22 @@ class TensorRows : public ArrayRows {
   bool can_copy_ = false;  // by memcpy
 };
 
+/// Rows as class labels. Throws Error (InvalidArgument) if a row is not one integer.
+inline std::vector<std::int64_t> labels_from(const ArrayRows& rows,
+                                             c10::ArrayRef<std::size_t> indices) {
+  if (rows.sizes().size() != 1 || !c10::isIntegralType(rows.dtype(), /*includeBool=*/true)) {
+    throw Error(ErrorCode::InvalidArgument,
+                "class labels are one integer for each sample: expected targets of shape (" +
+                    std::to_string(rows.size()) + ",), found shape " +
+                    python_tuple(rows.sizes().vec()) + " and dtype " + c10::toString(rows.dtype()),
+                0, rows.path());
+  }
+  const at::Tensor labels =
+      rows.gather(indices, /*pin=*/false).to(at::kCPU, at::kLong).contiguous();
+  const auto* const first = labels.data_ptr<std::int64_t>();
+  return {first, first + labels.numel()};
+}
+
 /// One row a sample; and for an Example with a target a row of a second array.
 template <class E>
 class ArraySource : public SampleSource<E> {
@@ -246,6 +263,10 @@ class ArraySource : public SampleSource<E> {
     if (data_->sizes().size() > 1) return data_->sizes()[1];
     throw Error(ErrorCode::Mismatch, "samples that are single numbers have no length", 0,
                 data_->path());
+  }
+
+  std::vector<std::int64_t> labels(c10::ArrayRef<std::size_t> samples) const override {
+    return target_ ? labels_from(*target_, samples) : SampleSource<E>::labels(samples);
   }
 
   SampleRows<E> read(Request& request) const override {

@@ -4,6 +4,8 @@
 /// @file
 /// concat(): several datasets as one.
 
+#include <c10/util/ArrayRef.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -66,6 +68,25 @@ class ConcatInfo : public SourceInfo {
   std::int64_t length(std::size_t sample) const override {
     const auto [part, inner] = place_of(sample);
     return sources_[part]->length(inner);
+  }
+  std::vector<std::int64_t> labels(c10::ArrayRef<std::size_t> samples) const override {
+    std::vector<std::vector<std::size_t>> inner(sources_.size());
+    for (const std::size_t sample : samples) {
+      const auto [part, number] = place_of(sample);
+      inner[part].push_back(number);
+    }
+    std::vector<std::vector<std::int64_t>> found(sources_.size());
+    for (std::size_t part = 0; part < sources_.size(); ++part) {
+      if (!inner[part].empty()) found[part] = sources_[part]->labels(inner[part]);
+    }
+    std::vector<std::size_t> taken(sources_.size());
+    std::vector<std::int64_t> labels;
+    labels.reserve(samples.size());
+    for (const std::size_t sample : samples) {
+      const std::size_t part = place_of(sample).first;
+      labels.push_back(found[part].at(taken[part]++));
+    }
+    return labels;
   }
   std::vector<Error> check(std::size_t sample) const override {
     const auto [part, inner] = place_of(sample);

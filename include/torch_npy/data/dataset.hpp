@@ -4,6 +4,8 @@
 /// @file
 /// Dataset: the one class of all datasets.
 
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/tensor.h>
 #include <c10/util/Optional.h>
 #include <torch/data.h>
 
@@ -13,6 +15,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -53,6 +56,16 @@ void for_each_sample(std::size_t count, const Progress& progress, const Work& wo
     ++done;
     if (progress && (done % step == 0 || done == count)) progress(done, count);
   });
+}
+
+inline at::Tensor targets_of(const SourceInfo& source) {
+  std::vector<std::size_t> all(source.size());
+  std::iota(all.begin(), all.end(), std::size_t{0});
+  const std::vector<std::int64_t> labels = source.labels(all);
+  if (labels.size() == all.size()) return at::tensor(labels, at::kLong);
+  throw Error(ErrorCode::Mismatch, "the source of this dataset returned " +
+                                       counted(labels.size(), "label") + " for " +
+                                       counted(all.size(), "sample"));
 }
 
 }  // namespace detail
@@ -113,7 +126,8 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   c10::optional<std::size_t> size() const override { return source_->size(); }
 
   /// A name for sample `index`: its file, or file and row; "[3]" for row 3 of a tensor. Different
-  /// from that of every other sample, unless concat() joins two tensors, or the same files twice.
+  /// from that of every other sample, unless a list has a file twice, or concat() joins two tensors
+  /// or the same files twice.
   /// For every element of batch.indices. Throws Error (InvalidArgument) if `index` is not less than
   /// size().
   std::string key(std::size_t index) const {
@@ -214,6 +228,13 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
                             [&](std::size_t i) { lengths[i] = source_->length(i); });
     return lengths;
   }
+
+  /// The class label of each sample: int64, of shape (size()), for weights of classes or to split a
+  /// dataset by class. Available for a ClassFolderDataset, and for a FileDataset or an ArrayDataset
+  /// whose targets are an array of integers of shape (size()); also after subset(), concat(),
+  /// stacked() and map(). What a function given to map() does to the targets is not seen here.
+  /// Reads no data. Throws Error: InvalidArgument if there are no such labels.
+  at::Tensor targets() const { return detail::targets_of(*source_); }
 
   /// Checks the header and the size of every file on at least 32 threads, and returns an Error for
   /// each bad one, in the order of the samples. Does not read values, and does not compare the

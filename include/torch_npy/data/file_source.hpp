@@ -2,7 +2,6 @@
 #define TORCH_NPY_DATA_FILE_SOURCE_HPP_
 
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/tensor.h>
 #include <c10/util/ArrayRef.h>
 
 #include <cstddef>
@@ -13,10 +12,13 @@
 #include <utility>
 #include <vector>
 
+#include <torch_npy/data/array_source.hpp>
 #include <torch_npy/data/bad_samples.hpp>
 #include <torch_npy/data/batch.hpp>
 #include <torch_npy/data/batch_reader.hpp>
 #include <torch_npy/data/options.hpp>
+#include <torch_npy/data/random.hpp>
+#include <torch_npy/data/request.hpp>
 #include <torch_npy/data/rows.hpp>
 #include <torch_npy/data/source.hpp>
 #include <torch_npy/error.hpp>
@@ -45,6 +47,36 @@ inline std::shared_ptr<const SampleFiles> sample_files(FileList list, const Load
       SampleFiles{std::move(list), options, std::move(pool), std::move(expected)});
 }
 
+/// Which options of FolderOptions a dataset uses, besides those about reading.
+struct UsedOptions {
+  bool lists = false;    ///< pattern, recursive, natural_order
+  bool pairs = false;    ///< target_pattern, target_name
+  bool classes = false;  ///< classes, allow_empty_classes
+};
+
+/// Throws Error (InvalidArgument) if another option is set: without effect, it would be a mistake
+/// that does not show.
+inline void require_used(const char* dataset, const FolderOptions& options,
+                         const UsedOptions& used) {
+  const char* unused = nullptr;
+  if (!used.lists) {
+    if (options.pattern() != "*") unused = "pattern";
+    if (options.recursive()) unused = "recursive";
+    if (options.natural_order()) unused = "natural_order";
+  }
+  if (!used.pairs) {
+    if (!options.target_pattern().empty()) unused = "target_pattern";
+    if (options.target_name()) unused = "target_name";
+  }
+  if (!used.classes) {
+    if (!options.classes().empty()) unused = "classes";
+    if (options.allow_empty_classes()) unused = "allow_empty_classes";
+  }
+  if (unused == nullptr) return;
+  throw Error(ErrorCode::InvalidArgument,
+              std::string("the option ") + unused + "() has no meaning for a " + dataset);
+}
+
 /// Samples from the rows of their data, and of their targets if there are any.
 template <class E>
 SampleRows<E> rows_from(PartRows data, [[maybe_unused]] PartRows target) {
@@ -69,17 +101,24 @@ SampleRows<E> rows_from(PartRows data, [[maybe_unused]] PartRows target) {
   }
 }
 
-/// One file a sample; and for an Example with a target a second one, or a label.
+/// One file a sample; and for an Example with a target a second one, or a row of an array.
 template <class E>
 class FileSource : public SampleSource<E> {
  public:
-  /// `targets` are files, or `labels` holds one target for each sample, or E has none.
+  /// `targets` are files, or `labels` has a row for each sample, or E has no target. Throws Error
+  /// (Mismatch) if there are more or fewer targets than samples.
   FileSource(std::shared_ptr<const SampleFiles> data, std::shared_ptr<const SampleFiles> targets,
-             std::vector<std::int64_t> labels, const FolderOptions& options)
+             std::shared_ptr<const ArrayRows> labels, const FolderOptions& options)
       : SampleSource<E>(options),
         data_(std::move(data)),
         targets_(std::move(targets)),
-        labels_(std::move(labels)) {}
+        labels_(std::move(labels)) {
+    const std::size_t count = targets_ ? targets_->list.size() : labels_ ? labels_->size() : size();
+    if (count == size()) return;
+    throw Error(ErrorCode::Mismatch, "expected one target for each file, found " +
+                                         counted(size(), "file") + " and " +
+                                         counted(count, "target"));
+  }
 
   std::size_t size() const override { return data_->list.size(); }
 
@@ -88,8 +127,12 @@ class FileSource : public SampleSource<E> {
   }
 
   std::uint64_t fingerprint() const override {
+    // Without the common folder: a run continues where the files have been moved together.
+    const std::size_t common = data_->list.common_folder();
     std::uint64_t print = mix({size()});
-    for (std::size_t i = 0; i < size(); ++i) print = mix({print, hash_of(data_->list.name(i))});
+    for (std::size_t i = 0; i < size(); ++i) {
+      print = mix({print, hash_of(data_->list.name(i) + common)});
+    }
     return print;
   }
 
@@ -98,6 +141,10 @@ class FileSource : public SampleSource<E> {
       if (!plan.sizes.empty()) return plan.sizes[0];
       throw Error(ErrorCode::Mismatch, "a 0-d array has no length");
     });
+  }
+
+  std::vector<std::int64_t> labels(c10::ArrayRef<std::size_t> samples) const override {
+    return labels_ ? labels_from(*labels_, samples) : SampleSource<E>::labels(samples);
   }
 
   std::vector<Error> check(std::size_t sample) const override {
@@ -118,7 +165,7 @@ class FileSource : public SampleSource<E> {
     BatchReader data(data_, request.picks.size(), request.pin_memory);
     std::optional<BatchReader> targets;
     if (targets_) targets.emplace(targets_, request.picks.size(), request.pin_memory);
-    std::vector<std::int64_t> labels;
+    std::vector<std::size_t> accepted;
     read_each(
         request, this->bad_samples(0),
         [&](std::size_t sample) {
@@ -128,13 +175,13 @@ class FileSource : public SampleSource<E> {
         [&](std::size_t sample) {
           data.accept();
           if (targets) targets->accept();
-          if (!labels_.empty()) labels.push_back(labels_[sample]);
+          if (labels_) accepted.push_back(sample);
         });
     PartRows target;
     if (targets) {
       target = std::move(*targets).finish();
-    } else if (!labels.empty()) {
-      target.whole = on_device(at::tensor(labels, at::kLong), data_->options);
+    } else if (!accepted.empty()) {
+      target.whole = labels_->gather(accepted, request.pin_memory);
     }
     return rows_from<E>(std::move(data).finish(), std::move(target));
   }
@@ -154,7 +201,7 @@ class FileSource : public SampleSource<E> {
 
   std::shared_ptr<const SampleFiles> data_;
   std::shared_ptr<const SampleFiles> targets_;  // may be null
-  std::vector<std::int64_t> labels_;            // may be empty
+  std::shared_ptr<const ArrayRows> labels_;     // may be null
 };
 
 }  // namespace detail

@@ -4,101 +4,108 @@
 /// @file
 /// Datasets of files: from a folder, from two folders, or from one folder per class.
 
-#include <algorithm>
+#include <ATen/ops/tensor.h>
+
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <filesystem>
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
+#include <torch_npy/data/array_source.hpp>
 #include <torch_npy/data/batch.hpp>
 #include <torch_npy/data/batch_reader.hpp>
 #include <torch_npy/data/dataset.hpp>
 #include <torch_npy/data/file_source.hpp>
 #include <torch_npy/data/options.hpp>
+#include <torch_npy/data/pair_files.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/folder.hpp>
+#include <torch_npy/tensor/options.hpp>
 #include <torch_npy/text.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-inline ListRules list_rules(const FolderOptions& options) {
-  return {options.pattern(), options.recursive(), options.natural_order()};
-}
-
-/// The Error for a folder without samples.
-inline Error no_files(const FileList& list, const std::string& subfolder,
-                      const FolderOptions& options) {
-  std::string reason = "no .npy file in this folder";
-  if (options.pattern() != "*") reason += " matches the pattern " + shown(options.pattern());
-  const std::size_t folders = list.subfolders(subfolder).size();
-  if (folders != 0 && !options.recursive()) {
-    reason +=
-        "; it has " + counted(folders, "subfolder") + ": set recursive(true) to include subfolders";
-  }
-  return Error(ErrorCode::NotFound, reason, 0,
-               subfolder == "." ? list.folder() : list.folder() / path_of(subfolder));
-}
-
-inline FileList list_folder(const std::filesystem::path& folder, const FolderOptions& options) {
+/// The files of a folder with these names, which may lack the ending .npy.
+inline FileList named_files(const std::filesystem::path& folder,
+                            const std::vector<std::string>& names, const FolderOptions& options) {
+  require_used("FolderDataset of a list of names", options, {});
   FileList list(folder);
-  if (list.add(".", list_rules(options)) == 0) throw no_files(list, ".", options);
-  return list;
-}
-
-/// Both lists are sorted by the same rule, so partners have equal indices. Throws Error (Mismatch)
-/// if a file has no partner.
-inline void require_partners(const FileList& inputs, const FileList& targets) {
-  bool same = inputs.size() == targets.size();
-  for (std::size_t i = 0; same && i < inputs.size(); ++i) {
-    same = std::strcmp(inputs.name(i), targets.name(i)) == 0;
+  for (const std::string& name : names) {
+    list.append(name.empty() || has_ending(name, ".npy") ? name : name + ".npy");
   }
-  if (same) return;
-  constexpr std::size_t kMaxNamed = 10;
-  std::size_t alone = 0;
-  std::string names;
-  const auto list_alone = [&](const FileList& list, const FileList& others) {
-    std::vector<std::string_view> partners;
-    for (std::size_t i = 0; i < others.size(); ++i) partners.push_back(others.name(i));
-    std::sort(partners.begin(), partners.end());
-    for (std::size_t i = 0; i < list.size(); ++i) {
-      if (std::binary_search(partners.begin(), partners.end(), list.name(i))) continue;
-      if (alone++ < kMaxNamed) names += "\n  " + shown_path(list[i]);
-    }
-  };
-  list_alone(inputs, targets);
-  list_alone(targets, inputs);
-  if (alone > kMaxNamed) names += "\n  and " + std::to_string(alone - kMaxNamed) + " more";
-  throw Error(ErrorCode::Mismatch,
-              "inputs and targets in " + shown_path(targets.folder()) +
-                  " are matched by name, and " + counted(alone, "file") +
-                  (alone == 1 ? " has" : " have") + " no partner:" + names,
-              0, inputs.folder());
+  if (names.empty())
+    throw Error(ErrorCode::InvalidArgument, "the list of names is empty", 0, folder);
+  FewLines missing;
+  for (const std::size_t i : list.missing()) missing.add(shown_path(list[i]));
+  if (missing.count() == 0) return list;
+  throw Error(ErrorCode::NotFound,
+              counted(missing.count(), "file") + " of the list of names " +
+                  (missing.count() == 1 ? "does" : "do") + " not exist:" + missing.text(),
+              0, folder);
 }
 
 /// The files `folder/<class>/*.npy`.
 struct ClassFiles {
   ClassFiles(const std::filesystem::path& folder, const FolderOptions& options) : list(folder) {
-    names = list.subfolders(".", options.natural_order());
-    if (names.empty()) {
+    require_used("ClassFolderDataset", options, {true, false, true});
+    const std::vector<std::string> folders = list.subfolders(".", options.natural_order());
+    if (folders.empty()) {
       throw Error(ErrorCode::NotFound,
                   "no subfolders: ClassFolderDataset expects one subfolder for each class", 0,
                   folder);
     }
+    names = options.classes().empty() ? folders : options.classes();
+    require_listed(folders);
+    const std::set<std::string> there(folders.begin(), folders.end());
+    const ListRules rules = list_rules(options);
     for (const std::string& name : names) {
-      if (list.add(name, list_rules(options)) == 0) throw no_files(list, name, options);
+      const bool exists = there.count(name) != 0;
+      const std::size_t found = exists ? list.add(name, rules) : 0;
+      if (found == 0 && !options.allow_empty_classes()) throw empty_class(name, exists, rules);
       labels.resize(list.size(), &name - names.data());
+    }
+    if (labels.empty()) {
+      throw Error(ErrorCode::NotFound, "no class has a matching .npy file", 0, folder);
     }
   }
 
   FileList list;
   std::vector<std::string> names;
   std::vector<std::int64_t> labels;  // of each file
+
+ private:
+  /// Refuses classes() that do not agree with the folders.
+  void require_listed(const std::vector<std::string>& folders) const {
+    if (const auto twice = first_duplicate({names.begin(), names.end()})) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "classes() has the name " + in_quotes(*twice) + " twice");
+    }
+    const std::set<std::string> listed(names.begin(), names.end());
+    FewLines others;
+    for (const std::string& name : folders) {
+      if (listed.count(name) != 0) continue;
+      others.add(shown_path(list.folder() / path_of(name)));
+    }
+    if (others.count() == 0) return;
+    throw Error(ErrorCode::Mismatch,
+                counted(others.count(), "subfolder") + (others.count() == 1 ? " is" : " are") +
+                    " not in classes():" + others.text(),
+                0, list.folder());
+  }
+
+  Error empty_class(const std::string& name, bool exists, const ListRules& rules) const {
+    const char* const advice = "; allow_empty_classes(true) keeps the number of such a class";
+    if (exists) return no_files(list, name, rules, advice);
+    return Error(ErrorCode::NotFound,
+                 "no subfolder for the class " + in_quotes(name) + " of classes()" + advice, 0,
+                 list.folder());
+  }
 };
 
 }  // namespace detail
@@ -113,10 +120,16 @@ class FolderDataset : public Dataset<TensorExample> {
   /// exist or has no matching .npy file; Io; Exhausted; InvalidArgument if the device does not
   /// exist.
   explicit FolderDataset(const std::filesystem::path& folder, const FolderOptions& options = {})
-      : FolderDataset(std::make_shared<const Source>(
-            detail::sample_files(detail::list_folder(folder, options), options.data_options(),
-                                 detail::make_pool(), options.expected()),
-            nullptr, std::vector<std::int64_t>(), options)) {}
+      : FolderDataset(listed(folder, options), options) {}
+
+  /// The files `names` of the folder, in this order, without listing the folder. A name is a path
+  /// relative to the folder, in UTF-8; ".npy" is appended if it is missing. Options about the
+  /// choice of files throw Error (InvalidArgument). Costs one stat per file. Throws Error: NotFound
+  /// if the folder or files do not exist, with the paths of up to ten of them; InvalidArgument if
+  /// there are no names.
+  FolderDataset(const std::filesystem::path& folder, const std::vector<std::string>& names,
+                const FolderOptions& options = {})
+      : FolderDataset(detail::named_files(folder, names, options), options) {}
 
   /// The file of each sample.
   const FileList& files() const& noexcept { return files_->data().list; }
@@ -130,19 +143,31 @@ class FolderDataset : public Dataset<TensorExample> {
 
  private:
   using Source = detail::FileSource<TensorExample>;
+  FolderDataset(FileList files, const FolderOptions& options)
+      : FolderDataset(std::make_shared<const Source>(
+            detail::sample_files(std::move(files), options.data_options(), detail::make_pool(),
+                                 options.expected()),
+            nullptr, nullptr, options)) {}
   explicit FolderDataset(const std::shared_ptr<const Source>& source)
       : Dataset(source), files_(source) {}
+
+  static FileList listed(const std::filesystem::path& folder, const FolderOptions& options) {
+    detail::require_used("FolderDataset", options, {true, false, false});
+    return detail::list_folder(folder, detail::list_rules(options));
+  }
 
   std::shared_ptr<const Source> files_;
 };
 
-/// A dataset of the .npy files in two folders: a file in the first folder is a sample, and the file
-/// with the same relative path in the second folder is its target. Copies share what FolderDataset
-/// says.
+/// A dataset of the .npy files in two folders, or of pairs of files in one: a file in the first
+/// folder is a sample, and a file in the second folder is its target. The target has the same
+/// relative path, or the one that FolderOptions::target_pattern or target_name says. Copies share
+/// what FolderDataset says.
 class PairedFolderDataset : public Dataset<Example<>> {
  public:
-  /// Lists both folders with the same options. Throws Error: as FolderDataset; Mismatch if files
-  /// have no partner, with the paths of up to ten of them.
+  /// Lists both folders. Throws Error: as FolderDataset; Mismatch if files have no partner, with
+  /// the paths of up to ten of them, if two inputs have the same target, or if an input is its own
+  /// target; InvalidArgument if both folders are the same and there is no rule for targets.
   PairedFolderDataset(const std::filesystem::path& inputs, const std::filesystem::path& targets,
                       const FolderOptions& options = {})
       : PairedFolderDataset(make_source(inputs, targets, options)) {}
@@ -169,15 +194,15 @@ class PairedFolderDataset : public Dataset<Example<>> {
   static std::shared_ptr<const Source> make_source(const std::filesystem::path& inputs,
                                                    const std::filesystem::path& targets,
                                                    const FolderOptions& options) {
-    FileList input_list = detail::list_folder(inputs, options);
-    FileList target_list = detail::list_folder(targets, options);
-    detail::require_partners(input_list, target_list);
+    detail::require_used("PairedFolderDataset", options, {true, true, false});
+    FileList input_list = detail::list_folder(inputs, detail::list_rules(options));
+    FileList target_list = detail::targets_for(input_list, targets, options);
     const auto pool = detail::make_pool();
     return std::make_shared<const Source>(
         detail::sample_files(std::move(input_list), options.data_options(), pool,
                              options.expected()),
-        detail::sample_files(std::move(target_list), options.target_options(), pool),
-        std::vector<std::int64_t>(), options);
+        detail::sample_files(std::move(target_list), options.target_options(), pool), nullptr,
+        options);
   }
 
   std::shared_ptr<const Source> files_;
@@ -188,17 +213,28 @@ class PairedFolderDataset : public Dataset<Example<>> {
 class ClassFolderDataset : public Dataset<Example<>> {
  public:
   /// Lists the folder. With recursive(true), the files may be in subfolders of the class folders.
-  /// Throws Error: NotFound if the folder does not exist, has no subfolder, or a class folder has
-  /// no matching .npy file; Io; Exhausted; InvalidArgument if the device does not exist.
+  /// Throws Error: NotFound if the folder does not exist, has no subfolder, or if a class has no
+  /// folder or no matching .npy file, see FolderOptions::allow_empty_classes; Mismatch if a
+  /// subfolder is not in FolderOptions::classes; Io; Exhausted; InvalidArgument if the device does
+  /// not exist, or if a class is in classes() twice.
   explicit ClassFolderDataset(const std::filesystem::path& folder,
                               const FolderOptions& options = {})
       : ClassFolderDataset(detail::ClassFiles(folder, options), options) {}
 
-  /// The names of the classes: target i is class classes()[i]. Sorted by bytes, or as
-  /// FolderOptions::natural_order says.
+  /// The names of the classes: target i is class classes()[i]. They are FolderOptions::classes, or
+  /// the subfolders, sorted by bytes or as FolderOptions::natural_order says.
   const std::vector<std::string>& classes() const& noexcept { return *classes_; }
   /// The same for a temporary dataset.
   std::vector<std::string> classes() && { return *classes_; }
+
+  /// The number of each class, by its name: torchvision's class_to_idx.
+  std::map<std::string, std::int64_t> class_to_index() const {
+    std::map<std::string, std::int64_t> numbers;
+    for (const std::string& name : *classes_) {
+      numbers.emplace(name, static_cast<std::int64_t>(numbers.size()));
+    }
+    return numbers;
+  }
 
   /// The file of each sample, ordered by class.
   const FileList& files() const& noexcept { return files_->data().list; }
@@ -214,13 +250,23 @@ class ClassFolderDataset : public Dataset<Example<>> {
   using Source = detail::FileSource<Example<>>;
   ClassFolderDataset(detail::ClassFiles files, const FolderOptions& options)
       : ClassFolderDataset(std::make_shared<const std::vector<std::string>>(std::move(files.names)),
-                           std::make_shared<const Source>(
-                               detail::sample_files(std::move(files.list), options.data_options(),
-                                                    detail::make_pool(), options.expected()),
-                               nullptr, std::move(files.labels), options)) {}
+                           make_source(std::move(files.list), files.labels, options)) {}
   ClassFolderDataset(std::shared_ptr<const std::vector<std::string>> classes,
                      const std::shared_ptr<const Source>& source)
       : Dataset(source), classes_(std::move(classes)), files_(source) {}
+
+  static std::shared_ptr<const Source> make_source(FileList list,
+                                                   const std::vector<std::int64_t>& labels,
+                                                   const FolderOptions& options) {
+    const LoadOptions& load = options.data_options();
+    const auto pool = detail::make_pool();
+    return std::make_shared<const Source>(
+        detail::sample_files(std::move(list), load, pool, options.expected()), nullptr,
+        std::make_shared<const detail::TensorRows>(
+            at::tensor(labels, at::kLong),
+            LoadOptions().device(load.device()).pinned_memory(load.pinned_memory()), pool),
+        options);
+  }
 
   std::shared_ptr<const std::vector<std::string>> classes_;
   std::shared_ptr<const Source> files_;

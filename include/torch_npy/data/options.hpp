@@ -2,7 +2,8 @@
 #define TORCH_NPY_DATA_OPTIONS_HPP_
 
 /// @file
-/// FolderOptions, OnBadFile, OrderSamplerOptions, Tail and DistributedSamplerOptions.
+/// FolderOptions, OnBadFile, FileListOptions, OrderSamplerOptions, Tail and
+/// DistributedSamplerOptions.
 
 #include <c10/core/ScalarType.h>
 #include <torch/arg.h>
@@ -30,7 +31,8 @@ enum class OnBadFile {
   Replace,  ///< read another sample instead, chosen by seed, epoch and position
 };
 
-/// How a folder becomes a dataset. Setters chain:
+/// How a folder, or a list of files, becomes a dataset. An option that has no meaning for a dataset
+/// throws Error (InvalidArgument) there. Setters chain:
 /// `FolderOptions().recursive(true).data_options(LoadOptions().dtype(torch::kFloat32))`; without an
 /// argument, each name returns the current value.
 struct FolderOptions {
@@ -45,11 +47,31 @@ struct FolderOptions {
   /// as by Python's sorted().
   TORCH_ARG(bool, natural_order) = false;
 
+  /// For a PairedFolderDataset: shell pattern for the names of the targets, such as "*_mask.npy"
+  /// with the pattern() "*_image.npy". A target belongs to the input for which the stars of both
+  /// patterns match the same text. Both patterns have equally many stars, no other wildcards, and
+  /// end with ".npy" or "*". A star that could match several texts matches the shortest one, except
+  /// for the last star. Subfolders must have the same names.
+  TORCH_ARG(std::string, target_pattern);
+
+  /// For a PairedFolderDataset: a function from the name of an input to the name of its target. A
+  /// name is a path relative to the folder, with "/" between folders, in UTF-8, and with the ending
+  /// ".npy". Other files in the folder of the targets are ignored.
+  TORCH_ARG(std::function<std::string(const std::string&)>, target_name);
+
+  /// For a ClassFolderDataset: the names of the classes; the number of a class is its position in
+  /// this list. If empty, the subfolders are the classes, in the order of their names.
+  TORCH_ARG(std::vector<std::string>, classes);
+
+  /// For a ClassFolderDataset: a class may have no file, and with classes() also no folder. It
+  /// keeps its number. Otherwise it is an Error.
+  TORCH_ARG(bool, allow_empty_classes) = false;
+
   /// How to load the samples. threads(0) means one thread, because a loader's workers run in
   /// parallel already. With device(), each batch is copied there as a whole.
   TORCH_ARG(LoadOptions, data_options);
 
-  /// How to load the targets of a PairedFolderDataset.
+  /// How to load the targets of a PairedFolderDataset or a FileDataset.
   TORCH_ARG(LoadOptions, target_options);
 
  public:
@@ -97,6 +119,61 @@ struct FolderOptions {
   std::optional<std::size_t> max_bad_;
   OnBadFile on_bad_file_ = OnBadFile::Throw;
   std::function<void(const Error&)> bad_file_callback_;
+};
+
+/// A column of a list of files: its number, counted from 0, or its name in the header line.
+class ListColumn {
+ public:
+  /// By number.
+  ListColumn(int number) : number_(number) {}  // NOLINT(google-explicit-constructor)
+  /// By name.
+  ListColumn(std::string name)  // NOLINT(google-explicit-constructor)
+      : name_(std::move(name)) {}
+  /// By name.
+  ListColumn(const char* name) : name_(name) {}  // NOLINT(google-explicit-constructor)
+
+  /// The number, if there is no name.
+  int number() const noexcept { return number_; }
+  /// The name; empty if there is none.
+  const std::string& name() const noexcept { return name_; }
+
+ private:
+  int number_ = 0;
+  std::string name_;
+};
+
+/// How read_file_list() reads a list. Setters chain:
+/// `FileListOptions().path_column("path").label_column("label")`; without an argument, each name
+/// returns the current value.
+struct FileListOptions {
+  /// What separates the columns: a comma, a tab or any other character; a blank stands for any
+  /// number of blanks and tabs. 0: what the first line has, a tab, else a comma, else blanks.
+  TORCH_ARG(char, separator) = '\0';
+
+  /// True if the first line has the names of the columns, false if it has a file. Without a value
+  /// it is a header line if a column is chosen by its name; or if the name of its first column is
+  /// "path", "file", "filename" or the like, and there is no such file.
+  TORCH_ARG(std::optional<bool>, header);
+
+  /// The column of the files. By default the first one.
+  TORCH_ARG(std::optional<ListColumn>, path_column);
+  /// A column of target files.
+  TORCH_ARG(std::optional<ListColumn>, target_column);
+  /// A column of integers, the class labels.
+  TORCH_ARG(std::optional<ListColumn>, label_column);
+  /// A column of names of classes.
+  TORCH_ARG(std::optional<ListColumn>, class_column);
+
+  /// The names of the classes; the number of a class is its position in this list. If empty, the
+  /// names in the list are numbered in the order of their bytes.
+  TORCH_ARG(std::vector<std::string>, classes);
+
+  /// Appended to each path that does not end with it: ".npy" for a list of names without an ending.
+  TORCH_ARG(std::string, ending);
+
+  /// Check that all files exist: one stat per file, on at least 32 threads. false: a missing file
+  /// shows when it is read, or by Dataset::verify().
+  TORCH_ARG(bool, check_files) = true;
 };
 
 /// What happens to the last samples of an epoch if the number of samples is not a multiple of the

@@ -4,6 +4,8 @@
 /// @file
 /// SampleSource: where the samples of a dataset come from.
 
+#include <c10/util/ArrayRef.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -66,7 +68,8 @@ class SourceInfo {
   virtual std::size_t size() const = 0;
 
   /// A name for a sample: its file, or file and row. Different from that of every other sample,
-  /// unless concat() joins two arrays in memory, or the same files twice.
+  /// unless a list has a file twice, or concat() joins two arrays in memory or the same files
+  /// twice.
   virtual std::string key(std::size_t sample) const = 0;
 
   /// A number that differs for a dataset of other samples. A Loader refuses to continue a run on
@@ -88,6 +91,14 @@ class SourceInfo {
   virtual std::int64_t length(std::size_t /*sample*/) const {
     throw Error(ErrorCode::InvalidArgument,
                 "the source of this dataset cannot tell the lengths of its samples");
+  }
+
+  /// The class labels of `samples`, in order, for Dataset::targets(). Reads no data. By default
+  /// throws Error (InvalidArgument).
+  virtual std::vector<std::int64_t> labels(c10::ArrayRef<std::size_t> /*samples*/) const {
+    throw Error(ErrorCode::InvalidArgument,
+                "this dataset has no class labels: its targets, if there are any, are read with "
+                "the samples");
   }
 
   /// The Errors for which reading a sample would fail, as far as they show without reading values.

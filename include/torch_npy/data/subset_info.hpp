@@ -1,6 +1,8 @@
 #ifndef TORCH_NPY_DATA_SUBSET_INFO_HPP_
 #define TORCH_NPY_DATA_SUBSET_INFO_HPP_
 
+#include <c10/util/ArrayRef.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -31,6 +33,12 @@ class SubsetInfo : public SourceInfo {
   }
   std::int64_t length(std::size_t sample) const override {
     return source_->length((*indices_)[sample]);
+  }
+  std::vector<std::int64_t> labels(c10::ArrayRef<std::size_t> samples) const override {
+    std::vector<std::size_t> inner;
+    inner.reserve(samples.size());
+    for (const std::size_t sample : samples) inner.push_back((*indices_)[sample]);
+    return source_->labels(inner);
   }
   std::vector<Error> check(std::size_t sample) const override {
     return source_->check((*indices_)[sample]);

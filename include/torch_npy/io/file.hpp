@@ -78,10 +78,7 @@ class NamedFile final : public File {
  public:
   explicit NamedFile(const std::filesystem::path& path) : File(path), path_(path) {}
 
-  std::string name() const override {
-    const auto utf8 = path_.u8string();  // std::string, or std::u8string from C++20 on
-    return {reinterpret_cast<const char*>(utf8.data()), utf8.size()};
-  }
+  std::string name() const override { return utf8_of(path_); }
   std::string version() const override { return version_of(file_); }
 
  private:

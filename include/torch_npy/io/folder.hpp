@@ -10,11 +10,14 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/file.hpp>
+#include <torch_npy/io/parallel.hpp>
+#include <torch_npy/text.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
@@ -23,6 +26,7 @@ struct ListRules {
   std::string pattern = "*";
   bool recursive = false;
   bool natural_order = false;
+  std::string ending = ".npy";
 };
 
 inline bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -55,13 +59,67 @@ inline bool natural_less(const char* a, const char* b) {
   return std::strcmp(a, b) < 0;  // "a01" and "a1"
 }
 
+/// Names that are each terminated by a zero byte, by their offsets in one text.
+using NameOffsets = std::vector<std::uint64_t>;
+
+/// The length of the common prefix of all names from number `first` on.
+inline std::size_t common_prefix(const std::string& names, const NameOffsets& starts,
+                                 std::size_t first = 0) {
+  if (first == starts.size()) return 0;
+  const char* const one = names.data() + starts[first];
+  std::size_t length = std::strlen(one);
+  for (std::size_t i = first; i != starts.size(); ++i) {
+    const char* const other = names.data() + starts[i];
+    std::size_t same = 0;
+    while (same != length && other[same] == one[same]) ++same;
+    length = same;
+  }
+  return length;
+}
+
+/// Sorts the names from number `first` on.
+inline void sort_names(const std::string& names, NameOffsets& starts, std::size_t first,
+                       bool natural_order) {
+  const auto begin = starts.begin() + static_cast<std::ptrdiff_t>(first);
+  if (natural_order) {
+    std::sort(begin, starts.end(), [&](std::uint64_t a, std::uint64_t b) {
+      return natural_less(names.data() + a, names.data() + b);
+    });
+    return;
+  }
+  // Comparing whole names costs a cache miss each. So the key holds the eight bytes after the
+  // common prefix, which decide almost every comparison.
+  struct Key {
+    std::uint64_t bytes;
+    std::uint64_t start;
+  };
+  const std::size_t common = common_prefix(names, starts, first);
+  std::vector<Key> keys;
+  keys.reserve(starts.size() - first);
+  for (auto start = begin; start != starts.end(); ++start) {
+    std::uint64_t bytes = 0;
+    const char* name = names.data() + *start + common;
+    for (int i = 0; i < 8; ++i) {
+      bytes = bytes << 8 | static_cast<unsigned char>(*name);
+      if (*name != '\0') ++name;
+    }
+    keys.push_back({bytes, *start});
+  }
+  std::sort(keys.begin(), keys.end(), [&](const Key& a, const Key& b) {
+    if (a.bytes != b.bytes) return a.bytes < b.bytes;
+    return std::strcmp(names.data() + a.start + common, names.data() + b.start + common) < 0;
+  });
+  std::transform(keys.begin(), keys.end(), begin, [](const Key& key) { return key.start; });
+}
+
 }  // namespace detail
 
 /// @file
-/// The list of the files of a folder.
+/// FileList: the files of a folder, or any other list of files.
 
-/// The .npy files of a folder, in an order that does not depend on the file system. Uses the bytes
-/// of the names plus 9 bytes per file. Read-only: safe from any thread.
+/// The .npy files of a folder, in an order that does not depend on the file system; or a list of
+/// any files, in its order. Uses the bytes of the names plus 9 bytes per file. Read-only: safe from
+/// any thread.
 class FileList {
  public:
   /// An input iterator. It returns each path by value.
@@ -105,11 +163,11 @@ class FileList {
   /// Iterator past the last file.
   Iterator end() const { return {*this, size()}; }
 
-  /// The path of file `index` relative to the folder; `index` must be less than size(). UTF-8 on
-  /// Windows. Valid as long as the list.
+  /// The path of file `index` relative to the folder, or the whole path if there is no folder;
+  /// `index` must be less than size(). UTF-8 on Windows. Valid as long as the list.
   const char* name(std::size_t index) const { return names_.data() + starts_[index]; }
 
-  /// The folder that was listed.
+  /// The folder that was listed. Empty for a list of any files.
   const std::filesystem::path& folder() const noexcept { return folder_; }
 
   // Used by the datasets.
@@ -120,6 +178,18 @@ class FileList {
       detail::require_path(folder_);
       open_ = detail::open_folder(folder_);
     });
+  }
+
+  /// These files, which need not exist. Relative paths are relative to the working directory at
+  /// this moment. Throws Error (InvalidArgument) if a path is empty or contains a zero byte.
+  /// @private
+  explicit FileList(const std::vector<std::filesystem::path>& files) {
+    bool is_relative = false;
+    for (const std::filesystem::path& file : files) {
+      append(detail::utf8_of(file));
+      is_relative = is_relative || file.is_relative();
+    }
+    if (is_relative) detail::with_path(".", [&] { open_ = detail::open_folder("."); });
   }
 
   /// The folders in `subfolder`, sorted by the bytes of their names. @private
@@ -149,8 +219,50 @@ class FileList {
     add_unsorted(subfolder, subfolder == "." ? "" : subfolder + '/', rules, parents);
     names_.shrink_to_fit();
     starts_.shrink_to_fit();
-    sort(first, rules.natural_order);
+    detail::sort_names(names_, starts_, first, rules.natural_order);
     return starts_.size() - first;
+  }
+
+  /// Adds a file by its path relative to the folder. Throws Error (InvalidArgument). @private
+  void append(const std::string& name) {
+    if (name.empty() || name.find('\0') != name.npos) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "file " + std::to_string(size()) + " of a list of files: the path " +
+                      (name.empty() ? "is empty" : detail::shown(name) + " contains a zero byte"));
+    }
+    starts_.push_back(names_.size());
+    names_.append(name.c_str(), name.size() + 1);
+  }
+
+  /// The numbers of the files that do not exist. Costs one stat per file, on at least 32 threads,
+  /// because they wait for the disk. @private
+  std::vector<std::size_t> missing() const {
+    std::vector<char> is_missing(size());
+    detail::for_each_index(size(), (std::max)(std::size_t{32}, detail::processor_count()),
+                           [&](std::size_t i) {
+                             std::error_code error;
+                             const auto type = std::filesystem::status((*this)[i], error).type();
+                             is_missing[i] = type == std::filesystem::file_type::not_found;
+                           });
+    std::vector<std::size_t> missing;
+    for (std::size_t i = 0; i < size(); ++i) {
+      if (is_missing[i] != 0) missing.push_back(i);
+    }
+    return missing;
+  }
+
+  /// True if both are lists of the same folder, also by another path. @private
+  bool has_folder_of(const FileList& other) const {
+    const auto own = detail::identity_of(open_);
+    const auto others = detail::identity_of(other.open_);
+    return own && others && *own == *others;
+  }
+
+  /// The length of the folder that all names begin with; 0 for the list of a folder. @private
+  std::size_t common_folder() const {
+    if (size() == 0 || !folder_.empty()) return 0;
+    const std::string_view common(name(0), detail::common_prefix(names_, starts_));
+    return common.find_last_of("/\\") + 1;
   }
 
   /// File `index`, less than size(). @private
@@ -166,13 +278,13 @@ class FileList {
       if (std::find(parents.begin(), parents.end(), self) != parents.end()) return;
       parents.push_back(self);
       directory.for_each([&](const char* name, bool is_folder) {
-        const std::size_t size = std::strlen(name);
+        const std::string_view text = name;
         if (is_folder) {
           if (rules.recursive) deeper.push_back(prefix + name);
-        } else if (size > 4 && std::memcmp(name + size - 4, ".npy", 4) == 0 &&
+        } else if (text.size() > rules.ending.size() && detail::has_ending(text, rules.ending) &&
                    (rules.pattern == "*" || detail::matches(rules.pattern, name))) {
           starts_.push_back(names_.size());
-          names_.append(prefix).append(name, size + 1);
+          names_.append(prefix).append(name, text.size() + 1);
         }
       });
     });
@@ -183,56 +295,10 @@ class FileList {
     }
   }
 
-  void sort(std::size_t first, bool natural_order) {
-    const auto begin = starts_.begin() + static_cast<std::ptrdiff_t>(first);
-    if (natural_order) {
-      std::sort(begin, starts_.end(), [&](std::uint64_t a, std::uint64_t b) {
-        return detail::natural_less(names_.data() + a, names_.data() + b);
-      });
-      return;
-    }
-    // Comparing whole names costs a cache miss each. So the key holds the eight bytes after the
-    // common prefix, which decide almost every comparison.
-    struct Key {
-      std::uint64_t bytes;
-      std::uint64_t start;
-    };
-    const std::size_t common = common_prefix(first);
-    std::vector<Key> keys;
-    keys.reserve(starts_.size() - first);
-    for (auto start = begin; start != starts_.end(); ++start) {
-      std::uint64_t bytes = 0;
-      const char* name = names_.data() + *start + common;
-      for (int i = 0; i < 8; ++i) {
-        bytes = bytes << 8 | static_cast<unsigned char>(*name);
-        if (*name != '\0') ++name;
-      }
-      keys.push_back({bytes, *start});
-    }
-    std::sort(keys.begin(), keys.end(), [&](const Key& a, const Key& b) {
-      if (a.bytes != b.bytes) return a.bytes < b.bytes;
-      return std::strcmp(names_.data() + a.start + common, names_.data() + b.start + common) < 0;
-    });
-    std::transform(keys.begin(), keys.end(), begin, [](const Key& key) { return key.start; });
-  }
-
-  /// The length of the common prefix of all names from `first` on.
-  std::size_t common_prefix(std::size_t first) const {
-    if (first == starts_.size()) return 0;
-    std::size_t length = std::strlen(name(first));
-    for (std::size_t i = first; i != starts_.size(); ++i) {
-      const char* const other = name(i);
-      std::size_t same = 0;
-      while (same != length && other[same] == name(first)[same]) ++same;
-      length = same;
-    }
-    return length;
-  }
-
   std::filesystem::path folder_;
   detail::OpenFolder open_;
-  std::string names_;                  // each terminated by a zero byte
-  std::vector<std::uint64_t> starts_;  // offsets in names_
+  std::string names_;
+  detail::NameOffsets starts_;
 };
 
 TORCH_NPY_END_NAMESPACE
