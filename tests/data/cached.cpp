@@ -71,17 +71,17 @@ std::vector<int> reads_of(const Made<Example<>>& source) {
 bool is_same(const at::Tensor& a, const at::Tensor& b) {
   if (!a.defined() || !b.defined()) return a.defined() == b.defined();
   return a.scalar_type() == b.scalar_type() && a.sizes() == b.sizes() &&
-         a.strides() == b.strides() && at::equal(a, b);
+         (a.numel() == 0 || a.strides() == b.strides()) && at::equal(a, b);
 }
 
 template <class E>
 bool is_same_example(const E& a, const E& b) {
   std::vector<at::Tensor> tensors;
-  detail::SampleTensors<E>::each(
+  torch_npy::detail::SampleTensors<E>::each(
       a, [&](const std::string&, const at::Tensor& tensor) { tensors.push_back(tensor); });
   std::size_t k = 0;
   bool same = true;
-  detail::SampleTensors<E>::each(b, [&](const std::string&, const at::Tensor& tensor) {
+  torch_npy::detail::SampleTensors<E>::each(b, [&](const std::string&, const at::Tensor& tensor) {
     same = same && k < tensors.size() && is_same(tensors[k++], tensor);
   });
   return same && k == tensors.size();
@@ -369,7 +369,7 @@ TEST_CASE("messages name the files of cached samples", "[cached]") {
   for (int round = 0; round < 2; ++round) {
     const Error error = error_of([&] { (void)cached.stacked().get_batch({1, 2, 0}); });
     CHECK_THAT(error.what(), says("other.npy"));
-    CHECK_THAT(error.what(), says(name_of(2)));
+    CHECK_THAT(error.what(), says(name_of(0)));
   }
 }
 
