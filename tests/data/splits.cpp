@@ -136,6 +136,14 @@ TEST_CASE("a seed gives the same parts everywhere, another seed gives others", "
         Indices{2, 11, 12, 14, 16, 17});
   CHECK(members(random_split(counting(5000), {4994, 6}, 1)[1]) ==
         Indices{627, 749, 927, 1302, 2303, 4579});
+  const auto options = SplitOptions().stratify(at::arange(20) % 3);
+  CHECK(members(random_split(counting(20), {0.7, 0.3}, 1, options)[1]) ==
+        Indices{6, 10, 12, 14, 16, 17});
+  std::vector<std::string> names;
+  for (int i = 0; i < 20; ++i) names.push_back(std::to_string(i * i % 7));
+  const auto grouped = SplitOptions(options).groups(names);
+  CHECK(members(random_split(counting(20), {0.7, 0.3}, 1, grouped)[1]) ==
+        Indices{3, 4, 10, 11, 17, 18});
   std::set<Indices> all;
   for (std::uint64_t seed = 0; seed < 50; ++seed) {
     const Indices part = members(random_split(counting(100), {0.5, 0.5}, seed)[0]);
@@ -329,6 +337,9 @@ TEST_CASE("a split may be stratified and grouped", "[split]") {
       CHECK(std::binary_search(parts[1].begin(), parts[1].end(), i / 4 * 4));
     }
   }
+  // Both labels have an odd number of groups.
+  const auto six = SplitOptions().stratify(at::arange(6) % 2).groups({"a", "b", "c", "d", "e", "f"});
+  CHECK(*random_split(counting(6), {0.5, 0.5}, 1, six)[0].size() == 3);
 }
 
 TEST_CASE("k_fold() validates each sample once", "[split]") {

@@ -10,6 +10,7 @@
 #include <string>
 #include <type_traits>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include <torch_npy/data/permutation.hpp>
@@ -224,42 +225,43 @@ inline std::vector<std::size_t> large_groups_first(const std::vector<std::size_t
   return groups;
 }
 
+/// The number of samples of a group that have each label.
+using LabelCounts = std::map<std::size_t, std::size_t>;
+
 /// Puts one group after another into the part that has the least of its labels, compared with what
 /// the part is to have. No part stays empty.
 class GroupDivision {
  public:
-  GroupDivision(const std::vector<std::size_t>& labels, const std::vector<std::size_t>& sizes)
-      : class_sizes_(counts_of(labels)), sizes_(sizes), held_(sizes.size()) {
+  /// `class_sizes` are the numbers of samples of each label; the last label is one that all have.
+  GroupDivision(std::vector<std::size_t> class_sizes, const std::vector<std::size_t>& sizes)
+      : class_sizes_(std::move(class_sizes)), sizes_(sizes), held_(sizes.size()) {
     for (auto& held : held_) held.resize(class_sizes_.size());
     empty_ = static_cast<std::size_t>(
         std::count_if(sizes.begin(), sizes.end(), [](std::size_t size) { return size != 0; }));
-    is_empty_.resize(sizes.size(), true);
   }
 
   /// The number of parts that are to have samples, and have none.
   std::size_t empty() const noexcept { return empty_; }
 
-  /// The part for a group with these numbers of samples of each label, if `left` groups are left,
-  /// this one included.
-  std::size_t add(const std::map<std::size_t, std::size_t>& counts, std::size_t left) {
+  /// The part for a group, if `left` groups are left, this one included.
+  std::size_t add(const LabelCounts& counts, std::size_t left) {
     std::size_t best = sizes_.size();
     double least = 0;
     for (std::size_t part = 0; part < sizes_.size(); ++part) {
-      if (sizes_[part] == 0 || (left <= empty_ && !is_empty_[part])) continue;
+      if (sizes_[part] == 0 || (left <= empty_ && held_[part].back() != 0)) continue;
       const double load = load_with(counts, part);
       if (best != sizes_.size() && load >= least) continue;
       best = part;
       least = load;
     }
+    if (held_[best].back() == 0) --empty_;
     for (const auto& [label, count] : counts) held_[best][label] += count;
-    if (is_empty_[best]) --empty_;
-    is_empty_[best] = false;
     return best;
   }
 
  private:
   /// Without a product that is added, which some processors round differently.
-  double load_with(const std::map<std::size_t, std::size_t>& counts, std::size_t part) const {
+  double load_with(const LabelCounts& counts, std::size_t part) const {
     double load = 0;
     for (const auto& [label, count] : counts) {
       load += static_cast<double>(count * (held_[part][label] + count)) /
@@ -271,7 +273,6 @@ class GroupDivision {
   std::vector<std::size_t> class_sizes_;
   std::vector<std::size_t> sizes_;
   std::vector<std::vector<std::size_t>> held_;  // samples of each label, for each part
-  std::vector<bool> is_empty_;
   std::size_t empty_ = 0;
 };
 
@@ -281,9 +282,14 @@ inline std::vector<std::size_t> divide_groups(const std::vector<std::size_t>& gr
                                               const std::vector<std::size_t>& sizes,
                                               std::uint64_t key) {
   const std::vector<std::size_t> group_sizes = counts_of(groups);
-  std::vector<std::map<std::size_t, std::size_t>> counts(group_sizes.size());
-  for (std::size_t i = 0; i < groups.size(); ++i) ++counts[groups[i]][labels[i]];
-  GroupDivision division(labels, sizes);
+  std::vector<std::size_t> class_sizes = counts_of(labels);
+  std::vector<LabelCounts> counts(group_sizes.size());
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    ++counts[groups[i]][labels[i]];
+    ++counts[groups[i]][class_sizes.size()];
+  }
+  class_sizes.push_back(labels.size());
+  GroupDivision division(std::move(class_sizes), sizes);
   if (counts.size() < division.empty()) {
     throw Error(ErrorCode::InvalidArgument,
                 counted(counts.size(), "group") + " cannot be divided into " +
