@@ -102,8 +102,7 @@ bool is_same_batch(const Batch<E>& a, const Batch<E>& b) {
 template <class D>
 void check_same(const D& cached, const D& plain, std::size_t epochs = 3) {
   for (const std::size_t workers : {0, 2}) {
-    const auto options =
-        LoaderOptions().batch_size(3).shuffle(true).seed(4).workers(workers);
+    const auto options = LoaderOptions().batch_size(3).shuffle(true).seed(4).workers(workers);
     Loader a(cached, options);
     Loader b(plain, options);
     for (std::size_t epoch = 0; epoch < epochs; ++epoch) {
@@ -169,19 +168,17 @@ TEST_CASE("batches of a cached dataset are equal to those of the dataset", "[cac
   check_all(Dataset<TensorExample>(std::make_shared<const Made<TensorExample>>(
       20, [](int i) { return TensorExample(sample(i).to(at::kHalf)); })));
   check_all(Dataset<NamedExample>(std::make_shared<const Made<NamedExample>>(20, [](int i) {
-    return NamedExample({{"image", sample(i)}, {"empty", at::zeros({0, 2})}, {"id", at::full({}, i)}});
+    return NamedExample(
+        {{"image", sample(i)}, {"empty", at::zeros({0, 2})}, {"id", at::full({}, i)}});
   })));
   // Samples of different shape, dtype and names; rows that are not contiguous.
-  check_all(Dataset<>(std::make_shared<const Made<Example<>>>(20,
-                                                              [](int i) {
-                                                                return Example<>(at::full({i % 4}, i),
-                                                                                 at::full({2}, i));
-                                                              })),
+  check_all(Dataset<>(std::make_shared<const Made<Example<>>>(
+                20, [](int i) { return Example<>(at::full({i % 4}, i), at::full({2}, i)); })),
             false);
   check_all(Dataset<TensorExample>(std::make_shared<const Made<TensorExample>>(
                 20,
                 [](int i) {
-                  return TensorExample(i % 3 == 0 ? sample(i).t()
+                  return TensorExample(i % 3 == 0   ? sample(i).t()
                                        : i % 3 == 1 ? sample(i).to(at::kDouble)
                                                     : sample(i));
                 })),
@@ -203,8 +200,7 @@ TEST_CASE("batches of cached files are equal to those of the files", "[cached]")
       if (part == std::string("lengths")) {
         save(path, at::full({i % 5, 2}, i));
       } else if (part == std::string("orders") && i % 2 == 0) {
-        write_bytes(path, npy(header_text("'<f4'", "(3, 2)", "True"),
-                              bytes_of(sample(i))));
+        write_bytes(path, npy(header_text("'<f4'", "(3, 2)", "True"), bytes_of(sample(i))));
       } else if (part == std::string("orders")) {
         write_bytes(path, big_endian_npy(sample(i).t()));
       } else {
@@ -217,8 +213,8 @@ TEST_CASE("batches of cached files are equal to those of the files", "[cached]")
   check_all<Example<>>(ClassFolderDataset(folder / "classes"));
   check_all<TensorExample>(FolderDataset(
       folder / "data", FolderOptions().data_options(LoadOptions().dtype(at::kDouble))));
-  check_all<TensorExample>(FolderDataset(folder / "data",
-                                         FolderOptions().data_options(LoadOptions().mmap(true))));
+  check_all<TensorExample>(
+      FolderDataset(folder / "data", FolderOptions().data_options(LoadOptions().mmap(true))));
   check_all<TensorExample>(FolderDataset(folder / "orders"));
   check_all<TensorExample>(FolderDataset(folder / "lengths"), false);
   const FolderDataset lengths(folder / "lengths");

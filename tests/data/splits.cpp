@@ -132,8 +132,7 @@ TEST_CASE("the sizes of parts are those of PyTorch's random_split", "[split]") {
 
 TEST_CASE("a seed gives the same parts everywhere, another seed gives others", "[split]") {
   // These numbers must never change: a run that continues validates on the same samples.
-  CHECK(members(random_split(counting(20), {0.7, 0.3}, 1)[1]) ==
-        Indices{2, 11, 12, 14, 16, 17});
+  CHECK(members(random_split(counting(20), {0.7, 0.3}, 1)[1]) == Indices{2, 11, 12, 14, 16, 17});
   CHECK(members(random_split(counting(5000), {4994, 6}, 1)[1]) ==
         Indices{627, 749, 927, 1302, 2303, 4579});
   const auto options = SplitOptions().stratify(at::arange(20) % 3);
@@ -338,7 +337,8 @@ TEST_CASE("a split may be stratified and grouped", "[split]") {
     }
   }
   // Both labels have an odd number of groups.
-  const auto six = SplitOptions().stratify(at::arange(6) % 2).groups({"a", "b", "c", "d", "e", "f"});
+  const auto six =
+      SplitOptions().stratify(at::arange(6) % 2).groups({"a", "b", "c", "d", "e", "f"});
   CHECK(*random_split(counting(6), {0.5, 0.5}, 1, six)[0].size() == 3);
 }
 
@@ -375,7 +375,9 @@ TEST_CASE("a split that cannot be made is refused", "[split]") {
   CHECK_THAT(with({HUGE_VAL, 1.0}), says("sum to 1"));
   CHECK_THAT(with({0.99, 0.01}), says("part 1 with the fraction 0.01"));
   CHECK_THAT(with({}), says("at least one part"));
-  CHECK_THAT(refused([&] { (void)random_split(ten, {8, 3}, 1); }),
+  CHECK_THAT(refused([&] {
+               (void)random_split(ten, {8, 3}, 1);
+             }),
              says("sum to 10, the size of the dataset, found 8 + 3"));
   CHECK_THAT(refused([&] { (void)random_split(ten, {8, 1}, 1); }), says("found 8 + 1"));
   CHECK_THAT(refused([&] { (void)random_split(ten, {12, -2}, 1); }), says("found 12 + -2"));
@@ -407,9 +409,12 @@ TEST_CASE("a split that cannot be made is refused", "[split]") {
 
 TEST_CASE("samples that overlap are not split", "[split]") {
   const Dataset<> windows(std::make_shared<const Overlapping>(10));
-  CHECK_THAT(refused([&] { (void)random_split(windows, {0.5, 0.5}, 1); }),
+  CHECK_THAT(refused([&] {
+               (void)random_split(windows, {0.5, 0.5}, 1);
+             }),
              says("the samples of this dataset overlap"));
-  CHECK_THAT(refused([&] { (void)k_fold(windows.stacked(), 2, 1); }), says("k_fold(): the samples"));
+  CHECK_THAT(refused([&] { (void)k_fold(windows.stacked(), 2, 1); }),
+             says("k_fold(): the samples"));
 }
 
 TEST_CASE("a dataset is split before random transforms", "[split]") {
@@ -421,7 +426,9 @@ TEST_CASE("a dataset is split before random transforms", "[split]") {
       (void)random_split(dataset, {0.5, 0.5}, 1);
       return;
     }
-    CHECK_THAT(refused([&] { (void)random_split(dataset, {0.5, 0.5}, 1); }),
+    CHECK_THAT(refused([&] {
+                 (void)random_split(dataset, {0.5, 0.5}, 1);
+               }),
                says("the dataset has a random transform"));
     CHECK_THAT(refused([&] { (void)k_fold(dataset, 2, 1); }), says("split first"));
   };

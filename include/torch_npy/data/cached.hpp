@@ -38,21 +38,20 @@ inline bool can_keep(const at::Tensor& tensor) {
 
 /// The bytes of the rows of an Example.
 template <class E>
-std::vector<SampleBytes> bytes_of_rows(const Batch<E>& whole, std::size_t count, SampleCache& cache) {
+std::vector<SampleBytes> bytes_of_rows(const Batch<E>& whole, std::size_t count,
+                                       SampleCache& cache) {
   SampleLayout layout;
   std::vector<std::pair<const char*, std::size_t>> parts;  // first row, and bytes between rows
   bool is_kept = true;
-  SampleTensors<E>::each(static_cast<const E&>(whole),
-                         [&](const std::string& name, const at::Tensor& tensor) {
-                           is_kept = is_kept && tensor.defined() && tensor.dim() != 0 &&
-                                     static_cast<std::size_t>(tensor.size(0)) == count &&
-                                     can_keep(tensor[0]);
-                           if (!is_kept) return;
-                           layout.add(name, tensor[0]);
-                           parts.emplace_back(static_cast<const char*>(tensor.data_ptr()),
-                                              static_cast<std::size_t>(tensor.stride(0)) *
-                                                  tensor.element_size());
-                         });
+  SampleTensors<E>::each(
+      static_cast<const E&>(whole), [&](const std::string& name, const at::Tensor& tensor) {
+        is_kept = is_kept && tensor.defined() && tensor.dim() != 0 &&
+                  static_cast<std::size_t>(tensor.size(0)) == count && can_keep(tensor[0]);
+        if (!is_kept) return;
+        layout.add(name, tensor[0]);
+        parts.emplace_back(static_cast<const char*>(tensor.data_ptr()),
+                           static_cast<std::size_t>(tensor.stride(0)) * tensor.element_size());
+      });
   std::vector<SampleBytes> all(count);
   if (!is_kept || parts.empty()) return all;
   const SampleLayout* const shared = cache.shared(std::move(layout));
@@ -148,9 +147,9 @@ class SampleCopier {
     } else {
       Batch<E> batch;
       std::size_t k = 0;
-      SampleTensors<E>::each(
-          static_cast<E&>(batch),
-          [&](const std::string&, at::Tensor& tensor) { tensor = std::move(wholes[k++]); });
+      SampleTensors<E>::each(static_cast<E&>(batch), [&](const std::string&, at::Tensor& tensor) {
+        tensor = std::move(wholes[k++]);
+      });
       return batch;
     }
   }

@@ -31,9 +31,9 @@ template <class T>
 std::vector<std::size_t> numbered(const std::vector<T>& values, const std::string& call,
                                   const char* what, std::size_t samples) {
   if (values.size() != samples) {
-    throw Error(ErrorCode::InvalidArgument,
-                call + " has " + counted(values.size(), what) + ", the dataset has " +
-                    counted(samples, "sample") + ": give one " + what + " for each sample");
+    throw Error(ErrorCode::InvalidArgument, call + " has " + counted(values.size(), what) +
+                                                ", the dataset has " + counted(samples, "sample") +
+                                                ": give one " + what + " for each sample");
   }
   std::unordered_map<T, std::size_t> known;
   std::vector<std::size_t> numbers;
@@ -86,8 +86,9 @@ inline std::vector<std::size_t> sizes_by_fractions(const std::vector<double>& fr
     sum += fraction;
     shown += (shown.empty() ? "" : " + ") + std::to_string(fraction);
     if (fraction >= 0) continue;
-    throw Error(ErrorCode::InvalidArgument, "random_split() expects fractions of at least 0, found " +
-                                                std::to_string(fraction));
+    throw Error(
+        ErrorCode::InvalidArgument,
+        "random_split() expects fractions of at least 0, found " + std::to_string(fraction));
   }
   if (!(std::abs(sum - 1) <= 1e-6)) {
     throw Error(ErrorCode::InvalidArgument,
@@ -173,9 +174,8 @@ inline std::vector<std::size_t> shares_of(const std::vector<std::vector<std::siz
   for (std::size_t i = 0; i < classes.size(); ++i) {
     by_remainder.push_back(static_cast<std::size_t>(order(i)));
   }
-  std::stable_sort(
-      by_remainder.begin(), by_remainder.end(),
-      [&](std::size_t a, std::size_t b) { return remainders[a] > remainders[b]; });
+  std::stable_sort(by_remainder.begin(), by_remainder.end(),
+                   [&](std::size_t a, std::size_t b) { return remainders[a] > remainders[b]; });
   for (std::size_t i = 0; i < left; ++i) ++shares[by_remainder[i]];
   return shares;
 }
@@ -219,9 +219,8 @@ inline std::vector<std::size_t> large_groups_first(const std::vector<std::size_t
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     groups.push_back(static_cast<std::size_t>(order(i)));
   }
-  std::stable_sort(groups.begin(), groups.end(), [&](std::size_t a, std::size_t b) {
-    return magnitude(a) > magnitude(b);
-  });
+  std::stable_sort(groups.begin(), groups.end(),
+                   [&](std::size_t a, std::size_t b) { return magnitude(a) > magnitude(b); });
   return groups;
 }
 
@@ -313,14 +312,16 @@ inline std::vector<std::size_t> divide(const std::string& call, const SourceInfo
   constexpr std::uint64_t kSplit = 0x73706c6974;  // "split", not the number of a transform
   if (is_random) {
     throw Error(ErrorCode::InvalidArgument,
-                call + ": the dataset has a random transform, which would change the samples for "
-                       "validation, too: split first, then call map() on the part to train with");
+                call +
+                    ": the dataset has a random transform, which would change the samples for "
+                    "validation, too: split first, then call map() on the part to train with");
   }
   if (source.samples_overlap()) {
     throw Error(ErrorCode::InvalidArgument,
-                call + ": the samples of this dataset overlap, so two parts would have the same "
-                       "values: divide the arrays or files, and make a dataset of each part; or "
-                       "use windows that do not overlap, with a larger stride");
+                call +
+                    ": the samples of this dataset overlap, so two parts would have the same "
+                    "values: divide the arrays or files, and make a dataset of each part; or "
+                    "use windows that do not overlap, with a larger stride");
   }
   const std::uint64_t key = mix({seed, kSplit, source.size()});
   const std::vector<std::size_t> labels = label_numbers(options, source);
@@ -329,8 +330,8 @@ inline std::vector<std::size_t> divide(const std::string& call, const SourceInfo
 }
 
 /// The samples of each part, in the order of the dataset.
-inline std::vector<std::vector<std::size_t>> samples_of_parts(
-    const std::vector<std::size_t>& parts, std::size_t count) {
+inline std::vector<std::vector<std::size_t>> samples_of_parts(const std::vector<std::size_t>& parts,
+                                                              std::size_t count) {
   std::vector<std::vector<std::size_t>> samples(count);
   for (std::size_t i = 0; i < parts.size(); ++i) samples[parts[i]].push_back(i);
   return samples;

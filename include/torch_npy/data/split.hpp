@@ -45,10 +45,10 @@ std::array<Dataset<E, B>, sizeof...(I)> subsets_of(const Dataset<E, B>& dataset,
 ///     auto [train, validation] = random_split(dataset, {0.8, 0.2}, /*seed=*/1);
 ///     auto parts = random_split(dataset, {50000, 10000}, 1);
 ///
-/// `lengths` are fractions that sum to 1 (double), or numbers of samples that sum to the size of the
-/// dataset (integers). Fractions are rounded down; the samples that are left go one to each part,
-/// from the first part on. Every sample is in one part. Each part is a subset() of the dataset,
-/// with the samples in the order of the dataset.
+/// `lengths` are fractions that sum to 1 (double), or numbers of samples that sum to the size of
+/// the dataset (integers). Fractions are rounded down; the samples that are left go one to each
+/// part, from the first part on. Every sample is in one part. Each part is a subset() of the
+/// dataset, with the samples in the order of the dataset.
 ///
 /// The parts depend on the seed, the number of samples, `lengths` and `options`, and on nothing
 /// else: they are the same on every platform, in every process and in every epoch. With
@@ -63,16 +63,14 @@ template <class E, class B, class T, std::size_t N>
 std::array<Dataset<E, B>, N> random_split(const Dataset<E, B>& dataset, const T (&lengths)[N],
                                           std::uint64_t seed, const SplitOptions& options = {}) {
   return detail::subsets_of(
-      dataset,
-      detail::split(dataset, std::vector<T>(lengths, lengths + N), seed, options),
+      dataset, detail::split(dataset, std::vector<T>(lengths, lengths + N), seed, options),
       std::make_index_sequence<N>());
 }
 
 /// The same for any number of parts.
 template <class E, class B, class T>
-std::vector<Dataset<E, B>> random_split(const Dataset<E, B>& dataset,
-                                        const std::vector<T>& lengths, std::uint64_t seed,
-                                        const SplitOptions& options = {}) {
+std::vector<Dataset<E, B>> random_split(const Dataset<E, B>& dataset, const std::vector<T>& lengths,
+                                        std::uint64_t seed, const SplitOptions& options = {}) {
   std::vector<Dataset<E, B>> parts;
   for (auto& samples : detail::split(dataset, lengths, seed, options)) {
     parts.push_back(dataset.subset(std::move(samples)));
@@ -87,8 +85,8 @@ struct Fold {
   Dataset<E, B> validation;  ///< all other samples
 };
 
-/// Divides the samples of a dataset k times, for cross-validation: each sample is in `validation` of
-/// one fold, and in `train` of all others.
+/// Divides the samples of a dataset k times, for cross-validation: each sample is in `validation`
+/// of one fold, and in `train` of all others.
 ///
 ///     for (auto& [train, validation] : k_fold(dataset, 5, /*seed=*/1)) { ... }
 ///
@@ -107,8 +105,7 @@ std::vector<Fold<E, B>> k_fold(const Dataset<E, B>& dataset, std::size_t k, std:
   }
   std::vector<std::size_t> sizes(k, source.size() / k);
   for (std::size_t i = 0; i < source.size() % k; ++i) ++sizes[i];
-  const auto parts =
-      detail::divide("k_fold()", source, dataset.is_random(), sizes, seed, options);
+  const auto parts = detail::divide("k_fold()", source, dataset.is_random(), sizes, seed, options);
   std::vector<Fold<E, B>> folds;
   for (std::size_t fold = 0; fold < k; ++fold) {
     std::vector<std::size_t> in_fold(parts.size());
