@@ -50,7 +50,7 @@ std::vector<SampleBytes> bytes_of_rows(const Batch<E>& whole, std::size_t count,
         if (!is_kept) return;
         layout.add(name, tensor[0]);
         parts.emplace_back(static_cast<const char*>(tensor.data_ptr()),
-                           static_cast<std::size_t>(tensor.stride(0)) * tensor.element_size());
+                           static_cast<std::size_t>(tensor.stride(0)) * tensor.itemsize());
       });
   std::vector<SampleBytes> all(count);
   if (!is_kept || parts.empty()) return all;
