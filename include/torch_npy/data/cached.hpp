@@ -169,29 +169,26 @@ class CachedReader {
         copier_(source) {}
 
   std::optional<SampleRows<E>> operator()(Request& request) const {
-    const auto sample_of = request.sample_of;  // which the reader may replace
     Rows found;
     std::vector<Pick> missing;
     for (const Pick& pick : request.picks) {
       found.add(pick, cache_->find(pick.sample), kKept);
       if (found.bytes.back().layout == nullptr) missing.push_back(pick);
     }
-    if (missing.size() == request.picks.size()) {
-      auto read = (*read_)(request);
-      if (read) keep(*read, request.picks, sample_of);
+    if (missing.empty() && !request.picks.empty()) return joined(found, std::nullopt, request);
+    const bool is_all = missing.size() == request.picks.size();
+    Request rest = request_for(std::move(missing), request);
+    auto read = (*read_)(rest);
+    if (!read) rest.picks.clear();
+    std::vector<SampleBytes> bytes;
+    if (read) bytes = keep(*read, rest.picks, request.sample_of);
+    if (is_all) {
+      request.picks = std::move(rest.picks);
       return read;
     }
-    std::optional<SampleRows<E>> read;
-    if (!missing.empty()) {
-      Request rest = request;
-      rest.picks = std::move(missing);
-      read = (*read_)(rest);
-      if (!read) rest.picks.clear();
-      found = merged(std::move(found), rest.picks,
-                     read ? keep(*read, rest.picks, sample_of) : std::vector<SampleBytes>());
-    }
+    found = merged(std::move(found), rest.picks, std::move(bytes));
     request.picks = found.picks;
-    return joined(found, std::move(read), numbers_of(found.picks, sample_of), request.pin_memory);
+    return joined(found, std::move(read), request);
   }
 
  private:
@@ -210,6 +207,21 @@ class CachedReader {
       read.push_back(number);
     }
   };
+
+  /// A request for whole samples: copies what it needs and no more, because what a later map() asks
+  /// for must not change what is kept.
+  static Request request_for(std::vector<Pick> picks, const Request& request) {
+    Request rest;
+    rest.picks = std::move(picks);
+    rest.seed = request.seed;
+    rest.epoch = request.epoch;
+    rest.pin_memory = request.pin_memory;
+    rest.may_skip = request.may_skip;
+    rest.dataset = request.dataset;
+    rest.population = request.population;
+    rest.sample_of = request.sample_of;
+    return rest;
+  }
 
   /// The numbers of samples in this dataset.
   static std::vector<std::size_t> numbers_of(const std::vector<Pick>& picks,
@@ -256,7 +268,9 @@ class CachedReader {
 
   /// The rows as one Example if they are alike, else one by one.
   std::optional<SampleRows<E>> joined(const Rows& rows, std::optional<SampleRows<E>> read,
-                                      std::vector<std::size_t> numbers, bool pin) const {
+                                      const Request& request) const {
+    const bool pin = request.pin_memory;
+    std::vector<std::size_t> numbers = numbers_of(rows.picks, request.sample_of);
     const SampleLayout* const layout = rows.bytes[0].layout;
     const auto is_like_first = [&](const SampleBytes& one) { return one.layout == layout; };
     if (layout != nullptr && std::all_of(rows.bytes.begin(), rows.bytes.end(), is_like_first)) {
