@@ -457,6 +457,51 @@ TEST_CASE("docs/datasets.md: parts of datasets, and several datasets", "[docs]")
   CHECK(first > second);
 }
 
+TEST_CASE("docs/datasets.md: training and validation", "[docs]") {
+  using namespace torch_npy::transforms;
+  const Workplace workplace;
+  const torch_npy::PairedFolderDataset dataset("inputs", "targets");
+  const auto [train, validation] = torch_npy::random_split(dataset, {0.8, 0.2}, /*seed=*/1);
+  torch_npy::Loader train_loader(train.stacked().map(RandomHorizontalFlip(0.5)), 32);
+  torch_npy::Loader validation_loader(validation.stacked(), 32);
+
+  CHECK(train_loader.begin()->data.size(0) == 5);
+  CHECK(validation_loader.begin()->data.size(0) == 1);
+
+  std::vector<std::size_t> scores;
+  const auto train_and_validate = [](const torch_npy::Dataset<>& some,
+                                     const torch_npy::Dataset<>& others) {
+    return *some.size() + 10 * *others.size();
+  };
+  for (const auto& fold : torch_npy::k_fold(dataset, /*k=*/3, /*seed=*/1)) {
+    scores.push_back(train_and_validate(fold.train, fold.validation));
+  }
+
+  CHECK(scores == std::vector<std::size_t>(3, 24));
+
+  const torch::Tensor labels = torch::arange(6) % 2;
+  const auto patient_of = [](const std::string& key) {
+    return std::filesystem::path(key).filename().string().substr(0, 7);  // train_1_....npy
+  };
+  const auto options = torch_npy::SplitOptions().stratify(labels).groups(patient_of);
+  const auto parts = torch_npy::random_split(dataset, {0.5, 0.5}, 1, options);
+
+  CHECK(*parts[0].size() == 3);
+}
+
+TEST_CASE("docs/datasets.md: samples that stay in memory", "[docs]") {
+  using namespace torch_npy::transforms;
+  const Workplace workplace;
+  auto dataset = torch_npy::FolderDataset("inputs")
+                     .cached(std::size_t{8} << 30)  // 8 GiB
+                     .stacked()
+                     .map(RandomHorizontalFlip(0.5));
+
+  const torch::Tensor first = dataset.get_batch({1, 2}).data;
+  std::filesystem::remove_all("inputs");
+  CHECK(torch::equal(dataset.get_batch({1, 2}).data, first));
+}
+
 TEST_CASE("docs/datasets.md: arrays in memory", "[docs]") {
   const Workplace workplace;
   const auto as_float = torch_npy::LoadOptions().dtype(torch::kFloat32);

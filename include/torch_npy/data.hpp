@@ -13,8 +13,10 @@
 #include <torch_npy/data/batch_mover.hpp>
 #include <torch_npy/data/batch_reader.hpp>
 #include <torch_npy/data/batch_tensors.hpp>
+#include <torch_npy/data/cached.hpp>
 #include <torch_npy/data/combine.hpp>
 #include <torch_npy/data/dataset.hpp>
+#include <torch_npy/data/division.hpp>
 #include <torch_npy/data/epoch_plan.hpp>
 #include <torch_npy/data/file_dataset.hpp>
 #include <torch_npy/data/file_list.hpp>
@@ -38,8 +40,11 @@
 #include <torch_npy/data/random_flip.hpp>
 #include <torch_npy/data/request.hpp>
 #include <torch_npy/data/rows.hpp>
+#include <torch_npy/data/sample_cache.hpp>
 #include <torch_npy/data/sampler.hpp>
 #include <torch_npy/data/source.hpp>
+#include <torch_npy/data/split.hpp>
+#include <torch_npy/data/split_options.hpp>
 #include <torch_npy/data/stack.hpp>
 #include <torch_npy/data/stacked_reader.hpp>
 #include <torch_npy/data/subset_info.hpp>

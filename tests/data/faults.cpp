@@ -51,6 +51,13 @@ TEST_CASE("each failing system call of a dataset gives the right Error or the ri
          require(set.size().value() == 3, "other files");
          same(FolderDataset(set).stacked().get_batch({0, 2}).data[1], small);
        }},
+      {"cached", nothing,
+       [&] {
+         const auto set = FolderDataset(folder / "set", FolderOptions().recursive(true))
+                              .cached(std::size_t{1} << 20)
+                              .stacked();
+         for (int round = 0; round < 2; ++round) same(set.get_batch({0, 2}).data[1], small);
+       }},
       {"PairedFolderDataset", nothing,
        [&] {
          same(PairedFolderDataset(folder / "twins", folder / "partners")

@@ -313,7 +313,7 @@ TEST_CASE("a state that does not fit is refused, and changes nothing", "[loader]
   const auto of = [&](std::size_t size, const char* name, const LoaderOptions& options) {
     return SeenLoader(counted(size, name), seen_by(reads), options).state();
   };
-  check(of(kSamples + 1, "s", shuffled_threes(0)), "another dataset");
+  check(of(kSamples + 1, "s", shuffled_threes(0)), "another dataset: this dataset has 20 samples");
   check(of(kSamples, "t", shuffled_threes(0)), "another dataset");
   check(of(kSamples, "s", LoaderOptions()), "another order");
   check(of(kSamples, "s", LoaderOptions().order(block_shuffled(2))), "another order");

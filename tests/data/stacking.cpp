@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <iterator>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -159,4 +160,19 @@ TEST_CASE("batches reuse memory within a bound", "[dataset]") {
   }
   const auto tiny = take(3);  // not from the pool, whose buffers are far too large
   CHECK(tiny->data != nullptr);
+}
+
+TEST_CASE("samples of different layouts or devices are not stacked", "[dataset]") {
+  const auto stacked = [](const at::Tensor& second) {
+    const Error error = error_of([&] {
+      (void)transforms::Stack<TensorExample>().apply_batch({{sample(0)}, {second}});
+    });
+    CHECK(error.code() == ErrorCode::Mismatch);
+    return std::string(error.what());
+  };
+  CHECK_THAT(stacked(sample(1).to_sparse()),
+             says("sample 0 of the batch has layout Strided, sample 1 of the batch has layout "
+                  "Sparse; to_dense() converts"));
+  CHECK_THAT(stacked(sample(1).to(c10::kMeta)),
+             says("sample 0 of the batch has device cpu, sample 1 of the batch has device meta"));
 }

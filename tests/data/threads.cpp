@@ -57,3 +57,34 @@ TEST_CASE("sixteen threads share datasets", "[threads]") {
   CHECK(failures_of(work) == 0);
   CHECK(files.bad_file_count() == std::size_t{5 * kThreads});
 }
+
+TEST_CASE("sixteen threads share the cache of a dataset", "[threads]") {
+  const Folder folder;
+  constexpr std::size_t kFiles = 50;
+  for (std::size_t i = 0; i < kFiles; ++i) {
+    save(folder / (std::to_string(i) + ".npy"), floats({3, 8, 8}, static_cast<float>(i)), kQuick);
+  }
+  const FolderDataset files(folder.path(), FolderOptions().natural_order(true));
+  for (const std::size_t bytes : {std::size_t{20 * 3 * 8 * 8 * 4}, std::size_t{1} << 20}) {
+    const auto cached = files.cached(bytes);
+    const auto work = [&](int thread) {
+      const auto stacked = cached.stacked();
+      bool good = true;
+      for (std::size_t round = 0; round < 30; ++round) {
+        std::vector<std::size_t> indices;
+        for (std::size_t i = 0; i < 5; ++i) {
+          indices.push_back((round * 5 + i * static_cast<std::size_t>(thread + 1)) % kFiles);
+        }
+        auto batch = stacked.get_batch(indices);
+        good &= batch.indices == indices;
+        for (std::size_t i = 0; i < 5; ++i) {
+          good &= at::equal(batch.data[static_cast<std::int64_t>(i)],
+                            floats({3, 8, 8}, static_cast<float>(indices[i])));
+        }
+        batch.data.fill_(-1);
+      }
+      return good;
+    };
+    CHECK(failures_of(work) == 0);
+  }
+}

@@ -1,4 +1,5 @@
-# Wrong uses of map() and stacked() give one error each, which says what to do.
+# Wrong uses of map() and stacked() give one error each, which says what to do. The use of `data` of a list of samples gives
+# an error that names stacked().
 #
 #   cmake -DCOMPILER=g++ "-DFLAGS=-std=c++17;-I..." -P tests/data/wrong_map.cmake
 #
@@ -63,4 +64,13 @@ check_refused(batch_returns_nothing "this function returns nothing"
   [[(void)data.stacked().map([](Batch<> batch) { batch.data.mul_(2); }).get_batch({0});]])
 check_refused(stacked_twice "this dataset is stacked already" [[(void)data.stacked().stacked().get_batch({0});]])
 check_refused(get_after_stacked "a stacked dataset has get_batch" [[(void)data.stacked().get(0);]])
+check_refused(cached_after_stacked "call it before .stacked" [[(void)data.stacked().cached(1);]])
+
+foreach(body IN ITEMS "(void)batch.data.size(0)" "at::Tensor data = batch.data" "auto data = batch.data")
+  compile(data_of_a_list "const auto batch = data.get_batch({0}); ${body};")
+  if(result EQUAL 0 OR NOT output MATCHES "CallStackedOnTheDataset")
+    file(REMOVE "${header}.gch")
+    message(FATAL_ERROR "${body}: expected an error that names stacked(), found:\n${output}")
+  endif()
+endforeach()
 file(REMOVE "${header}.gch")

@@ -65,6 +65,16 @@ TEST_CASE("each failing allocation leaves no memory, file descriptor or mapping"
          appender.close();
          save(path, tensor, kQuick);
        }},
+      {"cached",
+       [&] {
+         const auto set = FolderDataset(folder / "set").cached(std::size_t{1} << 20).stacked();
+         for (int round = 0; round < 2; ++round) (void)set.get_batch({0, 1});
+       }},
+      {"random_split",
+       [&] {
+         const auto names = SplitOptions().groups({"a", "b"});
+         (void)random_split(FolderDataset(folder / "set"), {0.5, 0.5}, 1, names);
+       }},
       {"FolderDataset",
        [&] {
          (void)FolderDataset(folder / "set").stacked().get_batch({0, 1});

@@ -250,6 +250,8 @@ class ArraySource : public SampleSource<E> {
     return data_->path().generic_string() + "[" + std::to_string(sample) + "]";
   }
 
+  bool is_in_memory() const override { return true; }
+
   std::uint64_t fingerprint() const override {
     std::uint64_t print = mix({hash_of(data_->path().filename().generic_string()),
                                static_cast<std::uint64_t>(data_->dtype())});

@@ -66,6 +66,11 @@ class NamedExample {
   std::vector<Item> items_;
 };
 
+namespace detail {
+/// Compilers show its name if a program uses `batch.data` of a list.
+struct ListOfSamples_CallStackedOnTheDataset {};
+}  // namespace detail
+
 /// A batch as a list of samples, which may differ in shape.
 template <class E = Example<>>
 struct Samples : std::vector<E> {
@@ -74,6 +79,9 @@ struct Samples : std::vector<E> {
   Samples() = default;
   /// With these samples, and no indices yet.
   explicit Samples(std::vector<E> samples) : std::vector<E>(std::move(samples)) {}
+
+  /// A list has no `data`: Dataset::stacked() makes batches that have it.
+  void data(detail::ListOfSamples_CallStackedOnTheDataset) const = delete;
 
   /// Which sample of the dataset each one is: the dataset that get_batch() was called on, or that
   /// the loader was given. Dataset::key() names it.

@@ -65,6 +65,10 @@ class ConcatInfo : public SourceInfo {
     const auto [part, inner] = place_of(sample);
     return sources_[part]->key(inner);
   }
+  bool is_in_memory() const override {
+    return std::all_of(sources_.begin(), sources_.end(),
+                       [](const auto& source) { return source->is_in_memory(); });
+  }
   std::int64_t length(std::size_t sample) const override {
     const auto [part, inner] = place_of(sample);
     return sources_[part]->length(inner);
@@ -201,13 +205,16 @@ Dataset<E, B> concat(std::vector<Dataset<E, B>> datasets) {
   }
   std::vector<std::shared_ptr<const SourceInfo>> sources;
   std::uint64_t stage = 0;  // a transform of the result must not draw the same numbers as theirs
+  bool is_random = false;
   for (const auto& dataset : datasets) {
     sources.push_back(dataset.source());
     stage = (std::max)(stage, dataset.stage());
+    is_random = is_random || dataset.is_random();
   }
   auto info = std::make_shared<const detail::ConcatInfo>(std::move(sources));
   detail::Reader<E, B> reader = detail::ConcatReader<E, B>(std::move(datasets), info);
-  return {std::move(info), std::make_shared<const detail::Reader<E, B>>(std::move(reader)), stage};
+  return {std::move(info), std::make_shared<const detail::Reader<E, B>>(std::move(reader)), stage,
+          is_random};
 }
 
 /// The samples of several datasets, one dataset after another. The datasets have the same type of

@@ -23,6 +23,7 @@
 #include <vector>
 
 #include <torch_npy/data/batch.hpp>
+#include <torch_npy/data/cached.hpp>
 #include <torch_npy/data/map.hpp>
 #include <torch_npy/data/random.hpp>
 #include <torch_npy/data/request.hpp>
@@ -68,6 +69,16 @@ inline at::Tensor targets_of(const SourceInfo& source) {
                                        counted(all.size(), "sample"));
 }
 
+/// True if what map() is given draws random numbers: such a transform has a seed.
+template <MapKind kKind, class E, class B, class T>
+bool is_random([[maybe_unused]] const T& transform) {
+  if constexpr (kKind == MapKind::Transform) {
+    return transform.seed() != 0;
+  } else {
+    return kTakesGenerator<T, std::conditional_t<kKind == MapKind::OnSample, E, B>>;
+  }
+}
+
 }  // namespace detail
 
 /// Samples of type E, read in batches of type B: a list of samples, or one Example that holds the
@@ -109,10 +120,15 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
         });
   }
 
-  /// For map() and its like: a reader over the samples of `source`, after `stage` transforms.
+  /// For map() and its like: a reader over the samples of `source`, after `stage` transforms, of
+  /// which one is random if `is_random`.
   Dataset(std::shared_ptr<const SourceInfo> source,
-          std::shared_ptr<const detail::Reader<E, B>> reader, std::uint64_t stage)
-      : source_(std::move(source)), read_(std::move(reader)), stage_(stage) {}
+          std::shared_ptr<const detail::Reader<E, B>> reader, std::uint64_t stage,
+          bool is_random = false)
+      : source_(std::move(source)),
+        read_(std::move(reader)),
+        stage_(stage),
+        is_random_(is_random) {}
 
   // No move operations: a moved-from dataset would have no source.
 
@@ -190,7 +206,7 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
                   "only samples of Example<>, TensorExample and NamedExample can be stacked");
     // Otherwise the failed assertion would not be the only error.
     if constexpr (kIsList && detail::kStackable<E>) {
-      return next<E, Batch<E>>(detail::stacked_reader<E>(read_, source_), stage_);
+      return next<E, Batch<E>>(detail::stacked_reader<E>(read_, source_), stage_, is_random_);
     } else {
       return *this;
     }
@@ -217,6 +233,20 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   /// The samples `indices` of this dataset, in that order; sample i of the result is sample
   /// indices[i] of this one. Throws Error (InvalidArgument) if one is not less than size().
   Dataset subset(std::vector<std::size_t> indices) const;
+
+  /// This dataset, which keeps up to `bytes` bytes of its samples in memory after it has read them.
+  /// The result and what is made of it share this memory; it is freed with the last of them.
+  /// Batches are copies, and are equal to those of this dataset.
+  ///
+  /// - Samples that no longer fit are read again each time; those that were kept first stay.
+  /// - Dense tensors on the CPU are kept. Rows of an ArrayDataset are not: they are in memory, or
+  ///   mapped.
+  /// - A bad sample is tried again. A sample that replaces it is kept as itself.
+  /// - Files that change later are not read again.
+  ///
+  /// Call it before map() and stacked(). Throws Error (InvalidArgument) if `bytes` is 0, and after
+  /// map(). Uses 16 bytes a sample in addition; reading costs one more copy of each sample.
+  Dataset cached(std::size_t bytes) const;
 
   /// The size of axis 0 of the data of each sample as it is stored, for by_length(). Reads headers
   /// only, on at least 32 threads. `progress(done, total)` is called about a hundred times, by one
@@ -259,13 +289,18 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   /// The number of transforms that map() has added.
   std::uint64_t stage() const noexcept { return stage_; }
 
+  /// True if map() was given a random transform of this library, or a function that takes a
+  /// generator.
+  bool is_random() const noexcept { return is_random_; }
+
   /// What the samples come from. Never null.
   const std::shared_ptr<const SourceInfo>& source() const noexcept { return source_; }
 
  private:
   template <class F, class C>
-  Dataset<F, C> next(detail::Reader<F, C> reader, std::uint64_t stage) const {
-    return {source_, std::make_shared<const detail::Reader<F, C>>(std::move(reader)), stage};
+  Dataset<F, C> next(detail::Reader<F, C> reader, std::uint64_t stage, bool is_random) const {
+    return {source_, std::make_shared<const detail::Reader<F, C>>(std::move(reader)), stage,
+            is_random};
   }
 
   void require_index(std::size_t index) const {
@@ -278,6 +313,7 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   std::shared_ptr<const SourceInfo> source_;
   std::shared_ptr<const detail::Reader<E, B>> read_;
   std::uint64_t stage_ = 0;  // number of transforms so far
+  bool is_random_ = false;   // one of them
 };
 
 template <class E, class B>
@@ -296,10 +332,12 @@ auto Dataset<E, B>::map(T transform) const {
   } else if constexpr (kind == MapKind::Stack) {
     return stacked();
   } else {
+    const bool is_random = is_random_ || detail::is_random<kind, E, B>(transform);
     auto reader = detail::mapped_reader<kind, E, B>(read_, std::move(transform), stage_);
     using Result = typename decltype(reader)::result_type::value_type;
     using C = detail::BatchRead<Result>;
-    return next<typename detail::BatchTraits<C>::Example, C>(std::move(reader), stage_ + 1);
+    return next<typename detail::BatchTraits<C>::Example, C>(std::move(reader), stage_ + 1,
+                                                             is_random);
   }
 }
 
@@ -318,7 +356,30 @@ Dataset<E, B> Dataset<E, B>::subset(std::vector<std::size_t> indices) const {
             };
             return (*read)(request);
           }),
-          stage_};
+          stage_, is_random_};
+}
+
+template <class E, class B>
+Dataset<E, B> Dataset<E, B>::cached(std::size_t bytes) const {
+  static_assert(kIsList, "cached() keeps single samples: call it before .stacked() and .map()");
+  static_assert(detail::kStackable<E>,
+                "only samples of Example<>, TensorExample and NamedExample can be cached");
+  if (stage_ != 0) {
+    throw Error(ErrorCode::InvalidArgument,
+                "cached() after map() would keep what the functions returned for the first epoch: "
+                "call it before map(), dataset.cached(bytes).map(...)");
+  }
+  if (bytes == 0) {
+    throw Error(ErrorCode::InvalidArgument,
+                "cached(0) keeps nothing; 8 << 30 is 0, too: expected a number of bytes such as "
+                "std::size_t{8} << 30");
+  }
+  if (source_->is_in_memory()) return *this;
+  if constexpr (kIsList && detail::kStackable<E>) {
+    return next<E, B>(detail::CachedReader<E>(read_, source_, bytes), stage_, is_random_);
+  } else {
+    return *this;  // the failed assertion is the only error
+  }
 }
 
 TORCH_NPY_END_NAMESPACE

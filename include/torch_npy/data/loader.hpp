@@ -229,15 +229,17 @@ class Loader {
     state.require_version();
     const LoaderState& own = fingerprints();
     if (state.dataset != own.dataset) {
-      throw Error(ErrorCode::Mismatch, "the state is of another dataset: expected fingerprint " +
-                                           std::to_string(own.dataset) + ", found " +
-                                           std::to_string(state.dataset) +
-                                           "; use the same samples, in the same order");
+      throw Error(ErrorCode::Mismatch,
+                  saved_at(state) + " of another dataset: this dataset has " +
+                      detail::counted(info_->size(), "sample") + " and the fingerprint " +
+                      std::to_string(own.dataset) + ", the state has the fingerprint " +
+                      std::to_string(state.dataset) + "; use the same samples, in the same order");
     }
     if (state.order != own.order) {
       throw Error(ErrorCode::Mismatch,
-                  "the state is of another order: expected fingerprint " +
-                      std::to_string(own.order) + ", found " + std::to_string(state.order) +
+                  saved_at(state) + " of another order: this order has the fingerprint " +
+                      std::to_string(own.order) + ", the state has the fingerprint " +
+                      std::to_string(state.order) +
                       "; use the same shuffle() or order(), with the same parameters");
     }
     Plan plan = planned(state.seed, state.epoch, state.samples);
@@ -267,6 +269,12 @@ class Loader {
     std::unique_ptr<detail::EpochPlan> batches;
     std::uint64_t size;  // positions in the epoch, of all ranks
   };
+
+  /// What is known of the run that a state is of.
+  static std::string saved_at(const LoaderState& state) {
+    return "the state is at sample " + std::to_string(state.samples) + " of epoch " +
+           std::to_string(state.epoch) + ", with seed " + std::to_string(state.seed) + ",";
+  }
 
   static Order chosen_order(const LoaderOptions& options) {
     if (options.shuffle() && options.order()) {

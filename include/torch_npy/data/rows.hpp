@@ -6,6 +6,8 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/stack.h>
+#include <c10/core/Layout.h>
+#include <c10/util/StringUtil.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -60,6 +62,14 @@ inline void require_alike(const std::vector<at::Tensor>& samples) {
                                          first + ", " + name(i) + " has " + other);
   };
   for (std::size_t i = 1; i < samples.size(); ++i) {
+    if (samples[i].layout() != samples[0].layout()) {
+      fail(i, "layout " + c10::str(samples[0].layout()),
+           "layout " + c10::str(samples[i].layout()) + "; to_dense() converts");
+    }
+    if (samples[i].device() != samples[0].device()) {
+      fail(i, "device " + samples[0].device().str(),
+           "device " + samples[i].device().str() + "; to(device) moves");
+    }
     if (samples[i].sizes() != samples[0].sizes()) {
       fail(i, "shape " + python_tuple(samples[0].sizes().vec()),
            "shape " + python_tuple(samples[i].sizes().vec()) +

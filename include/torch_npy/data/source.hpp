@@ -83,6 +83,14 @@ class SourceInfo {
     return print;
   }
 
+  /// True if two samples may have values in common, as windows do that begin less than their length
+  /// apart. random_split() and k_fold() refuse such samples.
+  virtual bool samples_overlap() const { return false; }
+
+  /// True if samples are copied from memory, as the rows of tensors and of mapped arrays are:
+  /// cached() does not keep them.
+  virtual bool is_in_memory() const { return false; }
+
   /// The sizes of the datasets that concat() joined; one number for any other source.
   virtual std::vector<std::size_t> parts() const { return {size()}; }
 

@@ -26,6 +26,7 @@ class SubsetInfo : public SourceInfo {
 
   std::size_t size() const override { return indices_->size(); }
   std::string key(std::size_t sample) const override { return source_->key((*indices_)[sample]); }
+  bool is_in_memory() const override { return source_->is_in_memory(); }
   std::uint64_t fingerprint() const override {
     std::uint64_t print = mix({source_->fingerprint(), size()});
     for (const std::size_t index : *indices_) print = mix({print, index});
