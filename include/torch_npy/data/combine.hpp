@@ -63,6 +63,10 @@ class ConcatInfo : public SourceInfo {
     const auto [part, inner] = place_of(sample);
     return sources_[part]->key(inner);
   }
+  bool samples_overlap() const override {
+    return std::any_of(sources_.begin(), sources_.end(),
+                       [](const auto& source) { return source->samples_overlap(); });
+  }
   std::int64_t length(std::size_t sample) const override {
     const auto [part, inner] = place_of(sample);
     return sources_[part]->length(inner);

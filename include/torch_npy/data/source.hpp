@@ -83,6 +83,10 @@ class SourceInfo {
   /// The sizes of the datasets that concat() joined; one number for any other source.
   virtual std::vector<std::size_t> parts() const { return {size()}; }
 
+  /// True if two samples may have values in common, as windows do that overlap. Then samples of one
+  /// split are part of the other one.
+  virtual bool samples_overlap() const { return false; }
+
   /// The size of axis 0 of a sample's data, as it is stored. Reads no values. By default throws
   /// Error (InvalidArgument).
   virtual std::int64_t length(std::size_t /*sample*/) const {
