@@ -53,11 +53,10 @@ class ArrayData {
   ArrayData(const std::vector<Path>& paths)  // NOLINT(google-explicit-constructor)
       : where_(Paths(paths.begin(), paths.end())) {}
   /// The same for `{"x_000.npy", "x_001.npy"}`.
-  ArrayData(std::initializer_list<const char*> paths)
-      : where_(Paths(paths.begin(), paths.end())) {}
+  ArrayData(std::initializer_list<const char*> paths) : where_(Paths(paths.begin(), paths.end())) {}
   /// The same for `{folder / "x_000.npy", folder / "x_001.npy"}`.
   ArrayData(std::initializer_list<std::filesystem::path> paths) : where_(Paths(paths)) {}
-  /// The files of a folder: `FolderDataset("shards").files()`.
+  /// The files of a folder: `folder_dataset.files()`.
   ArrayData(const FileList& files)  // NOLINT(google-explicit-constructor)
       : where_(Paths()) {
     for (std::size_t i = 0; i < files.size(); ++i) std::get<Paths>(where_).push_back(files[i]);
@@ -70,6 +69,12 @@ class ArrayData {
   ArrayData(at::Tensor tensor)  // NOLINT(google-explicit-constructor)
       : where_(std::move(tensor)) {}
 
+  /// Whether it is in several files. @private
+  bool internal_is_list() const {
+    const auto* const paths = std::get_if<Paths>(&where_);
+    return paths != nullptr && paths->size() > 1;
+  }
+
   /// Its rows; with `frames`, each file is one row. Throws Error. @private
   std::shared_ptr<const detail::ArrayRows> internal_rows(const LoadOptions& options,
                                                          std::shared_ptr<detail::BufferPool> pool,
@@ -78,7 +83,8 @@ class ArrayData {
       return std::make_shared<const detail::StoredRows>(*paths, options, std::move(pool), frames);
     }
     if (frames) {
-      throw Error(ErrorCode::InvalidArgument, "frames(true) takes a list of files, one for each frame");
+      throw Error(ErrorCode::InvalidArgument,
+                  "frames(true) takes a list of files, one for each frame");
     }
     if (const auto* const array = std::get_if<StoredArray>(&where_)) {
       if (!detail::StoredRows::is_mappable(*array)) return loaded(*array, options, std::move(pool));
@@ -91,17 +97,16 @@ class ArrayData {
  private:
   using Paths = std::vector<std::filesystem::path>;
 
-  static std::shared_ptr<const detail::ArrayRows> loaded(
-      const StoredArray& array, const LoadOptions& options,
-      std::shared_ptr<detail::BufferPool> pool) {
+  static std::shared_ptr<const detail::ArrayRows> loaded(const StoredArray& array,
+                                                         const LoadOptions& options,
+                                                         std::shared_ptr<detail::BufferPool> pool) {
     LoadOptions whole = options;
     const at::Tensor tensor = array.load(whole.device(c10::kCPU).pinned_memory(false));
     return array.internal_about([&] {
       if (options.squeeze()) detail::require_rows_stay(options, tensor.sizes().size() + 1);
       const auto begin = options.rows() ? static_cast<std::size_t>(options.rows()->first) : 0;
       return std::make_shared<const detail::TensorRows>(
-          tensor,
-          LoadOptions().device(options.device()).pinned_memory(options.pinned_memory()),
+          tensor, LoadOptions().device(options.device()).pinned_memory(options.pinned_memory()),
           std::move(pool), array.name(), begin);
     });
   }

@@ -42,8 +42,8 @@ class ArrayDataset : public Dataset<E> {
     static_assert(!detail::kHasTarget<E>, "Examples with a target need an array of targets");
   }
 
-  /// Row i of `target` is the target of row i of `data`. With squeeze(1) in `target_options`, labels
-  /// of shape (N, 1) become the labels of N samples. Throws Error: as the other constructor;
+  /// Row i of `target` is the target of row i of `data`. With squeeze(1) in `target_options`,
+  /// labels of shape (N, 1) become the labels of N samples. Throws Error: as the other constructor;
   /// Mismatch if the lengths differ.
   template <class With = E, class = std::enable_if_t<detail::kHasTarget<With>>>
   ArrayDataset(const ArrayData& data, const ArrayData& target, const LoadOptions& options = {},

@@ -170,9 +170,9 @@ class RowConverter {
 inline void require_rows(const std::pair<std::int64_t, std::int64_t>& rows, std::size_t size) {
   const auto [begin, end] = rows;
   if (begin >= 0 && begin <= end && static_cast<std::uint64_t>(end) <= size) return;
-  throw Error(ErrorCode::InvalidArgument,
-              "rows(" + std::to_string(begin) + ", " + std::to_string(end) + ") of " +
-                  counted(size, "row") + ": 0 <= begin <= end <= length is required");
+  throw Error(ErrorCode::InvalidArgument, "rows(" + std::to_string(begin) + ", " +
+                                              std::to_string(end) + ") of " + counted(size, "row") +
+                                              ": 0 <= begin <= end <= length is required");
 }
 
 /// Throws Error (InvalidArgument) if squeeze() removes axis 0 of an array of `axes` axes: its rows
@@ -256,8 +256,8 @@ class ArrayRows {
     strides.insert(strides.end(), format_.strides.begin(), format_.strides.end());
     const std::size_t bytes =
         first.size() * rows * format_.elements * c10::elementSize(format_.type);
-    at::Tensor out = empty_from(*pool_, bytes, format_.type, sizes_of(first.size(), length), strides,
-                                pin || pins_memory(options_));
+    at::Tensor out = empty_from(*pool_, bytes, format_.type, sizes_of(first.size(), length),
+                                strides, pin || pins_memory(options_));
     if (bytes != 0) copy(first, rows, static_cast<char*>(out.data_ptr()));
     return out;
   }
@@ -309,13 +309,12 @@ class TensorRows final : public ArrayRows {
     }
     if (const auto axis = options.squeeze()) {
       require_rows_stay(options, tensor.sizes().size());
-      tensor = tensor.squeeze(
-          static_cast<std::int64_t>(squeezed_axis(tensor.sizes(), *axis)));
+      tensor = tensor.squeeze(static_cast<std::int64_t>(squeezed_axis(tensor.sizes(), *axis)));
     }
     if (options.dtype()) tensor = tensor.to(*options.dtype());
     // A view, which the caller cannot transpose in place.
-    const bool has_view = tensor.layout() == c10::kStrided && !tensor.is_quantized() &&
-                          !tensor._is_zerotensor();
+    const bool has_view =
+        tensor.layout() == c10::kStrided && !tensor.is_quantized() && !tensor._is_zerotensor();
     tensor_ = has_view ? tensor.view_as(tensor) : tensor;
     can_copy_ = has_view && tensor_.is_cpu() && tensor_.is_contiguous() &&
                 !tensor_.requires_grad() && !tensor_.is_conj() && !tensor_.is_neg();
@@ -332,17 +331,18 @@ class TensorRows final : public ArrayRows {
   std::string key(std::size_t row) const override {
     return name_ + "[" + std::to_string(begin_ + row) + "]";
   }
-  std::uint64_t hash() const override { return hash_of(path_of(name_).filename().generic_string()); }
-  void about(std::size_t, const std::function<void()>& work) const override {
-    with_path({}, work);
+  std::uint64_t hash() const override {
+    return hash_of(path_of(name_).filename().generic_string());
   }
+  void about(std::size_t, const std::function<void()>& work) const override { with_path({}, work); }
 
  private:
   at::Tensor gather_on_host(c10::ArrayRef<std::size_t> first, std::optional<std::size_t> length,
                             bool pin) const override {
     if (can_copy_) return ArrayRows::gather_on_host(first, length, pin);
     const std::size_t rows = length.value_or(1);
-    const at::Tensor indices = at::empty({static_cast<std::int64_t>(first.size() * rows)}, at::kLong);
+    const at::Tensor indices =
+        at::empty({static_cast<std::int64_t>(first.size() * rows)}, at::kLong);
     auto* index = indices.data_ptr<std::int64_t>();
     for (const std::size_t row : first) {
       for (std::size_t k = 0; k < rows; ++k) *index++ = static_cast<std::int64_t>(row + k);

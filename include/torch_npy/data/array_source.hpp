@@ -34,10 +34,10 @@ inline void require_targets(const ArrayRows& data, const ArrayRows& target) {
     return rows.name().empty() ? std::string() : ", in " + rows.name();
   };
   data.about(0, [&] {
-    throw Error(ErrorCode::Mismatch,
-                "expected one target for each sample, found " + counted(data.size(), "sample") +
-                    (data.parts().count() == 1 ? "" : from(data)) + " and " +
-                    counted(target.size(), "target") + from(target));
+    throw Error(ErrorCode::Mismatch, "expected one target for each sample, found " +
+                                         counted(data.size(), "sample") +
+                                         (data.parts().count() == 1 ? "" : from(data)) + " and " +
+                                         counted(target.size(), "target") + from(target));
   });
 }
 

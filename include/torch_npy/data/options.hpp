@@ -109,12 +109,13 @@ struct BasicWindowOptions {
   /// window, windows do not overlap.
   TORCH_ARG(std::int64_t, stride) = 1;
 
-  /// Windows may begin in one shard and end in the next ones. By default a window lies in one shard,
-  /// and the first window of each shard begins at its row 0.
+  /// Windows may begin in one shard and end in the next ones. By default a window lies in one
+  /// shard, and the first window of each shard begins at its row 0.
   TORCH_ARG(bool, across_shards) = false;
 
   /// Each file is one row, for instance one frame of a video; a window is a clip. Its length counts
-  /// files.
+  /// files. The same is true for targets in several files; targets in one file, a tensor or a
+  /// StoredArray have one row for each frame.
   TORCH_ARG(bool, frames) = false;
 
   /// How to load the data. The window begins to count at the first of its rows().
@@ -126,9 +127,9 @@ struct BasicWindowOptions {
   TORCH_ARG(std::optional<LoadOptions>, target_options) = std::nullopt;
 
  public:
-  /// The target of the window that begins at row i is rows [i + offset, i + offset + length): of the
-  /// same array, or of the array of targets if the dataset has one. `target(1, length)` are the next
-  /// tokens. `offset` may be negative. A window whose target does not fit is not used.
+  /// The target of the window that begins at row i is rows [i + offset, i + offset + length): of
+  /// the same array, or of the array of targets if the dataset has one. `target(1, length)` are the
+  /// next tokens. `offset` may be negative. A window whose target does not fit is not used.
   [[nodiscard]] BasicWindowOptions<true> target(std::int64_t offset, std::int64_t length) const {
     BasicWindowOptions<true> options;
     options.stride(stride_).across_shards(across_shards_).frames(frames_);

@@ -21,7 +21,8 @@ class PartTable {
     std::size_t end = 0;
     for (const std::size_t size : sizes) ends_.push_back(end += size);
     while (end >> shift_ > 4 * sizes.size()) ++shift_;
-    for (std::size_t first = 0; first >> shift_ <= end >> shift_; first += std::size_t{1} << shift_) {
+    for (std::size_t first = 0; first >> shift_ <= end >> shift_;
+         first += std::size_t{1} << shift_) {
       first_parts_.push_back(search(first, 0, ends_.size()));
     }
   }
@@ -47,10 +48,10 @@ class PartTable {
   /// The first of the parts [first, last) that ends after `index`; `last` if there is none.
   std::size_t search(std::size_t index, std::size_t first, std::size_t last) const {
     const auto begin = ends_.begin();
-    return static_cast<std::size_t>(
-        std::upper_bound(begin + static_cast<std::ptrdiff_t>(first),
-                         begin + static_cast<std::ptrdiff_t>(last), index) -
-        begin);
+    return static_cast<std::size_t>(std::upper_bound(begin + static_cast<std::ptrdiff_t>(first),
+                                                     begin + static_cast<std::ptrdiff_t>(last),
+                                                     index) -
+                                    begin);
   }
 
   std::vector<std::size_t> ends_;

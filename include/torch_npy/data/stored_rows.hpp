@@ -74,9 +74,8 @@ class StoredRows final : public ArrayRows {
 
   /// Whether the bytes of an array are in a file as they are.
   static bool is_mappable(const StoredArray& array) {
-    return array.internal_with_array([](OpenArray& open) {
-      return open.source.internal_traits().range.file != nullptr;
-    });
+    return array.internal_with_array(
+        [](OpenArray& open) { return open.source.internal_traits().range.file != nullptr; });
   }
 
   std::string name() const override {

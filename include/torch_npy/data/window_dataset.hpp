@@ -22,13 +22,13 @@
 
 TORCH_NPY_BEGIN_NAMESPACE
 
-/// A dataset whose samples are windows: `length` rows of an array, one after another. The array is a
-/// file, several files (shards), a StoredArray or a tensor: see ArrayData. Sample i of an array (n,
-/// S...) is its rows [i * stride, i * stride + length), a tensor of shape (length, S...). By default
-/// the stride is 1.
+/// A dataset whose samples are windows: `length` rows of an array, one after another. The array is
+/// a file, several files (shards), a StoredArray or a tensor: see ArrayData. Sample i of an array
+/// (n, S...) is its rows [i * stride, i * stride + length), a tensor of shape (length, S...). By
+/// default the stride is 1.
 ///
-///     WindowDataset series("series.npy", 96);                                     // TensorExamples
-///     WindowDataset tokens({"t_0.npy", "t_1.npy"}, 1024,
+///     WindowDataset series("series.npy", 96);                                     //
+///     TensorExamples WindowDataset tokens({"t_0.npy", "t_1.npy"}, 1024,
 ///                          WindowOptions().stride(1024).target(1, 1024));         // Examples
 ///     WindowDataset states("features.npy", "states.npy", 96);                     // Examples
 ///
@@ -51,8 +51,8 @@ class WindowDataset : public Dataset<E> {
     static_assert(!detail::kHasTarget<E>, "Examples with a target need target() or an array");
   }
 
-  /// The target of a window is rows of the same array, as `options.target()` says. Throws Error: the
-  /// same; InvalidArgument for rows() in target_options().
+  /// The target of a window is rows of the same array, as `options.target()` says. Throws Error:
+  /// the same; InvalidArgument for rows() in target_options().
   WindowDataset(const ArrayData& data, std::int64_t length, const WindowPairOptions& options)
       : WindowDataset(data, nullptr, length, options, detail::make_pool()) {
     static_assert(detail::kHasTarget<E>, "Examples without a target take no target()");
@@ -94,7 +94,7 @@ class WindowDataset : public Dataset<E> {
     Rows target_rows;
     if (target != nullptr) {
       target_rows = target->internal_rows(options.target_options().value_or(LoadOptions()), pool,
-                                          frames);
+                                          frames && target->internal_is_list());
     } else if (detail::kHasTarget<E>) {
       const auto own = detail::own_target_options(options.data_options(), options.target_options());
       target_rows = own ? data.internal_rows(*own, pool, frames) : rows;

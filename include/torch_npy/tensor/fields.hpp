@@ -208,7 +208,7 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(OpenArray& arr
   const LoadPlan plan = array.plan(as_bytes, {dtype.item_size});
   const std::vector<std::int64_t> sizes(plan.sizes.begin(), plan.sizes.end() - 1);
   LoadOptions of_field = options;
-  of_field.squeeze(std::nullopt);  // from the tensor of the field
+  of_field.squeeze(std::nullopt);                  // from the tensor of the field
   if (options.rows()) of_field.rows(0, sizes[0]);  // all records that are loaded
   for (Leaf& leaf : leaves) {
     with_part("field", leaf.name, [&] { plan_leaf(leaf, sizes, fortran_order, of_field); });

@@ -118,7 +118,8 @@ class StoredArray {
 
   /// Calls `use` with the open array. @private
   template <class Use>
-  auto internal_with_array(const Use& use) const -> decltype(use(std::declval<detail::OpenArray&>())) {
+  auto internal_with_array(const Use& use) const
+      -> decltype(use(std::declval<detail::OpenArray&>())) {
     return internal_about([&] {
       if (source_->version() != version_) {
         throw Error(ErrorCode::Io, "it has changed since open(): open it again");
