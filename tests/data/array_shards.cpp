@@ -24,6 +24,9 @@
 #include "support/catch.hpp"
 #include "support/files.hpp"
 #include "support/samples.hpp"
+#ifndef _WIN32
+#include "support/few_descriptors.hpp"
+#endif
 
 using namespace torch_npy;
 namespace fs = std::filesystem;
@@ -291,6 +294,20 @@ TEST_CASE("of many shards, only some are mapped at a time", "[shards]") {
   CHECK(error_of([&] { (void)rows.gather(last_row, std::nullopt, false); }).code() ==
         ErrorCode::NotFound);
 }
+
+#ifndef _WIN32
+TEST_CASE("shards need few open files while they are opened, and none afterwards", "[shards]") {
+  const Folder folder;
+  const at::Tensor whole = samples(200);
+  const auto paths = save_shards(folder, whole, std::vector<std::int64_t>(200, 1));
+  const ArrayDataset dataset = [&] {
+    const FewDescriptors few(34);
+    return ArrayDataset(paths);
+  }();
+  const FewDescriptors none(0);
+  CHECK(at::equal(dataset.stacked().get_batch({199, 0, 100}).data, select(whole, {199, 0, 100})));
+}
+#endif
 
 TEST_CASE("a table of parts finds the part of each index", "[shards]") {
   for (const std::vector<std::size_t>& sizes : {std::vector<std::size_t>{1},

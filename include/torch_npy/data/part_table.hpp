@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include <torch_npy/version.hpp>
@@ -20,10 +21,10 @@ class PartTable {
     ends_.reserve(sizes.size());
     std::size_t end = 0;
     for (const std::size_t size : sizes) ends_.push_back(end += size);
-    while (end >> shift_ > 4 * sizes.size()) ++shift_;
+    while (end >> shift_ > 2 * sizes.size()) ++shift_;
     for (std::size_t first = 0; first >> shift_ <= end >> shift_;
          first += std::size_t{1} << shift_) {
-      first_parts_.push_back(search(first, 0, ends_.size()));
+      first_parts_.push_back(static_cast<std::uint32_t>(search(first, 0, ends_.size())));
     }
   }
 
@@ -56,7 +57,7 @@ class PartTable {
 
   std::vector<std::size_t> ends_;
   std::size_t shift_ = 0;
-  std::vector<std::size_t> first_parts_;  // of the indices i << shift_
+  std::vector<std::uint32_t> first_parts_;  // of the indices i << shift_
 };
 
 }  // namespace detail

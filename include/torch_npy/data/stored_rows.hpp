@@ -219,7 +219,10 @@ class StoredRows final : public ArrayRows {
 
   void select_rows(RowFormat format) {
     std::vector<std::size_t> sizes;
-    for (const Shard& shard : shards_) sizes.push_back(shard.rows);
+    for (const Shard& shard : shards_) {
+      sizes.push_back(shard.rows);
+      has_columns_ = has_columns_ || shard.column != 0;
+    }
     if (const auto& rows = options().rows()) {
       const PartTable all(sizes);
       require_rows(*rows, all.size());
@@ -227,6 +230,9 @@ class StoredRows final : public ArrayRows {
         const std::size_t begin = all.begin_of(i);
         return std::clamp(static_cast<std::size_t>(row), begin, all.ends()[i]) - begin;
       };
+      if (rows->first < rows->second) {
+        first_used_ = all.part_of(static_cast<std::size_t>(rows->first));
+      }
       for (std::size_t i = 0; i < sizes.size(); ++i) {
         shards_[i].begin = within(rows->first, i);
         sizes[i] = within(rows->second, i) - shards_[i].begin;
@@ -254,17 +260,20 @@ class StoredRows final : public ArrayRows {
   }
 
   RowRun run_of(std::size_t i, std::size_t row, std::size_t rows) const {
-    const Shard& shard = shards_[i];
+    const std::size_t column = has_columns_ ? shards_[i].column : 0;
     const std::size_t step =
-        shard.column == 0 ? format().bytes() : format().inner * format().element_size();
-    const char* const data = files_.data(i, paths_[i]);
-    return {data + (shard.begin + row) * step, rows, shard.column};
+        column == 0 ? format().bytes() : format().inner * format().element_size();
+    if (i == first_used_) row += shards_[i].begin;
+    return {files_.data(i, paths_[i]) + row * step, rows, column};
   }
 
   std::optional<StoredArray> array_;
   std::vector<std::filesystem::path> paths_;  // an empty one for a StoredArray
   bool frames_ = false;
   std::vector<Shard> shards_;
+  // So that reading a row does not look at its shard, which is rarely in the processor's cache.
+  bool has_columns_ = false;    // in any shard
+  std::size_t first_used_ = 0;  // the only shard that may begin after its first row
   MappedFiles files_;
 };
 
