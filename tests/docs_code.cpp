@@ -500,6 +500,57 @@ TEST_CASE("docs/datasets.md: samples that stay in memory", "[docs]") {
   const torch::Tensor first = dataset.get_batch({1, 2}).data;
   std::filesystem::remove_all("inputs");
   CHECK(torch::equal(dataset.get_batch({1, 2}).data, first));
+TEST_CASE("docs/datasets.md: arrays of an archive, and shards", "[docs]") {
+  const Workplace workplace;
+  torch_npy::save_npz("medmnist.npz",
+                      {{"train_images", torch::ones({20, 28, 28}, torch::kUInt8)},
+                       {"train_labels", torch::arange(20).unsqueeze(1).to(torch::kUInt8)}});
+  const torch_npy::NpzFile file("medmnist.npz");
+  const auto as_class = torch_npy::LoadOptions().squeeze(1).dtype(torch::kInt64);
+  torch_npy::ArrayDataset train_set(file["train_images"], file["train_labels"], {}, as_class);
+
+  CHECK(train_set.stacked().get_batch({3, 1}).target.equal(torch::tensor({3, 1})));
+  CHECK(train_set.key(5) == "medmnist.npz/train_images.npy[5]");
+
+  torch_npy::save("x_000.npy", torch::zeros({12, 2}));
+  torch_npy::save("x_001.npy", torch::ones({8, 2}));
+  const std::vector<std::filesystem::path> shards = {"x_000.npy", "x_001.npy"};
+  torch_npy::ArrayDataset joined(shards, "labels.npy");
+
+  CHECK(joined.get(13).data.equal(torch::ones({2})));
+  CHECK(joined.get(13).target.item<int>() == 13);
+  CHECK(joined.key(13) == "x_001.npy[1]");
+}
+
+TEST_CASE("docs/datasets.md: windows", "[docs]") {
+  const Workplace workplace;
+  for (const char* name : {"tokens_000.npy", "tokens_001.npy"}) {
+    write_bytes(name, npy(header_text("'<u2'", "(3000,)"), std::string(6000, '\1')));
+  }
+  const std::int64_t length = 1024;
+  torch_npy::WindowDataset tokens(
+      {"tokens_000.npy", "tokens_001.npy"}, length,
+      torch_npy::WindowOptions()
+          .stride(length)
+          .data_options(torch_npy::LoadOptions().dtype(torch::kInt64))  // the files have uint16
+          .target(/*offset=*/1, length));
+
+  CHECK(tokens.size() == 4);
+  CHECK(tokens.get(3).target.equal(torch::full({length}, 257)));
+  CHECK(tokens.key(3) == "tokens_001.npy[1024]");
+
+  std::filesystem::create_directory("frames");
+  for (int i = 0; i < 30; ++i) {
+    torch_npy::save("frames/f" + std::to_string(i) + ".npy", torch::full({2, 3}, i));
+  }
+  const auto by_number = torch_npy::FolderOptions().natural_order(true);
+  const torch_npy::FolderDataset frames("frames", by_number);
+  torch_npy::WindowDataset clips(frames.files(), /*length=*/16,
+                                 torch_npy::WindowOptions().frames(true).stride(8));
+
+  CHECK(clips.size() == 2);
+  CHECK(clips.get(1).data[15].equal(torch::full({2, 3}, 23)));
+  CHECK(clips.key(1) == "frames/f8.npy");
 }
 
 TEST_CASE("docs/datasets.md: arrays in memory", "[docs]") {

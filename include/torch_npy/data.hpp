@@ -5,7 +5,9 @@
 /// Datasets, transforms, orders and data loaders.
 
 // IWYU pragma: begin_exports
+#include <torch_npy/data/array_data.hpp>
 #include <torch_npy/data/array_dataset.hpp>
+#include <torch_npy/data/array_rows.hpp>
 #include <torch_npy/data/array_source.hpp>
 #include <torch_npy/data/bad_samples.hpp>
 #include <torch_npy/data/batch.hpp>
@@ -28,11 +30,13 @@
 #include <torch_npy/data/loader_queue.hpp>
 #include <torch_npy/data/loader_state.hpp>
 #include <torch_npy/data/map.hpp>
+#include <torch_npy/data/mapped_files.hpp>
 #include <torch_npy/data/mixed_order.hpp>
 #include <torch_npy/data/normalize.hpp>
 #include <torch_npy/data/options.hpp>
 #include <torch_npy/data/order.hpp>
 #include <torch_npy/data/pair_files.hpp>
+#include <torch_npy/data/part_table.hpp>
 #include <torch_npy/data/permutation.hpp>
 #include <torch_npy/data/prefetch.hpp>
 #include <torch_npy/data/random.hpp>
@@ -47,11 +51,14 @@
 #include <torch_npy/data/split_options.hpp>
 #include <torch_npy/data/stack.hpp>
 #include <torch_npy/data/stacked_reader.hpp>
+#include <torch_npy/data/stored_rows.hpp>
 #include <torch_npy/data/subset_info.hpp>
 #include <torch_npy/data/to_tensor.hpp>
 #include <torch_npy/data/transform.hpp>
 #include <torch_npy/data/transforms.hpp>
 #include <torch_npy/data/weighted_order.hpp>
+#include <torch_npy/data/window_dataset.hpp>
+#include <torch_npy/data/window_source.hpp>
 #include <torch_npy/data/worker_threads.hpp>
 // IWYU pragma: end_exports
 

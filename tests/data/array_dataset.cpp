@@ -11,7 +11,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -112,8 +111,7 @@ TEST_CASE("the rows of an array of strings are gathered in any order", "[dataset
         write_records(folder / "u.npy", "'>U3'", "(5, 2)", points.substr(0, 120), order);
     const at::Tensor u = load(big, options);
     const auto gathered = [&](const LoadOptions& how, std::vector<std::size_t> indices) {
-      const auto pool = std::make_shared<torch_npy::detail::BufferPool>(1 << 20);
-      return torch_npy::detail::FileRows(big, how, pool).gather(indices, false);
+      return ArrayDataset(big, how).stacked().get_batch(indices).data;
     };
     const at::Tensor reversed = gathered(options, {4, 0});
     CHECK(reversed.sizes() == at::IntArrayRef({2, 2, 3}));

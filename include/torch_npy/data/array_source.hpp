@@ -2,15 +2,10 @@
 #define TORCH_NPY_DATA_ARRAY_SOURCE_HPP_
 
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/index_select.h>
-#include <c10/core/ScalarType.h>
 #include <c10/util/ArrayRef.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -18,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include <torch_npy/data/array_rows.hpp>
 #include <torch_npy/data/batch.hpp>
 #include <torch_npy/data/random.hpp>
 #include <torch_npy/data/request.hpp>
@@ -25,205 +21,60 @@
 #include <torch_npy/data/source.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/literal.hpp>
-#include <torch_npy/io/file.hpp>
-#include <torch_npy/tensor/convert.hpp>
-#include <torch_npy/tensor/device.hpp>
-#include <torch_npy/tensor/memory.hpp>
-#include <torch_npy/tensor/plan.hpp>
-#include <torch_npy/tensor/read.hpp>
 #include <torch_npy/text.hpp>
+
+// Samples that are rows of an array.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// Copies rows of `row` bytes: row indices[i] of `from` becomes row i of `out`. The start of a row
-/// is fetched while earlier ones are copied: rows in random order are rarely in the cache.
-inline void gather_rows(const char* from, std::size_t row, c10::ArrayRef<std::size_t> indices,
-                        char* out) {
-  constexpr std::size_t kAhead = 2;
-  for (std::size_t i = 0; i < indices.size(); ++i) {
-#if defined(__GNUC__) || defined(__clang__)
-    if (i + kAhead < indices.size()) __builtin_prefetch(from + indices[i + kAhead] * row);
-#endif
-    std::memcpy(out + i * row, from + indices[i] * row, row);
-  }
+/// Throws Error (Mismatch) if there is not one row of `target` for each row of `data`.
+inline void require_targets(const ArrayRows& data, const ArrayRows& target) {
+  if (data.size() == target.size()) return;
+  const auto from = [](const ArrayRows& rows) {
+    return rows.name().empty() ? std::string() : ", in " + rows.name();
+  };
+  data.about(0, [&] {
+    throw Error(ErrorCode::Mismatch, "expected one target for each sample, found " +
+                                         counted(data.size(), "sample") +
+                                         (data.parts().count() == 1 ? "" : from(data)) + " and " +
+                                         counted(target.size(), "target") + from(target));
+  });
 }
 
-/// The rows of an array, in any order: index i is row i of axis 0. Safe from any thread.
-class ArrayRows {
- public:
-  virtual ~ArrayRows() = default;
-  ArrayRows(const ArrayRows&) = delete;
-  ArrayRows& operator=(const ArrayRows&) = delete;
-
-  /// Number of rows.
-  virtual std::size_t size() const = 0;
-  /// The sizes and the dtype of all rows together.
-  virtual c10::IntArrayRef sizes() const = 0;
-  virtual c10::ScalarType dtype() const = 0;
-  /// For messages and keys; empty for a tensor.
-  virtual std::filesystem::path path() const = 0;
-  /// Rows `indices`, each less than size(), as one tensor; in pinned memory if `pin` or if the
-  /// options say so.
-  virtual at::Tensor gather(c10::ArrayRef<std::size_t> indices, bool pin) const = 0;
-
- protected:
-  ArrayRows() = default;
-};
-
-/// The rows of a mapped file.
-class FileRows : public ArrayRows {
- public:
-  /// Throws Error: what load() throws, and Mismatch for a 0-d array.
-  FileRows(const std::filesystem::path& path, const LoadOptions& options,
-           std::shared_ptr<BufferPool> pool)
-      : path_(path), options_(options), pool_(std::move(pool)) {
-    with_path(path_, [&] { require_device(options.device()); });
-    with_array(path_, options, [&](OpenArray& array) {
-      fortran_order_ = array.header.fortran_order;
-      if (array.header.shape.empty()) {
-        throw Error(ErrorCode::Mismatch, "a 0-d array has no axis 0 to take samples from");
-      }
-      plan_ = array.plan(options);
-      if (plan_.count == 0) return;
-      const std::uint64_t end = plan_.end - plan_.offset;
-      mapping_.emplace(Mapping::of(array.source.internal_traits().range, plan_.offset,
-                                   static_cast<std::size_t>(end)));
-    });
-    if (plan_.sizes[0] != 0) row_elements_ = plan_.count / static_cast<std::size_t>(plan_.sizes[0]);
+/// A number for an array and for how its rows are read.
+inline std::uint64_t fingerprint_of(const ArrayRows& rows) {
+  const RowFormat& format = rows.format();
+  std::uint64_t print = mix({rows.hash(), static_cast<std::uint64_t>(format.type), rows.size()});
+  for (const std::int64_t size : format.sizes) {
+    print = mix({print, static_cast<std::uint64_t>(size)});
   }
+  return print;
+}
 
-  std::size_t size() const override { return static_cast<std::size_t>(plan_.sizes[0]); }
-  c10::IntArrayRef sizes() const override { return plan_.sizes; }
-  c10::ScalarType dtype() const override { return plan_.type; }
-  std::filesystem::path path() const override { return path_; }
-
-  /// Rows of a Fortran-ordered array keep that order among themselves. Throws Error (Mismatch) for
-  /// a value that dtype() cannot hold.
-  at::Tensor gather(c10::ArrayRef<std::size_t> indices, bool pin) const override {
-    return with_path(path_, [&] { return on_device(gather_on_host(indices, pin), options_); });
-  }
-
- private:
-  at::Tensor gather_on_host(c10::ArrayRef<std::size_t> indices, bool pin) const {
-    std::vector<std::int64_t> sizes = plan_.sizes;
-    sizes[0] = static_cast<std::int64_t>(indices.size());
-    std::vector<std::int64_t> strides =
-        dense_strides({sizes.begin() + 1, sizes.end()}, fortran_order_, plan_.inner_axes);
-    strides.insert(strides.begin(), static_cast<std::int64_t>(row_elements_));
-    const std::size_t count = indices.size() * row_elements_;
-    const std::size_t bytes = count * c10::elementSize(plan_.type);
-    at::Tensor out =
-        empty_from(*pool_, bytes, plan_.type, sizes, strides, pin || pins_memory(options_));
-    if (count == 0) return out;
-
-    const std::size_t item = plan_.item_size();
-    if (plan_.converts()) {
-      const auto raw = pool_->take(count * item);
-      char* const in = static_cast<char*>(raw->data);
-      copy_rows(indices, in);
-      swap_bytes(in, count * item, swap_unit(plan_.dtype));
-      for (std::size_t first = 0; first < count; first += kConvertBlock) {
-        convert(in + first * item, plan_.dtype, plan_.stored,
-                static_cast<char*>(out.data_ptr()) + first * c10::elementSize(plan_.type),
-                plan_.type, (std::min)(kConvertBlock, count - first));
-      }
-    } else {
-      copy_rows(indices, static_cast<char*>(out.data_ptr()));
-      swap_bytes(static_cast<char*>(out.data_ptr()), count * item, swap_unit(plan_.dtype));
-    }
-    return out;
-  }
-
-  void copy_rows(c10::ArrayRef<std::size_t> indices, char* out) const {
-    const auto* const from = static_cast<const char*>(mapping_->data());
-    const std::size_t item = plan_.item_size() * plan_.inner;
-    const std::size_t row_items = row_elements_ / plan_.inner;
-    if (!fortran_order_ || row_items == 1) {
-      return gather_rows(from, row_items * item, indices, out);
-    }
-    // The items of a row are one column apart.
-    const std::size_t column =
-        plan_.in_one_run() ? size() * item : static_cast<std::size_t>(plan_.run_stride);
-    for (std::size_t i = 0; i < indices.size(); ++i) {
-      const char* at = from + indices[i] * item;
-      for (std::size_t k = 0; k < row_items; ++k, at += column, out += item) {
-        std::memcpy(out, at, item);
-      }
-    }
-  }
-
-  std::filesystem::path path_;
-  LoadOptions options_;
-  std::shared_ptr<BufferPool> pool_;
-  LoadPlan plan_;
-  bool fortran_order_ = false;
-  std::size_t row_elements_ = 0;
-  std::optional<Mapping> mapping_;
-};
-
-/// The rows of a tensor.
-class TensorRows : public ArrayRows {
- public:
-  /// Throws Error (Mismatch) for a 0-d tensor.
-  TensorRows(const at::Tensor& tensor, const LoadOptions& options, std::shared_ptr<BufferPool> pool)
-      : options_(options), pool_(std::move(pool)) {
-    require_device(options.device());
-    if (!tensor.defined() || tensor.dim() == 0) {
-      throw Error(ErrorCode::Mismatch, "a 0-d tensor has no axis 0 to take samples from");
-    }
-    // A view, which the caller cannot transpose in place.
-    tensor_ = options.dtype() ? tensor.to(*options.dtype()) : tensor;
-    if (tensor_.layout() == c10::kStrided && !tensor_.is_quantized() && !tensor_._is_zerotensor()) {
-      tensor_ = tensor_.view_as(tensor_);
-    }
-    can_copy_ = tensor_.is_cpu() && tensor_.layout() == c10::kStrided && tensor_.is_contiguous() &&
-                !tensor_.requires_grad() && !tensor_.is_quantized() && !tensor_.is_conj() &&
-                !tensor_.is_neg() && !tensor_._is_zerotensor();
-  }
-
-  std::size_t size() const override { return static_cast<std::size_t>(tensor_.size(0)); }
-  c10::IntArrayRef sizes() const override { return tensor_.sizes(); }
-  c10::ScalarType dtype() const override { return tensor_.scalar_type(); }
-  std::filesystem::path path() const override { return {}; }
-
-  at::Tensor gather(c10::ArrayRef<std::size_t> indices, bool pin) const override {
-    if (!can_copy_) {
-      const at::Tensor rows = at::empty({static_cast<std::int64_t>(indices.size())}, at::kLong);
-      std::copy(indices.begin(), indices.end(), rows.data_ptr<std::int64_t>());
-      return on_device(tensor_.index_select(0, rows.to(tensor_.device())), options_);
-    }
-    std::vector<std::int64_t> sizes = tensor_.sizes().vec();
-    sizes[0] = static_cast<std::int64_t>(indices.size());
-    const std::size_t row = size() == 0 ? 0 : tensor_.nbytes() / size();
-    at::Tensor out = empty_from(*pool_, row * indices.size(), tensor_.scalar_type(), sizes,
-                                dense_strides(sizes, false), pin || pins_memory(options_));
-    if (row != 0) {
-      gather_rows(static_cast<const char*>(tensor_.data_ptr()), row, indices,
-                  static_cast<char*>(out.data_ptr()));
-    }
-    return on_device(std::move(out), options_);
-  }
-
- private:
-  LoadOptions options_;
-  std::shared_ptr<BufferPool> pool_;
-  at::Tensor tensor_;
-  bool can_copy_ = false;  // by memcpy
-};
+/// The Errors of the arrays whose first row is one of [begin, end).
+inline std::vector<Error> check_rows(const ArrayRows& data, const ArrayRows* target,
+                                     std::size_t begin, std::size_t end) {
+  std::vector<Error> errors;
+  data.check(begin, end, errors);
+  if (target != nullptr) target->check(begin, end, errors);
+  return errors;
+}
 
 /// Rows as class labels. Throws Error (InvalidArgument) if a row is not one integer.
 inline std::vector<std::int64_t> labels_from(const ArrayRows& rows,
-                                             c10::ArrayRef<std::size_t> indices) {
-  if (rows.sizes().size() != 1 || !c10::isIntegralType(rows.dtype(), /*includeBool=*/true)) {
-    throw Error(ErrorCode::InvalidArgument,
-                "class labels are one integer for each sample: expected targets of shape (" +
-                    std::to_string(rows.size()) + ",), found shape " +
-                    python_tuple(rows.sizes().vec()) + " and dtype " + c10::toString(rows.dtype()),
-                0, rows.path());
+                                             const std::vector<std::size_t>& indices) {
+  const RowFormat& format = rows.format();
+  if (!format.sizes.empty() || !c10::isIntegralType(format.type, /*includeBool=*/true)) {
+    rows.about(0, [&] {
+      throw Error(ErrorCode::InvalidArgument,
+                  "class labels are one integer for each sample: expected targets of shape (" +
+                      std::to_string(rows.size()) + ",), found targets of shape " +
+                      python_tuple(format.sizes) + " and dtype " + c10::toString(format.type));
+    });
   }
   const at::Tensor labels =
-      rows.gather(indices, /*pin=*/false).to(at::kCPU, at::kLong).contiguous();
+      rows.gather(indices, std::nullopt, /*pin=*/false).to(at::kCPU, at::kLong).contiguous();
   const auto* const first = labels.data_ptr<std::int64_t>();
   return {first, first + labels.numel()};
 }
@@ -235,51 +86,41 @@ class ArraySource : public SampleSource<E> {
   /// `target` is null if E has none. Throws Error (Mismatch) if the lengths differ.
   ArraySource(std::shared_ptr<const ArrayRows> data, std::shared_ptr<const ArrayRows> target)
       : data_(std::move(data)), target_(std::move(target)) {
-    if (!target_ || data_->size() == target_->size()) return;
-    const std::filesystem::path path = target_->path();
-    throw Error(ErrorCode::Mismatch,
-                "expected one target for each sample, found " + counted(data_->size(), "sample") +
-                    " and " + counted(target_->size(), "target") +
-                    (path.empty() ? "" : ", in " + shown_path(path)),
-                0, data_->path());
+    if (target_) require_targets(*data_, *target_);
   }
 
   std::size_t size() const override { return data_->size(); }
-
-  std::string key(std::size_t sample) const override {
-    return data_->path().generic_string() + "[" + std::to_string(sample) + "]";
-  }
-
+  std::string key(std::size_t sample) const override { return data_->key(sample); }
   bool is_in_memory() const override { return true; }
+  std::uint64_t fingerprint() const override { return fingerprint_of(*data_); }
 
-  std::uint64_t fingerprint() const override {
-    std::uint64_t print = mix({hash_of(data_->path().filename().generic_string()),
-                               static_cast<std::uint64_t>(data_->dtype())});
-    for (const std::int64_t size : data_->sizes()) {
-      print = mix({print, static_cast<std::uint64_t>(size)});
-    }
-    return print;
-  }
-
-  std::int64_t length(std::size_t) const override {
-    if (data_->sizes().size() > 1) return data_->sizes()[1];
-    throw Error(ErrorCode::Mismatch, "samples that are single numbers have no length", 0,
-                data_->path());
+  std::int64_t length(std::size_t sample) const override {
+    if (!data_->format().sizes.empty()) return data_->format().sizes[0];
+    data_->about(sample, [] {
+      throw Error(ErrorCode::Mismatch, "samples that are single numbers have no length");
+    });
+    return 0;
   }
 
   std::vector<std::int64_t> labels(c10::ArrayRef<std::size_t> samples) const override {
-    return target_ ? labels_from(*target_, samples) : SampleSource<E>::labels(samples);
+    return target_ ? labels_from(*target_, samples.vec()) : SampleSource<E>::labels(samples);
+  }
+
+  std::vector<Error> check(std::size_t sample) const override {
+    return check_rows(*data_, target_.get(), sample, sample + 1);
   }
 
   SampleRows<E> read(Request& request) const override {
     std::vector<std::size_t> samples;
     samples.reserve(request.picks.size());
     for (const Pick& pick : request.picks) samples.push_back(pick.sample);
+    const auto rows_of = [&](const ArrayRows& rows) {
+      return rows.gather(samples, std::nullopt, request.pin_memory);
+    };
     if constexpr (kHasTarget<E>) {
-      return Batch<E>(E(data_->gather(samples, request.pin_memory),
-                        target_->gather(samples, request.pin_memory)));
+      return Batch<E>(E(rows_of(*data_), rows_of(*target_)));
     } else {
-      return Batch<E>(E(data_->gather(samples, request.pin_memory)));
+      return Batch<E>(E(rows_of(*data_)));
     }
   }
 

@@ -69,6 +69,10 @@ class ConcatInfo : public SourceInfo {
     return std::all_of(sources_.begin(), sources_.end(),
                        [](const auto& source) { return source->is_in_memory(); });
   }
+  bool samples_overlap() const override {
+    return std::any_of(sources_.begin(), sources_.end(),
+                       [](const auto& source) { return source->samples_overlap(); });
+  }
   std::int64_t length(std::size_t sample) const override {
     const auto [part, inner] = place_of(sample);
     return sources_[part]->length(inner);

@@ -2,7 +2,7 @@
 #define TORCH_NPY_DATA_OPTIONS_HPP_
 
 /// @file
-/// FolderOptions, OnBadFile, FileListOptions, OrderSamplerOptions, Tail and
+/// FolderOptions, OnBadFile, FileListOptions, WindowOptions, OrderSamplerOptions, Tail and
 /// DistributedSamplerOptions.
 
 #include <c10/core/ScalarType.h>
@@ -175,6 +175,60 @@ struct FileListOptions {
   /// shows when it is read, or by Dataset::verify().
   TORCH_ARG(bool, check_files) = true;
 };
+
+/// How an array becomes windows, which are the samples of a WindowDataset. Setters chain; without
+/// an argument, each name returns the current value. With `has_target`, after target(), each window
+/// has a target.
+template <bool has_target>
+struct BasicWindowOptions {
+  /// Rows from the start of one window to the start of the next. At least 1. With the length of a
+  /// window, windows do not overlap.
+  TORCH_ARG(std::int64_t, stride) = 1;
+
+  /// Windows may begin in one shard and end in the next ones. By default a window lies in one
+  /// shard, and the first window of each shard begins at its row 0.
+  TORCH_ARG(bool, across_shards) = false;
+
+  /// Each file is one row, for instance one frame of a video; a window is a clip. Its length counts
+  /// files. The same is true for targets in several files; targets in one file, a tensor or a
+  /// StoredArray have one row for each frame.
+  TORCH_ARG(bool, frames) = false;
+
+  /// How to load the data. The window begins to count at the first of its rows().
+  TORCH_ARG(LoadOptions, data_options);
+
+  /// How to load the target. Not set: for a target in the same array data_options(), otherwise
+  /// LoadOptions(). For a target in the same array it cannot have rows(): those of data_options()
+  /// apply.
+  TORCH_ARG(std::optional<LoadOptions>, target_options) = std::nullopt;
+
+ public:
+  /// The target of the window that begins at row i is rows [i + offset, i + offset + length): of
+  /// the same array, or of the array of targets if the dataset has one. `target(1, length)` are the
+  /// next tokens. `offset` may be negative. A window whose target does not fit is not used.
+  [[nodiscard]] BasicWindowOptions<true> target(std::int64_t offset, std::int64_t length) const {
+    BasicWindowOptions<true> options;
+    options.stride(stride_).across_shards(across_shards_).frames(frames_);
+    options.data_options(data_options_).target_options(target_options_);
+    options.target_ = {offset, length};
+    return options;
+  }
+  /// What target() was given: offset and length.
+  const std::optional<std::pair<std::int64_t, std::int64_t>>& target() const noexcept {
+    return target_;
+  }
+
+ private:
+  template <bool>
+  friend struct BasicWindowOptions;
+
+  std::optional<std::pair<std::int64_t, std::int64_t>> target_;
+};
+
+/// How an array becomes windows: `WindowOptions().stride(64)`.
+using WindowOptions = BasicWindowOptions<false>;
+/// What WindowOptions::target() returns: `WindowOptions().target(1, 1024)`.
+using WindowPairOptions = BasicWindowOptions<true>;
 
 /// What happens to the last samples of an epoch if the number of samples is not a multiple of the
 /// number of ranks. With by_length(), the same is true of batches instead of samples.

@@ -32,6 +32,7 @@ class SubsetInfo : public SourceInfo {
     for (const std::size_t index : *indices_) print = mix({print, index});
     return print;
   }
+  bool samples_overlap() const override { return source_->samples_overlap(); }
   std::int64_t length(std::size_t sample) const override {
     return source_->length((*indices_)[sample]);
   }

@@ -204,10 +204,11 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(OpenArray& arr
   std::vector<Leaf> leaves = leaves_of(dtype, options);
   const bool fortran_order = header.fortran_order;
   LoadOptions as_bytes = options;
-  as_bytes.device(c10::kCPU).dtype(std::nullopt).void_as(std::nullopt);
+  as_bytes.device(c10::kCPU).dtype(std::nullopt).void_as(std::nullopt).squeeze(std::nullopt);
   const LoadPlan plan = array.plan(as_bytes, {dtype.item_size});
   const std::vector<std::int64_t> sizes(plan.sizes.begin(), plan.sizes.end() - 1);
   LoadOptions of_field = options;
+  of_field.squeeze(std::nullopt);                  // from the tensor of the field
   if (options.rows()) of_field.rows(0, sizes[0]);  // all records that are loaded
   for (Leaf& leaf : leaves) {
     with_part("field", leaf.name, [&] { plan_leaf(leaf, sizes, fortran_order, of_field); });
@@ -227,6 +228,9 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(OpenArray& arr
   for (const Leaf& leaf : leaves) {
     with_part("field", leaf.name, [&] {
       at::Tensor field = leaf_of(records, leaf, of_field);
+      if (const auto axis = options.squeeze()) {
+        field = field.squeeze(static_cast<std::int64_t>(squeezed_axis(field.sizes(), *axis)));
+      }
       // Not asynchronously: pinned memory is kept until a copy from it is finished only if the copy
       // starts at the beginning of the memory.
       if (!options.device().is_cpu()) field = to_device(field, options.device());
@@ -241,8 +245,8 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(OpenArray& arr
 /// Loads a structured .npy file: a tensor for each field, under its name and in the order of the
 /// file. A field of a field has a name with a dot, `pos.x`. The shape of a tensor is the shape of
 /// the array, then the axes of sub-arrays, outer ones first, then with strings_as_codes() the axis
-/// of the characters. dtypes are those of load(). dtype(), void_as() and device() apply to every
-/// field. Padding is skipped.
+/// of the characters. dtypes are those of load(). dtype(), void_as(), squeeze() and device() apply
+/// to every field. Padding is skipped.
 ///
 /// The records are read (or mapped) once, as they are. A field is a strided view of them if it is
 /// in native byte order, its elements are aligned, and their size divides all strides. Any other

@@ -71,6 +71,11 @@ struct LoadOptions {
   /// (TooLarge) before memory is allocated.
   TORCH_ARG(std::uint64_t, max_bytes) = UINT64_MAX;
 
+  /// Remove this axis, as Tensor::squeeze(dim) does: with squeeze(1), labels of shape (N, 1) get
+  /// the shape (N). Counts from the end if negative. Rows are selected first. An axis that does not
+  /// exist, or whose length is not 1, throws Error (Mismatch).
+  TORCH_ARG(std::optional<std::int64_t>, squeeze) = std::nullopt;
+
  public:
   /// Load only rows [begin, end) of axis 0, with 0 <= begin <= end <= length; other rows are not
   /// read. Another range, or a 0-d array, throws Error (InvalidArgument).

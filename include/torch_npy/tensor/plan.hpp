@@ -2,6 +2,7 @@
 #define TORCH_NPY_TENSOR_PLAN_HPP_
 
 #include <c10/core/ScalarType.h>
+#include <c10/util/ArrayRef.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
@@ -146,6 +147,27 @@ inline void split_string(DType& dtype, std::vector<std::int64_t>& inner) {
   inner.push_back(bytes / dtype.item_size);
 }
 
+/// The axis that squeeze(axis) removes from a tensor with these sizes. Throws Error (Mismatch) if
+/// its length is not 1.
+inline std::size_t squeezed_axis(c10::IntArrayRef sizes, std::int64_t axis) {
+  const auto axes = static_cast<std::int64_t>(sizes.size());
+  const std::int64_t index = axis < 0 ? axis + axes : axis;
+  if (index >= 0 && index < axes && sizes[static_cast<std::size_t>(index)] == 1) {
+    return static_cast<std::size_t>(index);
+  }
+  throw Error(ErrorCode::Mismatch, "squeeze(" + std::to_string(axis) +
+                                       ") removes an axis of length 1, and the shape is " +
+                                       python_tuple(sizes.vec()));
+}
+
+/// Removes the axis of squeeze(). No element moves.
+inline void squeeze(LoadPlan& plan, std::int64_t axis) {
+  const std::size_t index = squeezed_axis(plan.sizes, axis);
+  if (index >= plan.sizes.size() - plan.inner_axes) --plan.inner_axes;
+  plan.sizes.erase(plan.sizes.begin() + static_cast<std::ptrdiff_t>(index));
+  plan.strides.erase(plan.strides.begin() + static_cast<std::ptrdiff_t>(index));
+}
+
 /// Validates the header against the options and against `available`, the number of bytes that exist
 /// from its start on. An item of the array consists of elements of header.dtype with axes `inner`;
 /// of one element if there are none.
@@ -220,6 +242,7 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
     plan.run_stride = static_cast<std::uint64_t>(length) * row_bytes;
   }
   plan.dtype = std::move(header.dtype);
+  if (options.squeeze()) squeeze(plan, *options.squeeze());
   return plan;
 }
 

@@ -60,11 +60,18 @@ class StoredArray {
   /// The same for a temporary.
   std::vector<std::int64_t> shape() && { return std::move(header_.shape); }
 
+  /// What it was opened from, in UTF-8: a path, and after a slash the member of an archive
+  /// ("medmnist.npz/train_images.npy"). Empty for memory and streams.
+  std::string name() const {
+    const std::string path = path_.generic_string();
+    return member_.empty() ? path : path + '/' + member_;
+  }
+
   /// Loads the array, as load() of a path does. Throws Error, as load(), and BadZip for a damaged
   /// member of an archive; InvalidArgument for mmap(true) if the array is neither in a file nor
   /// deflated, and for an array in a stream that has been loaded before.
   [[nodiscard]] at::Tensor load(const LoadOptions& options = {}) const {
-    return with_array([&](detail::OpenArray& array) {
+    return internal_with_array([&](detail::OpenArray& array) {
       detail::require_device(options.device());
       detail::require_file_to_map(array.source, options);
       return detail::load_array(array, options);
@@ -73,7 +80,7 @@ class StoredArray {
 
   /// Loads the array into an existing tensor, as load_into() of a path does.
   void load_into(const at::Tensor& out, const LoadOptions& options = {}) const {
-    with_array([&](detail::OpenArray& array) {
+    internal_with_array([&](detail::OpenArray& array) {
       detail::require_fillable(out);
       detail::require_file_to_map(array.source, options);
       detail::load_array_into(out, array, options);
@@ -83,7 +90,7 @@ class StoredArray {
   /// Loads a structured array: a tensor for each field, as load_fields() of a path does.
   [[nodiscard]] torch::OrderedDict<std::string, at::Tensor> load_fields(
       const LoadOptions& options = {}) const {
-    return with_array([&](detail::OpenArray& array) {
+    return internal_with_array([&](detail::OpenArray& array) {
       detail::require_device(options.device());
       return detail::load_fields_of(array, options);
     });
@@ -93,9 +100,32 @@ class StoredArray {
   /// throws Error (InvalidArgument) if it is not in a file. Throws Error: as load() does before it
   /// reads.
   bool can_map(const LoadOptions& options = {}) const {
-    return with_array([&](detail::OpenArray& array) {
+    return internal_with_array([&](detail::OpenArray& array) {
       const detail::LoadPlan plan = array.plan(options);
       return detail::can_map(plan, options, array.source.internal_traits().range);
+    });
+  }
+
+  // Used by the datasets.
+
+  /// Calls `work`, and adds path and member to an Error without a path. @private
+  template <class Work>
+  auto internal_about(const Work& work) const -> decltype(work()) {
+    return detail::with_path(path_, [&] {
+      return member_.empty() ? work() : detail::with_part("member", member_, work);
+    });
+  }
+
+  /// Calls `use` with the open array. @private
+  template <class Use>
+  auto internal_with_array(const Use& use) const
+      -> decltype(use(std::declval<detail::OpenArray&>())) {
+    return internal_about([&] {
+      if (source_->version() != version_) {
+        throw Error(ErrorCode::Io, "it has changed since open(): open it again");
+      }
+      detail::OpenArray array(*source_, *first_, header_);
+      return use(array);
     });
   }
 
@@ -109,29 +139,11 @@ class StoredArray {
               std::string member, const LoadOptions& options)
       : source_(std::move(source)), path_(std::move(path)), member_(std::move(member)) {
     const auto first = std::make_shared<detail::FirstBytes>();
-    about([&] {
+    internal_about([&] {
       version_ = source_->version();
       header_ = detail::read_header(*source_, options.max_header_size(), *first);
     });
     first_ = first;
-  }
-
-  template <class Work>
-  auto about(const Work& work) const -> decltype(work()) {
-    return detail::with_path(path_, [&] {
-      return member_.empty() ? work() : detail::with_part("member", member_, work);
-    });
-  }
-
-  template <class Use>
-  auto with_array(const Use& use) const -> decltype(use(std::declval<detail::OpenArray&>())) {
-    return about([&] {
-      if (source_->version() != version_) {
-        throw Error(ErrorCode::Io, "it has changed since open(): open it again");
-      }
-      detail::OpenArray array(*source_, *first_, header_);
-      return use(array);
-    });
   }
 
   std::shared_ptr<const ByteSource> source_;
