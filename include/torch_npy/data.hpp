@@ -26,6 +26,8 @@
 #include <torch_npy/data/map.hpp>
 #include <torch_npy/data/mixed_order.hpp>
 #include <torch_npy/data/normalize.hpp>
+#include <torch_npy/data/npz_dataset.hpp>
+#include <torch_npy/data/npz_source.hpp>
 #include <torch_npy/data/options.hpp>
 #include <torch_npy/data/order.hpp>
 #include <torch_npy/data/permutation.hpp>

@@ -28,6 +28,10 @@ TEST_CASE("each failing system call of a dataset gives the right Error or the ri
     save(folder / name, small, kQuick);
   std::filesystem::create_directory(folder / "twins");
   for (const char* name : {"twins/a.npy", "twins/b.npy"}) save(folder / name, small, kQuick);
+  std::filesystem::create_directory(folder / "archives");
+  for (const char* name : {"archives/a.npz", "archives/b.npz", "archives/c.npz"}) {
+    save_npz(folder / name, {{"a", small}, {"b", small}}, SaveNpzOptions().sync(false));
+  }
 
   const auto same = [](const at::Tensor& got, const at::Tensor& want) {
     require(got.sizes() == want.sizes() && at::equal(got, want), "another result");
@@ -56,6 +60,12 @@ TEST_CASE("each failing system call of a dataset gives the right Error or the ri
                   .target[1],
               small);
        }},
+      {"NpzDataset", nothing,
+       [&] {
+         same(NpzDataset(folder / "archives", "a", "b")
+                  .stacked()
+                  .get_batch({0, 2, 1}).target[2], small);
+       }},
       {"ClassFolderDataset", nothing,
        [&] { require(ClassFolderDataset(folder / "set").classes().size() == 1, "other classes"); }},
   };
@@ -83,4 +93,19 @@ TEST_CASE("a fault that is over when a sample is read again costs nothing", "[fa
     }
     CHECK(dataset.bad_file_count() == 0);
   }
+}
+
+TEST_CASE("a small archive takes an open, one read and a close", "[faults]") {
+  const Folder folder;
+  const at::Tensor small = floats({30, 100});
+  for (const char* name : {"a.npz", "b.npz", "c.npz"}) {
+    save_npz(folder / name, {{"a", small}, {"b", small}}, SaveNpzOptions().sync(false));
+  }
+  const NpzDataset dataset(folder.path(), "a", "b");
+  record_calls(kOpen | kRead | kClose | kMap);
+  const auto batch = dataset.stacked().get_batch({0, 2, 1});
+  std::vector<Call> calls;
+  for (const MadeCall& made : recorded_calls()) calls.push_back(made.call);
+  CHECK(batch.indices.size() == 3);
+  CHECK(calls == std::vector<Call>{kOpen, kRead, kClose, kOpen, kRead, kClose, kOpen, kRead, kClose});
 }

@@ -23,6 +23,7 @@ struct ListRules {
   std::string pattern = "*";
   bool recursive = false;
   bool natural_order = false;
+  std::string ending = ".npy";
 };
 
 inline bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -60,7 +61,7 @@ inline bool natural_less(const char* a, const char* b) {
 /// @file
 /// The list of the files of a folder.
 
-/// The .npy files of a folder, in an order that does not depend on the file system. Uses the bytes
+/// The .npy or .npz files of a folder, in an order that does not depend on the file system. Uses the bytes
 /// of the names plus 9 bytes per file. Read-only: safe from any thread.
 class FileList {
  public:
@@ -169,7 +170,8 @@ class FileList {
         const std::size_t size = std::strlen(name);
         if (is_folder) {
           if (rules.recursive) deeper.push_back(prefix + name);
-        } else if (size > 4 && std::memcmp(name + size - 4, ".npy", 4) == 0 &&
+        } else if (size > rules.ending.size() &&
+                   rules.ending == std::string_view(name + size - rules.ending.size()) &&
                    (rules.pattern == "*" || detail::matches(rules.pattern, name))) {
           starts_.push_back(names_.size());
           names_.append(prefix).append(name, size + 1);
