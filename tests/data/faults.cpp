@@ -62,9 +62,8 @@ TEST_CASE("each failing system call of a dataset gives the right Error or the ri
        }},
       {"NpzDataset", nothing,
        [&] {
-         same(NpzDataset(folder / "archives", "a", "b")
-                  .stacked()
-                  .get_batch({0, 2, 1}).target[2], small);
+         same(NpzDataset(folder / "archives", "a", "b").stacked().get_batch({0, 2, 1}).target[2],
+              small);
        }},
       {"ClassFolderDataset", nothing,
        [&] { require(ClassFolderDataset(folder / "set").classes().size() == 1, "other classes"); }},
@@ -107,5 +106,6 @@ TEST_CASE("a small archive takes an open, one read and a close", "[faults]") {
   std::vector<Call> calls;
   for (const MadeCall& made : recorded_calls()) calls.push_back(made.call);
   CHECK(batch.indices.size() == 3);
-  CHECK(calls == std::vector<Call>{kOpen, kRead, kClose, kOpen, kRead, kClose, kOpen, kRead, kClose});
+  CHECK(calls ==
+        std::vector<Call>{kOpen, kRead, kClose, kOpen, kRead, kClose, kOpen, kRead, kClose});
 }

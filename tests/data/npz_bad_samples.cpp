@@ -78,11 +78,14 @@ TEST_CASE("an archive without the array is a bad sample, whose Error names its a
   CHECK(full.indices[1] == 3);
   for (std::int64_t i = 0; i < 2; ++i) {
     CHECK(number_of(full.data[i]) == full.target[i].item<int>());
-    CHECK(full.target[i].item<std::size_t>() == full.indices[static_cast<std::size_t>(i)]);
+    CHECK(full.target[i].item<std::int64_t>() ==
+          static_cast<std::int64_t>(full.indices[static_cast<std::size_t>(i)]));
   }
   const NpzDataset limited(folder.path(), "image", "label",
                            FolderOptions().on_bad_file(OnBadFile::Skip).max_bad(1));
-  CHECK_THAT(error_of([&] { (void)limited.get_batch({2, 4}); }).what(),
+  CHECK_THAT(error_of([&] {
+               (void)limited.get_batch({2, 4});
+             }).what(),
              says("more than 1 bad sample"));
 }
 
@@ -93,7 +96,7 @@ TEST_CASE("a damaged archive is a bad sample, whichever part is damaged", "[npz_
   const auto dataset = NpzDataset(folder.path(), "image", "label").stacked();
   const Batch<> want = dataset.get_batch({0, 3, 5});
   std::size_t refused = 0;
-  for (std::size_t bit = 0; bit < whole.size() * 8; ++bit) {
+  for (std::size_t bit = 0; bit < whole.size() * 8; bit += 9) {
     std::string bytes = whole;
     bytes[bit / 8] ^= static_cast<char>(1 << bit % 8);
     write_bytes(folder / "3.npz", bytes);
@@ -108,14 +111,16 @@ TEST_CASE("a damaged archive is a bad sample, whichever part is damaged", "[npz_
       CHECK(error.path() == folder / "3.npz");
     }
   }
-  CHECK(refused > 8 * (24 + 8 + 2 * 128));
+  CHECK(refused > 24 + 8 + 2 * 128);
   for (std::size_t size = 0; size < whole.size(); size += 7) {
     std::filesystem::resize_file(folder / "3.npz", 0);
     write_bytes(folder / "3.npz", whole.substr(0, size));
     CHECK(error_of([&] { (void)dataset.get_batch({0, 3, 5}); }).path() == folder / "3.npz");
   }
   write_bytes(folder / "3.npz", npy(header_text("'<f4'", "(2, 3)"), std::string(24, 'x')));
-  CHECK_THAT(error_of([&] { (void)dataset.get_batch({0, 3}); }).what(),
+  CHECK_THAT(error_of([&] {
+               (void)dataset.get_batch({0, 3});
+             }).what(),
              says("not an .npz archive but an .npy file"));
 }
 
@@ -127,9 +132,9 @@ TEST_CASE("the bytes of an archive before a bad one are not those of the next", 
   const std::size_t label = bytes.find("label.npy");
   bytes[bytes.find("PK\x01\x02", label) - 8] ^= 1;
   write_bytes(folder / "1.npz", bytes);
-  const auto dataset = NpzDataset(folder.path(), "image", "label",
-                                  FolderOptions().on_bad_file(OnBadFile::Skip))
-                           .stacked();
+  const auto dataset =
+      NpzDataset(folder.path(), "image", "label", FolderOptions().on_bad_file(OnBadFile::Skip))
+          .stacked();
   const Batch<> batch = dataset.get_batch({0, 1, 2, 1, 5});
   CHECK(numbers_of(batch) == std::vector<int>{0, 2, 5});
   CHECK(at::equal(batch.target, at::tensor({0, 2, 5}, at::kLong)));

@@ -59,7 +59,9 @@ ZipPart label_part(int i) {
   return ZipPart::stored("label.npy", npy_of(at::full({}, i, at::kLong)));
 }
 
-at::Tensor labels(const std::vector<std::int64_t>& numbers) { return at::tensor(numbers, at::kLong); }
+at::Tensor labels(const std::vector<std::int64_t>& numbers) {
+  return at::tensor(numbers, at::kLong);
+}
 
 }  // namespace
 
@@ -172,9 +174,8 @@ TEST_CASE("subset, concat and lengths work on archives", "[npz_dataset]") {
 TEST_CASE("samples equal what NpzFile loads, for any layout of the archives", "[npz_dataset]") {
   const at::Tensor large = at::arange(60000).to(at::kFloat).reshape({300, 200});
   const std::string swapped = big_endian_npy(sample(3));
-  const std::string padded =
-      npy(header_text("'<f4'", "(2, 3)") + "   \n",
-          std::string(static_cast<const char*>(sample(4).data_ptr()), 24));
+  const std::string padded = npy(header_text("'<f4'", "(2, 3)") + "   \n",
+                                 std::string(static_cast<const char*>(sample(4).data_ptr()), 24));
   const auto stored = [](const std::string& bytes) { return ZipPart::stored("image.npy", bytes); };
   ZipPart long_extra = image_part(5);
   long_extra.local.extra = little(0x9999, 2) + little(300, 2) + std::string(300, 'x');
@@ -264,8 +265,7 @@ TEST_CASE("a folder without archives throws Error and tells what it contains", "
   fill_folder(folder, 3);
   check(folder.path(), {}, "no .npz file in this folder; it has 3 .npy files: FolderDataset takes");
   const auto nowhere = LoadOptions().device(c10::Device(c10::kCUDA, 100));
-  const Error device = error_of([&] {
-    NpzDataset({folder / "a.npz"}, "image", FolderOptions().data_options(nowhere));
-  });
+  const Error device = error_of(
+      [&] { NpzDataset({folder / "a.npz"}, "image", FolderOptions().data_options(nowhere)); });
   CHECK(device.code() == ErrorCode::InvalidArgument);
 }

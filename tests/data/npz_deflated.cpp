@@ -48,9 +48,8 @@ TEST_CASE("deflated archives are samples, whatever their size", "[npz][npz_datas
     CHECK(at::equal(batch.data, at::stack({images[3], images[2], images[0], images[1]})));
     CHECK(batch.target[0][4].item<int>() == 3);
     CHECK(at::equal(dataset.get(1).data, images[1]));
-    const NpzDataset half(
-        folder.path(), {"image"},
-        FolderOptions().data_options(LoadOptions().dtype(at::kHalf).rows(2, 8)));
+    const NpzDataset half(folder.path(), {"image"},
+                          FolderOptions().data_options(LoadOptions().dtype(at::kHalf).rows(2, 8)));
     CHECK(at::equal(half.stacked().get_batch({1, 0})["image"][1],
                     images[0].narrow(0, 2, 6).to(at::kHalf)));
 

@@ -98,8 +98,8 @@ struct SampleFiles final : SamplePart {
   std::string origin(std::size_t sample) const override { return shown_path(list[sample]); }
 };
 
-/// Reads arrays one after another into one buffer, as long as they are alike. The first array is the
-/// pattern: the header of another one that has the same bytes is not parsed.
+/// Reads arrays one after another into one buffer, as long as they are alike. The first array is
+/// the pattern: the header of another one that has the same bytes is not parsed.
 class BatchReader {
  public:
   /// For at most `count` samples; into pinned memory if `pin` or if the options say so.

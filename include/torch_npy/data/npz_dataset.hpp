@@ -152,8 +152,7 @@ class NpzDataset : public Dataset<E> {
       const LoadOptions& how = is_target ? options.target_options() : options.data_options();
       detail::require_device(how.device());
       parts.push_back(std::make_shared<const detail::ArchivedPart>(
-          files, name, how, pool,
-          parts.empty() ? options.expected() : FolderOptions::Expected()));
+          files, name, how, pool, parts.empty() ? options.expected() : FolderOptions::Expected()));
     }
     return parts;
   }
@@ -170,8 +169,7 @@ class NpzDataset : public Dataset<E> {
 };
 
 NpzDataset(const NpzArchives&, const std::string&)->NpzDataset<TensorExample>;
-NpzDataset(const NpzArchives&, const std::string&, const FolderOptions&)
-    ->NpzDataset<TensorExample>;
+NpzDataset(const NpzArchives&, const std::string&, const FolderOptions&)->NpzDataset<TensorExample>;
 NpzDataset(const NpzArchives&, const std::string&, const std::string&)->NpzDataset<Example<>>;
 NpzDataset(const NpzArchives&, const std::string&, const std::string&, const FolderOptions&)
     ->NpzDataset<Example<>>;

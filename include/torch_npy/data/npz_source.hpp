@@ -137,7 +137,7 @@ class ArchiveReader {
   const ArchivedParts& parts_;
   std::shared_ptr<char> room_ = ArchiveBytes::allocate_room();
   std::shared_ptr<const ZipArchive> archive_;
-  std::vector<std::string> names_;                     // of the members of an earlier archive
+  std::vector<std::string> names_;                    // of the members of an earlier archive
   std::vector<std::optional<std::ptrdiff_t>> found_;  // the members with the arrays
 };
 
@@ -189,7 +189,7 @@ class NpzSource final : public SampleSource<E> {
     about(sample, [&] {
       ArchiveReader archive(parts_);
       archive.open(files().open(sample));
-      length = length_of(planned(archive, 0));
+      length = with_plan(archive, 0, length_of);
     });
     return length;
   }
@@ -209,7 +209,9 @@ class NpzSource final : public SampleSource<E> {
     ArchiveReader archive(parts_);
     if (!is_good([&] { archive.open(files().open(sample)); })) return errors;
     for (std::size_t k = 0; k < parts_.size(); ++k) {
-      (void)is_good([&] { parts_[k]->require_expected(planned(archive, k)); });
+      (void)is_good([&] {
+        with_plan(archive, k, [&](const LoadPlan& plan) { parts_[k]->require_expected(plan); });
+      });
     }
     return errors;
   }
@@ -227,8 +229,8 @@ class NpzSource final : public SampleSource<E> {
       about(sample, [&] {
         archive.open(files().open(sample));
         for (std::size_t k = 0; k < parts_.size(); ++k) {
-          archive.with_bytes(
-              k, kAtOnce, [&](const ByteSource& bytes) { readers[k].read(sample, bytes); });
+          archive.with_bytes(k, kAtOnce,
+                             [&](const ByteSource& bytes) { readers[k].read(sample, bytes); });
         }
       });
     };
@@ -257,13 +259,13 @@ class NpzSource final : public SampleSource<E> {
     }
   }
 
-  /// What is known of an array after its header was read.
-  LoadPlan planned(const ArchiveReader& archive, std::size_t part) const {
+  /// Calls `use` with what is known of an array after its header was read.
+  template <class Use>
+  auto with_plan(const ArchiveReader& archive, std::size_t part, const Use& use) const {
     const LoadOptions& options = parts_[part]->options;
-    return archive.with_bytes(
-        part, DeflatedMember::kWholeForHeader, [&](const ByteSource& bytes) {
-          return with_array(bytes, options, [&](OpenArray& array) { return array.plan(options); });
-        });
+    return archive.with_bytes(part, DeflatedMember::kWholeForHeader, [&](const ByteSource& bytes) {
+      return with_array(bytes, options, [&](OpenArray& array) { return use(array.plan(options)); });
+    });
   }
 
   ArchivedParts parts_;

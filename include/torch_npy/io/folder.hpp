@@ -61,8 +61,8 @@ inline bool natural_less(const char* a, const char* b) {
 /// @file
 /// The list of the files of a folder.
 
-/// The .npy or .npz files of a folder, in an order that does not depend on the file system. Uses the bytes
-/// of the names plus 9 bytes per file. Read-only: safe from any thread.
+/// The .npy or .npz files of a folder, in an order that does not depend on the file system. Uses
+/// the bytes of the names plus 9 bytes per file. Read-only: safe from any thread.
 class FileList {
  public:
   /// An input iterator. It returns each path by value.

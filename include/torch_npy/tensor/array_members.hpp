@@ -57,8 +57,7 @@ inline std::shared_ptr<const ZipArchive> open_archive(
     return std::make_shared<const ZipArchive>(source, std::move(room));
   } catch (const Error& error) {
     char magic[kMagicSize];
-    if (error.code() != ErrorCode::NotNpy ||
-        source->read(magic, sizeof magic, 0) != sizeof magic ||
+    if (error.code() != ErrorCode::NotNpy || source->read(magic, sizeof magic, 0) != sizeof magic ||
         std::memcmp(magic, kMagic, sizeof magic) != 0) {
       throw;
     }

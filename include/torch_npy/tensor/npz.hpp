@@ -218,8 +218,7 @@ class NpzFile {
   }
 
   const detail::ZipMember& at(const std::string& name) const {
-    return detail::with_path(
-        path_, [&]() -> const detail::ZipMember& { return arrays_.at(name); });
+    return detail::with_path(path_, [&]() -> const detail::ZipMember& { return arrays_.at(name); });
   }
 
   std::filesystem::path path_;

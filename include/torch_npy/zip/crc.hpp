@@ -82,17 +82,21 @@ __attribute__((target("pclmul"))) inline std::uint32_t crc32_by_clmul(std::uint3
   const __m128i by_512_bits = _mm_set_epi64x(0x1c6e41596, 0x154442bd4);
   const __m128i by_128_bits = _mm_set_epi64x(0x0ccaa009e, 0x1751997d0);
   const auto* at = static_cast<const unsigned char*>(data);
-  __m128i parts[4];
-  for (std::size_t i = 0; i < 4; ++i) parts[i] = load_128_bits(at + 16 * i);
-  parts[0] = _mm_xor_si128(parts[0], _mm_cvtsi32_si128(static_cast<int>(~crc)));
+  __m128i a = _mm_xor_si128(load_128_bits(at), _mm_cvtsi32_si128(static_cast<int>(~crc)));
+  __m128i b = load_128_bits(at + 16);
+  __m128i c = load_128_bits(at + 32);
+  __m128i d = load_128_bits(at + 48);
   for (at += kStep, size -= kStep; size >= kStep; at += kStep, size -= kStep) {
-    for (std::size_t i = 0; i < 4; ++i) {
-      parts[i] = crc32_fold(parts[i], by_512_bits, load_128_bits(at + 16 * i));
-    }
+    a = crc32_fold(a, by_512_bits, load_128_bits(at));
+    b = crc32_fold(b, by_512_bits, load_128_bits(at + 16));
+    c = crc32_fold(c, by_512_bits, load_128_bits(at + 32));
+    d = crc32_fold(d, by_512_bits, load_128_bits(at + 48));
   }
-  for (std::size_t i = 1; i < 4; ++i) parts[i] = crc32_fold(parts[i - 1], by_128_bits, parts[i]);
+  b = crc32_fold(a, by_128_bits, b);
+  c = crc32_fold(b, by_128_bits, c);
+  d = crc32_fold(c, by_128_bits, d);
   unsigned char rest[16];
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(rest), parts[3]);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(rest), d);
   return crc32_by_tables(crc32_by_tables(~std::uint32_t{0}, rest, sizeof rest), at, size);
 }
 
