@@ -263,8 +263,9 @@ class ZipArchive {
 
   /// Whether another end record comes before the one found, whose comment also extends to the end.
   static bool has_two_ends(std::string_view tail, std::size_t found) {
-    for (std::size_t at = find_end_signature(tail, 0); at < found;
-         at = find_end_signature(tail, at + 1)) {
+    // Forwards: find() is many times as fast as rfind().
+    constexpr std::string_view kSignature("PK\x05\x06", 4);
+    for (std::size_t at = tail.find(kSignature); at < found; at = tail.find(kSignature, at + 1)) {
       const std::uint64_t comment = little_endian(
           reinterpret_cast<const unsigned char*>(tail.data()) + at + kDirectoryEndSize - 2, 2);
       if (at + kDirectoryEndSize + comment == tail.size()) return true;

@@ -17,10 +17,6 @@
 // The records of zip archives, after PKWARE's APPNOTE.TXT 6.3, as far as NumPy and Python's zipfile
 // write them: stored and deflated members, zip64, data descriptors.
 
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
-
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
@@ -88,29 +84,6 @@ inline Error bad_zip(const std::string& reason, std::uint64_t offset = 0) {
 
 inline Error bad_archive(const std::string& reason, std::uint64_t offset = 0) {
   return bad_zip("bad archive: " + reason, offset);
-}
-
-/// The position of the next signature of an end record in `bytes`, from `begin` on; npos if there is
-/// none.
-inline std::size_t find_end_signature(std::string_view bytes, std::size_t begin) {
-  constexpr std::string_view kSignature("PK\x05\x06", 4);
-#ifdef __SSE2__
-  // find() stops at each 'P', which takes longer than everything else about a small archive.
-  constexpr std::size_t kStep = 16;
-  const __m128i p = _mm_set1_epi8('P');
-  const __m128i k = _mm_set1_epi8('K');
-  for (; begin + kStep + kSignature.size() <= bytes.size(); begin += kStep) {
-    const auto load = [&](std::size_t at) {
-      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes.data() + at));
-    };
-    const __m128i both =
-        _mm_and_si128(_mm_cmpeq_epi8(load(begin), p), _mm_cmpeq_epi8(load(begin + 1), k));
-    if (_mm_movemask_epi8(both) == 0) continue;
-    const std::size_t found = bytes.substr(begin, kStep + kSignature.size()).find(kSignature);
-    if (found != bytes.npos) return begin + found;
-  }
-#endif
-  return bytes.find(kSignature, begin);
 }
 
 /// Why this name is not allowed for a member; empty if it is allowed. This library never uses names
