@@ -431,6 +431,27 @@ TEST_CASE("docs/datasets.md: samples with more than two tensors", "[docs]") {
   CHECK(loss.item<float>() == 140);  // the sum of i * i * (i + 1) is 280, in batches of 2
 }
 
+TEST_CASE("docs/datasets.md: one archive for each sample", "[docs]") {
+  const Workplace workplace;
+  std::filesystem::create_directories("scenes");
+  for (int i = 0; i < 4; ++i) {
+    const torch::Tensor image = torch::full({4, 3}, i, torch::kFloat32);
+    torch_npy::save_npz("scenes/" + std::to_string(i) + ".npz",
+                        {{"image", image}, {"mask", image - 1}, {"label", torch::tensor(i)}});
+  }
+  torch::Tensor loss = torch::zeros({});
+  const torch_npy::NpzDataset pairs("scenes", "image", "label");  // data and target
+  const torch_npy::NpzDataset images("scenes", "image");          // no target
+  const torch_npy::NpzDataset scenes("scenes", {"image", "mask", "label"});
+  torch_npy::Loader loader(scenes.stacked(), torch_npy::LoaderOptions().batch_size(2));
+  for (auto& batch : loader) {
+    loss = loss + (batch["image"] - batch["mask"]).square().mean();
+  }
+  CHECK(loss.item<double>() == 2);
+  CHECK(pairs.get(3).target.item<int>() == 3);
+  CHECK(images.get(2).data[0][0].item<int>() == 2);
+}
+
 TEST_CASE("docs/datasets.md: parts of datasets, and several datasets", "[docs]") {
   const Workplace workplace;
   const torch_npy::PairedFolderDataset dataset("inputs", "targets");

@@ -33,6 +33,8 @@
 #include <torch_npy/data/mapped_files.hpp>
 #include <torch_npy/data/mixed_order.hpp>
 #include <torch_npy/data/normalize.hpp>
+#include <torch_npy/data/npz_dataset.hpp>
+#include <torch_npy/data/npz_source.hpp>
 #include <torch_npy/data/options.hpp>
 #include <torch_npy/data/order.hpp>
 #include <torch_npy/data/pair_files.hpp>

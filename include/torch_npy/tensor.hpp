@@ -6,6 +6,7 @@
 
 // IWYU pragma: begin_exports
 #include <torch_npy/tensor/append.hpp>
+#include <torch_npy/tensor/array_members.hpp>
 #include <torch_npy/tensor/convert.hpp>
 #include <torch_npy/tensor/device.hpp>
 #include <torch_npy/tensor/fields.hpp>

@@ -31,6 +31,10 @@ TEST_CASE("each failing system call of a dataset gives the right Error or the ri
     save(folder / name, small, kQuick);
   }
   write_bytes(folder / "list.txt", "twins/a.npy 3\ntwins/b.npy 4\n");
+  std::filesystem::create_directory(folder / "archives");
+  for (const char* name : {"archives/a.npz", "archives/b.npz", "archives/c.npz"}) {
+    save_npz(folder / name, {{"a", small}, {"b", small}}, SaveNpzOptions().sync(false));
+  }
 
   const auto same = [](const at::Tensor& got, const at::Tensor& want) {
     require(got.sizes() == want.sizes() && at::equal(got, want), "another result");
@@ -73,6 +77,11 @@ TEST_CASE("each failing system call of a dataset gives the right Error or the ri
          same(batch.data[0], small);
          require(batch.target.item<std::int64_t>() == 4, "another label");
        }},
+      {"NpzDataset", nothing,
+       [&] {
+         same(NpzDataset(folder / "archives", "a", "b").stacked().get_batch({0, 2, 1}).target[2],
+              small);
+       }},
       {"ClassFolderDataset", nothing,
        [&] { require(ClassFolderDataset(folder / "set").classes().size() == 1, "other classes"); }},
   };
@@ -100,4 +109,20 @@ TEST_CASE("a fault that is over when a sample is read again costs nothing", "[fa
     }
     CHECK(dataset.bad_file_count() == 0);
   }
+}
+
+TEST_CASE("a small archive takes an open, one read and a close", "[faults]") {
+  const Folder folder;
+  const at::Tensor small = floats({30, 100});
+  for (const char* name : {"a.npz", "b.npz", "c.npz"}) {
+    save_npz(folder / name, {{"a", small}, {"b", small}}, SaveNpzOptions().sync(false));
+  }
+  const NpzDataset dataset(folder.path(), "a", "b");
+  record_calls(kOpen | kRead | kClose | kMap);
+  const auto batch = dataset.stacked().get_batch({0, 2, 1});
+  std::vector<Call> calls;
+  for (const MadeCall& made : recorded_calls()) calls.push_back(made.call);
+  CHECK(batch.indices.size() == 3);
+  CHECK(calls ==
+        std::vector<Call>{kOpen, kRead, kClose, kOpen, kRead, kClose, kOpen, kRead, kClose});
 }

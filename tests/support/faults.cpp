@@ -127,6 +127,7 @@ int openat(int folder, const char* path, int flags, ...) {
 
 int close(int fd) {
   NEXT(close);
+  note({kClose});
   const int result = real(fd);  // it is closed in any case
   return call(kClose, -1, [&] { return result; });
 }
@@ -163,11 +164,13 @@ ssize_t read(int fd, void* out, std::size_t size) {
 
 ssize_t pread(int fd, void* out, std::size_t size, off_t offset) {
   NEXT(pread);
+  note({kRead});
   return transfer(kRead, size, [&](std::size_t most) { return real(fd, out, most, offset); });
 }
 
 ssize_t preadv(int fd, const iovec* parts, int count_of_parts, off_t offset) {
   NEXT(preadv);
+  note({kRead});
   return transfer(kRead, parts[0].iov_len, [&](std::size_t most) {
     if (most == parts[0].iov_len) return real(fd, parts, count_of_parts, offset);
     const iovec less = {parts[0].iov_base, most};

@@ -98,6 +98,33 @@ TEST_CASE("an array of an archive is opened by its header, and outlives the NpzF
   }
 }
 
+TEST_CASE("a small archive takes one read", "[npz]") {
+  const std::string array = floats(50, 60);
+  std::vector<ZipPart> parts = {ZipPart::stored("a.npy", array), ZipPart::stored("b.npy", array),
+                                ZipPart::stored("c", array)};
+  if (has_deflate()) parts.push_back(ZipPart::packed("d.npy", array));
+  const auto source = std::make_shared<const DrippingSource>(zip(parts), 1 << 20);
+  const NpzFile small(source);
+  for (const std::string& name : small.names()) {
+    CHECK(same(small.load(name), load_bytes(array.data(), array.size())));
+  }
+  CHECK(small.names().size() == parts.size());
+  CHECK(source->reads() == 1);
+  CHECK(source->sizes() == 1);
+
+  // Of a large one: its start, its end, and for an array its local header and its data.
+  parts.push_back(ZipPart::stored("e.npy", floats(500, 600)));
+  parts.push_back(ZipPart::stored("f.npy", floats(500, 600)));
+  const auto other = std::make_shared<const DrippingSource>(zip(parts), 1 << 20);
+  const NpzFile large(other);
+  const int opened = other->reads();
+  CHECK(large.load("b").numel() == 3000);
+  CHECK(other->reads() - opened <= 3);
+  CHECK(opened <= 4);  // "c" is an array by its first bytes
+  CHECK(large.load("e").numel() == 300000);
+  CHECK(large.load("f")[499][599].item<float>() == 299999 % 97);
+}
+
 TEST_CASE("a damaged member is found by load_into(), too", "[npz][bad]") {
   const Folder folder;
   const auto path = folder / "a.npz";

@@ -16,6 +16,7 @@
 #include <torch_npy/data/rows.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/literal.hpp>
+#include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/io/folder.hpp>
 #include <torch_npy/tensor/convert.hpp>
@@ -42,12 +43,20 @@ struct PartRows {
   }
 };
 
-/// What the files of a dataset are read from and with. Read-only, shared by its copies.
-struct SampleFiles {
-  FileList list;
+/// One tensor of each sample: its data, or its target. Read-only, shared by the copies of a
+/// dataset.
+struct SamplePart {
   LoadOptions options;
   std::shared_ptr<BufferPool> pool;
   FolderOptions::Expected expected;
+
+  SamplePart(const LoadOptions& its_options, std::shared_ptr<BufferPool> its_pool,
+             FolderOptions::Expected its_expected)
+      : options(its_options), pool(std::move(its_pool)), expected(std::move(its_expected)) {}
+  virtual ~SamplePart() = default;
+
+  /// What the tensor of a sample is read from, for messages.
+  virtual std::string origin(std::size_t sample) const = 0;
 
   /// Refuses an array of another shape or dtype than FolderOptions::expect() says.
   void require_expected(const LoadPlan& plan) const {
@@ -71,35 +80,52 @@ struct SampleFiles {
   }
 };
 
-/// Reads files one after another into one buffer, as long as they are alike. The first file is the
-/// pattern: a file whose header has the same bytes takes an open, a preadv directly to its row of
-/// the batch, and a close, and is not parsed.
+/// The size of axis 0. Throws Error (Mismatch) for a 0-d array.
+inline std::int64_t length_of(const LoadPlan& plan) {
+  if (!plan.sizes.empty()) return plan.sizes[0];
+  throw Error(ErrorCode::Mismatch, "a 0-d array has no length");
+}
+
+/// One file for each sample.
+struct SampleFiles final : SamplePart {
+  FileList list;
+
+  SampleFiles(FileList files, const LoadOptions& its_options, std::shared_ptr<BufferPool> its_pool,
+              FolderOptions::Expected its_expected)
+      : SamplePart(its_options, std::move(its_pool), std::move(its_expected)),
+        list(std::move(files)) {}
+
+  std::string origin(std::size_t sample) const override { return shown_path(list[sample]); }
+};
+
+/// Reads arrays one after another into one buffer, as long as they are alike. The first array is
+/// the pattern: the header of another one that has the same bytes is not parsed.
 class BatchReader {
  public:
-  /// For at most `count` files; into pinned memory if `pin` or if the options say so.
-  BatchReader(std::shared_ptr<const SampleFiles> files, std::size_t count, bool pin)
-      : files_(std::move(files)), count_(count), options_(files_->options) {
+  /// For at most `count` samples; into pinned memory if `pin` or if the options say so.
+  BatchReader(std::shared_ptr<const SamplePart> part, std::size_t count, bool pin)
+      : part_(std::move(part)), count_(count), options_(part_->options) {
     accepted_.reserve(count);
     // The workers of a loader are the threads. A batch is copied to the device as a whole.
     if (options_.threads() == 0) options_.threads(1);
     if (pin) options_.pinned_memory(true);
   }
 
-  /// Reads file `index`. It becomes part of the batch by accept(); another read() replaces it.
-  /// Throws Error.
-  void read(std::size_t index) {
-    own_ = at::Tensor();
-    index_ = index;
-    try {
-      const File file = files_->list.open(index);
-      if (!read_like_first(file)) read_any(file);
-    } catch (const Error& error) {
-      throw ErrorContext::at(error, files_->list[index]);
-    }
+  /// Reads the array in `source` for a sample. It becomes part of the batch by accept(); another
+  /// read() replaces it. Throws Error, without a path.
+  void read(std::size_t sample, const ByteSource& source) {
+    begin(sample);
+    if (!read_like_first(source)) read_any(source);
+  }
+
+  /// The same for a file: one that is like the first takes a single preadv, directly to its row.
+  void read(std::size_t sample, const File& file) {
+    begin(sample);
+    if (!read_like_first(file)) read_any(file);
   }
 
   void accept() {
-    accepted_.push_back(index_);
+    accepted_.push_back(sample_);
     if (own_.defined()) {
       own_samples_.emplace_back(accepted_.size() - 1, std::move(own_));
     } else {
@@ -128,6 +154,28 @@ class BatchReader {
   }
 
  private:
+  void begin(std::size_t sample) {
+    own_ = at::Tensor();
+    sample_ = sample;
+  }
+
+  /// If the array is in memory.
+  bool read_like_first(const ByteSource& source) {
+    const char* const data = header_.empty() ? nullptr : source.internal_traits().data;
+    const std::size_t size = header_.size() / 2;
+    if (data == nullptr || source.size() < size + first_.bytes ||
+        std::memcmp(header_.data(), data, size) != 0) {
+      return false;
+    }
+    FirstBytes first;  // none: they are in memory
+    const auto unpacked = source.internal_unpacked(first, /*whole=*/true);
+    const ByteSource& from = unpacked == nullptr ? source : *unpacked;
+    from.read_fully(next_row(), first_.bytes, size);
+    from.internal_finish(size + first_.bytes);
+    swap_bytes(next_row(), first_.bytes, swap_unit(first_.dtype));
+    return true;
+  }
+
   bool read_like_first(const File& file) {
     if (header_.empty()) return false;
     char* const row = next_row();
@@ -141,14 +189,18 @@ class BatchReader {
     return true;
   }
 
-  void read_any(const File& file) {
-    with_array(file, options_, [&](OpenArray& array) { read_array(array); });
+  void read_any(const ByteSource& source) {
+    with_array(source, options_, [&](OpenArray& array) { read_array(array); });
   }
 
   void read_array(OpenArray& array) {
     const auto data_offset = static_cast<std::size_t>(array.header.data_offset);
+    const char* const data = array.source.internal_traits().data;
+    const auto* const front =
+        data != nullptr ? reinterpret_cast<const unsigned char*>(data) : array.first.data;
+    const bool has_front = data != nullptr || data_offset <= array.first.size;
     const LoadPlan plan = array.plan(options_);
-    files_->require_expected(plan);
+    part_->require_expected(plan);
     if (options_.mmap() && can_map(plan, options_, array.source.internal_traits().range)) {
       own_ = load_on_host(array, plan, options_);
       return;
@@ -158,8 +210,8 @@ class BatchReader {
       first_ = plan;
       make_buffer();
       if (buffer_.defined() && !plan.converts() && plan.in_one_run() && !options_.rows() &&
-          data_offset <= array.first.size) {
-        header_.assign(array.first.data, array.first.data + data_offset);
+          has_front) {
+        header_.assign(front, front + data_offset);
         header_.resize(2 * data_offset);
       }
     }
@@ -172,9 +224,9 @@ class BatchReader {
     own_ = empty(plan);
     reading.fill(own_.data_ptr());
     if (TensorMemory* const memory = TensorMemory::of(own_)) {
-      memory->origin = [files = std::weak_ptr(files_), index = index_](std::size_t) {
-        const auto owner = files.lock();
-        return owner ? shown_path(owner->list[index]) : std::string();
+      memory->origin = [part = std::weak_ptr(part_), sample = sample_](std::size_t) {
+        const auto owner = part.lock();
+        return owner ? owner->origin(sample) : std::string();
       };
     }
   }
@@ -195,7 +247,7 @@ class BatchReader {
   }
 
   at::Tensor empty(const LoadPlan& plan) const {
-    return empty_from(*files_->pool, plan.bytes, plan.type, plan.sizes, plan.strides,
+    return empty_from(*part_->pool, plan.bytes, plan.type, plan.sizes, plan.strides,
                       pins_memory(options_));
   }
 
@@ -211,24 +263,24 @@ class BatchReader {
         in_buffer.push_back(accepted_[i]);
       }
     }
-    return [files = std::weak_ptr(files_), in_buffer = std::move(in_buffer),
+    return [part = std::weak_ptr(part_), in_buffer = std::move(in_buffer),
             row_bytes = first_.bytes](std::size_t byte) {
-      const auto owner = files.lock();
+      const auto owner = part.lock();
       const std::size_t row = byte / row_bytes;
       if (!owner || row >= in_buffer.size()) return std::string();
-      return shown_path(owner->list[in_buffer[row]]);
+      return owner->origin(in_buffer[row]);
     };
   }
 
-  std::shared_ptr<const SampleFiles> files_;
+  std::shared_ptr<const SamplePart> part_;
   std::size_t count_;
   LoadOptions options_;
-  std::vector<std::size_t> accepted_;  // indices
-  std::size_t index_ = 0;              // of the file read last
+  std::vector<std::size_t> accepted_;  // samples
+  std::size_t sample_ = 0;             // read last
 
   bool has_first_ = false;
   LoadPlan first_;
-  std::vector<unsigned char> header_;  // of the first file, and room for another to compare
+  std::vector<unsigned char> header_;  // of the first array, and room for another to compare
   at::Tensor buffer_;
   std::size_t rows_ = 0;  // of the buffer, in use
 
@@ -236,6 +288,15 @@ class BatchReader {
   std::vector<std::pair<std::size_t, at::Tensor>>
       own_samples_;  // with their positions in the batch
 };
+
+/// Reads the file of a sample. Throws Error.
+inline void read_file(BatchReader& reader, const SampleFiles& files, std::size_t sample) {
+  try {
+    reader.read(sample, files.list.open(sample));
+  } catch (const Error& error) {
+    throw ErrorContext::at(error, files.list[sample]);
+  }
+}
 
 }  // namespace detail
 TORCH_NPY_END_NAMESPACE

@@ -43,8 +43,8 @@ inline std::shared_ptr<const SampleFiles> sample_files(FileList list, const Load
                                                        std::shared_ptr<BufferPool> pool,
                                                        FolderOptions::Expected expected = {}) {
   require_device(options.device());
-  return std::make_shared<const SampleFiles>(
-      SampleFiles{std::move(list), options, std::move(pool), std::move(expected)});
+  return std::make_shared<const SampleFiles>(std::move(list), options, std::move(pool),
+                                             std::move(expected));
 }
 
 /// Which options of FolderOptions a dataset uses, besides those about reading.
@@ -137,10 +137,7 @@ class FileSource : public SampleSource<E> {
   }
 
   std::int64_t length(std::size_t sample) const override {
-    return planned(*data_, sample, [](const LoadPlan& plan) {
-      if (!plan.sizes.empty()) return plan.sizes[0];
-      throw Error(ErrorCode::Mismatch, "a 0-d array has no length");
-    });
+    return planned(*data_, sample, length_of);
   }
 
   std::vector<std::int64_t> labels(c10::ArrayRef<std::size_t> samples) const override {
@@ -169,8 +166,8 @@ class FileSource : public SampleSource<E> {
     read_each(
         request, this->bad_samples(0),
         [&](std::size_t sample) {
-          data.read(sample);
-          if (targets) targets->read(sample);
+          read_file(data, *data_, sample);
+          if (targets) read_file(*targets, *targets_, sample);
         },
         [&](std::size_t sample) {
           data.accept();

@@ -12,13 +12,10 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <filesystem>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -28,6 +25,7 @@
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/io/file_writer.hpp>
 #include <torch_npy/io/parallel.hpp>
+#include <torch_npy/tensor/array_members.hpp>
 #include <torch_npy/tensor/fields.hpp>
 #include <torch_npy/tensor/load.hpp>
 #include <torch_npy/tensor/memory.hpp>
@@ -38,36 +36,11 @@
 #include <torch_npy/tensor/stored_array.hpp>
 #include <torch_npy/text.hpp>
 #include <torch_npy/zip/codec.hpp>
-#include <torch_npy/zip/deflate.hpp>
-#include <torch_npy/zip/member.hpp>
-#include <torch_npy/zip/reader.hpp>
 #include <torch_npy/zip/records.hpp>
 #include <torch_npy/zip/writer.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
-
-/// The name of an array as that of its member.
-inline constexpr std::string_view kEnding = ".npy";
-
-inline bool ends_as_array(const std::string& name) {
-  return name.size() >= kEnding.size() &&
-         name.compare(name.size() - kEnding.size(), kEnding.size(), kEnding) == 0;
-}
-
-/// Why a member of an archive of arrays cannot have this name, with or without ".npy"; empty if it
-/// can.
-inline std::string fault_of_member(const std::string& name) {
-  std::string fault = fault_of_name(name);
-  if (fault.empty() && ends_as_array(name) && name.size() > kEnding.size()) {
-    fault = fault_of_name(name.substr(0, name.size() - kEnding.size()));
-  }
-  return fault;
-}
-
-/// Bytes that libdeflate has not written look like an array, which fails when it is loaded: nothing
-/// is skipped by mistake.
-inline constexpr std::string_view kUnwritten(kMagic, kMagicSize);
 
 /// Bytes that several tensors may have together. Safe from any thread.
 class Budget {
@@ -135,8 +108,9 @@ inline PackedArray pack(const std::string& name, const at::Tensor& tensor, bool 
 }  // namespace detail
 
 /// An .npz archive, as np.savez and np.savez_compressed write it, open for reading. Its directory
-/// is read once; after that only what is asked for is read. Safe from any thread. Other programs
-/// may replace the file meanwhile: the old one is read. Throws Error with the path of the archive
+/// is read once; after that only what is asked for is read. An archive of at most 128 KiB is read
+/// whole, with one read, and stays in memory. Safe from any thread. Other programs may replace the
+/// file meanwhile: the old one is read. Throws Error with the path of the archive
 /// and the name of the member, and LibTorch's own exceptions if a device is out of memory.
 ///
 /// Deflated arrays need libdeflate: link torch_npy::npz, or define TORCH_NPY_WITH_LIBDEFLATE and
@@ -160,12 +134,12 @@ class NpzFile {
 
   /// Names of the arrays in the order of the archive, without ".npy". A member is not an array if
   /// its name does not end in ".npy" and its content does not start like an .npy file.
-  const std::vector<std::string>& names() const& noexcept { return names_; }
+  const std::vector<std::string>& names() const& noexcept { return arrays_.names(); }
   /// The same for a temporary.
-  std::vector<std::string> names() && { return std::move(names_); }
+  std::vector<std::string> names() && { return std::move(arrays_.names()); }
 
   /// Whether there is an array of this name, with or without ".npy" at its end. Reads nothing.
-  bool contains(const std::string& name) const { return find(name) != nullptr; }
+  bool contains(const std::string& name) const { return arrays_.find(name) != nullptr; }
 
   /// Whether an array is deflated; otherwise it is stored as it is. Throws Error (NotFound).
   bool is_deflated(const std::string& name) const { return at(name).method == detail::kDeflated; }
@@ -176,8 +150,8 @@ class NpzFile {
   /// libdeflate), and what parse_header() throws.
   [[nodiscard]] StoredArray array(const std::string& name, const LoadOptions& options = {}) const {
     const detail::ZipMember& member = at(name);
-    return StoredArray(about(member, [&] { return source_of(member); }), path_, member.name,
-                       options);
+    return StoredArray(about(member, [&] { return detail::source_of(arrays_.archive(), member); }),
+                       path_, member.name, options);
   }
 
   /// array(name), as the NpzFile of np.load has it.
@@ -217,42 +191,14 @@ class NpzFile {
   friend torch::OrderedDict<std::string, at::Tensor> load_npz(const std::filesystem::path&,
                                                               const LoadOptions&);
 
-  NpzFile(const std::filesystem::path& path, std::shared_ptr<const ByteSource> source)
-      : path_(path) {
-    if (source == nullptr)
-      throw Error(ErrorCode::InvalidArgument, "NpzFile: the pointer to the ByteSource is null");
-    detail::with_path(path_, [&] {
-      archive_ = open_archive(std::move(source));
-      for (const detail::ZipMember& member : archive_->members()) {
-        if (const std::string fault = detail::fault_of_member(member.name); !fault.empty()) {
-          throw detail::bad_archive("the name of a member: " + fault, member.entry);
-        }
-        const auto name = array_name(member);
-        if (!name) continue;
-        if (!indices_.emplace(*name, arrays_.size()).second) {
-          throw detail::bad_archive("two arrays have the name " + detail::in_quotes(*name));
-        }
-        names_.push_back(*name);
-        arrays_.push_back(&member);
-      }
-    });
-  }
-
-  static std::shared_ptr<const detail::ZipArchive> open_archive(
-      std::shared_ptr<const ByteSource> source) {
-    try {
-      return std::make_shared<const detail::ZipArchive>(source);
-    } catch (const Error& error) {
-      char magic[detail::kMagicSize];
-      if (error.code() != ErrorCode::NotNpy ||
-          source->read(magic, sizeof magic, 0) != sizeof magic ||
-          std::memcmp(magic, detail::kMagic, sizeof magic) != 0) {
-        throw;
-      }
-      throw Error(ErrorCode::NotNpy,
-                  "not an .npz archive but an .npy file: open() and load() read it");
-    }
-  }
+  NpzFile(const std::filesystem::path& path, const std::shared_ptr<const ByteSource>& source)
+      : path_(path), arrays_(detail::with_path(path, [&] {
+          if (source == nullptr) {
+            throw Error(ErrorCode::InvalidArgument,
+                        "NpzFile: the pointer to the ByteSource is null");
+          }
+          return detail::ArrayMembers(detail::open_archive(source));
+        })) {}
 
   template <class Work>
   auto about(const detail::ZipMember& member, const Work& work) const -> decltype(work()) {
@@ -265,69 +211,18 @@ class NpzFile {
       -> decltype(use(std::declval<detail::OpenArray&>())) {
     return about(member, [&] {
       detail::require_device(options.device());
-      if (member.method == detail::kStored) {
-        return detail::with_array(detail::StoredMember(archive_, member), options, use);
-      }
-      return detail::with_array(detail::DeflatedMember(archive_, member, detail::kUnwritten),
-                                options, use);
+      return detail::with_member(arrays_.archive(), member, [&](const ByteSource& source) {
+        return detail::with_array(source, options, use);
+      });
     });
   }
 
-  /// The member as a source that keeps the archive open.
-  std::shared_ptr<const ByteSource> source_of(const detail::ZipMember& member) const {
-    using namespace detail;
-    if (member.method == kStored) return std::make_shared<const StoredMember>(archive_, member);
-    return std::make_shared<const DeflatedMember>(archive_, member, kUnwritten);
-  }
-
-  /// None if the member is not an array. One that cannot be read counts as an array: its Error
-  /// comes when it is loaded.
-  std::optional<std::string> array_name(const detail::ZipMember& member) const {
-    const std::string& name = member.name;
-    if (detail::ends_as_array(name)) return name.substr(0, name.size() - detail::kEnding.size());
-    try {
-      char magic[detail::kMagicSize] = {};
-      const auto size = std::min<std::uint64_t>(member.size, sizeof magic);
-      source_of(member)->read_fully(magic, static_cast<std::size_t>(size), 0);
-      if (std::memcmp(magic, detail::kMagic, sizeof magic) != 0) return std::nullopt;
-    } catch (const Error&) {
-    }
-    return name;
-  }
-
-  /// The array of this name, or else the array whose member has this name; null if there is none.
-  const detail::ZipMember* find(const std::string& name) const {
-    auto found = indices_.find(name);
-    if (found == indices_.end() && detail::ends_as_array(name)) {
-      found = indices_.find(name.substr(0, name.size() - detail::kEnding.size()));
-    }
-    if (found == indices_.end()) return nullptr;
-    const detail::ZipMember* const member = arrays_[found->second];
-    return found->first == name || member->name == name ? member : nullptr;
-  }
-
-  /// Finds members that are not arrays, too: loading one tells what it is.
   const detail::ZipMember& at(const std::string& name) const {
-    if (const detail::ZipMember* const member = find(name)) return *member;
-    for (const detail::ZipMember& member : archive_->members()) {
-      if (member.name == name) return member;
-    }
-    std::string there;
-    for (const std::string& other : names_) {
-      there += (there.empty() ? "; there are " : ", ") + detail::in_quotes(other);
-      if (there.size() > 200) {
-        there += ", ...";
-        break;
-      }
-    }
-    throw Error(ErrorCode::NotFound, "no array " + detail::in_quotes(name) + there, 0, path_);
+    return detail::with_path(path_, [&]() -> const detail::ZipMember& { return arrays_.at(name); });
   }
 
   std::filesystem::path path_;
-  std::shared_ptr<const detail::ZipArchive> archive_;
-  std::vector<std::string> names_;
-  std::vector<const detail::ZipMember*> arrays_;  // of names_
-  std::unordered_map<std::string, std::size_t> indices_;
+  detail::ArrayMembers arrays_;
 };
 
 /// Loads all arrays of an .npz archive, several at a time, in the order of the archive. Members
@@ -339,7 +234,7 @@ class NpzFile {
     const std::filesystem::path& path, const LoadOptions& options = {}) {
   detail::with_path(path, [&] { detail::require_device(options.device()); });
   const NpzFile file(path);
-  const std::size_t count = file.names_.size();
+  const std::size_t count = file.names().size();
   const std::size_t threads =
       options.threads() != 0 ? options.threads() : detail::processor_count();
   LoadOptions one = options;
@@ -347,7 +242,7 @@ class NpzFile {
   std::vector<at::Tensor> tensors(count);
   detail::Budget budget(options.max_bytes());
   detail::for_each_index(count, threads, [&](std::size_t i) {
-    tensors[i] = file.with_array(*file.arrays_[i], one, [&](detail::OpenArray& array) {
+    tensors[i] = file.with_array(file.arrays_[i], one, [&](detail::OpenArray& array) {
       const detail::LoadPlan plan = array.plan(one);
       budget.take(detail::memory_to_load(array, plan, one));
       return detail::load_on_host(array, plan, one);
@@ -356,7 +251,7 @@ class NpzFile {
   torch::OrderedDict<std::string, at::Tensor> arrays("array");
   arrays.reserve(count);
   for (std::size_t i = 0; i < count; ++i) {
-    arrays.insert(file.names_[i], detail::on_device(std::move(tensors[i]), options));
+    arrays.insert(file.names()[i], detail::on_device(std::move(tensors[i]), options));
   }
   return arrays;
 }

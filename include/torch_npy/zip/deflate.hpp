@@ -26,8 +26,9 @@ inline std::uint32_t libdeflate_crc(std::uint32_t crc, const void* data, std::si
 
 inline Inflated libdeflate_inflate(const void* in, std::size_t& in_size, void* out,
                                    std::size_t& out_size) {
-  const std::unique_ptr<libdeflate_decompressor, void (*)(libdeflate_decompressor*)> decompressor(
-      ::libdeflate_alloc_decompressor(), &::libdeflate_free_decompressor);
+  // One per thread: creating one takes as long as inflating some hundred bytes.
+  thread_local const std::unique_ptr<libdeflate_decompressor, void (*)(libdeflate_decompressor*)>
+      decompressor(::libdeflate_alloc_decompressor(), &::libdeflate_free_decompressor);
   if (decompressor == nullptr) throw std::bad_alloc();
   switch (::libdeflate_deflate_decompress_ex(decompressor.get(), in, in_size, out, out_size,
                                              &in_size, &out_size)) {

@@ -97,18 +97,26 @@ class StoredMember final : public SourcePart {
 /// A deflated member of an archive: its unpacked bytes. All of it is unpacked to load any of it.
 class DeflatedMember final : public ByteSource {
  public:
-  /// `unwritten`: see ZipArchive::inflate_start(). Not empty.
+  /// Up to this size, reading a header unpacks all of the member.
+  static constexpr std::uint64_t kWholeForHeader = kFirstRead + ZipArchive::kLargestStep;
+
+  /// A member of at most `at_once` bytes is unpacked here, and then in memory: once for its header
+  /// and its data. `unwritten`: see ZipArchive::inflate_start(). Not empty. Throws Error (BadZip,
+  /// OutOfMemory).
   DeflatedMember(std::shared_ptr<const ZipArchive> archive, const ZipMember& member,
-                 std::string_view unwritten)
-      : archive_(std::move(archive)), member_(member), unwritten_(unwritten) {}
+                 std::string_view unwritten, std::uint64_t at_once = kWholeForHeader)
+      : archive_(std::move(archive)), member_(member), unwritten_(unwritten) {
+    if (member.size <= at_once) unpacked_ = archive_->inflate(member);
+  }
 
   std::uint64_t size() const override { return member_.size; }
   std::string name() const override { return archive_->source().name(); }
   std::string version() const override { return archive_->source().version(); }
-  SourceTraits internal_traits() const override { return {false, true, {}, nullptr}; }
+  SourceTraits internal_traits() const override { return {false, true, {}, unpacked_.get()}; }
 
   /// Unpacks from the start on: for headers.
   std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
+    if (unpacked_ != nullptr) return in_memory().read(out, size, offset);
     if (offset >= member_.size) return 0;
     const std::uint64_t end = offset + (std::min<std::uint64_t>)(size, member_.size - offset);
     const std::string start = archive_->inflate_start(member_, end, unwritten_);
@@ -117,6 +125,7 @@ class DeflatedMember final : public ByteSource {
 
   std::shared_ptr<const ByteSource> internal_unpacked(const FirstBytes& first,
                                                       bool) const override {
+    if (unpacked_ != nullptr) return std::make_shared<const MemorySource>(in_memory());
     std::shared_ptr<char> bytes = archive_->inflate(member_);
     if (std::memcmp(bytes.get(), first.data, first.size) != 0) {
       throw Error(ErrorCode::Io, "the file changed while it was read");
@@ -126,9 +135,15 @@ class DeflatedMember final : public ByteSource {
   }
 
  private:
+  /// Not the owner of the bytes: a tensor over them would share them with the next one.
+  MemorySource in_memory() const {
+    return {static_cast<const void*>(unpacked_.get()), static_cast<std::size_t>(member_.size)};
+  }
+
   std::shared_ptr<const ZipArchive> archive_;
   const ZipMember& member_;  // of the archive
   std::string_view unwritten_;
+  std::shared_ptr<char> unpacked_;  // of a small member
 };
 
 }  // namespace detail

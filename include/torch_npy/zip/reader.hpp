@@ -15,6 +15,7 @@
 #include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/zip/archive_bytes.hpp>
 #include <torch_npy/zip/codec.hpp>
 #include <torch_npy/zip/records.hpp>
 
@@ -29,10 +30,12 @@ namespace detail {
 /// several threads at once.
 class ZipArchive {
  public:
-  /// Throws Error (Io, NotNpy, Truncated, BadZip, OutOfMemory) without a path.
-  explicit ZipArchive(std::shared_ptr<const ByteSource> source) : source_(std::move(source)) {
-    const std::uint64_t size = source_->size();
-    const Directory directory = find_directory(size);
+  /// `room`: see ArchiveBytes. Throws Error (Io, NotNpy, Truncated, BadZip, OutOfMemory) without a
+  /// path.
+  explicit ZipArchive(std::shared_ptr<const ByteSource> source,
+                      std::shared_ptr<char> room = nullptr)
+      : bytes_(std::move(source), std::move(room)) {
+    const Directory directory = find_directory();
     read_directory(directory);
     if (members_.size() != directory.count) {
       throw bad_archive("the directory has " + counted(members_.size(), "member") +
@@ -45,7 +48,10 @@ class ZipArchive {
   /// In the order of the directory.
   const std::vector<ZipMember>& members() const noexcept { return members_; }
 
-  const ByteSource& source() const noexcept { return *source_; }
+  const ByteSource& source() const noexcept { return bytes_; }
+
+  /// The largest step by which a deflate stream goes on: a stored block. A match is shorter.
+  static constexpr std::size_t kLargestStep = UINT16_MAX;
 
   // Errors from here on do not name the member: the caller adds that.
 
@@ -59,11 +65,15 @@ class ZipArchive {
       throw refuse("it has compression method " + std::to_string(member.method) +
                    ": 0 (stored) and 8 (deflated) are supported");
     }
-    const std::string at = " at byte " + std::to_string(member.offset);
-    unsigned char bytes[kLocalHeaderSize];
-    source_->read_fully(bytes, sizeof bytes, member.offset);
-    ZipFields fields(bytes, sizeof bytes);
-    if (fields.u32() != kLocalHeader) throw refuse("no local header" + at);
+    const auto at = [&] { return " at byte " + std::to_string(member.offset); };
+    // Read at once with its name and with the extra fields of usual writers.
+    constexpr std::size_t kUsualExtra = 128;
+    const auto likely = static_cast<std::size_t>(std::min<std::uint64_t>(
+        member.limit - member.offset, kLocalHeaderSize + member.name.size() + kUsualExtra));
+    std::string room;
+    const unsigned char* header = bytes_.view(member.offset, likely, room);
+    ZipFields fields(header, kLocalHeaderSize);
+    if (fields.u32() != kLocalHeader) throw refuse("no local header" + at());
     (void)fields.u16();  // version
     const std::uint16_t flags = fields.u16();
     const std::uint16_t method = fields.u16();
@@ -83,12 +93,13 @@ class ZipArchive {
       throw refuse(counted(member.limit - begin - member.packed, "byte") +
                    " between it and what follows belong to no member");
     }
-    std::string rest(std::size_t{name_size} + extra_size, '\0');
-    source_->read_fully(rest.data(), rest.size(), member.offset + kLocalHeaderSize);
-    const std::string_view extra = std::string_view(rest).substr(name_size);
+    const auto header_size = static_cast<std::size_t>(begin - member.offset);
+    if (header_size > likely) header = bytes_.view(member.offset, header_size, room);
+    ZipFields rest(header + kLocalHeaderSize, header_size - kLocalHeaderSize);
+    const bool named_alike = zip_name(rest.text(name_size), flags) == member.name;
+    const std::string_view extra = rest.text(extra_size);
     read_zip64(extra, {&size, &packed});
     require_one_name(extra, member.name);
-    const bool named_alike = zip_name({rest.data(), name_size}, flags) == member.name;
     // A writer that does not know the sizes yet writes zeros here, and the numbers after the data.
     const bool later = (flags & kDescriptorFlag) != 0;
     const auto agrees = [&](std::uint64_t here, std::uint64_t there) {
@@ -97,7 +108,7 @@ class ZipArchive {
     if (!named_alike || method != member.method ||
         ((flags ^ member.flags) & kEncryptedFlags) != 0 || !agrees(crc, member.crc) ||
         !agrees(packed, member.packed) || !agrees(size, member.size)) {
-      throw refuse("its local header" + at + " and the directory disagree about " +
+      throw refuse("its local header" + at() + " and the directory disagree about " +
                    (!named_alike               ? "its name"
                     : method != member.method  ? "its method"
                     : !agrees(crc, member.crc) ? "its CRC"
@@ -142,10 +153,9 @@ class ZipArchive {
   /// checked. Bytes that the codec does not write are those of `unwritten`.
   std::string inflate_start(const ZipMember& member, std::uint64_t count,
                             std::string_view unwritten) const {
-    // libdeflate unpacks whole streams. If the output has no room it stops at the match or the
-    // stored block that does not fit, and keeps what comes before; so there is room for the largest
-    // of them. It does not promise that: hence `unwritten`, by which the caller recognizes it.
-    constexpr std::size_t kLargestStep = UINT16_MAX;
+    // libdeflate unpacks whole streams. If the output has no room it stops before the step that
+    // does not fit, and keeps what comes before; so there is room for the largest one. It does not
+    // promise that: hence `unwritten`, by which the caller recognizes it.
     if (member.size <= count + kLargestStep) {
       const std::shared_ptr<char> all = inflate(member);
       return {all.get(), static_cast<std::size_t>((std::min)(count, member.size))};
@@ -173,13 +183,10 @@ class ZipArchive {
     constexpr std::size_t kChunk = std::size_t{1} << 20;
     constexpr std::size_t kLargestEntry = kDirectoryEntrySize + 3 * UINT16_MAX;
     const std::uint64_t end = directory.offset + directory.size;
-    std::vector<unsigned char> bytes(
-        static_cast<std::size_t>(std::min<std::uint64_t>(directory.size, kChunk)));
+    std::string room;
     for (std::uint64_t offset = directory.offset; offset != end;) {
-      const auto size =
-          static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), end - offset));
-      source_->read_fully(bytes.data(), size, offset);
-      ZipFields fields(bytes.data(), size);
+      const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(kChunk, end - offset));
+      ZipFields fields(bytes_.view(offset, size, room), size);
       const std::size_t rest = offset + size == end ? 1 : kLargestEntry;
       while (fields.left() >= rest) {
         members_.push_back(read_entry(fields, offset + (size - fields.left())));
@@ -188,24 +195,24 @@ class ZipArchive {
     }
   }
 
-  Directory find_directory(std::uint64_t size) const {
-    unsigned char start[4] = {};
-    const auto got = static_cast<std::size_t>(std::min<std::uint64_t>(size, sizeof start));
-    source_->read_fully(start, got, 0);
+  Directory find_directory() const {
+    const std::uint64_t size = bytes_.size();
+    std::string room;
+    const auto got = static_cast<std::size_t>(std::min<std::uint64_t>(size, 4));
+    const unsigned char* const start = bytes_.view(0, got, room);
     if (got == 0) {
       throw Error(ErrorCode::Truncated, "empty: an .npz archive starts with \"PK\\x03\\x04\"");
     }
-    const std::uint64_t signature = little_endian(start, sizeof start);
-    if (got != sizeof start || (signature != kLocalHeader && signature != kDirectoryEnd)) {
+    const std::uint64_t signature = little_endian(start, got);
+    if (got != 4 || (signature != kLocalHeader && signature != kDirectoryEnd)) {
       throw Error(ErrorCode::NotNpy, "not an .npz archive: it starts with " +
                                          shown({reinterpret_cast<const char*>(start), got}) +
                                          " instead of \"PK\\x03\\x04\"");
     }
-    // A comment of up to 65,535 bytes may follow the end record.
-    const std::uint64_t tail_size = (std::min)(size, std::uint64_t{kDirectoryEndSize + UINT16_MAX});
-    const std::uint64_t tail_begin = size - tail_size;
-    std::string tail(static_cast<std::size_t>(tail_size), '\0');
-    source_->read_fully(tail.data(), tail.size(), tail_begin);
+    const std::size_t whole = bytes_.end().size();
+    const std::string_view tail =
+        bytes_.end().substr(whole - (std::min)(whole, ArchiveBytes::kLongestEnd));
+    const std::uint64_t tail_begin = size - tail.size();
     const std::size_t found = find_end_record(tail);
     if (found == tail.npos) {
       throw bad_archive("its end record is missing: the file is cut short", size);
@@ -242,7 +249,7 @@ class ZipArchive {
   }
 
   /// As Python's zipfile: first at the position without a comment, then for the last signature.
-  static std::size_t find_end_record(const std::string& tail) {
+  static std::size_t find_end_record(std::string_view tail) {
     constexpr std::string_view kSignature("PK\x05\x06", 4);
     if (tail.size() < kDirectoryEndSize) return tail.npos;
     const std::size_t last = tail.size() - kDirectoryEndSize;
@@ -255,10 +262,10 @@ class ZipArchive {
   }
 
   /// Whether another end record comes before the one found, whose comment also extends to the end.
-  static bool has_two_ends(const std::string& tail, std::size_t found) {
-    for (std::size_t at = found; at != 0;) {
-      at = tail.rfind("PK\x05\x06", at - 1);
-      if (at == tail.npos) return false;
+  static bool has_two_ends(std::string_view tail, std::size_t found) {
+    // Forwards: find() is many times as fast as rfind().
+    constexpr std::string_view kSignature("PK\x05\x06", 4);
+    for (std::size_t at = tail.find(kSignature); at < found; at = tail.find(kSignature, at + 1)) {
       const std::uint64_t comment = little_endian(
           reinterpret_cast<const unsigned char*>(tail.data()) + at + kDirectoryEndSize - 2, 2);
       if (at + kDirectoryEndSize + comment == tail.size()) return true;
@@ -269,11 +276,11 @@ class ZipArchive {
   /// The end record of zip64, if there is one, has the numbers that do not fit in the other.
   void read_end64(std::uint64_t end_offset, Directory& directory, std::uint64_t& count_here,
                   std::uint64_t& directory_end) const {
-    unsigned char bytes[kDirectoryEnd64Size];
     if (end_offset < kDirectoryEnd64LocatorSize) return;
     const std::uint64_t locator_offset = end_offset - kDirectoryEnd64LocatorSize;
-    source_->read_fully(bytes, kDirectoryEnd64LocatorSize, locator_offset);
-    ZipFields locator(bytes, kDirectoryEnd64LocatorSize);
+    std::string room;
+    ZipFields locator(bytes_.view(locator_offset, kDirectoryEnd64LocatorSize, room),
+                      kDirectoryEnd64LocatorSize);
     if (locator.u32() != kDirectoryEnd64Locator) return;
     const std::uint32_t disk_of_end = locator.u32();
     directory_end = locator.u64();
@@ -282,8 +289,7 @@ class ZipArchive {
       throw bad_archive("the zip64 end record cannot be at byte " + std::to_string(directory_end),
                         locator_offset);
     }
-    source_->read_fully(bytes, kDirectoryEnd64Size, directory_end);
-    ZipFields end(bytes, kDirectoryEnd64Size);
+    ZipFields end(bytes_.view(directory_end, kDirectoryEnd64Size, room), kDirectoryEnd64Size);
     const bool is_one = end.u32() == kDirectoryEnd64;
     if (!is_one || end.u64() != locator_offset - directory_end - 12) {
       throw bad_archive("no zip64 end record at byte " + std::to_string(directory_end),
@@ -389,18 +395,23 @@ class ZipArchive {
                         std::uint64_t size) const {
     const ZipCodec& codec = *zip_codec().load();
     if (codec.inflate == nullptr) throw_no_deflate();
-    const std::shared_ptr<char> in = allocate_buffer(packed);
     auto in_size = static_cast<std::size_t>(packed);
     auto out_size = static_cast<std::size_t>(size);
-    source_->read_fully(in.get(), in_size, begin);
-    const Inflated result = codec.inflate(in.get(), in_size, out, out_size);
+    const char* in = bytes_.kept(begin, packed);
+    std::shared_ptr<char> room;
+    if (in == nullptr) {
+      room = allocate_buffer(packed);
+      bytes_.read_fully(room.get(), in_size, begin);
+      in = room.get();
+    }
+    const Inflated result = codec.inflate(in, in_size, out, out_size);
     if (result == Inflated::Whole && (in_size != packed || out_size != size)) {
       return Inflated::Damaged;
     }
     return result;
   }
 
-  std::shared_ptr<const ByteSource> source_;
+  ArchiveBytes bytes_;
   std::vector<ZipMember> members_;
 };
 

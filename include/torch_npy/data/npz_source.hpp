@@ -1,0 +1,277 @@
+#ifndef TORCH_NPY_DATA_NPZ_SOURCE_HPP_
+#define TORCH_NPY_DATA_NPZ_SOURCE_HPP_
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <torch_npy/data/bad_samples.hpp>
+#include <torch_npy/data/batch.hpp>
+#include <torch_npy/data/batch_reader.hpp>
+#include <torch_npy/data/file_source.hpp>
+#include <torch_npy/data/options.hpp>
+#include <torch_npy/data/random.hpp>
+#include <torch_npy/data/request.hpp>
+#include <torch_npy/data/rows.hpp>
+#include <torch_npy/data/source.hpp>
+#include <torch_npy/error.hpp>
+#include <torch_npy/io/byte_source.hpp>
+#include <torch_npy/io/file.hpp>
+#include <torch_npy/io/folder.hpp>
+#include <torch_npy/tensor/array_members.hpp>
+#include <torch_npy/tensor/memory.hpp>
+#include <torch_npy/tensor/plan.hpp>
+#include <torch_npy/tensor/read.hpp>
+#include <torch_npy/text.hpp>
+#include <torch_npy/zip/archive_bytes.hpp>
+#include <torch_npy/zip/member.hpp>
+#include <torch_npy/zip/reader.hpp>
+#include <torch_npy/zip/records.hpp>
+
+// Samples of which each is an archive.
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// The archives of a dataset: those of a folder, or a list. Read-only: safe from any thread.
+class ArchiveFiles {
+ public:
+  explicit ArchiveFiles(FileList folder) : folder_(std::move(folder)) {}
+  explicit ArchiveFiles(std::vector<std::filesystem::path> files) : files_(std::move(files)) {}
+
+  std::size_t size() const { return folder_ ? folder_->size() : files_.size(); }
+
+  std::filesystem::path operator[](std::size_t index) const {
+    return folder_ ? (*folder_)[index] : files_[index];
+  }
+
+  /// As the program wrote it, or relative to the folder.
+  std::string name(std::size_t index) const {
+    return folder_ ? folder_->name(index) : files_[index].generic_string();
+  }
+
+  File open(std::size_t index) const {
+    return folder_ ? folder_->open(index) : File(files_[index]);
+  }
+
+ private:
+  std::optional<FileList> folder_;
+  std::vector<std::filesystem::path> files_;
+};
+
+/// The arrays of one name.
+struct ArchivedPart final : SamplePart {
+  std::shared_ptr<const ArchiveFiles> files;
+  std::string name;
+
+  ArchivedPart(std::shared_ptr<const ArchiveFiles> its_files, std::string its_name,
+               const LoadOptions& its_options, std::shared_ptr<BufferPool> its_pool,
+               FolderOptions::Expected its_expected)
+      : SamplePart(its_options, std::move(its_pool), std::move(its_expected)),
+        files(std::move(its_files)),
+        name(std::move(its_name)) {}
+
+  std::string origin(std::size_t sample) const override {
+    return shown_path((*files)[sample]) + ": array " + in_quotes(name);
+  }
+};
+
+using ArchivedParts = std::vector<std::shared_ptr<const ArchivedPart>>;
+
+/// Opens archives one after another, in the same memory. Used by one thread. Errors have no path.
+class ArchiveReader {
+ public:
+  /// The parts outlive it.
+  explicit ArchiveReader(const ArchivedParts& parts) : parts_(parts) {}
+
+  /// Opens an archive instead of the one before.
+  void open(File file) {
+    archive_.reset();
+    archive_ = open_archive(std::make_shared<const File>(std::move(file)), room_);
+    if (!has_known_names()) find_arrays();
+  }
+
+  /// Calls `use` with the bytes of array `part` of the archive. `at_once`: see DeflatedMember.
+  template <class Use>
+  auto with_bytes(std::size_t part, std::uint64_t at_once, const Use& use) const {
+    if (!found_[part]) (void)ArrayMembers(archive_).at(parts_[part]->name);  // throws
+    const ZipMember& member = archive_->members()[*found_[part]];
+    return with_part("member", member.name,
+                     [&] { return with_member(archive_, member, use, at_once); });
+  }
+
+ private:
+  /// Whether the members have the names of those in which the arrays were found. Then the arrays
+  /// are in the same ones.
+  bool has_known_names() const {
+    const std::vector<ZipMember>& members = archive_->members();
+    return !names_.empty() &&
+           std::equal(members.begin(), members.end(), names_.begin(), names_.end(),
+                      [](const ZipMember& member, const std::string& name) {
+                        return member.name == name;
+                      });
+  }
+
+  void find_arrays() {
+    const ArrayMembers arrays(archive_);
+    const std::vector<ZipMember>& members = archive_->members();
+    names_.clear();
+    found_.clear();
+    for (const auto& part : parts_) {
+      const ZipMember* const member = arrays.find_member(part->name);
+      found_.push_back(member == nullptr ? std::nullopt : std::optional(member - members.data()));
+    }
+    // Of other members the names do not tell which are arrays.
+    const auto is_array = [](const ZipMember& member) { return ends_as_array(member.name); };
+    if (!std::all_of(members.begin(), members.end(), is_array)) return;
+    for (const ZipMember& member : members) names_.push_back(member.name);
+  }
+
+  const ArchivedParts& parts_;
+  std::shared_ptr<char> room_ = ArchiveBytes::allocate_room();
+  std::shared_ptr<const ZipArchive> archive_;
+  std::vector<std::string> names_;                    // of the members of an earlier archive
+  std::vector<std::optional<std::ptrdiff_t>> found_;  // the members with the arrays
+};
+
+/// Samples of named tensors from the rows of each of them.
+inline SampleRows<NamedExample> named_rows(const ArchivedParts& parts, std::vector<PartRows> rows,
+                                           std::size_t count) {
+  const auto is_whole = [](const PartRows& part) { return part.whole.defined(); };
+  if (std::all_of(rows.begin(), rows.end(), is_whole)) {
+    std::vector<NamedExample::Item> items;
+    for (std::size_t k = 0; k < rows.size(); ++k) {
+      items.emplace_back(parts[k]->name, std::move(rows[k].whole));
+    }
+    return NamedBatch(NamedExample(std::move(items)));
+  }
+  std::vector<std::vector<NamedExample::Item>> items(count);
+  for (std::size_t k = 0; k < rows.size(); ++k) {
+    std::vector<at::Tensor> tensors = std::move(rows[k]).separate();
+    for (std::size_t i = 0; i < count; ++i) {
+      items[i].emplace_back(parts[k]->name, std::move(tensors[i]));
+    }
+  }
+  std::vector<NamedExample> samples;
+  samples.reserve(count);
+  for (auto& one : items) samples.emplace_back(std::move(one));
+  return samples;
+}
+
+/// One archive a sample; the tensors of E are arrays of it.
+template <class E>
+class NpzSource final : public SampleSource<E> {
+ public:
+  /// `parts` in the order of the tensors of E; not empty.
+  NpzSource(ArchivedParts parts, const FolderOptions& options)
+      : SampleSource<E>(options), parts_(std::move(parts)) {}
+
+  std::size_t size() const override { return files().size(); }
+
+  std::string key(std::size_t sample) const override { return files()[sample].generic_string(); }
+
+  std::uint64_t fingerprint() const override {
+    std::uint64_t print = mix({size()});
+    for (const auto& part : parts_) print = mix({print, hash_of(part->name)});
+    for (std::size_t i = 0; i < size(); ++i) print = mix({print, hash_of(files().name(i))});
+    return print;
+  }
+
+  std::int64_t length(std::size_t sample) const override {
+    std::int64_t length = 0;
+    about(sample, [&] {
+      ArchiveReader archive(parts_);
+      archive.open(files().open(sample));
+      length = with_plan(archive, 0, length_of);
+    });
+    return length;
+  }
+
+  std::vector<Error> check(std::size_t sample) const override {
+    std::vector<Error> errors;
+    const auto is_good = [&](const auto& work) {
+      try {
+        about(sample, work);
+        return true;
+      } catch (const Error& error) {
+        if (is_of_system(error)) throw;
+        errors.push_back(error);
+        return false;
+      }
+    };
+    ArchiveReader archive(parts_);
+    if (!is_good([&] { archive.open(files().open(sample)); })) return errors;
+    for (std::size_t k = 0; k < parts_.size(); ++k) {
+      (void)is_good([&] {
+        with_plan(archive, k, [&](const LoadPlan& plan) { parts_[k]->require_expected(plan); });
+      });
+    }
+    return errors;
+  }
+
+  SampleRows<E> read(Request& request) const override {
+    // Larger ones are unpacked in part for their headers, and then whole.
+    constexpr std::uint64_t kAtOnce = std::uint64_t{1} << 20;
+    ArchiveReader archive(parts_);
+    std::vector<BatchReader> readers;
+    readers.reserve(parts_.size());
+    for (const auto& part : parts_) {
+      readers.emplace_back(part, request.picks.size(), request.pin_memory);
+    }
+    const auto read_sample = [&](std::size_t sample) {
+      about(sample, [&] {
+        archive.open(files().open(sample));
+        for (std::size_t k = 0; k < parts_.size(); ++k) {
+          archive.with_bytes(k, kAtOnce,
+                             [&](const ByteSource& bytes) { readers[k].read(sample, bytes); });
+        }
+      });
+    };
+    read_each(request, this->bad_samples(0), read_sample, [&](std::size_t) {
+      for (BatchReader& reader : readers) reader.accept();
+    });
+    std::vector<PartRows> rows;
+    for (BatchReader& reader : readers) rows.push_back(std::move(reader).finish());
+    if constexpr (std::is_same_v<E, NamedExample>) {
+      return named_rows(parts_, std::move(rows), request.picks.size());
+    } else {
+      return rows_from<E>(std::move(rows[0]), kHasTarget<E> ? std::move(rows[1]) : PartRows());
+    }
+  }
+
+ private:
+  const ArchiveFiles& files() const { return *parts_[0]->files; }
+
+  /// Calls `work`; its Errors are about the archive of a sample.
+  template <class Work>
+  void about(std::size_t sample, const Work& work) const {
+    try {
+      with_path({}, work);
+    } catch (const Error& error) {
+      throw ErrorContext::at(error, files()[sample]);
+    }
+  }
+
+  /// Calls `use` with what is known of an array after its header was read.
+  template <class Use>
+  auto with_plan(const ArchiveReader& archive, std::size_t part, const Use& use) const {
+    const LoadOptions& options = parts_[part]->options;
+    return archive.with_bytes(part, DeflatedMember::kWholeForHeader, [&](const ByteSource& bytes) {
+      return with_array(bytes, options, [&](OpenArray& array) { return use(array.plan(options)); });
+    });
+  }
+
+  ArchivedParts parts_;
+};
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_NPZ_SOURCE_HPP_

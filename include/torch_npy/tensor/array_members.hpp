@@ -1,0 +1,171 @@
+#ifndef TORCH_NPY_TENSOR_ARRAY_MEMBERS_HPP_
+#define TORCH_NPY_TENSOR_ARRAY_MEMBERS_HPP_
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <torch_npy/error.hpp>
+#include <torch_npy/format/header.hpp>
+#include <torch_npy/io/byte_source.hpp>
+#include <torch_npy/text.hpp>
+#include <torch_npy/zip/deflate.hpp>
+#include <torch_npy/zip/member.hpp>
+#include <torch_npy/zip/reader.hpp>
+#include <torch_npy/zip/records.hpp>
+
+// Which members of an archive are arrays, and what they are called.
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// The name of an array as that of its member.
+inline constexpr std::string_view kEnding = ".npy";
+
+inline bool ends_as_array(const std::string& name) {
+  return name.size() >= kEnding.size() &&
+         name.compare(name.size() - kEnding.size(), kEnding.size(), kEnding) == 0;
+}
+
+/// Why a member of an archive of arrays cannot have this name, with or without ".npy"; empty if it
+/// can.
+inline std::string fault_of_member(const std::string& name) {
+  std::string fault = fault_of_name(name);
+  if (fault.empty() && ends_as_array(name) && name.size() > kEnding.size()) {
+    fault = fault_of_name(name.substr(0, name.size() - kEnding.size()));
+  }
+  return fault;
+}
+
+/// Bytes that libdeflate has not written look like an array, which fails when it is loaded: nothing
+/// is skipped by mistake.
+inline constexpr std::string_view kUnwritten(kMagic, kMagicSize);
+
+/// The archive in a source. `room`: see ArchiveBytes. Throws Error, without a path: what ZipArchive
+/// throws.
+inline std::shared_ptr<const ZipArchive> open_archive(
+    const std::shared_ptr<const ByteSource>& source, std::shared_ptr<char> room = nullptr) {
+  try {
+    return std::make_shared<const ZipArchive>(source, std::move(room));
+  } catch (const Error& error) {
+    char magic[kMagicSize];
+    if (error.code() != ErrorCode::NotNpy || source->read(magic, sizeof magic, 0) != sizeof magic ||
+        std::memcmp(magic, kMagic, sizeof magic) != 0) {
+      throw;
+    }
+    throw Error(ErrorCode::NotNpy,
+                "not an .npz archive but an .npy file: open() and load() read it");
+  }
+}
+
+/// Calls `use` with the bytes of a member, of a source on the stack. `at_once`: see DeflatedMember.
+template <class Use>
+auto with_member(const std::shared_ptr<const ZipArchive>& archive, const ZipMember& member,
+                 const Use& use, std::uint64_t at_once = DeflatedMember::kWholeForHeader) {
+  if (member.method == kStored) return use(StoredMember(archive, member));
+  return use(DeflatedMember(archive, member, kUnwritten, at_once));
+}
+
+/// The bytes of a member as a source that keeps the archive open.
+inline std::shared_ptr<const ByteSource> source_of(const std::shared_ptr<const ZipArchive>& archive,
+                                                   const ZipMember& member) {
+  if (member.method == kStored) return std::make_shared<const StoredMember>(archive, member);
+  return std::make_shared<const DeflatedMember>(archive, member, kUnwritten);
+}
+
+/// The arrays of an archive, by name. Errors have no path.
+class ArrayMembers {
+ public:
+  /// Reads the first bytes of members whose name does not end in ".npy". Throws Error (BadZip).
+  explicit ArrayMembers(std::shared_ptr<const ZipArchive> archive) : archive_(std::move(archive)) {
+    for (const ZipMember& member : archive_->members()) {
+      if (const std::string fault = fault_of_member(member.name); !fault.empty()) {
+        throw bad_archive("the name of a member: " + fault, member.entry);
+      }
+      const auto name = array_name(member);
+      if (!name) continue;
+      if (!indices_.emplace(*name, arrays_.size()).second) {
+        throw bad_archive("two arrays have the name " + in_quotes(*name));
+      }
+      names_.push_back(*name);
+      arrays_.push_back(&member);
+    }
+  }
+
+  const std::shared_ptr<const ZipArchive>& archive() const noexcept { return archive_; }
+
+  /// In the order of the archive, without ".npy".
+  const std::vector<std::string>& names() const noexcept { return names_; }
+  std::vector<std::string>& names() noexcept { return names_; }
+
+  /// The member with the array names()[index].
+  const ZipMember& operator[](std::size_t index) const { return *arrays_[index]; }
+
+  /// The array of this name, or else the array whose member has this name; null if there is none.
+  const ZipMember* find(const std::string& name) const {
+    auto found = indices_.find(name);
+    if (found == indices_.end() && ends_as_array(name)) {
+      found = indices_.find(name.substr(0, name.size() - kEnding.size()));
+    }
+    if (found == indices_.end()) return nullptr;
+    const ZipMember* const member = arrays_[found->second];
+    return found->first == name || member->name == name ? member : nullptr;
+  }
+
+  /// The same; finds members that are not arrays, too: loading one tells what it is.
+  const ZipMember* find_member(const std::string& name) const {
+    if (const ZipMember* const member = find(name)) return member;
+    for (const ZipMember& member : archive_->members()) {
+      if (member.name == name) return &member;
+    }
+    return nullptr;
+  }
+
+  /// The same. Throws Error (NotFound), which lists the arrays.
+  const ZipMember& at(const std::string& name) const {
+    if (const ZipMember* const member = find_member(name)) return *member;
+    std::string there;
+    for (const std::string& other : names_) {
+      there += (there.empty() ? "; there are " : ", ") + in_quotes(other);
+      if (there.size() > 200) {
+        there += ", ...";
+        break;
+      }
+    }
+    throw Error(ErrorCode::NotFound, "no array " + in_quotes(name) + there);
+  }
+
+ private:
+  /// None if the member is not an array. One that cannot be read counts as an array: its Error
+  /// comes when it is loaded.
+  std::optional<std::string> array_name(const ZipMember& member) const {
+    const std::string& name = member.name;
+    if (ends_as_array(name)) return name.substr(0, name.size() - kEnding.size());
+    try {
+      char magic[kMagicSize] = {};
+      const auto size = std::min<std::uint64_t>(member.size, sizeof magic);
+      source_of(archive_, member)->read_fully(magic, static_cast<std::size_t>(size), 0);
+      if (std::memcmp(magic, kMagic, sizeof magic) != 0) return std::nullopt;
+    } catch (const Error&) {
+    }
+    return name;
+  }
+
+  std::shared_ptr<const ZipArchive> archive_;
+  std::vector<std::string> names_;
+  std::vector<const ZipMember*> arrays_;  // of names_
+  std::unordered_map<std::string, std::size_t> indices_;
+};
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_TENSOR_ARRAY_MEMBERS_HPP_
