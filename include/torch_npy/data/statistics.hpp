@@ -239,7 +239,7 @@ inline MeanAndStd mean_and_std_of(std::shared_ptr<const SourceInfo> source,
 ///     train_set.map(ToTensor()).map(Normalize(mean, std));
 ///
 /// Reads each sample once, and the first one twice, with several threads. Computes in double
-/// precision, without loss for large means, and gives the same result for any number of threads.
+/// precision, also if means are large, and gives the same result for any number of threads.
 /// Integers are used as they are. Images may have different heights and widths: each pixel has the
 /// same weight. Transforms of the dataset are applied, with the random numbers of epoch 0 and seed
 /// 0. Each thread needs memory for some samples, and for one sample as float64.

@@ -65,13 +65,13 @@ class ToDtype : public Transform, public OnArrays<ToDtype> {
   /// Converts the data. Throws Error (Mismatch) for complex data that are to be scaled.
   void apply(at::Tensor& data, at::Tensor*, const Draws&) const override {
     const c10::ScalarType from = data.scalar_type();
-    data = data.to(dtype_);
-    if (!scale_ || c10::isFloatingType(from)) return;
-    if (!c10::isIntegralType(from, /*includeBool=*/true)) {
+    const bool is_integral = c10::isIntegralType(from, /*includeBool=*/true);
+    if (scale_ && !is_integral && !c10::isFloatingType(from)) {
       throw Error(ErrorCode::Mismatch,
                   std::string("ToDtype scales integers, found ") + c10::toString(from));
     }
-    if (from == at::kBool) return;
+    data = data.to(dtype_);
+    if (!scale_ || !is_integral || from == at::kBool) return;
     const auto bits = static_cast<int>(8 * c10::elementSize(from)) - c10::isSignedType(from);
     data.div_(std::ldexp(1.0, bits) - 1);
   }
