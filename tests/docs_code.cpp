@@ -379,6 +379,24 @@ TEST_CASE("docs/datasets.md: samples of different length", "[docs]") {
   CHECK(outputs.sizes() == torch::IntArrayRef({9, 9, 2}));
 }
 
+TEST_CASE("docs/datasets.md: options of PadStack", "[docs]") {
+  const auto pad = torch_npy::transforms::PadStack()
+                       .axis("data", 1)        // spectrograms of shape (80, length)
+                       .value("target", -100)  // which cross_entropy ignores
+                       .multiple_of(8)         // the padded lengths
+                       .max_length("target", 448, torch_npy::transforms::TooLong::Truncate);
+
+  const auto recording = [](std::int64_t length, std::int64_t tokens) {
+    return torch_npy::ArrayDataset(torch::ones({1, 80, length}), torch::ones({1, tokens}));
+  };
+  const auto batch =
+      torch_npy::concat(recording(9, 500), recording(3, 2)).map(pad).get_batch({0, 1});
+  CHECK(batch.data.sizes() == torch::IntArrayRef({2, 80, 16}));
+  CHECK(batch.target.sizes() == torch::IntArrayRef({2, 448}));
+  CHECK(batch.target[1][2].item<float>() == -100);
+  CHECK(batch.target_lengths.equal(torch::tensor({448, 2})));
+}
+
 TEST_CASE("docs/datasets.md: a mask of padded samples", "[docs]") {
   const auto samples = torch_npy::concat(torch_npy::ArrayDataset(torch::ones({1, 2})),
                                          torch_npy::ArrayDataset(torch::ones({1, 3})));
@@ -450,6 +468,54 @@ TEST_CASE("docs/datasets.md: one archive for each sample", "[docs]") {
   CHECK(loss.item<double>() == 2);
   CHECK(pairs.get(3).target.item<int>() == 3);
   CHECK(images.get(2).data[0][0].item<int>() == 2);
+}
+
+TEST_CASE("docs/datasets.md: transforms of named tensors", "[docs]") {
+  const auto scenes =
+      torch_npy::ArrayDataset(torch::arange(3)).map([](const torch_npy::TensorExample& number) {
+        const auto i = number.data.item<std::int64_t>();
+        const torch::Tensor image = torch::arange((4 + i) * 4).reshape({1, 4 + i, 4});
+        return torch_npy::NamedExample({{"image", image.to(torch::kFloat32)},
+                                        {"mask", image[0]},
+                                        {"boxes", torch::ones({i, 4})},
+                                        {"number", number.data}});
+      });
+  using namespace torch_npy::transforms;
+
+  auto transformed = scenes.map(Resize({8, 8}).on("image"))
+                         .map(Resize({8, 8}, Interpolation::Nearest).on("mask"))
+                         .map(RandomHorizontalFlip(0.5).on({"image", "mask"}))
+                         .map(Normalize({0.5}, {0.25}).on("image"))
+                         .map(PadStack().on("boxes"));
+
+  const auto batch = transformed.get_batch({1, 2});
+  CHECK(batch["image"].sizes() == torch::IntArrayRef({2, 1, 8, 8}));
+  CHECK(batch["mask"].scalar_type() == torch::kInt64);
+  CHECK(batch.lengths["boxes"].equal(torch::tensor({1, 2})));
+  CHECK(batch["number"].equal(torch::tensor({1, 2})));
+}
+
+TEST_CASE("docs/datasets.md: a table is standardized", "[docs]") {
+  const Workplace workplace;
+  torch_npy::save("features.npy", torch::arange(60, torch::kFloat32).reshape({20, 3}));
+  const auto split = [](const torch_npy::Dataset<>& all) {
+    return std::pair(all.subset({0, 2, 4, 6}), all.subset({1, 3}));
+  };
+  const torch_npy::ArrayDataset table("features.npy", "labels.npy");  // float32, int64
+  const auto [train_set, test_set] = split(table);
+  const auto [mean, std] = torch_npy::mean_and_std(train_set);
+  const torch_npy::transforms::Normalize normalize(mean, std);
+  torch_npy::Loader loader(train_set.stacked().map(normalize),
+                           torch_npy::LoaderOptions().batch_size(4).shuffle(true));
+  const auto test_batch = test_set.stacked().map(normalize).get_batch({0, 1});
+
+  CHECK(mean == std::vector<double>{9, 10, 11});
+  for (const auto& batch : loader) {
+    CHECK(batch.data.mean(0).abs().max().item<float>() < 1e-6);
+    CHECK((batch.data.square().mean(0) - 1).abs().max().item<float>() < 1e-6);
+    CHECK(batch.target.scalar_type() == torch::kInt64);
+  }
+  CHECK(test_batch.data[0].allclose((torch::arange(3, 6) - torch::arange(9, 12)) / std[0]));
 }
 
 TEST_CASE("docs/datasets.md: parts of datasets, and several datasets", "[docs]") {

@@ -37,6 +37,7 @@
 #include <torch_npy/data/npz_source.hpp>
 #include <torch_npy/data/options.hpp>
 #include <torch_npy/data/order.hpp>
+#include <torch_npy/data/pad_stack.hpp>
 #include <torch_npy/data/pair_files.hpp>
 #include <torch_npy/data/part_table.hpp>
 #include <torch_npy/data/permutation.hpp>
@@ -45,6 +46,7 @@
 #include <torch_npy/data/random_crop.hpp>
 #include <torch_npy/data/random_flip.hpp>
 #include <torch_npy/data/request.hpp>
+#include <torch_npy/data/resize.hpp>
 #include <torch_npy/data/rows.hpp>
 #include <torch_npy/data/sample_cache.hpp>
 #include <torch_npy/data/sampler.hpp>
@@ -53,6 +55,7 @@
 #include <torch_npy/data/split_options.hpp>
 #include <torch_npy/data/stack.hpp>
 #include <torch_npy/data/stacked_reader.hpp>
+#include <torch_npy/data/statistics.hpp>
 #include <torch_npy/data/stored_rows.hpp>
 #include <torch_npy/data/subset_info.hpp>
 #include <torch_npy/data/to_tensor.hpp>

@@ -1,6 +1,8 @@
 // Batches of a Loader on their way to a device.
 
+#include <torch_npy/data/array_dataset.hpp>
 #include <torch_npy/data/loader.hpp>
+#include <torch_npy/data/pad_stack.hpp>
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
@@ -302,14 +304,38 @@ TEST_CASE("a Loader moves every type of batch with tensors", "[loader]") {
   CHECK(is_there(moved(padded).target_lengths));
   PaddedBatch<NamedExample> named_padded;
   named_padded.items().emplace_back("text", want);
+  named_padded.lengths.items().emplace_back("text", want);
   CHECK(is_there(moved(named_padded)["text"]));
-  CHECK(!moved(named_padded).lengths.defined());
+  CHECK(is_there(moved(named_padded).lengths["text"]));
 
   Samples<> samples(std::vector<Example<>>(2, Example<>(want, {})));
   samples.indices = {3, 4};
   CHECK(is_there(moved(samples).at(1).data));
   CHECK(!moved(samples).at(1).target.defined());
   CHECK(moved(samples).indices == Indices{3, 4});
+}
+
+TEST_CASE("padded batches with names arrive on the device, with their lengths", "[loader]") {
+  const auto words = ArrayDataset(at::arange(9)).map([](const TensorExample& one) {
+    return NamedExample({{"text", at::arange(one.data.item<int>() + 1)}, {"label", one.data}});
+  });
+  for (const std::size_t workers : {0, 2}) {
+    Loader loader(words.map(transforms::PadStack(-1)),
+                  LoaderOptions().batch_size(4).workers(workers).device(kFake));
+    std::int64_t seen = 0;
+    for (auto& batch : loader) {
+      CHECK(batch["text"].device() == kFake);
+      CHECK(batch.lengths["text"].device() == kFake);
+      const at::Tensor text = batch["text"].to(at::kCPU);
+      const at::Tensor lengths = batch.lengths["text"].to(at::kCPU);
+      for (std::int64_t row = 0; row < text.size(0); ++row, ++seen) {
+        CHECK(lengths[row].item<std::int64_t>() == seen + 1);
+        CHECK(at::equal(text[row].narrow(0, 0, seen + 1), at::arange(seen + 1)));
+        CHECK((text[row].narrow(0, seen + 1, text.size(1) - seen - 1) == -1).all().item<bool>());
+      }
+    }
+    CHECK(seen == 9);
+  }
 }
 
 TEST_CASE("another type of batch is moved by its member to(device)", "[loader]") {

@@ -108,18 +108,32 @@ struct Batch : E {
 /// A batch of tensors with names: `batch["image"]`.
 using NamedBatch = Batch<NamedExample>;
 
-/// A batch of samples of different length, made by PadStack: each tensor is padded along axis 1 to
-/// the longest one of the batch.
+/// A batch of samples of different length, made by PadStack: tensors are padded to the longest
+/// sample of the batch.
 template <class E = Example<>>
 struct PaddedBatch : Batch<E> {
   using Batch<E>::Batch;
   /// A batch with undefined tensors.
   PaddedBatch() = default;
 
-  /// The length of each sample of `data`: int64, of shape (batch size).
+  /// The length of each sample of `data`: int64, of shape (batch size). Undefined if `data` was not
+  /// padded.
   at::Tensor lengths;
-  /// The length of each sample of `target`; undefined if there is no target, or if it is 0-d.
+  /// The length of each sample of `target`; undefined if there is no target, or if it was not
+  /// padded because it is 0-d.
   at::Tensor target_lengths;
+};
+
+/// The same with names: `batch["tokens"]`, `batch.lengths["tokens"]`.
+template <>
+struct PaddedBatch<NamedExample> : NamedBatch {
+  using NamedBatch::Batch;
+  /// A batch without tensors.
+  PaddedBatch() = default;
+
+  /// For each tensor that was padded, under its name, the length of each sample: int64, of shape
+  /// (batch size).
+  NamedExample lengths;
 };
 
 TORCH_NPY_END_NAMESPACE

@@ -5,6 +5,7 @@
 #include <c10/core/Layout.h>
 
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include <torch_npy/data/batch.hpp>
@@ -64,8 +65,12 @@ struct BatchTensors<PaddedBatch<E>> {
   template <class Call>
   static void each(PaddedBatch<E>& batch, const Call& call) {
     if constexpr (BatchTensors<E>::kAny) BatchTensors<E>::each(batch, call);
-    call(batch.lengths);
-    call(batch.target_lengths);
+    if constexpr (std::is_same_v<E, NamedExample>) {
+      BatchTensors<NamedExample>::each(batch.lengths, call);
+    } else {
+      call(batch.lengths);
+      call(batch.target_lengths);
+    }
   }
 };
 

@@ -34,11 +34,6 @@
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// Limit on the unused memory that a dataset keeps for its next batches, in bytes.
-constexpr std::size_t kKeptBytes = std::size_t{256} << 20;
-
-inline std::shared_ptr<BufferPool> make_pool() { return std::make_shared<BufferPool>(kKeptBytes); }
-
 inline std::shared_ptr<const SampleFiles> sample_files(FileList list, const LoadOptions& options,
                                                        std::shared_ptr<BufferPool> pool,
                                                        FolderOptions::Expected expected = {}) {

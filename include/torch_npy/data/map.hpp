@@ -22,6 +22,8 @@
 #include <vector>
 
 #include <torch_npy/data/batch.hpp>
+#include <torch_npy/data/batch_tensors.hpp>
+#include <torch_npy/data/pad_stack.hpp>
 #include <torch_npy/data/random.hpp>
 #include <torch_npy/data/request.hpp>
 #include <torch_npy/data/rows.hpp>
@@ -147,9 +149,6 @@ constexpr bool
     kIsLibTorchTransform<T, std::void_t<typename T::InputBatchType, typename T::OutputBatchType>> =
         !std::is_base_of_v<transforms::Transform, T>;
 
-template <class E>
-constexpr bool kHasData = std::is_same_v<E, Example<>> || std::is_same_v<E, TensorExample>;
-
 template <class T>
 constexpr bool kIsStack = false;
 template <class E>
@@ -170,11 +169,11 @@ template <class E, class B, class T>
 constexpr MapKind map_kind() {
   constexpr bool is_list = std::is_same_v<B, Samples<E>>;
   if constexpr (std::is_base_of_v<transforms::Transform, T>) {
-    return kHasData<E> && BatchTraits<B>::kHasIndices ? MapKind::Transform : MapKind::Unfit;
+    return kStackable<E> && BatchTraits<B>::kHasIndices ? MapKind::Transform : MapKind::Unfit;
   } else if constexpr (kIsStack<T>) {
     return is_list ? MapKind::Stack : MapKind::Unfit;
   } else if constexpr (std::is_same_v<T, transforms::PadStack>) {
-    return is_list && kHasData<E> ? MapKind::PadStack : MapKind::Unfit;
+    return is_list && kStackable<E> ? MapKind::PadStack : MapKind::Unfit;
   } else if constexpr (kIsLibTorchTransform<T>) {
     using In = typename T::InputBatchType;
     return is_list && std::is_same_v<In, std::vector<E>> ? MapKind::LibTorchOnSamples
@@ -326,19 +325,13 @@ inline std::vector<Pick> picks_for(const std::vector<std::size_t>& indices,
 
 /// The sizes of axis 0 of the tensors of a stacked batch, without 0-d ones.
 template <class B>
-std::vector<std::size_t> row_counts(const B& batch) {
-  using E = typename BatchTraits<B>::Example;
+std::vector<std::size_t> row_counts(B& batch) {
   std::vector<std::size_t> counts;
-  const auto add = [&](const std::string&, const at::Tensor& tensor) {
+  BatchTensors<B>::each(batch, [&](const at::Tensor& tensor) {
     if (tensor.defined() && tensor.dim() != 0) {
       counts.push_back(static_cast<std::size_t>(tensor.size(0)));
     }
-  };
-  SampleTensors<E>::each(static_cast<const E&>(batch), add);
-  if constexpr (std::is_same_v<B, PaddedBatch<E>>) {
-    add("lengths", batch.lengths);
-    add("target_lengths", batch.target_lengths);
-  }
+  });
   return counts;
 }
 
@@ -346,7 +339,7 @@ std::vector<std::size_t> row_counts(const B& batch) {
 /// Error (Mismatch) if there are more or fewer indices than samples, so that no sample gets the
 /// name of another one.
 template <class B>
-bool take_indices(const B& batch, const std::vector<std::size_t>& before, Request& request) {
+bool take_indices(B& batch, const std::vector<std::size_t>& before, Request& request) {
   if constexpr (BatchTraits<B>::kHasIndices) {
     using E = typename BatchTraits<B>::Example;
     std::vector<std::size_t> counts;
@@ -469,6 +462,7 @@ auto mapped_reader(std::shared_ptr<const Reader<E, B>> read, T transform, std::u
   using Argument = std::conditional_t<kKind == MapKind::OnSample, E, B>;
   std::uint64_t seed = 0;
   if constexpr (kKind == MapKind::Transform) {
+    require_arrays<E>(transform);
     seed = transform.seed();
   } else if constexpr (kTakesGenerator<T, Argument>) {
     seed = draw_seed();

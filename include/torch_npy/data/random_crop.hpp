@@ -29,7 +29,7 @@ namespace transforms {
 /// position for each sample, after adding `padding` zeros at each edge. The result is (..., height,
 /// width), of the same dtype, in new memory. Throws Error (Mismatch) for an image that is too small
 /// even with padding.
-class RandomCrop : public Transform {
+class RandomCrop : public Transform, public OnArrays<RandomCrop> {
  public:
   /// All sizes in pixels. Throws Error (InvalidArgument) if `size` is not one or two numbers from 1
   /// to 2^32, or `padding` is not from 0 to 2^32.

@@ -66,7 +66,7 @@ class RandomFlip : public Transform {
 };
 
 /// Flips images (..., H, W) horizontally, each with probability `p`. Keeps shape and dtype.
-class RandomHorizontalFlip : public RandomFlip {
+class RandomHorizontalFlip : public RandomFlip, public OnArrays<RandomHorizontalFlip> {
  public:
   /// Throws Error (InvalidArgument) if `p` is not between 0 and 1.
   explicit RandomHorizontalFlip(double p = 0.5,
@@ -81,7 +81,7 @@ class RandomHorizontalFlip : public RandomFlip {
 };
 
 /// Flips images (..., H, W) vertically, each with probability `p`. Keeps shape and dtype.
-class RandomVerticalFlip : public RandomFlip {
+class RandomVerticalFlip : public RandomFlip, public OnArrays<RandomVerticalFlip> {
  public:
   /// Throws Error (InvalidArgument) if `p` is not between 0 and 1.
   explicit RandomVerticalFlip(double p = 0.5,

@@ -73,8 +73,8 @@ inline void require_alike(const std::vector<at::Tensor>& samples) {
     if (samples[i].sizes() != samples[0].sizes()) {
       fail(i, "shape " + python_tuple(samples[0].sizes().vec()),
            "shape " + python_tuple(samples[i].sizes().vec()) +
-               "; PadStack pads samples of different length, and without stacked() a batch is a "
-               "list of samples");
+               "; PadStack pads samples of different length, Resize and RandomCrop make images "
+               "alike, and without stacked() a batch is a list of samples");
     }
     if (samples[i].scalar_type() != samples[0].scalar_type()) {
       fail(i, std::string("dtype ") + c10::toString(samples[0].scalar_type()),
@@ -190,31 +190,46 @@ std::vector<at::Tensor> take_tensors(std::vector<E>& samples, std::size_t k) {
   return tensors;
 }
 
+/// Throws Error (Mismatch) if samples have other names, or their names in another order.
+inline void require_same_names(const std::vector<NamedExample>& samples) {
+  for (const NamedExample& sample : samples) {
+    bool same = sample.items().size() == samples[0].items().size();
+    for (std::size_t k = 0; same && k < sample.items().size(); ++k) {
+      same = sample.items()[k].first == samples[0].items()[k].first;
+    }
+    if (!same) {
+      throw Error(ErrorCode::Mismatch, "samples with different names cannot be stacked: " +
+                                           layout_of(samples[0]) + "; and " + layout_of(sample));
+    }
+  }
+}
+
+/// Samples as one Example, whose tensors `join(name, tensors)` makes from those of all samples.
+/// Throws Error (Mismatch) if there are no samples, or if they have different names.
+template <class E, class Join>
+Batch<E> join_examples(std::vector<E> samples, const Join& join) {
+  if (samples.empty()) require_alike({});
+  if constexpr (std::is_same_v<E, NamedExample>) require_same_names(samples);
+  Batch<E> batch(samples[0]);
+  std::vector<std::pair<std::string, at::Tensor*>> out;
+  SampleTensors<E>::each(static_cast<E&>(batch), [&](const std::string& name, at::Tensor& tensor) {
+    tensor = at::Tensor();  // another owner would make whole_of() copy
+    out.emplace_back(name, &tensor);
+  });
+  for (std::size_t k = 0; k < out.size(); ++k) {
+    *out[k].second = join(out[k].first, take_tensors(samples, k));
+  }
+  return batch;
+}
+
 /// Samples as one Example. Does not copy the rows of one tensor. Throws Error (Mismatch) if they
 /// differ, or if there are none.
 template <class E>
 Batch<E> stack_examples(std::vector<E> samples) {
-  if (samples.empty()) require_alike({});
-  if constexpr (std::is_same_v<E, NamedExample>) {
-    for (const E& sample : samples) {
-      bool same = sample.items().size() == samples[0].items().size();
-      for (std::size_t k = 0; same && k < sample.items().size(); ++k) {
-        same = sample.items()[k].first == samples[0].items()[k].first;
-      }
-      if (!same) {
-        throw Error(ErrorCode::Mismatch, "samples with different names cannot be stacked: " +
-                                             layout_of(samples[0]) + "; and " + layout_of(sample));
-      }
-    }
-  }
-  Batch<E> batch(samples[0]);
-  std::vector<at::Tensor*> out;
-  SampleTensors<E>::each(static_cast<E&>(batch), [&](const std::string&, at::Tensor& tensor) {
-    tensor = at::Tensor();  // another owner would make whole_of() copy
-    out.push_back(&tensor);
-  });
-  for (std::size_t k = 0; k < out.size(); ++k) *out[k] = stack_samples(take_tensors(samples, k));
-  return batch;
+  return join_examples(std::move(samples),
+                       [](const std::string&, const std::vector<at::Tensor>& tensors) {
+                         return stack_samples(tensors);
+                       });
 }
 
 /// The number of samples in the tensors of a batch; none if all are undefined. Throws Error

@@ -8,21 +8,31 @@
 #include <ATen/ops/empty.h>
 #include <c10/core/ScalarType.h>
 
+#include <cmath>
+#include <string>
+
 #include <torch_npy/data/random.hpp>
 #include <torch_npy/data/transform.hpp>
+#include <torch_npy/error.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace transforms {
 
 /// Images as they are usually stored, H x W x C or H x W, become C x H x W, contiguous. uint8
 /// becomes float32 from 0 to 1; other dtypes keep their values. Same as torchvision's ToTensor for
-/// NumPy arrays.
-class ToTensor : public Transform {
+/// NumPy arrays. Throws Error (Mismatch) for images that seem to be C x H x W already: whose first
+/// axis has the size 1, 3 or 4, and whose last axis has not.
+class ToTensor : public Transform, public OnArrays<ToTensor> {
  public:
   /// Converts the images.
   void apply(at::Tensor& data, at::Tensor*, const Draws&) const override {
     at::Tensor channels_first;
     if (data.dim() == 4) {
+      if (detail::is_channel_count(data.size(1)) && !detail::is_channel_count(data.size(3))) {
+        detail::throw_bad_shape("ToTensor", "(H, W, C) or (H, W)", data,
+                                ", which seems to be (C, H, W) already; ToDtype(dtype, true) "
+                                "converts the values of such images from 0 to 1");
+      }
       channels_first = data.permute({0, 3, 1, 2});
     } else if (data.dim() == 3) {
       channels_first = data.unsqueeze(1);
@@ -38,17 +48,37 @@ class ToTensor : public Transform {
   }
 };
 
-/// Converts the data to another dtype, as Tensor::to() does.
-class ToDtype : public Transform {
+/// Converts the data to another dtype, as Tensor::to() does. With `scale`, integers also become
+/// numbers from 0 to 1: they are divided by the largest value of their dtype, 255 for uint8, as
+/// torchvision's ToDtype(dtype, scale=True) does. Floating-point data are not scaled.
+class ToDtype : public Transform, public OnArrays<ToDtype> {
  public:
-  /// Throws nothing. If LibTorch cannot convert a batch, its exception is thrown for that batch.
-  explicit ToDtype(c10::ScalarType dtype) : dtype_(dtype) {}
+  /// Throws Error (InvalidArgument) if `scale` is true and `dtype` is not a floating-point one. If
+  /// LibTorch cannot convert a batch, its exception is thrown for that batch.
+  explicit ToDtype(c10::ScalarType dtype, bool scale = false) : dtype_(dtype), scale_(scale) {
+    if (!scale || c10::isFloatingType(dtype)) return;
+    throw Error(ErrorCode::InvalidArgument,
+                std::string("ToDtype scales to floating-point numbers from 0 to 1, and ") +
+                    c10::toString(dtype) + " cannot hold them; ToDtype(dtype) does not scale");
+  }
 
-  /// Converts the data.
-  void apply(at::Tensor& data, at::Tensor*, const Draws&) const override { data = data.to(dtype_); }
+  /// Converts the data. Throws Error (Mismatch) for complex data that are to be scaled.
+  void apply(at::Tensor& data, at::Tensor*, const Draws&) const override {
+    const c10::ScalarType from = data.scalar_type();
+    const bool is_integral = c10::isIntegralType(from, /*includeBool=*/true);
+    if (scale_ && !is_integral && !c10::isFloatingType(from)) {
+      throw Error(ErrorCode::Mismatch,
+                  std::string("ToDtype scales integers, found ") + c10::toString(from));
+    }
+    data = data.to(dtype_);
+    if (!scale_ || !is_integral || from == at::kBool) return;
+    const auto bits = static_cast<int>(8 * c10::elementSize(from)) - c10::isSignedType(from);
+    data.div_(std::ldexp(1.0, bits) - 1);
+  }
 
  private:
   c10::ScalarType dtype_;
+  bool scale_;
 };
 
 }  // namespace transforms

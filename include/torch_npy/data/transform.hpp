@@ -7,11 +7,14 @@
 #include <ATen/core/Tensor.h>
 #include <c10/core/InferenceMode.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -35,11 +38,14 @@ inline bool is_only_owner(const at::Tensor& tensor) {
 }
 
 [[noreturn]] inline void throw_bad_shape(const std::string& transform, const std::string& expected,
-                                         const at::Tensor& batch) {
+                                         const at::Tensor& batch, const char* more = "") {
   throw Error(ErrorCode::Mismatch, transform + " expects samples of shape " + expected +
                                        ", found shape " +
-                                       python_tuple(batch.sizes().slice(1).vec()));
+                                       python_tuple(batch.sizes().slice(1).vec()) + more);
 }
+
+/// Whether an axis of this size may be that of the channels of images: gray, RGB, RGBA.
+inline bool is_channel_count(std::int64_t size) { return size == 1 || size == 3 || size == 4; }
 
 /// The target if it is an image that changes with the data, else null.
 inline at::Tensor* image_target(at::Tensor* target, const at::Tensor& data) {
@@ -62,67 +68,6 @@ inline at::Tensor* image_target(at::Tensor* target, const at::Tensor& data) {
 
 }  // namespace detail
 
-namespace transforms {
-class Transform;
-}
-
-namespace detail {
-
-// Transforms are applied to the tensors of a batch.
-
-inline void apply(const transforms::Transform& transform, at::Tensor& data, at::Tensor* target,
-                  const Draws& draws);
-
-template <class E>
-std::size_t count_of(const std::vector<E>& samples) {
-  return samples.size();
-}
-template <class E>
-std::size_t count_of(const Batch<E>& batch) {
-  return batch.data.dim() == 0 ? 0 : static_cast<std::size_t>(batch.data.size(0));
-}
-
-/// To a stacked batch.
-template <class E>
-void apply_to(const transforms::Transform& transform, Batch<E>& batch, const Draws& draws) {
-  if (batch.data.dim() == 0) {
-    throw Error(ErrorCode::Mismatch,
-                "expected a batch with the sample index as axis 0, found a 0-d tensor");
-  }
-  at::Tensor* target = nullptr;
-  if constexpr (kHasTarget<E>) {
-    if (batch.target.defined()) target = &batch.target;
-  }
-  apply(transform, batch.data, target, draws);
-}
-
-/// To one sample, as a batch of one.
-template <class E>
-void apply_to_sample(const transforms::Transform& transform, E& sample, const Draws& draws) {
-  Batch<E> one;
-  one.data = std::exchange(sample.data, at::Tensor()).unsqueeze(0);
-  if constexpr (kHasTarget<E>) {
-    if (sample.target.defined()) {
-      one.target = std::exchange(sample.target, at::Tensor()).unsqueeze(0);
-    }
-  }
-  apply_to(transform, one, draws);
-  sample.data = one.data.squeeze(0);
-  if constexpr (kHasTarget<E>) {
-    if (one.target.defined()) sample.target = one.target.squeeze(0);
-  }
-}
-
-/// To each sample of a list.
-template <class E>
-void apply_to(const transforms::Transform& transform, std::vector<E>& samples, const Draws& draws) {
-  for (std::size_t i = 0; i < samples.size(); ++i) {
-    apply_to_sample(transform, samples[i], draws.from(i));
-  }
-}
-
-}  // namespace detail
-
 /// Transforms for Dataset::map(); each processes a whole batch, stacked or not:
 ///
 ///     dataset.stacked().map(ToTensor()).map(RandomHorizontalFlip(0.5)).map(Normalize(mean, std))
@@ -135,6 +80,11 @@ void apply_to(const transforms::Transform& transform, std::vector<E>& samples, c
 /// with_target(false) keeps targets unchanged. If H and W of target and data differ, they throw
 /// Error (Mismatch).
 ///
+/// on() names the tensors to change. Samples with names need it:
+///
+///     dataset.map(Normalize(mean, std).on("image")).map(RandomVerticalFlip().on({"image",
+///     "mask"}))
+///
 /// Every sample gets its own random numbers. With a Loader they depend on its seed, the epoch, the
 /// position of the sample in the order of the epoch, and the number of transforms before, and on
 /// nothing else. With LibTorch's loader, which has no seed, they depend on a seed that the
@@ -144,8 +94,10 @@ void apply_to(const transforms::Transform& transform, std::vector<E>& samples, c
 /// number of workers, if the dataset is new, epochs are complete, and the sampler repeats no
 /// samples.
 ///
-/// All transforms throw Error (Mismatch) for a batch of an unsupported shape or dtype. They may be
-/// copied, and used from any thread. The cost is linear in the size of the data. If nothing else
+/// All transforms throw Error (Mismatch) for a batch of an unsupported shape or dtype, and
+/// Dataset::map() throws Error if a transform does not fit the type of the samples: InvalidArgument
+/// if samples with names need on(), NotFound if on() names what an Example does not have. They may
+/// be copied, and used from any thread. The cost is linear in the size of the data. If nothing else
 /// refers to a batch, and its dtype and shape do not change, it is changed in place.
 namespace transforms {
 
@@ -164,33 +116,38 @@ class Transform {
   Transform& operator=(const Transform&) = default;  ///< as the derived class
 
   /// Changes a batch. Axis 0 of both tensors is the sample index; `target` is null if there is
-  /// none. Called by any number of threads at once.
+  /// none. With on(), called for each array as `data`, without a target. Called by any number of
+  /// threads at once.
   virtual void apply(at::Tensor& data, at::Tensor* target, const Draws& draws) const = 0;
+
+  /// How many of the last axes must have the same sizes in all arrays of a sample that on() names:
+  /// by default 2, height and width, for a transform with random numbers, and none for others.
+  virtual std::size_t common_axes() const { return is_random_ ? 2 : 0; }
 
   /// Changes a list of samples or a stacked batch, and returns it; the `.map()` of LibTorch's own
   /// datasets calls it. Their batches have no names, so random numbers are reproducible only
   /// without workers.
   template <class B>
-  B apply_batch(B batch) {
-    Request request;
-    request.epoch = (*batches_)++;
-    request.picks.resize(detail::count_of(batch));
-    for (std::size_t i = 0; i < request.picks.size(); ++i) request.picks[i].position = i;
-    detail::apply_to(*this, batch, Draws(request, 0, seed_));
-    return batch;
-  }
+  B apply_batch(B batch);
 
   /// The seed for loaders that have none.
   std::uint64_t seed() const noexcept { return seed_; }
+  /// The arrays that on() named, in order; none if it was not called.
+  const std::vector<std::string>& arrays() const noexcept { return arrays_; }
 
  protected:
   /// Without random numbers.
   Transform() = default;
   /// With a seed.
-  explicit Transform(std::uint64_t seed) : seed_(seed) {}
+  explicit Transform(std::uint64_t seed) : seed_(seed), is_random_(true) {}
 
  private:
+  template <class Derived>
+  friend class OnArrays;
+
   std::uint64_t seed_ = 0;
+  bool is_random_ = false;
+  std::vector<std::string> arrays_;
   std::shared_ptr<std::atomic<std::uint64_t>> batches_ =
       std::make_shared<std::atomic<std::uint64_t>>(0);  // of LibTorch's datasets
 };
@@ -198,11 +155,181 @@ class Transform {
 }  // namespace transforms
 
 namespace detail {
-inline void apply(const transforms::Transform& transform, at::Tensor& data, at::Tensor* target,
-                  const Draws& draws) {
-  transform.apply(data, target, draws);
+
+/// A tensor of a sample or batch; those of an Example are called "data" and "target". Throws Error
+/// (NotFound) if there is none with this name.
+template <class E>
+at::Tensor& tensor_named(E& sample, const std::string& name) {
+  if constexpr (std::is_same_v<E, NamedExample>) {
+    return sample[name];
+  } else {
+    at::Tensor* found = nullptr;
+    SampleTensors<E>::each(sample, [&](const std::string& other, at::Tensor& tensor) {
+      if (other == name) found = &tensor;
+    });
+    if (found != nullptr) return *found;
+    throw Error(ErrorCode::NotFound, "no tensor " + in_quotes(name) +
+                                         " in these samples; they have \"data\"" +
+                                         (kHasTarget<E> ? " and \"target\"" : ""));
+  }
 }
+
+/// Throws Error if samples of type E do not tell which of their tensors `transform` changes:
+/// InvalidArgument without on() for samples with names, NotFound for a name that no E has.
+template <class E>
+void require_arrays(const transforms::Transform& transform) {
+  if constexpr (std::is_same_v<E, NamedExample>) {
+    if (!transform.arrays().empty()) return;
+    throw Error(ErrorCode::InvalidArgument,
+                "a transform of samples with names has to name the tensors that it changes: add "
+                ".on(\"image\") or .on({\"image\", \"mask\"}) to it");
+  } else {
+    E sample;
+    for (const std::string& name : transform.arrays()) (void)tensor_named(sample, name);
+  }
+}
+
+inline void require_sample_axis(const at::Tensor& batch) {
+  if (batch.defined() && batch.dim() != 0) return;
+  throw Error(ErrorCode::Mismatch,
+              std::string("expected a batch with the sample index as axis 0, found ") +
+                  (batch.defined() ? "a 0-d tensor" : "no tensor"));
+}
+
+/// Throws Error (Mismatch) if the arrays of one sample cannot be changed by the same random
+/// numbers.
+inline void require_common_axes(const transforms::Transform& transform, const at::Tensor& first,
+                                const at::Tensor& other) {
+  const auto count = static_cast<std::int64_t>(transform.common_axes());
+  bool is_alike = first.size(0) == other.size(0);
+  if (count != 0) is_alike = is_alike && first.dim() > count && other.dim() > count;
+  for (std::int64_t axis = 1; is_alike && axis <= count; ++axis) {
+    is_alike = first.size(-axis) == other.size(-axis);
+  }
+  if (is_alike) return;
+  throw Error(
+      ErrorCode::Mismatch,
+      "expected the number of samples" +
+          (count == 0 ? "" : " and the sizes of the last " + std::to_string(count) + " axes") +
+          " of tensor " + in_quotes(transform.arrays()[0]) + ", which has shape " +
+          python_tuple(first.sizes().vec()) + ", found shape " + python_tuple(other.sizes().vec()));
+}
+
+/// To each of the tensors that on() named, with the same random numbers.
+inline void apply_to_arrays(const transforms::Transform& transform,
+                            const std::vector<at::Tensor*>& tensors, const Draws& draws) {
+  const auto for_each = [&](const auto& call) {
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      with_part("tensor", transform.arrays()[i], [&] { call(*tensors[i]); });
+    }
+  };
+  for_each([&](const at::Tensor& tensor) {
+    require_sample_axis(tensor);
+    require_common_axes(transform, *tensors[0], tensor);
+  });
+  for_each([&](at::Tensor& tensor) { transform.apply(tensor, nullptr, draws); });
+}
+
+/// To a stacked batch.
+template <class E>
+void apply_to(const transforms::Transform& transform, Batch<E>& batch, const Draws& draws) {
+  require_arrays<E>(transform);
+  if (!transform.arrays().empty()) {
+    std::vector<at::Tensor*> tensors;
+    for (const std::string& name : transform.arrays()) {
+      tensors.push_back(&tensor_named(static_cast<E&>(batch), name));
+    }
+    return apply_to_arrays(transform, tensors, draws);
+  }
+  if constexpr (!std::is_same_v<E, NamedExample>) {
+    require_sample_axis(batch.data);
+    at::Tensor* target = nullptr;
+    if constexpr (kHasTarget<E>) {
+      if (batch.target.defined()) target = &batch.target;
+    }
+    transform.apply(batch.data, target, draws);
+  }
+}
+
+/// To one sample, as a batch of one.
+template <class E>
+void apply_to_sample(const transforms::Transform& transform, E& sample, const Draws& draws) {
+  Batch<E> one(std::exchange(sample, E()));
+  const auto change_each = [&](const auto& change) {
+    SampleTensors<E>::each(static_cast<E&>(one), [&](const std::string& name, at::Tensor& tensor) {
+      const auto& names = transform.arrays();
+      const bool is_named = std::find(names.begin(), names.end(), name) != names.end();
+      if (tensor.defined() && (names.empty() || is_named)) tensor = change(tensor);
+    });
+  };
+  change_each([](const at::Tensor& tensor) { return tensor.unsqueeze(0); });
+  apply_to(transform, one, draws);
+  change_each([](const at::Tensor& tensor) { return tensor.squeeze(0); });
+  sample = std::move(static_cast<E&>(one));
+}
+
+/// To each sample of a list.
+template <class E>
+void apply_to(const transforms::Transform& transform, std::vector<E>& samples, const Draws& draws) {
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    apply_to_sample(transform, samples[i], draws.from(i));
+  }
+}
+
+/// The number of samples that a transform changes.
+template <class E>
+std::size_t count_of(const transforms::Transform&, const std::vector<E>& samples) {
+  return samples.size();
+}
+template <class E>
+std::size_t count_of(const transforms::Transform& transform, Batch<E>& batch) {
+  require_arrays<E>(transform);
+  const auto& names = transform.arrays();
+  const at::Tensor& first =
+      tensor_named(static_cast<E&>(batch), names.empty() ? std::string("data") : names[0]);
+  return first.defined() && first.dim() != 0 ? static_cast<std::size_t>(first.size(0)) : 0;
+}
+
 }  // namespace detail
+
+namespace transforms {
+
+template <class B>
+B Transform::apply_batch(B batch) {
+  Request request;
+  request.epoch = (*batches_)++;
+  request.picks.resize(detail::count_of(*this, batch));
+  for (std::size_t i = 0; i < request.picks.size(); ++i) request.picks[i].position = i;
+  detail::apply_to(*this, batch, Draws(request, 0, seed_));
+  return batch;
+}
+
+/// on(), for Transforms and PadStack: `class MyTransform : public Transform, public
+/// OnArrays<MyTransform>`.
+template <class Derived>
+class OnArrays {
+ public:
+  /// The tensors of a sample to use: those of a NamedExample, or "data" and "target" of an Example.
+  /// A transform changes each of them as it changes `data`, and with the same random numbers.
+  /// Throws Error (InvalidArgument) if there is no name, or the same name twice.
+  Derived& on(std::vector<std::string> names) {
+    if (names.empty() || detail::first_duplicate({names.begin(), names.end()})) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "on() expects the names of tensors, each of them once");
+    }
+    static_cast<Derived&>(*this).arrays_ = std::move(names);
+    return static_cast<Derived&>(*this);
+  }
+  /// One tensor.
+  Derived& on(const std::string& name) { return on(std::vector<std::string>{name}); }
+  /// The same for `on({"image", "mask"})`.
+  // Without it, two names would be taken for the two iterators of one std::string.
+  Derived& on(std::initializer_list<const char*> names) {
+    return on(std::vector<std::string>(names.begin(), names.end()));
+  }
+};
+
+}  // namespace transforms
 
 TORCH_NPY_END_NAMESPACE
 

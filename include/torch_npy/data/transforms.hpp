@@ -5,8 +5,11 @@
 /// All transforms of batches, in namespace torch_npy::transforms.
 
 #include <torch_npy/data/normalize.hpp>
+#include <torch_npy/data/pad_stack.hpp>
 #include <torch_npy/data/random_crop.hpp>
 #include <torch_npy/data/random_flip.hpp>
+#include <torch_npy/data/resize.hpp>
+#include <torch_npy/data/stack.hpp>
 #include <torch_npy/data/to_tensor.hpp>
 #include <torch_npy/data/transform.hpp>
 #include <torch_npy/version.hpp>

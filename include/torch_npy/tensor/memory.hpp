@@ -246,6 +246,11 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   std::size_t kept_bytes_ = 0;
 };
 
+/// A pool for the batches of a dataset. It keeps up to 256 MiB of memory that is not in use.
+inline std::shared_ptr<BufferPool> make_pool() {
+  return std::make_shared<BufferPool>(std::size_t{256} << 20);
+}
+
 /// What the first element of `tensor` was read from; empty if that is not known.
 inline std::string origin_of(const at::Tensor& tensor) {
   const TensorMemory* const memory = TensorMemory::of(tensor);
