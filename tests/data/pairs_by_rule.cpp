@@ -110,6 +110,17 @@ TEST_CASE("a file without a partner is named with the name of its partner", "[da
              says("no .npy file in this folder matches the pattern \"*_label.npy\""));
 }
 
+TEST_CASE("a pattern for the inputs alone names target_pattern()", "[dataset]") {
+  const Folder folder;
+  put(folder / "a" / "image_1.npy", 0);
+  put(folder / "b" / "mask_1.npy", 1);
+  const Error error = error_of(
+      [&] { PairedFolderDataset(folder / "a", folder / "b", FolderOptions().pattern("image_*")); });
+  CHECK(error.code() == ErrorCode::NotFound);
+  CHECK(error.path() == folder / "b");
+  CHECK_THAT(error.what(), says("matches the pattern \"image_*\"; target_pattern() is"));
+}
+
 TEST_CASE("files of one folder without a rule throw Error instead of being their own targets",
           "[dataset]") {
   const Folder folder;
