@@ -117,9 +117,9 @@ inline void sort_names(const std::string& names, NameOffsets& starts, std::size_
 /// @file
 /// FileList: the files of a folder, or any other list of files.
 
-/// The .npy or .npz files of a folder, in an order that does not depend on the file system; or a list
-/// of any files, in its order. Uses the bytes of the names plus 9 bytes per file. Read-only: safe
-/// from any thread.
+/// The .npy or .npz files of a folder, in an order that does not depend on the file system; or a
+/// list of any files, in its order. Uses the bytes of the names plus 9 bytes per file. Read-only:
+/// safe from any thread.
 class FileList {
  public:
   /// An input iterator. It returns each path by value.
