@@ -141,7 +141,7 @@ TEST_CASE("an Error about a value of an archive names the member once", "[datase
   const Folder folder;
   const std::string values = npy(header_text("'<u2'", "(3,)"), std::string("\1\0\xff\xff\2\0", 6));
   const auto path = write_bytes(folder / "a.npz", zip({ZipPart::stored("u2.npy", values)}));
-  const ArrayDataset dataset(NpzFile(path)["u2"], LoadOptions().dtype(at::kShort));
+  const ArrayDataset dataset(NpzFile(path).array("u2"), LoadOptions().dtype(at::kShort));
   CHECK(dataset.stacked().get_batch({0, 2}).data[1].item<int>() == 2);
   const Error error = error_of([&] { (void)dataset.stacked().get_batch({0, 1}); });
   CHECK(error.code() == ErrorCode::Mismatch);
