@@ -82,6 +82,8 @@ foreach(header IN LISTS headers)
     elseif(name MATCHES "^[a-z_]+$")
       # The standard library.
     elseif(name STREQUAL "libdeflate.h" AND header STREQUAL "zip/deflate.hpp")
+    elseif(name STREQUAL "wmmintrin.h" AND header STREQUAL "zip/crc.hpp")
+      # Instructions of the processor.
     elseif(floor STREQUAL "top")
       # The libraries of that component.
     elseif(NOT header MATCHES "^io/system_[a-z]+\\.hpp$")
