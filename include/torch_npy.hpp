@@ -3028,9 +3028,9 @@ inline void sort_names(const std::string& names, NameOffsets& starts, std::size_
 /// @file
 /// FileList: the files of a folder, or any other list of files.
 
-/// The .npy or .npz files of a folder, in an order that does not depend on the file system; or a list
-/// of any files, in its order. Uses the bytes of the names plus 9 bytes per file. Read-only: safe
-/// from any thread.
+/// The .npy or .npz files of a folder, in an order that does not depend on the file system; or a
+/// list of any files, in its order. Uses the bytes of the names plus 9 bytes per file. Read-only:
+/// safe from any thread.
 class FileList {
  public:
   /// An input iterator. It returns each path by value.
@@ -14914,23 +14914,20 @@ inline ListRules list_rules(const FolderOptions& options) {
   return {options.pattern(), options.recursive(), options.natural_order()};
 }
 
-/// The number of archives that would be listed if the rules were about .npz files.
-inline std::size_t count_archives(const FileList& list, const std::string& subfolder,
-                                  ListRules rules) {
-  if (has_ending(rules.pattern, ".npy")) rules.pattern.back() = 'z';
-  rules.ending = ".npz";
-  return FileList(list.folder()).add(subfolder, rules);
-}
-
-/// The Error for a folder without samples.
+/// The Error for a folder without samples. `advice` ends its message.
 inline Error no_files(const FileList& list, const std::string& subfolder, const ListRules& rules,
                       const char* advice = "") {
-  std::string reason = "no .npy file in this folder";
+  std::string reason = "no " + rules.ending + " file in this folder";
   if (rules.pattern != "*") reason += " matches the pattern " + shown(rules.pattern);
-  const std::size_t archives = count_archives(list, subfolder, rules);
+  ListRules others = rules;
+  others.ending = rules.ending == ".npy" ? ".npz" : ".npy";
+  if (has_ending(rules.pattern, rules.ending)) others.pattern.back() = others.ending.back();
+  const std::size_t found = FileList(list.folder()).add(subfolder, others);
   const std::size_t folders = list.subfolders(subfolder).size();
-  if (archives != 0) {
-    reason += "; it has " + counted(archives, ".npz file") + ": NpzDataset reads archives";
+  if (found != 0) {
+    reason += "; it has " + counted(found, (others.ending + " file").c_str()) +
+              (others.ending == ".npz" ? ": NpzDataset reads archives"
+                                       : ": FolderDataset reads single arrays");
   } else if (folders != 0 && !rules.recursive) {
     reason +=
         "; it has " + counted(folders, "subfolder") + ": set recursive(true) to include subfolders";
@@ -14939,9 +14936,10 @@ inline Error no_files(const FileList& list, const std::string& subfolder, const 
                subfolder == "." ? list.folder() : list.folder() / path_of(subfolder));
 }
 
-inline FileList list_folder(const std::filesystem::path& folder, const ListRules& rules) {
+inline FileList list_folder(const std::filesystem::path& folder, const ListRules& rules,
+                            const char* advice = "") {
   FileList list(folder);
-  if (list.add(".", rules) == 0) throw no_files(list, ".", rules);
+  if (list.add(".", rules) == 0) throw no_files(list, ".", rules, advice);
   return list;
 }
 
@@ -15096,7 +15094,9 @@ inline void require_own_targets(const FileList& inputs, const FileList& targets)
 /// The files of `folder` with the names of the inputs, which were listed by the same rules.
 inline FileList targets_of_same_name(const FileList& inputs, const std::filesystem::path& folder,
                                      const FolderOptions& options) {
-  FileList targets = list_folder(folder, list_rules(options));
+  FileList targets = list_folder(
+      folder, list_rules(options),
+      options.pattern() == "*" ? "" : "; target_pattern() is another pattern for the targets");
   if (inputs.has_folder_of(targets)) {
     throw Error(
         ErrorCode::InvalidArgument,

@@ -31,7 +31,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-const SaveOptions kFast = SaveOptions().sync(false);
+const SaveOptions kNotSynced = SaveOptions().sync(false);
 
 /// Bytes of an .npy file of uint16 tokens first, first + 1, ...
 std::string tokens(int first, int count) {
@@ -81,7 +81,7 @@ std::vector<fs::path> save_counting(const Folder& folder, const std::vector<std:
   std::int64_t begin = 0;
   for (const std::int64_t count : rows) {
     paths.push_back(folder / name_of(static_cast<int>(paths.size())));
-    save(paths.back(), count_from(begin, count), kFast);
+    save(paths.back(), count_from(begin, count), kNotSynced);
     begin += count;
   }
   return paths;
@@ -238,7 +238,7 @@ TEST_CASE("the targets of windows may be rows of another array", "[windows]") {
 TEST_CASE("each file may be one frame of a clip", "[windows]") {
   const Folder folder;
   for (int i = 0; i < 12; ++i) {
-    save(folder / ("f" + std::to_string(i) + ".npy"), sample(i), kFast);
+    save(folder / ("f" + std::to_string(i) + ".npy"), sample(i), kNotSynced);
   }
   const FolderDataset frames(folder.path(), FolderOptions().natural_order(true));
   const auto options = WindowOptions().frames(true).stride(2);
@@ -261,7 +261,7 @@ TEST_CASE("each file may be one frame of a clip", "[windows]") {
   CHECK(clips.verify()[0].path() == folder / "f9.npy");
   CHECK_THAT(error_of([&] { WindowDataset wrong(samples(5), 2, options); }).what(),
              says("frames(true) takes a list of files"));
-  save(folder / "f9.npy", at::zeros({3, 2}), kFast);
+  save(folder / "f9.npy", at::zeros({3, 2}), kNotSynced);
   CHECK_THAT(error_of([&] { WindowDataset wrong(frames.files(), 2, options); }).what(),
              says("expected frames of shape (2, 3) and dtype '<f4'"));
 }

@@ -63,7 +63,7 @@ inline std::vector<Error> check_rows(const ArrayRows& data, const ArrayRows* tar
 
 /// Rows as class labels. Throws Error (InvalidArgument) if a row is not one integer.
 inline std::vector<std::int64_t> labels_from(const ArrayRows& rows,
-                                             const std::vector<std::size_t>& indices) {
+                                             c10::ArrayRef<std::size_t> indices) {
   const RowFormat& format = rows.format();
   if (!format.sizes.empty() || !c10::isIntegralType(format.type, /*includeBool=*/true)) {
     rows.about(0, [&] {
@@ -103,7 +103,7 @@ class ArraySource : public SampleSource<E> {
   }
 
   std::vector<std::int64_t> labels(c10::ArrayRef<std::size_t> samples) const override {
-    return target_ ? labels_from(*target_, samples.vec()) : SampleSource<E>::labels(samples);
+    return target_ ? labels_from(*target_, samples) : SampleSource<E>::labels(samples);
   }
 
   std::vector<Error> check(std::size_t sample) const override {

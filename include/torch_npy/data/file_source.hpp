@@ -173,7 +173,7 @@ class FileSource : public SampleSource<E> {
     if (targets) {
       target = std::move(*targets).finish();
     } else if (!accepted.empty()) {
-      target.whole = labels_->gather(accepted, request.pin_memory);
+      target.whole = labels_->gather(accepted, std::nullopt, request.pin_memory);
     }
     return rows_from<E>(std::move(data).finish(), std::move(target));
   }
