@@ -226,6 +226,14 @@ class ArrayRows {
     return out;
   }
 
+  /// The sizes of what gather() returns.
+  std::vector<std::int64_t> sizes_of(std::size_t count, std::optional<std::size_t> length) const {
+    std::vector<std::int64_t> sizes = {static_cast<std::int64_t>(count)};
+    if (length) sizes.push_back(static_cast<std::int64_t>(*length));
+    sizes.insert(sizes.end(), format_.sizes.begin(), format_.sizes.end());
+    return sizes;
+  }
+
  protected:
   ArrayRows(const LoadOptions& options, std::shared_ptr<BufferPool> pool)
       : options_(options), pool_(std::move(pool)) {
@@ -239,14 +247,6 @@ class ArrayRows {
   }
 
   const LoadOptions& options() const { return options_; }
-
-  /// The sizes of what gather() returns.
-  std::vector<std::int64_t> sizes_of(std::size_t count, std::optional<std::size_t> length) const {
-    std::vector<std::int64_t> sizes = {static_cast<std::int64_t>(count)};
-    if (length) sizes.push_back(static_cast<std::int64_t>(*length));
-    sizes.insert(sizes.end(), format_.sizes.begin(), format_.sizes.end());
-    return sizes;
-  }
 
   virtual at::Tensor gather_on_host(c10::ArrayRef<std::size_t> first,
                                     std::optional<std::size_t> length, bool pin) const {

@@ -69,8 +69,9 @@ inline std::vector<std::int64_t> labels_from(const ArrayRows& rows,
     rows.about(0, [&] {
       throw Error(ErrorCode::InvalidArgument,
                   "class labels are one integer for each sample: expected targets of shape (" +
-                      std::to_string(rows.size()) + ",), found targets of shape " +
-                      python_tuple(format.sizes) + " and dtype " + c10::toString(format.type));
+                      std::to_string(rows.size()) + ",), found shape " +
+                      python_tuple(rows.sizes_of(rows.size(), std::nullopt)) + " and dtype " +
+                      c10::toString(format.type));
     });
   }
   const at::Tensor labels =
