@@ -42,7 +42,7 @@ inline FileList named_files(const std::filesystem::path& folder,
   if (names.empty())
     throw Error(ErrorCode::InvalidArgument, "the list of names is empty", 0, folder);
   FewLines missing;
-  for (const std::size_t i : list.missing()) missing.add(shown_path(list[i]));
+  for (const std::size_t i : missing_files(list)) missing.add(shown_path(list[i]));
   if (missing.count() == 0) return list;
   throw Error(ErrorCode::NotFound,
               counted(missing.count(), "file") + " of the list of names " +

@@ -169,7 +169,7 @@ inline void require_partners(const FileList& inputs, const FileList& targets,
 /// The same if any target may belong to no input, and need not be in the list of a folder.
 inline void require_existing(const FileList& inputs, const FileList& targets) {
   FewLines alone;
-  for (const std::size_t i : targets.missing()) {
+  for (const std::size_t i : missing_files(targets)) {
     alone.add(shown_path(inputs[i]) + " (expected " + shown_path(targets[i]) + ")");
   }
   if (alone.count() != 0) throw no_partners(inputs, targets, alone);

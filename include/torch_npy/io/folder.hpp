@@ -234,23 +234,6 @@ class FileList {
     names_.append(name.c_str(), name.size() + 1);
   }
 
-  /// The numbers of the files that do not exist. Costs one stat per file, on at least 32 threads,
-  /// because they wait for the disk. @private
-  std::vector<std::size_t> missing() const {
-    std::vector<char> is_missing(size());
-    detail::for_each_index(size(), (std::max)(std::size_t{32}, detail::processor_count()),
-                           [&](std::size_t i) {
-                             std::error_code error;
-                             const auto type = std::filesystem::status((*this)[i], error).type();
-                             is_missing[i] = type == std::filesystem::file_type::not_found;
-                           });
-    std::vector<std::size_t> missing;
-    for (std::size_t i = 0; i < size(); ++i) {
-      if (is_missing[i] != 0) missing.push_back(i);
-    }
-    return missing;
-  }
-
   /// True if both are lists of the same folder, also by another path. @private
   bool has_folder_of(const FileList& other) const {
     const auto own = detail::identity_of(open_);
@@ -301,6 +284,25 @@ class FileList {
   detail::NameOffsets starts_;
 };
 
+namespace detail {
+
+/// The numbers of the files that do not exist. Costs one stat per file, on at least 32 threads,
+/// because they wait for the disk.
+inline std::vector<std::size_t> missing_files(const FileList& list) {
+  std::vector<char> is_missing(list.size());
+  for_each_index(list.size(), (std::max)(std::size_t{32}, processor_count()), [&](std::size_t i) {
+    std::error_code error;
+    const auto type = std::filesystem::status(list[i], error).type();
+    is_missing[i] = type == std::filesystem::file_type::not_found;
+  });
+  std::vector<std::size_t> missing;
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    if (is_missing[i] != 0) missing.push_back(i);
+  }
+  return missing;
+}
+
+}  // namespace detail
 TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_IO_FOLDER_HPP_
