@@ -7,6 +7,7 @@
 // IWYU pragma: begin_exports
 #include <torch_npy/data/array_data.hpp>
 #include <torch_npy/data/array_dataset.hpp>
+#include <torch_npy/data/array_files.hpp>
 #include <torch_npy/data/array_rows.hpp>
 #include <torch_npy/data/array_source.hpp>
 #include <torch_npy/data/bad_samples.hpp>

@@ -259,7 +259,8 @@ TEST_CASE("of many shards, only some are mapped at a time", "[shards]") {
   const at::Tensor whole = samples(2 * kShards);
   const auto paths = save_shards(folder, whole, std::vector<std::int64_t>(kShards, 2));
   const auto pool = std::make_shared<torch_npy::detail::BufferPool>(1 << 20);
-  const torch_npy::detail::StoredRows rows(paths, {}, pool, false, kLimit);
+  const torch_npy::detail::StoredRows rows(torch_npy::detail::ArrayFiles(paths), {}, pool, false,
+                                           kLimit);
   CHECK(rows.mapped() == kLimit);
   std::atomic<int> wrong{0};
   std::vector<std::thread> threads;

@@ -16,12 +16,14 @@
 #include <variant>
 #include <vector>
 
+#include <torch_npy/data/array_files.hpp>
 #include <torch_npy/data/array_rows.hpp>
 #include <torch_npy/data/stored_rows.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/folder.hpp>
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/options.hpp>
+#include <torch_npy/tensor/read.hpp>
 #include <torch_npy/tensor/stored_array.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
@@ -80,15 +82,17 @@ class ArrayData {
                                                          std::shared_ptr<detail::BufferPool> pool,
                                                          bool frames = false) const {
     if (const auto* const paths = std::get_if<Paths>(&where_)) {
-      return std::make_shared<const detail::StoredRows>(*paths, options, std::move(pool), frames);
+      return std::make_shared<const detail::StoredRows>(detail::ArrayFiles(*paths), options,
+                                                        std::move(pool), frames);
     }
     if (frames) {
       throw Error(ErrorCode::InvalidArgument,
                   "frames(true) takes a list of files, one for each frame");
     }
     if (const auto* const array = std::get_if<StoredArray>(&where_)) {
-      if (!detail::StoredRows::is_mappable(*array)) return loaded(*array, options, std::move(pool));
-      return std::make_shared<const detail::StoredRows>(*array, options, std::move(pool));
+      if (!is_mappable(*array)) return loaded(*array, options, std::move(pool));
+      return std::make_shared<const detail::StoredRows>(detail::ArrayFiles(*array), options,
+                                                        std::move(pool));
     }
     return std::make_shared<const detail::TensorRows>(std::get<at::Tensor>(where_), options,
                                                       std::move(pool));
@@ -96,6 +100,13 @@ class ArrayData {
 
  private:
   using Paths = std::vector<std::filesystem::path>;
+
+  /// Whether the bytes of an array are in a file as they are.
+  static bool is_mappable(const StoredArray& array) {
+    return array.internal_with_array([](detail::OpenArray& open) {
+      return open.source.internal_traits().range.file != nullptr;
+    });
+  }
 
   static std::shared_ptr<const detail::ArrayRows> loaded(const StoredArray& array,
                                                          const LoadOptions& options,

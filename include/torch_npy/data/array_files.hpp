@@ -1,0 +1,89 @@
+#ifndef TORCH_NPY_DATA_ARRAY_FILES_HPP_
+#define TORCH_NPY_DATA_ARRAY_FILES_HPP_
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <torch_npy/data/random.hpp>
+#include <torch_npy/data/source.hpp>
+#include <torch_npy/error.hpp>
+#include <torch_npy/tensor/options.hpp>
+#include <torch_npy/tensor/read.hpp>
+#include <torch_npy/tensor/stored_array.hpp>
+#include <torch_npy/text.hpp>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// The files of an array that is divided among them, or one StoredArray in a file.
+class ArrayFiles {
+ public:
+  /// Throws Error (InvalidArgument) if there is none.
+  explicit ArrayFiles(std::vector<std::filesystem::path> paths) : paths_(std::move(paths)) {
+    if (paths_.empty()) throw Error(ErrorCode::InvalidArgument, "the list of files is empty");
+  }
+  explicit ArrayFiles(const StoredArray& array) : paths_(1), array_(array) {}
+
+  std::size_t size() const { return paths_.size(); }
+  /// Empty for a StoredArray, which keeps its file open.
+  const std::filesystem::path& path(std::size_t i) const { return paths_[i]; }
+
+  /// Calls `use` with the array in file `i`.
+  void open(std::size_t i, const LoadOptions& options,
+            const std::function<void(OpenArray&)>& use) const {
+    if (array_) return array_->internal_with_array(use);
+    with_array(paths_[i], options, use);
+  }
+
+  /// Calls `work`, and adds what is known of file `i` to an Error without a path.
+  void about(std::size_t i, const std::function<void()>& work) const {
+    if (!array_) return with_path(paths_[i], work);
+    std::optional<Error> known;  // with a path, and the member of an archive
+    array_->internal_about([&] {
+      try {
+        work();
+      } catch (const Error& error) {
+        if (error.path().empty()) throw;
+        known = error;
+      }
+    });
+    if (known) throw Error(*known);
+  }
+
+  /// For keys.
+  std::string name(std::size_t i) const {
+    return array_ ? array_->name() : paths_[i].generic_string();
+  }
+
+  /// All of them, for messages.
+  std::string names() const {
+    if (array_) return array_->name();
+    const std::string first = shown_path(paths_[0]);
+    return size() == 1 ? first : first + " and " + counted(size() - 1, "other file");
+  }
+
+  /// A number for the names, without folders, and for where each file begins in the array.
+  std::uint64_t hash(const std::function<std::uint64_t(std::size_t)>& begin_of) const {
+    const auto of = [&](std::size_t i) {
+      return hash_of(path_of(name(i)).filename().generic_string());
+    };
+    std::uint64_t all = of(0);
+    for (std::size_t i = 1; i < size(); ++i) all = mix({all, of(i), begin_of(i)});
+    return all;
+  }
+
+ private:
+  std::vector<std::filesystem::path> paths_;
+  std::optional<StoredArray> array_;
+};
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_ARRAY_FILES_HPP_
