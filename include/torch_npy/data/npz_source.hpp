@@ -91,10 +91,11 @@ class ArchiveReader {
   /// The parts outlive it.
   explicit ArchiveReader(const ArchivedParts& parts) : parts_(parts) {}
 
-  /// Opens an archive instead of the one before.
-  void open(File file) {
+  /// Opens the archive of a sample, after it has closed the one before.
+  void open(std::size_t sample) {
     archive_.reset();
-    archive_ = open_archive(std::make_shared<const File>(std::move(file)), room_);
+    auto file = std::make_shared<const File>(parts_[0]->files->open(sample));
+    archive_ = open_archive(std::move(file), room_);
     if (!has_known_names()) find_arrays();
   }
 
@@ -188,7 +189,7 @@ class NpzSource final : public SampleSource<E> {
     std::int64_t length = 0;
     about(sample, [&] {
       ArchiveReader archive(parts_);
-      archive.open(files().open(sample));
+      archive.open(sample);
       length = with_plan(archive, 0, length_of);
     });
     return length;
@@ -207,7 +208,7 @@ class NpzSource final : public SampleSource<E> {
       }
     };
     ArchiveReader archive(parts_);
-    if (!is_good([&] { archive.open(files().open(sample)); })) return errors;
+    if (!is_good([&] { archive.open(sample); })) return errors;
     for (std::size_t k = 0; k < parts_.size(); ++k) {
       (void)is_good([&] {
         with_plan(archive, k, [&](const LoadPlan& plan) { parts_[k]->require_expected(plan); });
@@ -227,7 +228,7 @@ class NpzSource final : public SampleSource<E> {
     }
     const auto read_sample = [&](std::size_t sample) {
       about(sample, [&] {
-        archive.open(files().open(sample));
+        archive.open(sample);
         for (std::size_t k = 0; k < parts_.size(); ++k) {
           archive.with_bytes(k, kAtOnce,
                              [&](const ByteSource& bytes) { readers[k].read(sample, bytes); });

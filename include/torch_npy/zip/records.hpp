@@ -111,7 +111,10 @@ inline std::string zip_name(std::string_view bytes, std::uint16_t flags) {
       u"█▄▌▐▀"
       u"αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\u00a0";
   static_assert(sizeof kCodePage437 == 129 * sizeof(char16_t));
-  if ((flags & kUtf8Flag) != 0) return std::string(bytes);
+  const auto is_ascii = [](char c) { return static_cast<unsigned char>(c) < 0x80; };
+  if ((flags & kUtf8Flag) != 0 || std::all_of(bytes.begin(), bytes.end(), is_ascii)) {
+    return std::string(bytes);
+  }
   std::string name;
   for (const char c : bytes) {
     const auto byte = static_cast<unsigned char>(c);
