@@ -87,6 +87,9 @@ TEST_CASE("Normalize normalizes the columns of a table, and any axis", "[transfo
   for (const at::Tensor& data : {series, volumes}) {
     check_refused(normalize, data, "axis(n) says which axis has the channels or columns");
   }
+  const at::Tensor channels_last = at::zeros({1, 28, 27, 3});
+  check_refused(tf::Normalize(std::vector<double>(28, 0.0), std::vector<double>(28, 1.0)),
+                channels_last, "seems to be (height, width, channels); put ToTensor before");
   check_refused(tf::Normalize(normalize).axis(2), series, "with an axis 2, found shape (5, 2)");
   check_refused(tf::Normalize(normalize).axis(0), series, "with the size 2 in axis 0");
 }

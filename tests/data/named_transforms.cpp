@@ -23,14 +23,14 @@ namespace {
 
 constexpr std::size_t kSize = 20;
 
-at::Tensor image_of(const Example<>& one) {
+at::Tensor scene_image(const Example<>& one) {
   return images(1, 3, 6, 6)[0] + 1000 * one.target.item<int>();
 }
 
 /// Image i of shape (3, 6, 6), its mask (the image's first channel), and its label.
 Dataset<NamedExample> scenes() {
   return number_dataset(kSize).map([](const Example<>& one) {
-    const at::Tensor image = image_of(one);
+    const at::Tensor image = scene_image(one);
     return NamedExample(
         {{"image", image}, {"mask", image[0].to(at::kLong)}, {"label", one.target}});
   });
@@ -86,7 +86,7 @@ TEST_CASE("all tensors of a sample get the same random numbers", "[transforms]")
     CHECK(at::equal(stacked, single));
     // Those of `data` in a dataset without names.
     const auto plain = number_dataset(kSize).map(
-        [](const Example<>& one) { return TensorExample(image_of(one)); });
+        [](const Example<>& one) { return TensorExample(scene_image(one)); });
     auto same = transform;
     same.on("data");
     CHECK(at::equal(plain.map(same).stacked().get_batch(with_seed(3)).data, stacked));

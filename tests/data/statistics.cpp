@@ -151,6 +151,11 @@ TEST_CASE("mean_and_std says what it cannot compute", "[statistics]") {
     CHECK(error.code() == ErrorCode::Mismatch);
     CHECK_THAT(error.what(), says("axis(n) says which axis"));
   }
+  CHECK_THAT(error_of([] {
+               (void)of_tensor(at::ones({4, 28, 28, 3}, at::kByte));
+             }).what(),
+             says("mean_and_std expects samples of shape (columns,) or (channels, height, width), "
+                  "found shape (28, 28, 3), which seems to be (height, width, channels)"));
   CHECK(error_of([] {
           (void)of_tensor(at::ones({4, 3}, at::kComplexFloat));
         }).code() == ErrorCode::Mismatch);

@@ -30,11 +30,16 @@ inline std::int64_t channel_axis(const at::Tensor& batch, const std::optional<st
                                  const char* call) {
   const std::int64_t axes = batch.dim() - 1;  // of a sample
   if (axis && *axis >= -axes && *axis < axes) return *axis < 0 ? batch.dim() + *axis : 1 + *axis;
-  if (!axis && (axes == 1 || axes == 3)) return 1;
+  const bool is_hwc = seems_channels_last(batch);
+  if (!axis && (axes == 1 || axes == 3) && !is_hwc) return 1;
   throw_bad_shape(
       call,
       axis ? "with an axis " + std::to_string(*axis) : "(columns,) or (channels, height, width)",
-      batch, axis ? "" : "; axis(n) says which axis has the channels or columns");
+      batch,
+      axis     ? ""
+      : is_hwc ? ", which seems to be (height, width, channels); put ToTensor before, "
+                 "or set axis(n)"
+               : "; axis(n) says which axis has the channels or columns");
 }
 
 }  // namespace detail

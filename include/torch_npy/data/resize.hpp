@@ -86,8 +86,7 @@ class Resize : public Transform, public OnArrays<Resize> {
     if (data.dim() < 3 || data.numel() == 0) {
       detail::throw_bad_shape("Resize", "(..., H, W) with pixels", data);
     }
-    if (data.dim() == 4 && detail::is_channel_count(data.size(3)) &&
-        !detail::is_channel_count(data.size(1))) {
+    if (detail::seems_channels_last(data)) {
       detail::throw_bad_shape("Resize", "(..., H, W)", data,
                               ", which seems to be (H, W, C); put ToTensor before Resize");
     }

@@ -246,8 +246,8 @@ inline MeanAndStd mean_and_std_of(std::shared_ptr<const SourceInfo> source,
 ///
 /// Throws Error: what reading a sample throws; Mismatch for a dataset without samples or values,
 /// for NaN and infinity, for complex numbers, if samples differ in their number of channels or
-/// columns, and if axis() is necessary; NotFound if there is no tensor on(). Samples that the
-/// dataset skips do not count.
+/// columns, and if axis() is necessary; NotFound if there is no tensor on(); Exhausted if the
+/// system refuses to start a thread. Samples that the dataset skips do not count.
 template <class E, class B>
 MeanAndStd mean_and_std(const Dataset<E, B>& dataset, const StatisticsOptions& options = {}) {
   static_assert(detail::kStackable<E>,

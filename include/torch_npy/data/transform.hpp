@@ -47,6 +47,11 @@ inline bool is_only_owner(const at::Tensor& tensor) {
 /// Whether an axis of this size may be that of the channels of images: gray, RGB, RGBA.
 inline bool is_channel_count(std::int64_t size) { return size == 1 || size == 3 || size == 4; }
 
+/// Whether samples with three axes seem to be images (H, W, C), and not (C, H, W).
+inline bool seems_channels_last(const at::Tensor& batch) {
+  return batch.dim() == 4 && is_channel_count(batch.size(3)) && !is_channel_count(batch.size(1));
+}
+
 /// The target if it is an image that changes with the data, else null.
 inline at::Tensor* image_target(at::Tensor* target, const at::Tensor& data) {
   if (target == nullptr || target->dim() < 3) return nullptr;
