@@ -96,6 +96,17 @@ SampleRows<E> rows_from(PartRows data, [[maybe_unused]] PartRows target) {
   }
 }
 
+/// A number for a list of files. Without their common folder: a run continues where the files have
+/// been moved together.
+inline std::uint64_t fingerprint_of(const FileList& files) {
+  const std::size_t common = files.common_folder();
+  std::uint64_t print = mix({files.size()});
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    print = mix({print, hash_of(files.name(i) + common)});
+  }
+  return print;
+}
+
 /// One file a sample; and for an Example with a target a second one, or a row of an array.
 template <class E>
 class FileSource : public SampleSource<E> {
@@ -121,15 +132,7 @@ class FileSource : public SampleSource<E> {
     return data_->list[sample].generic_string();
   }
 
-  std::uint64_t fingerprint() const override {
-    // Without the common folder: a run continues where the files have been moved together.
-    const std::size_t common = data_->list.common_folder();
-    std::uint64_t print = mix({size()});
-    for (std::size_t i = 0; i < size(); ++i) {
-      print = mix({print, hash_of(data_->list.name(i) + common)});
-    }
-    return print;
-  }
+  std::uint64_t fingerprint() const override { return fingerprint_of(data_->list); }
 
   std::int64_t length(std::size_t sample) const override {
     return planned(*data_, sample, length_of);

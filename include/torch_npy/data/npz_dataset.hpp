@@ -21,6 +21,7 @@
 #include <torch_npy/data/folder_datasets.hpp>
 #include <torch_npy/data/npz_source.hpp>
 #include <torch_npy/data/options.hpp>
+#include <torch_npy/data/pair_files.hpp>
 #include <torch_npy/data/rows.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/folder.hpp>
@@ -42,7 +43,8 @@ class NpzArchives {
             class = std::enable_if_t<std::is_convertible_v<const Path&, std::filesystem::path>>>
   NpzArchives(const Path& folder)  // NOLINT(google-explicit-constructor)
       : where_(std::filesystem::path(folder)) {}
-  /// These files in this order. FolderOptions::pattern, recursive and natural_order have no effect.
+  /// These files in this order. With pattern(), recursive() or natural_order(), the dataset throws
+  /// Error (InvalidArgument).
   NpzArchives(std::vector<std::filesystem::path> files)  // NOLINT(google-explicit-constructor)
       : where_(std::move(files)) {}
   /// The same.
@@ -55,31 +57,16 @@ class NpzArchives {
 
   using Files = std::vector<std::filesystem::path>;
 
-  std::shared_ptr<const detail::ArchiveFiles> files(const FolderOptions& options) const {
-    if (const auto* const given = std::get_if<Files>(&where_)) {
-      return std::make_shared<const detail::ArchiveFiles>(*given);
+  std::shared_ptr<const FileList> files(const FolderOptions& options) const {
+    if (const auto* const files = std::get_if<Files>(&where_)) {
+      detail::require_used("NpzDataset of a list of files", options, {});
+      return std::make_shared<const FileList>(*files);
     }
-    FileList list(std::get<std::filesystem::path>(where_));
+    detail::require_used("NpzDataset", options, {true, false, false});
     detail::ListRules rules = detail::list_rules(options);
     rules.ending = ".npz";
-    if (list.add(".", rules) == 0) throw no_archives(std::move(list), std::move(rules));
-    return std::make_shared<const detail::ArchiveFiles>(std::move(list));
-  }
-
-  /// The Error for a folder without archives.
-  static Error no_archives(FileList list, detail::ListRules rules) {
-    std::string reason = "no .npz file in this folder";
-    if (rules.pattern != "*") reason += " matches the pattern " + detail::shown(rules.pattern);
-    const std::size_t folders = list.subfolders().size();
-    rules.ending = ".npy";
-    if (const std::size_t arrays = list.add(".", rules); arrays != 0) {
-      reason += "; it has " + detail::counted(arrays, ".npy file") +
-                ": FolderDataset takes each of them as a sample";
-    } else if (folders != 0 && !rules.recursive) {
-      reason += "; it has " + detail::counted(folders, "subfolder") +
-                ": set recursive(true) to include subfolders";
-    }
-    return Error(ErrorCode::NotFound, reason, 0, list.folder());
+    return std::make_shared<const FileList>(
+        detail::list_folder(std::get<std::filesystem::path>(where_), rules));
   }
 
   std::variant<std::filesystem::path, Files> where_;

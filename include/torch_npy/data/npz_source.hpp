@@ -40,38 +40,12 @@
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// The archives of a dataset: those of a folder, or a list. Read-only: safe from any thread.
-class ArchiveFiles {
- public:
-  explicit ArchiveFiles(FileList folder) : folder_(std::move(folder)) {}
-  explicit ArchiveFiles(std::vector<std::filesystem::path> files) : files_(std::move(files)) {}
-
-  std::size_t size() const { return folder_ ? folder_->size() : files_.size(); }
-
-  std::filesystem::path operator[](std::size_t index) const {
-    return folder_ ? (*folder_)[index] : files_[index];
-  }
-
-  /// As the program wrote it, or relative to the folder.
-  std::string name(std::size_t index) const {
-    return folder_ ? folder_->name(index) : files_[index].generic_string();
-  }
-
-  File open(std::size_t index) const {
-    return folder_ ? folder_->open(index) : File(files_[index]);
-  }
-
- private:
-  std::optional<FileList> folder_;
-  std::vector<std::filesystem::path> files_;
-};
-
 /// The arrays of one name.
 struct ArchivedPart final : SamplePart {
-  std::shared_ptr<const ArchiveFiles> files;
+  std::shared_ptr<const FileList> files;
   std::string name;
 
-  ArchivedPart(std::shared_ptr<const ArchiveFiles> its_files, std::string its_name,
+  ArchivedPart(std::shared_ptr<const FileList> its_files, std::string its_name,
                const LoadOptions& its_options, std::shared_ptr<BufferPool> its_pool,
                FolderOptions::Expected its_expected)
       : SamplePart(its_options, std::move(its_pool), std::move(its_expected)),
@@ -179,10 +153,9 @@ class NpzSource final : public SampleSource<E> {
   std::string key(std::size_t sample) const override { return files()[sample].generic_string(); }
 
   std::uint64_t fingerprint() const override {
-    std::uint64_t print = mix({size()});
+    std::uint64_t print = 0;
     for (const auto& part : parts_) print = mix({print, hash_of(part->name)});
-    for (std::size_t i = 0; i < size(); ++i) print = mix({print, hash_of(files().name(i))});
-    return print;
+    return mix({print, fingerprint_of(files())});
   }
 
   std::int64_t length(std::size_t sample) const override {
@@ -248,7 +221,7 @@ class NpzSource final : public SampleSource<E> {
   }
 
  private:
-  const ArchiveFiles& files() const { return *parts_[0]->files; }
+  const FileList& files() const { return *parts_[0]->files; }
 
   /// Calls `work`; its Errors are about the archive of a sample.
   template <class Work>
