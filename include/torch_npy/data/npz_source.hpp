@@ -101,7 +101,8 @@ class ArchiveReader {
     found_.clear();
     for (const auto& part : parts_) {
       const ZipMember* const member = arrays.find_member(part->name);
-      found_.push_back(member == nullptr ? std::nullopt : std::optional(member - members.data()));
+      found_.emplace_back();
+      if (member != nullptr) found_.back() = static_cast<std::size_t>(member - members.data());
     }
     // Of other members the names do not tell which are arrays.
     const auto is_array = [](const ZipMember& member) { return ends_as_array(member.name); };
@@ -112,8 +113,8 @@ class ArchiveReader {
   const ArchivedParts& parts_;
   std::shared_ptr<char> room_ = ArchiveBytes::allocate_room();
   std::shared_ptr<const ZipArchive> archive_;
-  std::vector<std::string> names_;                    // of the members of an earlier archive
-  std::vector<std::optional<std::ptrdiff_t>> found_;  // the members with the arrays
+  std::vector<std::string> names_;                 // of the members of an earlier archive
+  std::vector<std::optional<std::size_t>> found_;  // the members with the arrays
 };
 
 /// Samples of named tensors from the rows of each of them.
