@@ -178,6 +178,12 @@ TEST_CASE("shards in Fortran order, swapped or converted, give the rows that loa
   }
   check(paths);
   check(paths, LoadOptions().dtype(at::kLong));
+  // An array without rows is always saved in C order.
+  save(folder / "none.npy", whole.narrow(0, 0, 0), kFast);
+  check({paths[0], folder / "none.npy", paths[1]});
+  const std::vector<fs::path> after_empty = {folder / "none.npy", paths[0], paths[1]};
+  CHECK(at::equal(ArrayDataset(after_empty).get(9).data, whole[9]));
+  CHECK(ArrayDataset(after_empty).get(9).data.strides().vec() == strides);
   strides = {3, 1};
   for (std::size_t i = 0; i < 2; ++i) write_bytes(paths[i], big_endian_npy(halves[i]));
   check(paths);

@@ -107,19 +107,24 @@ class StoredRows final : public ArrayRows {
         shards_(files_.size()),
         maps_(files_.size(), max_mappings) {
     RowFormat first;
+    bool has_rows = false;
     const auto open = [&](std::size_t i) {
       files_.open(i, options, [&](OpenArray& array) {
         auto [shard, format] = shard_of(array, options, frames_);
-        if (i == 0) first = std::move(format);
-        if (i != 0) require_alike(format, first);
+        if (i == 0) first = format;
+        if (shard.rows == 0) format.strides = first.strides;  // saved in C order, always
+        if (!has_rows) first.strides = format.strides;
+        require_alike(format, first);
+        if (!has_rows) has_rows = shard.rows != 0;
         shards_[i] = shard;
         if (shard.size == 0) return;
         maps_.set(i, array.source.internal_traits().range, shard.offset, shard.size);
       });
     };
-    open(0);
+    std::size_t opened = 0;
+    while (!has_rows && opened < shards_.size()) open(opened++);
     constexpr std::size_t kThreads = 32;  // they wait for the disk
-    for_each_index(shards_.size() - 1, kThreads, [&](std::size_t i) { open(i + 1); });
+    for_each_index(shards_.size() - opened, kThreads, [&](std::size_t i) { open(opened + i); });
     select_rows(std::move(first));
   }
 
