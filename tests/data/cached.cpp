@@ -163,6 +163,23 @@ TEST_CASE("samples that do not fit are read again, and those that came first sta
   }
 }
 
+TEST_CASE("samples of any size are cached", "[cached]") {
+  const auto make = [](int i) {
+    return Example<>(at::full({i % 3 == 0   ? 1 << 20
+                               : i % 3 == 1 ? 2000000
+                                            : 7},
+                              i),
+                     at::full({}, i));
+  };
+  const auto source = std::make_shared<const Made<Example<>>>(9, make);
+  const auto cached = Dataset<>(source).cached(std::size_t{1} << 30);
+  for (int round = 0; round < 2; ++round) {
+    const auto batch = cached.get_batch({0, 1, 2, 3, 4, 5, 6, 7, 8});
+    for (int i = 0; i < 9; ++i) CHECK(is_same_example(batch[static_cast<std::size_t>(i)], make(i)));
+  }
+  CHECK(reads_of(*source) == std::vector<int>(9, 1));
+}
+
 TEST_CASE("batches of a cached dataset are equal to those of the dataset", "[cached]") {
   check_all(number_dataset(20));
   check_all(Dataset<TensorExample>(std::make_shared<const Made<TensorExample>>(

@@ -399,6 +399,8 @@ TEST_CASE("a split that cannot be made is refused", "[split]") {
   CHECK_THAT(by(SplitOptions().groups({"a", "b", "c"})), says("groups() has 3 names"));
   CHECK_THAT(by(SplitOptions().groups(std::vector<std::string>(10, "a"))),
              says("1 group cannot be divided into 2 parts"));
+  CHECK_THAT(refused([] { (void)SplitOptions().groups(SplitOptions::GroupOf()); }),
+             says("expects a function"));
   const auto labels = [](const at::Tensor& tensor) {
     return refused([&] { (void)SplitOptions().stratify(tensor); });
   };

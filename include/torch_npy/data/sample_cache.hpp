@@ -122,21 +122,29 @@ class SampleCache {
     const std::lock_guard<std::mutex> lock(mutex_);
     const std::size_t left = left_.load(std::memory_order_relaxed);
     if (bytes > left) return nullptr;
-    if (bytes > room_ || pieces_.empty()) {
-      try {
-        const std::size_t size = (std::max)({bytes, (std::min)(kPiece, left), std::size_t{1}});
-        const auto elements = static_cast<std::int64_t>(size);
-        pieces_.push_back(empty_host(size, at::kByte, {elements}, {1}, false));
-        next_ = static_cast<char*>(pieces_.back().data_ptr());
-        room_ = size;
-      } catch (const std::exception&) {
-        left_ = 0;  // There is no memory for more samples.
-        return nullptr;
+    try {
+      if (bytes > kPiece / 4) {
+        char* const alone = add_piece(bytes);
+        left_ = left - bytes;
+        return alone;
       }
+      if (bytes > room_ || next_ == nullptr) {
+        const std::size_t size = (std::max)((std::min)(kPiece, left), std::size_t{1});
+        next_ = add_piece(size);
+        room_ = size;
+      }
+    } catch (const std::exception&) {
+      left_ = 0;  // There is no memory for more samples.
+      return nullptr;
     }
     left_ = left - bytes;
     room_ -= bytes;
     return std::exchange(next_, next_ + bytes);
+  }
+
+  char* add_piece(std::size_t bytes) {
+    pieces_.push_back(empty_host(bytes, at::kByte, {static_cast<std::int64_t>(bytes)}, {1}, false));
+    return static_cast<char*>(pieces_.back().data_ptr());
   }
 
   std::vector<Slot> slots_;

@@ -55,8 +55,12 @@ class SplitOptions {
     group_of_ = nullptr;
     return *this;
   }
-  /// The same: the group of a sample is what `group_of` returns for its key, Dataset::key().
+  /// The same: the group of a sample is what `group_of` returns for its key, Dataset::key(). Throws
+  /// Error (InvalidArgument) if it is empty.
   SplitOptions& groups(GroupOf group_of) {
+    if (!group_of) {
+      throw Error(ErrorCode::InvalidArgument, "groups() expects a function, found an empty one");
+    }
     group_names_.reset();
     group_of_ = std::move(group_of);
     return *this;
