@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/index_select.h>
+#include <c10/core/Scalar.h>
 #include <c10/core/ScalarType.h>
 #include <c10/util/ArrayRef.h>
 
@@ -24,12 +25,15 @@
 #include <torch_npy/data/rows.hpp>
 #include <torch_npy/data/source.hpp>
 #include <torch_npy/error.hpp>
+#include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/tensor/convert.hpp>
 #include <torch_npy/tensor/device.hpp>
 #include <torch_npy/tensor/memory.hpp>
+#include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/plan.hpp>
 #include <torch_npy/tensor/read.hpp>
+#include <torch_npy/tensor/region.hpp>
 #include <torch_npy/text.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
@@ -65,6 +69,13 @@ class ArrayRows {
   /// Rows `indices`, each less than size(), as one tensor; in pinned memory if `pin` or if the
   /// options say so.
   virtual at::Tensor gather(c10::ArrayRef<std::size_t> indices, bool pin) const = 0;
+  /// A region of each of these rows, all of the same size, whose outside is `fill_value`. Undefined
+  /// if it would take as long as to gather the rows.
+  virtual at::Tensor gather_regions(c10::ArrayRef<std::size_t> /*indices*/,
+                                    const std::vector<Region>& /*regions*/,
+                                    const c10::Scalar& /*fill_value*/, bool /*pin*/) const {
+    return {};
+  }
 
  protected:
   ArrayRows() = default;
@@ -79,17 +90,24 @@ class FileRows : public ArrayRows {
       : path_(path), options_(options), pool_(std::move(pool)) {
     with_path(path_, [&] { require_device(options.device()); });
     with_array(path_, options, [&](OpenArray& array) {
-      fortran_order_ = array.header.fortran_order;
       if (array.header.shape.empty()) {
         throw Error(ErrorCode::Mismatch, "a 0-d array has no axis 0 to take samples from");
       }
       plan_ = array.plan(options);
+      if (plan_.is_padded()) {
+        throw Error(ErrorCode::InvalidArgument,
+                    "the rows of an array that is filled outside of the file cannot be samples: use "
+                    "OutOfBounds::Throw or OutOfBounds::Shift");
+      }
       if (plan_.count == 0) return;
-      const std::uint64_t end = plan_.end - plan_.offset;
-      mapping_.emplace(Mapping::of(array.source.internal_traits().range, plan_.offset,
-                                   static_cast<std::size_t>(end)));
+      const auto size = static_cast<std::size_t>(plan_.from.extent()) * plan_.item_size();
+      mapping_.emplace(Mapping::of(array.source.internal_traits().range, plan_.offset, size));
+      plan_.offset = 0;  // in the mapping
+      std::vector<std::int64_t> row = plan_.sizes;
+      row[0] = 1;
+      row_ = runs_of(row, plan_.file_strides, plan_.fortran_order, plan_.inner_axes);
+      row_elements_ = row_.count;
     });
-    if (plan_.sizes[0] != 0) row_elements_ = plan_.count / static_cast<std::size_t>(plan_.sizes[0]);
   }
 
   std::size_t size() const override { return static_cast<std::size_t>(plan_.sizes[0]); }
@@ -103,17 +121,45 @@ class FileRows : public ArrayRows {
     return with_path(path_, [&] { return on_device(gather_on_host(indices, pin), options_); });
   }
 
+  at::Tensor gather_regions(c10::ArrayRef<std::size_t> indices, const std::vector<Region>& regions,
+                            const c10::Scalar& fill_value, bool pin) const override {
+    if (!mapping_ || plan_.inner_axes != 0 || indices.empty()) return {};
+    const MemorySource source(mapping_->data(), SIZE_MAX);
+    at::Tensor out;
+    with_path(path_, [&] {
+      for (std::size_t i = 0; i < indices.size(); ++i) {
+        const auto row = static_cast<std::int64_t>(indices[i]);
+        Region region = regions[i];
+        region.insert(region.begin(), {row, row + 1});
+        LoadPlan plan = plan_;
+        take_region(plan, LoadOptions().region(std::move(region)).out_of_bounds(OutOfBounds::Fill)
+                              .fill_value(fill_value));
+        if (!out.defined()) out = empty_rows(plan, indices.size(), pin);
+        fill(ArrayBytes(source, nullptr, plan.end), plan,
+             static_cast<char*>(out.data_ptr()) + i * plan.bytes, /*threads=*/1);
+      }
+      out = on_device(std::move(out), options_);
+    });
+    return out;
+  }
+
  private:
+  /// A tensor for rows of this size, those of a Fortran-ordered array in that order.
+  at::Tensor empty_rows(const LoadPlan& plan, std::size_t rows, bool pin) const {
+    std::vector<std::int64_t> sizes = plan.sizes;
+    sizes[0] = 1;
+    std::vector<std::int64_t> strides = dense_strides(sizes, plan.fortran_order, plan.inner_axes);
+    sizes[0] = static_cast<std::int64_t>(rows);
+    strides[0] = 1;
+    for (std::size_t axis = 1; axis < sizes.size(); ++axis) strides[0] *= sizes[axis];
+    const std::size_t bytes =
+        rows * static_cast<std::size_t>(strides[0]) * c10::elementSize(plan.type);
+    return empty_from(*pool_, bytes, plan.type, sizes, strides, pin || pins_memory(options_));
+  }
+
   at::Tensor gather_on_host(c10::ArrayRef<std::size_t> indices, bool pin) const {
-    std::vector<std::int64_t> sizes = plan_.sizes;
-    sizes[0] = static_cast<std::int64_t>(indices.size());
-    std::vector<std::int64_t> strides =
-        dense_strides({sizes.begin() + 1, sizes.end()}, fortran_order_, plan_.inner_axes);
-    strides.insert(strides.begin(), static_cast<std::int64_t>(row_elements_));
+    at::Tensor out = empty_rows(plan_, indices.size(), pin);
     const std::size_t count = indices.size() * row_elements_;
-    const std::size_t bytes = count * c10::elementSize(plan_.type);
-    at::Tensor out =
-        empty_from(*pool_, bytes, plan_.type, sizes, strides, pin || pins_memory(options_));
     if (count == 0) return out;
 
     const std::size_t item = plan_.item_size();
@@ -136,27 +182,24 @@ class FileRows : public ArrayRows {
 
   void copy_rows(c10::ArrayRef<std::size_t> indices, char* out) const {
     const auto* const from = static_cast<const char*>(mapping_->data());
-    const std::size_t item = plan_.item_size() * plan_.inner;
-    const std::size_t row_items = row_elements_ / plan_.inner;
-    if (!fortran_order_ || row_items == 1) {
-      return gather_rows(from, row_items * item, indices, out);
+    const std::size_t item = plan_.item_size();
+    const auto row = static_cast<std::size_t>(plan_.file_strides[0]);
+    if (row_.is_one() && row == row_elements_) {
+      return gather_rows(from, row * item, indices, out);
     }
-    // The items of a row are one column apart.
-    const std::size_t column =
-        plan_.in_one_run() ? size() * item : static_cast<std::size_t>(plan_.run_stride);
-    for (std::size_t i = 0; i < indices.size(); ++i) {
-      const char* at = from + indices[i] * item;
-      for (std::size_t k = 0; k < row_items; ++k, at += column, out += item) {
-        std::memcpy(out, at, item);
-      }
+    for (const std::size_t index : indices) {
+      row_.for_each(0, row_elements_, [&](std::uint64_t offset, std::size_t size) {
+        std::memcpy(out, from + (index * row + offset) * item, size * item);
+        out += size * item;
+      });
     }
   }
 
   std::filesystem::path path_;
   LoadOptions options_;
   std::shared_ptr<BufferPool> pool_;
-  LoadPlan plan_;
-  bool fortran_order_ = false;
+  LoadPlan plan_;  // of all rows; its offset is that in the mapping
+  Runs row_;       // of one row
   std::size_t row_elements_ = 0;
   std::optional<Mapping> mapping_;
 };
@@ -248,10 +291,18 @@ class ArraySource : public SampleSource<E> {
                 data_->path());
   }
 
+  bool reads_regions() const override { return true; }
+
   SampleRows<E> read(Request& request) const override {
     std::vector<std::size_t> samples;
     samples.reserve(request.picks.size());
     for (const Pick& pick : request.picks) samples.push_back(pick.sample);
+    if (request.regions != nullptr && !samples.empty()) {
+      if (auto cropped = read_regions(*request.regions, request, samples)) {
+        for (Pick& pick : request.picks) pick.is_cropped = true;
+        return std::move(*cropped);
+      }
+    }
     if constexpr (kHasTarget<E>) {
       return Batch<E>(E(data_->gather(samples, request.pin_memory),
                         target_->gather(samples, request.pin_memory)));
@@ -261,6 +312,40 @@ class ArraySource : public SampleSource<E> {
   }
 
  private:
+  /// The regions of the samples; none if one of them cannot be read alone.
+  std::optional<Batch<E>> read_regions(const SampleRegions& regions, const Request& request,
+                                       const std::vector<std::size_t>& samples) const {
+    const c10::IntArrayRef row = data_->sizes().slice(1);
+    std::vector<Region> of_data;
+    std::vector<Region> of_target;
+    for (const Pick& pick : request.picks) {
+      const auto data = regions.of_data(pick, row);
+      const auto target =
+          target_ ? regions.of_target(pick, row, target_->sizes().slice(1)) : std::optional(Region());
+      if (!data || !target) return std::nullopt;
+      of_data.push_back(*data);
+      of_target.push_back(*target);
+    }
+    const auto gather = [&](const ArrayRows& rows, const std::vector<Region>& all,
+                            std::size_t part) {
+      return all[0].empty() ? rows.gather(samples, request.pin_memory)
+                            : rows.gather_regions(samples, all, regions.fill_value(part),
+                                                  request.pin_memory);
+    };
+    at::Tensor target;
+    if (target_) {
+      target = gather(*target_, of_target, 1);
+      if (!target.defined()) return std::nullopt;
+    }
+    at::Tensor data = gather(*data_, of_data, 0);
+    if (!data.defined()) return std::nullopt;
+    if constexpr (kHasTarget<E>) {
+      return Batch<E>(E(std::move(data), std::move(target)));
+    } else {
+      return Batch<E>(E(std::move(data)));
+    }
+  }
+
   std::shared_ptr<const ArrayRows> data_;
   std::shared_ptr<const ArrayRows> target_;
 };

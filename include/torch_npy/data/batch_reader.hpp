@@ -2,12 +2,16 @@
 #define TORCH_NPY_DATA_BATCH_READER_HPP_
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Scalar.h>
+#include <c10/util/ArrayRef.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,6 +25,7 @@
 #include <torch_npy/tensor/convert.hpp>
 #include <torch_npy/tensor/device.hpp>
 #include <torch_npy/tensor/memory.hpp>
+#include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/plan.hpp>
 #include <torch_npy/tensor/read.hpp>
 #include <torch_npy/text.hpp>
@@ -71,6 +76,9 @@ struct SampleFiles {
   }
 };
 
+/// The region to read of a sample of these sizes; none if there is no such region.
+using RegionOf = std::function<std::optional<Region>(c10::IntArrayRef sizes)>;
+
 /// Reads files one after another into one buffer, as long as they are alike. The first file is the
 /// pattern: a file whose header has the same bytes takes an open, a preadv directly to its row of
 /// the batch, and a close, and is not parsed.
@@ -85,18 +93,25 @@ class BatchReader {
     if (pin) options_.pinned_memory(true);
   }
 
-  /// Reads file `index`. It becomes part of the batch by accept(); another read() replaces it.
-  /// Throws Error.
-  void read(std::size_t index) {
+  /// Reads file `index`, or only the region `region_of(sizes)` of its sample. It becomes part of the
+  /// batch by accept(); another read() replaces it. False if there is no such region: then nothing
+  /// was read. Throws Error.
+  bool read(std::size_t index, const RegionOf& region_of = {}, const c10::Scalar& fill_value = 0) {
     own_ = at::Tensor();
     index_ = index;
     try {
       const File file = files_->list.open(index);
-      if (!read_like_first(file)) read_any(file);
+      if (!region_of && read_like_first(file)) return true;
+      return with_array(file, options_, [&](OpenArray& array) {
+        return read_array(array, region_of, fill_value);
+      });
     } catch (const Error& error) {
       throw ErrorContext::at(error, files_->list[index]);
     }
   }
+
+  /// The sizes of the whole sample of which a region was read last.
+  const std::vector<std::int64_t>& sizes() const noexcept { return sizes_; }
 
   void accept() {
     accepted_.push_back(index_);
@@ -141,23 +156,23 @@ class BatchReader {
     return true;
   }
 
-  void read_any(const File& file) {
-    with_array(file, options_, [&](OpenArray& array) { read_array(array); });
-  }
-
-  void read_array(OpenArray& array) {
+  bool read_array(OpenArray& array, const RegionOf& region_of, const c10::Scalar& fill_value) {
     const auto data_offset = static_cast<std::size_t>(array.header.data_offset);
-    const LoadPlan plan = array.plan(options_);
+    LoadPlan plan = array.plan(options_);
     files_->require_expected(plan);
-    if (options_.mmap() && can_map(plan, options_, array.source.internal_traits().range)) {
+    sizes_ = plan.sizes;
+    if (region_of && !crop(plan, region_of, fill_value)) return false;
+    // A region is small, and is copied into the batch.
+    if (options_.mmap() && !region_of &&
+        can_map(plan, options_, array.source.internal_traits().range)) {
       own_ = load_on_host(array, plan, options_);
-      return;
+      return true;
     }
     if (!has_first_) {
       has_first_ = true;
       first_ = plan;
       make_buffer();
-      if (buffer_.defined() && !plan.converts() && plan.in_one_run() && !options_.rows() &&
+      if (buffer_.defined() && !plan.converts() && plan.in_one_run() && plan.is_whole &&
           data_offset <= array.first.size) {
         header_.assign(array.first.data, array.first.data + data_offset);
         header_.resize(2 * data_offset);
@@ -167,7 +182,7 @@ class BatchReader {
     if (buffer_.defined() && plan.type == first_.type && plan.sizes == first_.sizes &&
         plan.strides == first_.strides) {
       reading.fill(next_row());
-      return;
+      return true;
     }
     own_ = empty(plan);
     reading.fill(own_.data_ptr());
@@ -177,6 +192,18 @@ class BatchReader {
         return owner ? shown_path(owner->list[index]) : std::string();
       };
     }
+    return true;
+  }
+
+  /// Reduces the plan to a region. False if there is none, or if it would be part of another one
+  /// that is filled, or of strings.
+  bool crop(LoadPlan& plan, const RegionOf& region_of, const c10::Scalar& fill_value) const {
+    std::optional<Region> region = region_of(plan.sizes);
+    if (!region || plan.is_padded() || plan.inner_axes != 0) return false;
+    LoadOptions options = options_;
+    options.region(std::move(*region)).out_of_bounds(OutOfBounds::Fill).fill_value(fill_value);
+    if (!options.region().empty()) take_region(plan, options);
+    return true;
   }
 
   /// Allocates memory for the whole batch. If that fails each sample gets its own: they may differ,
@@ -225,6 +252,7 @@ class BatchReader {
   LoadOptions options_;
   std::vector<std::size_t> accepted_;  // indices
   std::size_t index_ = 0;              // of the file read last
+  std::vector<std::int64_t> sizes_;    // of its sample, if its header was parsed
 
   bool has_first_ = false;
   LoadPlan first_;

@@ -17,6 +17,7 @@
 #include <torch_npy/data/batch.hpp>
 #include <torch_npy/data/batch_reader.hpp>
 #include <torch_npy/data/options.hpp>
+#include <torch_npy/data/request.hpp>
 #include <torch_npy/data/rows.hpp>
 #include <torch_npy/data/source.hpp>
 #include <torch_npy/error.hpp>
@@ -69,7 +70,8 @@ SampleRows<E> rows_from(PartRows data, [[maybe_unused]] PartRows target) {
   }
 }
 
-/// One file a sample; and for an Example with a target a second one, or a label.
+/// One file a sample, or several samples of each file; and for an Example with a target a second
+/// file, or a label.
 template <class E>
 class FileSource : public SampleSource<E> {
  public:
@@ -79,22 +81,31 @@ class FileSource : public SampleSource<E> {
       : SampleSource<E>(options),
         data_(std::move(data)),
         targets_(std::move(targets)),
-        labels_(std::move(labels)) {}
+        labels_(std::move(labels)),
+        per_file_(options.samples_per_file()) {
+    if (per_file_ != 0 && data_->list.size() <= SIZE_MAX / per_file_) return;
+    throw Error(ErrorCode::InvalidArgument, "samples_per_file() of " + counted(per_file_, "sample") +
+                                                " for " + counted(data_->list.size(), "file"));
+  }
 
-  std::size_t size() const override { return data_->list.size(); }
+  std::size_t size() const override { return data_->list.size() * per_file_; }
 
   std::string key(std::size_t sample) const override {
-    return data_->list[sample].generic_string();
+    const std::string file = data_->list[file_of(sample)].generic_string();
+    return per_file_ == 1 ? file : file + "#" + std::to_string(sample % per_file_);
   }
+
+  bool reads_regions() const override { return true; }
+  std::size_t file_of(std::size_t sample) const override { return sample / per_file_; }
 
   std::uint64_t fingerprint() const override {
     std::uint64_t print = mix({size()});
-    for (std::size_t i = 0; i < size(); ++i) print = mix({print, hash_of(data_->list.name(i))});
+    for (std::size_t i = 0; i < data_->list.size(); ++i) print = mix({print, hash_of(data_->list.name(i))});
     return print;
   }
 
   std::int64_t length(std::size_t sample) const override {
-    return planned(*data_, sample, [](const LoadPlan& plan) {
+    return planned(*data_, file_of(sample), [](const LoadPlan& plan) {
       if (!plan.sizes.empty()) return plan.sizes[0];
       throw Error(ErrorCode::Mismatch, "a 0-d array has no length");
     });
@@ -105,7 +116,7 @@ class FileSource : public SampleSource<E> {
     for (const auto* const part : {data_.get(), targets_.get()}) {
       if (part == nullptr) continue;
       try {
-        planned(*part, sample, [&](const LoadPlan& plan) { part->require_expected(plan); });
+        planned(*part, file_of(sample), [&](const LoadPlan& plan) { part->require_expected(plan); });
       } catch (const Error& error) {
         if (is_of_system(error)) throw;
         errors.push_back(error);
@@ -121,14 +132,18 @@ class FileSource : public SampleSource<E> {
     std::vector<std::int64_t> labels;
     read_each(
         request, this->bad_samples(0),
-        [&](std::size_t sample) {
-          data.read(sample);
-          if (targets) targets->read(sample);
+        [&](Pick& pick) {
+          BatchReader* const target = targets ? &*targets : nullptr;
+          pick.is_cropped = request.regions != nullptr &&
+                            read_region(*request.regions, pick, data, target);
+          if (pick.is_cropped) return;
+          data.read(file_of(pick.sample));
+          if (targets) targets->read(file_of(pick.sample));
         },
         [&](std::size_t sample) {
           data.accept();
           if (targets) targets->accept();
-          if (!labels_.empty()) labels.push_back(labels_[sample]);
+          if (!labels_.empty()) labels.push_back(labels_[file_of(sample)]);
         });
     PartRows target;
     if (targets) {
@@ -143,18 +158,31 @@ class FileSource : public SampleSource<E> {
   const SampleFiles& targets() const noexcept { return *targets_; }
 
  private:
+  /// Reads the region of a sample and of its target. False if one of them has none.
+  bool read_region(const SampleRegions& regions, const Pick& pick, BatchReader& data,
+                   BatchReader* target) const {
+    const auto of_data = [&](c10::IntArrayRef sizes) { return regions.of_data(pick, sizes); };
+    const auto of_target = [&](c10::IntArrayRef sizes) {
+      return regions.of_target(pick, data.sizes(), sizes);
+    };
+    const std::size_t file = file_of(pick.sample);
+    return data.read(file, of_data, regions.fill_value(0)) &&
+           (target == nullptr || target->read(file, of_target, regions.fill_value(1)));
+  }
+
   /// Calls `use` with what is known of a file after its header was read.
   template <class Use>
-  static auto planned(const SampleFiles& files, std::size_t sample, const Use& use) {
-    return with_path(files.list[sample], [&] {
-      return with_array(files.list.open(sample), files.options,
+  static auto planned(const SampleFiles& files, std::size_t file, const Use& use) {
+    return with_path(files.list[file], [&] {
+      return with_array(files.list.open(file), files.options,
                         [&](OpenArray& array) { return use(array.plan(files.options)); });
     });
   }
 
   std::shared_ptr<const SampleFiles> data_;
   std::shared_ptr<const SampleFiles> targets_;  // may be null
-  std::vector<std::int64_t> labels_;            // may be empty
+  std::vector<std::int64_t> labels_;            // of the files; may be empty
+  std::size_t per_file_;                        // samples
 };
 
 }  // namespace detail

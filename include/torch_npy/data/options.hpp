@@ -45,6 +45,11 @@ struct FolderOptions {
   /// as by Python's sorted().
   TORCH_ARG(bool, natural_order) = false;
 
+  /// How many samples each file is in an epoch: sample i is file i / n. Every one gets random
+  /// numbers of its own, so that RandomCrop cuts n patches out of each file. 0 throws Error
+  /// (InvalidArgument).
+  TORCH_ARG(std::size_t, samples_per_file) = 1;
+
   /// How to load the samples. threads(0) means one thread, because a loader's workers run in
   /// parallel already. With device(), each batch is copied there as a whole.
   TORCH_ARG(LoadOptions, data_options);

@@ -96,8 +96,8 @@ inline void load_array_into(const at::Tensor& out, OpenArray& array, const LoadO
 
 /// Loads the array at the position of `stream`, and leaves the stream right after it, so that
 /// several can follow one another. The stream need not be seekable. Offsets in Errors count from
-/// the start of the array. After an Error the stream is somewhere within the array. With rows() the
-/// other rows are read and discarded.
+/// the start of the array. After an Error the stream is somewhere within the array. With
+/// region() the other elements are read and discarded.
 ///
 /// The size of a stream that cannot seek is unknown: memory for what the header declares is
 /// allocated before the data arrives. max_bytes() limits it.
