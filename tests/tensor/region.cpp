@@ -112,7 +112,8 @@ TEST_CASE("region() loads any box of any array from any source", "[region]") {
     const auto options = LoadOptions().region(box);
     const at::Tensor got = load(path, options);
     CHECK(at::equal(got, want));
-    CHECK(got.strides().vec() == torch_npy::detail::dense_strides(got.sizes().vec(), fortran_order));
+    CHECK(got.strides().vec() ==
+          torch_npy::detail::dense_strides(got.sizes().vec(), fortran_order));
     const at::Tensor mapped = load(path, LoadOptions(options).mmap(true));
     CHECK(at::equal(mapped, want));
     CHECK(at::equal(load(path, LoadOptions(options).dtype(at::kDouble)), want.to(at::kDouble)));
@@ -170,8 +171,7 @@ TEST_CASE("a region outside of the array is an error, is filled, or is moved ins
       const std::int64_t shift = below(random, 2 * shape[axis] + 3) - shape[axis] - 1;
       const std::int64_t size = box[axis].end - box[axis].begin;
       box[axis] = {box[axis].begin + shift, box[axis].end + shift};
-      const std::int64_t begin =
-          std::clamp<std::int64_t>(box[axis].begin, 0, shape[axis] - size);
+      const std::int64_t begin = std::clamp<std::int64_t>(box[axis].begin, 0, shape[axis] - size);
       moved[axis] = {begin, begin + size};
       is_inside = is_inside && begin == box[axis].begin;
     }
@@ -188,7 +188,8 @@ TEST_CASE("a region outside of the array is an error, is filled, or is moved ins
     INFO("shape " << torch_npy::detail::python_tuple(shape) << " fortran " << fortran_order);
     const at::Tensor got = load(path, filled);
     CHECK(at::equal(got, want));
-    CHECK(got.strides().vec() == torch_npy::detail::dense_strides(got.sizes().vec(), fortran_order));
+    CHECK(got.strides().vec() ==
+          torch_npy::detail::dense_strides(got.sizes().vec(), fortran_order));
     CHECK(at::equal(load(path, LoadOptions(filled).mmap(true)), want));
     CHECK(at::equal(load(path, LoadOptions(filled).dtype(at::kDouble)), want.to(at::kDouble)));
     const std::string bytes = read_bytes(path);
@@ -213,8 +214,9 @@ TEST_CASE("a region outside of the array is an error, is filled, or is moved ins
     CHECK_THAT(error.what(), says("cannot be an element of Int"));
     CHECK(load(path, filled({{0, 1}}, value)).numel() == 4);  // nothing is outside
   }
-  CHECK(error_of([&] { (void)load(path, filled({{-1, 1}}, -1).dtype(at::kByte)); }).code() ==
-        ErrorCode::InvalidArgument);
+  CHECK(error_of([&] {
+          (void)load(path, filled({{-1, 1}}, -1).dtype(at::kByte));
+        }).code() == ErrorCode::InvalidArgument);
 }
 
 TEST_CASE("a wrong region is an error that names axis, range and shape", "[region]") {
@@ -235,7 +237,8 @@ TEST_CASE("a wrong region is an error that names axis, range and shape", "[regio
   check(with({{0, 8}}), "0 <= begin <= end <= 7 is required");
   check(with({{3, 2}}), "the region [3, 2) of axis 0");
   check(with({{8}}), "the region [8, 7) of axis 0");
-  check(with({{}, {}, {}}), "a region of 3 ranges of an array that has fewer axes: its shape is (7");
+  check(with({{}, {}, {}}),
+        "a region of 3 ranges of an array that has fewer axes: its shape is (7");
   check(with({{}, {0, 6}}, OutOfBounds::Shift), "0 <= end - begin <= 5 is required");
   check(with({{3, 2}}, OutOfBounds::Shift), "cannot be moved inside");
   check(with({{3, 2}}, OutOfBounds::Fill), "begin <= end is required");
@@ -293,8 +296,8 @@ TEST_CASE("a region of a mapped array is a view with the strides of the array", 
     CHECK(at::equal(view, want));
     view.fill_(-1);
     CHECK(at::equal(load(path, options), want));  // the file is as before
-    CHECK_FALSE(open(path).can_map(
-        LoadOptions().region({{-1, 3}}).out_of_bounds(OutOfBounds::Fill)));
+    CHECK_FALSE(
+        open(path).can_map(LoadOptions().region({{-1, 3}}).out_of_bounds(OutOfBounds::Fill)));
   }
 }
 
@@ -302,7 +305,8 @@ TEST_CASE("a region of a structured array is that region of each field", "[regio
   const Folder folder;
   std::string records;
   for (int i = 0; i < 24; ++i) {
-    records += bytes_of(std::vector<std::int32_t>{i}) + bytes_of(std::vector<std::int16_t>(3, static_cast<std::int16_t>(10 * i)));
+    records += bytes_of(std::vector<std::int32_t>{i}) +
+               bytes_of(std::vector<std::int16_t>(3, static_cast<std::int16_t>(10 * i)));
   }
   for (const char* const order : {"False", "True"}) {
     const auto path = write_records(folder / "r.npy", "[('id', '<i4'), ('x', '>i2', (3,))]",

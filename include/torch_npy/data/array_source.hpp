@@ -95,9 +95,10 @@ class FileRows : public ArrayRows {
       }
       plan_ = array.plan(options);
       if (plan_.is_padded()) {
-        throw Error(ErrorCode::InvalidArgument,
-                    "the rows of an array that is filled outside of the file cannot be samples: use "
-                    "OutOfBounds::Throw or OutOfBounds::Shift");
+        throw Error(
+            ErrorCode::InvalidArgument,
+            "the rows of an array that is filled outside of the file cannot be samples: use "
+            "OutOfBounds::Throw or OutOfBounds::Shift");
       }
       if (plan_.count == 0) return;
       const auto size = static_cast<std::size_t>(plan_.from.extent()) * plan_.item_size();
@@ -132,7 +133,9 @@ class FileRows : public ArrayRows {
         Region region = regions[i];
         region.insert(region.begin(), {row, row + 1});
         LoadPlan plan = plan_;
-        take_region(plan, LoadOptions().region(std::move(region)).out_of_bounds(OutOfBounds::Fill)
+        take_region(plan, LoadOptions()
+                              .region(std::move(region))
+                              .out_of_bounds(OutOfBounds::Fill)
                               .fill_value(fill_value));
         if (!out.defined()) out = empty_rows(plan, indices.size(), pin);
         fill(ArrayBytes(source, nullptr, plan.end), plan,
@@ -320,17 +323,17 @@ class ArraySource : public SampleSource<E> {
     std::vector<Region> of_target;
     for (const Pick& pick : request.picks) {
       const auto data = regions.of_data(pick, row);
-      const auto target =
-          target_ ? regions.of_target(pick, row, target_->sizes().slice(1)) : std::optional(Region());
+      const auto target = target_ ? regions.of_target(pick, row, target_->sizes().slice(1))
+                                  : std::optional(Region());
       if (!data || !target) return std::nullopt;
       of_data.push_back(*data);
       of_target.push_back(*target);
     }
     const auto gather = [&](const ArrayRows& rows, const std::vector<Region>& all,
                             std::size_t part) {
-      return all[0].empty() ? rows.gather(samples, request.pin_memory)
-                            : rows.gather_regions(samples, all, regions.fill_value(part),
-                                                  request.pin_memory);
+      return all[0].empty()
+                 ? rows.gather(samples, request.pin_memory)
+                 : rows.gather_regions(samples, all, regions.fill_value(part), request.pin_memory);
     };
     at::Tensor target;
     if (target_) {

@@ -93,18 +93,17 @@ class BatchReader {
     if (pin) options_.pinned_memory(true);
   }
 
-  /// Reads file `index`, or only the region `region_of(sizes)` of its sample. It becomes part of the
-  /// batch by accept(); another read() replaces it. False if there is no such region: then nothing
-  /// was read. Throws Error.
+  /// Reads file `index`, or only the region `region_of(sizes)` of its sample. It becomes part of
+  /// the batch by accept(); another read() replaces it. False if there is no such region: then
+  /// nothing was read. Throws Error.
   bool read(std::size_t index, const RegionOf& region_of = {}, const c10::Scalar& fill_value = 0) {
     own_ = at::Tensor();
     index_ = index;
     try {
       const File file = files_->list.open(index);
       if (!region_of && read_like_first(file)) return true;
-      return with_array(file, options_, [&](OpenArray& array) {
-        return read_array(array, region_of, fill_value);
-      });
+      return with_array(file, options_,
+                        [&](OpenArray& array) { return read_array(array, region_of, fill_value); });
     } catch (const Error& error) {
       throw ErrorContext::at(error, files_->list[index]);
     }

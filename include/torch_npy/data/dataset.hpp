@@ -21,6 +21,7 @@
 
 #include <torch_npy/data/batch.hpp>
 #include <torch_npy/data/map.hpp>
+#include <torch_npy/data/mapped_reader.hpp>
 #include <torch_npy/data/random.hpp>
 #include <torch_npy/data/request.hpp>
 #include <torch_npy/data/rows.hpp>
@@ -222,8 +223,8 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   /// Checks the header and the size of every file on at least 32 threads, and returns an Error for
   /// each bad one, in the order of the samples. Does not read values, and does not compare the
   /// shapes of different files; FolderOptions::expect() does. Costs one open, read and close per
-  /// file; neighbouring samples of the same file are checked once. `progress` as for lengths(). Throws what progress throws, and Error (Exhausted,
-  /// OutOfMemory).
+  /// file; neighbouring samples of the same file are checked once. `progress` as for lengths().
+  /// Throws what progress throws, and Error (Exhausted, OutOfMemory).
   std::vector<Error> verify(const Progress& progress = {}) const {
     const std::vector<std::size_t> first = first_of_files();
     std::vector<std::vector<Error>> found(first.size() - 1);
@@ -291,7 +292,7 @@ auto Dataset<E, B>::map(T transform) const {
     return stacked();
   } else {
     auto reader = detail::mapped_reader<kind, E, B>(read_, std::move(transform), stage_,
-                                                     source_->reads_regions());
+                                                    source_->reads_regions());
     using Result = typename decltype(reader)::result_type::value_type;
     using C = detail::BatchRead<Result>;
     return next<typename detail::BatchTraits<C>::Example, C>(std::move(reader), stage_ + 1);

@@ -84,8 +84,9 @@ class FileSource : public SampleSource<E> {
         labels_(std::move(labels)),
         per_file_(options.samples_per_file()) {
     if (per_file_ != 0 && data_->list.size() <= SIZE_MAX / per_file_) return;
-    throw Error(ErrorCode::InvalidArgument, "samples_per_file() of " + counted(per_file_, "sample") +
-                                                " for " + counted(data_->list.size(), "file"));
+    throw Error(ErrorCode::InvalidArgument, "samples_per_file() of " +
+                                                counted(per_file_, "sample") + " for " +
+                                                counted(data_->list.size(), "file"));
   }
 
   std::size_t size() const override { return data_->list.size() * per_file_; }
@@ -100,7 +101,8 @@ class FileSource : public SampleSource<E> {
 
   std::uint64_t fingerprint() const override {
     std::uint64_t print = mix({size()});
-    for (std::size_t i = 0; i < data_->list.size(); ++i) print = mix({print, hash_of(data_->list.name(i))});
+    for (std::size_t i = 0; i < data_->list.size(); ++i)
+      print = mix({print, hash_of(data_->list.name(i))});
     return print;
   }
 
@@ -116,7 +118,8 @@ class FileSource : public SampleSource<E> {
     for (const auto* const part : {data_.get(), targets_.get()}) {
       if (part == nullptr) continue;
       try {
-        planned(*part, file_of(sample), [&](const LoadPlan& plan) { part->require_expected(plan); });
+        planned(*part, file_of(sample),
+                [&](const LoadPlan& plan) { part->require_expected(plan); });
       } catch (const Error& error) {
         if (is_of_system(error)) throw;
         errors.push_back(error);
@@ -134,8 +137,8 @@ class FileSource : public SampleSource<E> {
         request, this->bad_samples(0),
         [&](Pick& pick) {
           BatchReader* const target = targets ? &*targets : nullptr;
-          pick.is_cropped = request.regions != nullptr &&
-                            read_region(*request.regions, pick, data, target);
+          pick.is_cropped =
+              request.regions != nullptr && read_region(*request.regions, pick, data, target);
           if (pick.is_cropped) return;
           data.read(file_of(pick.sample));
           if (targets) targets->read(file_of(pick.sample));

@@ -81,7 +81,8 @@ class Draws {
     const auto& picks = request_->picks;
     i += first_;
     // A function given to map() may have made more samples than were read.
-    return i < picks.size() ? of(picks[i]) : detail::SplitMix64(detail::mix({key_, ~std::uint64_t{i}}));
+    return i < picks.size() ? of(picks[i])
+                            : detail::SplitMix64(detail::mix({key_, ~std::uint64_t{i}}));
   }
 
   /// The numbers of the sample of a pick.

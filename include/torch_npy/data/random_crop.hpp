@@ -35,22 +35,22 @@ class CropRegions;
 
 namespace transforms {
 
-/// Crops samples along their last axes to `size`, at a random position for each sample: images (...,
-/// H, W) to {h, w}, volumes (..., D, H, W) to {d, h, w}, and so on. The result has the same dtype,
-/// and is in new memory.
+/// Crops samples along their last axes to `size`, at a random position for each sample: images
+/// (..., H, W) to {h, w}, volumes (..., D, H, W) to {d, h, w}, and so on. The result has the same
+/// dtype, and is in new memory.
 ///
 /// Directly after a dataset of files or of mapped arrays, only the crop is read:
 /// `FolderDataset("volumes").map(RandomCrop({64, 64, 64})).stacked()`. The result is the same as if
 /// all were read.
 ///
-/// Throws Error (Mismatch) for a sample that is too small, even with padding; InvalidArgument if its
-/// dtype cannot hold the value of fill().
+/// Throws Error (Mismatch) for a sample that is too small, even with padding; InvalidArgument if
+/// its dtype cannot hold the value of fill().
 class RandomCrop : public Transform {
  public:
-  /// `size`: one number for each axis that is cropped, in elements; -1 keeps an axis whole. A single
-  /// number stands for height and width. Before they are cropped, samples get `padding` elements at
-  /// each end of these axes. Throws Error (InvalidArgument) if `size` is empty, only -1, or not from
-  /// 1 to 2^32, or `padding` is not from 0 to 2^32.
+  /// `size`: one number for each axis that is cropped, in elements; -1 keeps an axis whole. A
+  /// single number stands for height and width. Before they are cropped, samples get `padding`
+  /// elements at each end of these axes. Throws Error (InvalidArgument) if `size` is empty, only
+  /// -1, or not from 1 to 2^32, or `padding` is not from 0 to 2^32.
   explicit RandomCrop(c10::IntArrayRef size, std::int64_t padding = 0,
                       const std::optional<at::Generator>& generator = std::nullopt)
       : Transform(detail::draw_seed(generator)), size_(size.vec()), padding_(padding) {
@@ -63,9 +63,10 @@ class RandomCrop : public Transform {
       crops = crops || length != -1;
     }
     if (is_valid && crops) return;
-    throw Error(ErrorCode::InvalidArgument,
-                "RandomCrop expects sizes from 1 to 2^32, such as a height and a width, or one number "
-                "for both, and a padding from 0 to 2^32; -1 keeps an axis whole");
+    throw Error(
+        ErrorCode::InvalidArgument,
+        "RandomCrop expects sizes from 1 to 2^32, such as a height and a width, or one number "
+        "for both, and a padding from 0 to 2^32; -1 keeps an axis whole");
   }
 
   /// The same for `RandomCrop({28, 28})`.
@@ -74,15 +75,15 @@ class RandomCrop : public Transform {
                       const std::optional<at::Generator>& generator = std::nullopt)
       : RandomCrop(c10::IntArrayRef(size), padding, generator) {}
 
-  /// Whether a target with two or more axes is cropped with the data; the default is true. Along the
-  /// axes that are cropped, it must have the sizes of the data.
+  /// Whether a target with two or more axes is cropped with the data; the default is true. Along
+  /// the axes that are cropped, it must have the sizes of the data.
   RandomCrop& with_target(bool value) {
     with_target_ = value;
     return *this;
   }
 
-  /// Whether a sample that is smaller than the crop is padded to its size; the default is false. The
-  /// whole sample is then at a random position in the crop.
+  /// Whether a sample that is smaller than the crop is padded to its size; the default is false.
+  /// The whole sample is then at a random position in the crop.
   RandomCrop& pad_if_needed(bool value) {
     pad_if_needed_ = value;
     return *this;

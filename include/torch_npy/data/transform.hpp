@@ -54,16 +54,18 @@ inline bool is_image_target(c10::IntArrayRef target, c10::IntArrayRef data,
                target[target.size() - i] == data[data.size() - i];
   }
   if (is_alike) return true;
-  throw Error(ErrorCode::Mismatch,
-              "targets with two or more axes are treated as images and must have the " +
-                  (cut.size() == 2 ? "height and width"
-                                   : "sizes along the last " + std::to_string(cut.size()) + " axes") +
-                  " of their data: found targets of shape " + python_tuple(target.vec()) +
-                  " and data of shape " + python_tuple(data.vec()) +
-                  "; with_target(false) keeps targets unchanged");
+  throw Error(
+      ErrorCode::Mismatch,
+      "targets with two or more axes are treated as images and must have the " +
+          (cut.size() == 2 ? "height and width"
+                           : "sizes along the last " + std::to_string(cut.size()) + " axes") +
+          " of their data: found targets of shape " + python_tuple(target.vec()) +
+          " and data of shape " + python_tuple(data.vec()) +
+          "; with_target(false) keeps targets unchanged");
 }
 
-/// The target if it is an image that changes with the data, else null. `cut`: see is_image_target().
+/// The target if it is an image that changes with the data, else null. `cut`: see
+/// is_image_target().
 inline at::Tensor* image_target(at::Tensor* target, const at::Tensor& data,
                                 c10::IntArrayRef cut = {1, 1}) {
   if (target == nullptr || target->dim() < 3) return nullptr;

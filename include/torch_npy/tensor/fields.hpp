@@ -258,8 +258,9 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(OpenArray& arr
 /// and the copies. Fields are copied to a device one after another, synchronously.
 ///
 /// Safe from any thread. Throws Error, as load(), with the name of the field: Mismatch for an array
-/// without fields; InvalidArgument for a region that OutOfBounds::Fill would have to fill; UnsupportedDtype if any field cannot be loaded, or two fields have the same name
-/// when it is written with dots.
+/// without fields; InvalidArgument for a region that OutOfBounds::Fill would have to fill;
+/// UnsupportedDtype if any field cannot be loaded, or two fields have the same name when it is
+/// written with dots.
 [[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_fields(
     const std::filesystem::path& path, const LoadOptions& options = {}) {
   detail::with_path(path, [&] { detail::require_device(options.device()); });

@@ -332,10 +332,10 @@ class NpzFile {
 
 /// Loads all arrays of an .npz archive, several at a time, in the order of the archive. Members
 /// that are not arrays are skipped. See NpzFile::load() for mmap(true), and to load single arrays.
-/// threads(0) uses as many threads as there are processors. region() is that of each array: one that
-/// has fewer axes or is too short throws Error (InvalidArgument), which names it. max_bytes() limits all arrays together.
-/// If several arrays cannot be loaded, the Error of the first of them is thrown. Throws Error: what
-/// NpzFile and its load() throw. Safe from any thread.
+/// threads(0) uses as many threads as there are processors. region() is that of each array: one
+/// that has fewer axes or is too short throws Error (InvalidArgument), which names it. max_bytes()
+/// limits all arrays together. If several arrays cannot be loaded, the Error of the first of them
+/// is thrown. Throws Error: what NpzFile and its load() throw. Safe from any thread.
 [[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
     const std::filesystem::path& path, const LoadOptions& options = {}) {
   detail::with_path(path, [&] { detail::require_device(options.device()); });

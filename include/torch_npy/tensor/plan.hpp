@@ -46,10 +46,10 @@ struct LoadPlan {
   Runs from;                               ///< the elements to read, in the file
   Runs to;                                 ///< the same in the tensor, if it is padded
   std::size_t to_offset = 0;               ///< of the first of them in a padded tensor
-  std::string padding;       ///< the bytes of an element outside of the array; empty if there is none
-  std::size_t count = 0;     ///< elements of the tensor
-  std::size_t bytes = 0;     ///< of the tensor
-  std::size_t inner = 1;     ///< elements of one item of the array
+  std::string padding;    ///< the bytes of an element outside of the array; empty if there is none
+  std::size_t count = 0;  ///< elements of the tensor
+  std::size_t bytes = 0;  ///< of the tensor
+  std::size_t inner = 1;  ///< elements of one item of the array
   std::size_t inner_axes = 0;  ///< axes that these have in the tensor
   bool fortran_order = false;
   bool is_whole = true;  ///< all elements of the array are read

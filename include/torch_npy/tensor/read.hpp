@@ -136,10 +136,10 @@ class RunReader {
   }
 
   const ArrayBytes& bytes_;
-  std::uint64_t begin_ = 0;   // of the current span
-  std::uint64_t last_ = 0;    // the run added last
-  std::size_t in_span_ = 0;   // runs
-  std::size_t used_ = 0;      // of the scratch memory
+  std::uint64_t begin_ = 0;  // of the current span
+  std::uint64_t last_ = 0;   // the run added last
+  std::size_t in_span_ = 0;  // runs
+  std::size_t used_ = 0;     // of the scratch memory
   std::vector<ByteRange> ranges_;
   std::vector<Copy> copies_;  // out of the scratch memory, after the ranges were read
   std::unique_ptr<char[]> scratch_;
