@@ -291,7 +291,7 @@ TEST_CASE("RandomCrop pads samples that are smaller than the crop if asked to",
   const at::Tensor data = images(30, 1, 3, 9) + 1;
   check_refused(tf::RandomCrop({5, 4}), data, "pad_if_needed(true) pads them");
   const auto batch = apply(tf::RandomCrop({5, 4}, 0, seeded(1)).pad_if_needed(true).fill(-1, 255),
-                           data, data.squeeze(1).to(at::kByte));
+                           data, data.squeeze(1).remainder(200).to(at::kByte));
   CHECK(batch.data.sizes() == at::IntArrayRef({30, 1, 5, 4}));
   std::set<std::int64_t> tops;
   for (std::int64_t i = 0; i < 30; ++i) {
@@ -412,5 +412,5 @@ TEST_CASE("of large volumes only the patches are read", "[dataset][crop]") {
                            .map(tf::RandomCrop({64, 64}))
                            .stacked();
   CHECK(patches.get_batch({7, 4000}).data.sizes() == at::IntArrayRef({2, 64, 64}));
-  CHECK(bytes_read() - before < (std::uint64_t{100} << 20));
+  CHECK(bytes_read() - before < (10 << 20));
 }

@@ -103,9 +103,10 @@ std::optional<Read<E, B>> read_cropped(const Reader<E, B>& read, const transform
   if (std::none_of(request.picks.begin(), request.picks.end(), is_cropped)) {
     apply_transform<E, B>(crop, *batch, request, draws);
   } else if constexpr (is_list) {
-    // An array in Fortran order gives such a crop.
-    const auto make_contiguous = [](const std::string&, at::Tensor& tensor) {
-      if (tensor.defined()) tensor = tensor.contiguous();
+    // As apply() makes crops; a source may read those of an array in Fortran order in that order.
+    const auto make_contiguous = [&](const std::string& name, at::Tensor& tensor) {
+      if (tensor.defined() && (name != "target" || crop.with_target()))
+        tensor = tensor.contiguous();
     };
     if (batch->is_whole() && std::all_of(request.picks.begin(), request.picks.end(), is_cropped)) {
       SampleTensors<E>::each(static_cast<E&>(batch->whole()), make_contiguous);

@@ -96,6 +96,9 @@ class RandomCrop : public Transform {
     return *this;
   }
 
+  /// What with_target() was given.
+  bool with_target() const noexcept { return with_target_; }
+
   /// Crops every sample at a position of its own.
   void apply(at::Tensor& data, at::Tensor* target, const Draws& draws) const override {
     const c10::IntArrayRef sizes = data.sizes().slice(1);
@@ -210,7 +213,7 @@ class CropRegions final : public SampleRegions {
   std::optional<Region> of_target(const Pick& pick, c10::IntArrayRef data,
                                   c10::IntArrayRef target) const override {
     try {
-      const bool crops = crop_.with_target_ && is_image_target(target, data, crop_.size_);
+      const bool crops = crop_.with_target() && is_image_target(target, data, crop_.size_);
       if (!crops) return Region();
     } catch (const Error&) {
       return std::nullopt;  // RandomCrop::apply() throws it again

@@ -101,8 +101,8 @@ class RunReader {
   }
 
  private:
-  static constexpr std::size_t kClose = 8192;     // from one run to the next
-  static constexpr std::size_t kSpan = 32768;     // that is read with one call
+  static constexpr std::size_t kClose = 4096;     // from one run to the next
+  static constexpr std::size_t kSpan = 65536;     // that is read with one call
   static constexpr std::size_t kScratch = 98304;  // small enough for malloc to keep it
   static constexpr std::size_t kMaxParts = 2048;
 
