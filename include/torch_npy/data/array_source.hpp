@@ -191,10 +191,12 @@ class FileRows : public ArrayRows {
       return gather_rows(from, row * item, indices, out);
     }
     for (const std::size_t index : indices) {
-      row_.for_each(0, row_elements_, [&](std::uint64_t offset, std::size_t size) {
-        std::memcpy(out, from + (index * row + offset) * item, size * item);
-        out += size * item;
-      });
+      row_.for_each(
+          0, row_elements_,
+          [&](std::uint64_t offset, std::size_t size, std::uint64_t stride, std::size_t runs) {
+            copy_runs(from + (index * row + offset) * item, size * item, stride * item, runs, out);
+            out += runs * size * item;
+          });
     }
   }
 

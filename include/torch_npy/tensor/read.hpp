@@ -76,73 +76,90 @@ class ArrayBytes {
   std::uint64_t end_;
 };
 
+/// Copies `runs` runs of `size` bytes, which are `stride` apart, one after another to `out`.
+inline void copy_runs(const char* from, std::size_t size, std::size_t stride, std::size_t runs,
+                      char* out) {
+  for (std::size_t i = 0; i < runs; ++i) std::memcpy(out + i * size, from + i * stride, size);
+}
+
 /// Reads runs of bytes in few calls. Short runs that are close together are read with the bytes
 /// between them: a call costs as much as copying some thousand bytes.
 class RunReader {
  public:
   explicit RunReader(const ArrayBytes& bytes) : bytes_(bytes) {}
 
-  /// The next run, which comes after the one before it. It is read by finish() at the latest.
-  void add(std::uint64_t offset, std::size_t size, char* out) {
-    const bool joins = in_span_ != 0 && offset - last_ <= kClose && offset + size - begin_ <= kSpan;
-    if (!joins) {
-      end_span();
-      if (used_ + kSpan > kScratch || ranges_.size() + copies_.size() > kMaxParts) read();
-      begin_ = offset;
+  /// The next runs, of `size` bytes each, which come after those before them. They are read by
+  /// finish() at the latest.
+  void add(std::uint64_t offset, std::size_t size, std::uint64_t stride, std::size_t runs,
+           char* out) {
+    while (runs != 0) {
+      const bool joins = !span_.empty() && span_.size() < kMaxParts && offset - last_ <= kClose &&
+                         offset + size - begin_ <= kSpan;
+      if (!joins) {
+        end_span();
+        begin_ = offset;
+      }
+      std::size_t taken = 1;
+      if (stride <= kClose && offset + size - begin_ <= kSpan) {
+        const std::uint64_t fit = (begin_ + kSpan - offset - size) / stride + 1;
+        taken = static_cast<std::size_t>(std::min<std::uint64_t>(runs, fit));
+      }
+      const auto at = static_cast<std::size_t>(offset - begin_);
+      span_.push_back({out, at, size, static_cast<std::size_t>(stride), taken});
+      last_ = offset + (taken - 1) * stride;
+      runs -= taken;
+      offset += taken * stride;
+      out += taken * size;
     }
-    copies_.push_back({out, used_ + static_cast<std::size_t>(offset - begin_), size});
-    last_ = offset;
-    ++in_span_;
   }
 
   void finish() {
     end_span();
-    read();
+    read_single();
   }
 
  private:
-  static constexpr std::size_t kClose = 4096;     // from one run to the next
-  static constexpr std::size_t kSpan = 65536;     // that is read with one call
-  static constexpr std::size_t kScratch = 98304;  // small enough for malloc to keep it
+  static constexpr std::size_t kClose = 4096;  // from one run to the next
+  static constexpr std::size_t kSpan = 65536;  // that is read with one call
   static constexpr std::size_t kMaxParts = 2048;
 
-  struct Copy {
+  struct Part {
     char* out;
-    std::size_t at;  // in the scratch memory
+    std::size_t at;  // in the span
     std::size_t size;
+    std::size_t stride;
+    std::size_t runs;
   };
 
   void end_span() {
-    if (in_span_ == 0) return;
-    const Copy last = copies_.back();
-    if (in_span_ == 1) {
-      copies_.pop_back();
-      ranges_.push_back({last.out, last.size, begin_});
+    if (span_.empty()) return;
+    const Part& last = span_.back();
+    const auto size = static_cast<std::size_t>(last_ - begin_) + last.size;
+    if (size == last.size) {
+      single_.push_back({last.out, size, begin_});
+      if (single_.size() == kMaxParts) read_single();
     } else {
-      if (scratch_ == nullptr) scratch_.reset(new char[kScratch]);
-      const std::size_t size = last.at + last.size - used_;
-      ranges_.push_back({scratch_.get() + used_, size, begin_});
-      used_ += size;
+      read_single();  // a sequential source is read in order
+      if (memory_ == nullptr) memory_.reset(new char[kSpan]);
+      bytes_.read(memory_.get(), size, begin_);
+      for (const Part& part : span_) {
+        copy_runs(memory_.get() + part.at, part.size, part.stride, part.runs, part.out);
+      }
     }
-    in_span_ = 0;
+    span_.clear();
   }
 
-  void read() {
-    if (!ranges_.empty()) bytes_.read_many(ranges_);
-    for (const Copy& copy : copies_) std::memcpy(copy.out, scratch_.get() + copy.at, copy.size);
-    ranges_.clear();
-    copies_.clear();
-    used_ = 0;
+  void read_single() {
+    if (!single_.empty()) bytes_.read_many(single_);
+    single_.clear();
   }
 
   const ArrayBytes& bytes_;
-  std::uint64_t begin_ = 0;  // of the current span
-  std::uint64_t last_ = 0;   // the run added last
-  std::size_t in_span_ = 0;  // runs
-  std::size_t used_ = 0;     // of the scratch memory
-  std::vector<ByteRange> ranges_;
-  std::vector<Copy> copies_;  // out of the scratch memory, after the ranges were read
-  std::unique_ptr<char[]> scratch_;
+  std::uint64_t begin_ = 0;        // of the current span
+  std::uint64_t last_ = 0;         // the run added last
+  std::vector<Part> span_;         // runs to read together
+  std::vector<ByteRange> single_;  // runs to read alone
+  std::unique_ptr<char[]> memory_;
 };
 
 /// Reads elements [first, first + count) of the plan, in the order of the file.
@@ -154,17 +171,21 @@ inline void read_items(const ArrayBytes& bytes, const LoadPlan& plan, std::size_
   }
   if (const char* const data = bytes.data()) {
     const char* const from = data + plan.offset;
-    plan.from.for_each(first, count, [&](std::uint64_t offset, std::size_t size) {
-      std::memcpy(out, from + offset * item, size * item);
-      out += size * item;
-    });
+    plan.from.for_each(
+        first, count,
+        [&](std::uint64_t offset, std::size_t size, std::uint64_t stride, std::size_t runs) {
+          copy_runs(from + offset * item, size * item, stride * item, runs, out);
+          out += runs * size * item;
+        });
     return;
   }
   RunReader reader(bytes);
-  plan.from.for_each(first, count, [&](std::uint64_t offset, std::size_t size) {
-    reader.add(plan.offset + offset * item, size * item, out);
-    out += size * item;
-  });
+  plan.from.for_each(
+      first, count,
+      [&](std::uint64_t offset, std::size_t size, std::uint64_t stride, std::size_t runs) {
+        reader.add(plan.offset + offset * item, size * item, stride * item, runs, out);
+        out += runs * size * item;
+      });
   reader.finish();
 }
 
@@ -184,10 +205,13 @@ inline void scatter(const LoadPlan& plan, std::size_t first, std::size_t count, 
                     char* out) {
   const std::size_t item = c10::elementSize(plan.type);
   out += plan.to_offset * item;
-  plan.to.for_each(first, count, [&](std::uint64_t offset, std::size_t size) {
-    std::memcpy(out + offset * item, from, size * item);
-    from += size * item;
-  });
+  plan.to.for_each(
+      first, count,
+      [&](std::uint64_t offset, std::size_t size, std::uint64_t stride, std::size_t runs) {
+        for (std::size_t i = 0; i < runs; ++i, from += size * item) {
+          std::memcpy(out + (offset + i * stride) * item, from, size * item);
+        }
+      });
 }
 
 /// Fills the memory of a tensor as the plan says.
@@ -301,15 +325,19 @@ inline std::uint64_t memory_to_load(const OpenArray& array, const LoadPlan& plan
 }
 
 /// An array in the course of being loaded. A member of an archive is unpacked, or checked while it
-/// is read; all others are read from where they are.
+/// is read; all others are read from where they are, or with mmap(true) copied from a mapping.
 class ArrayReading {
  public:
   ArrayReading(const OpenArray& array, const LoadPlan& plan, const LoadOptions& options)
       : plan_(plan), options_(options), source_(&array.source), first_(&array.first) {
     if (array.source.internal_traits().is_packed) require_room(array);
-    unpacked_ = array.source.internal_unpacked(array.first, plan.is_whole);
-    if (unpacked_ == nullptr) return;
-    source_ = unpacked_.get();
+    other_ = array.source.internal_unpacked(array.first, plan.is_whole);
+    const FileRange range = array.source.internal_traits().range;
+    if (other_ == nullptr && range.file != nullptr && options.mmap() && !plan.from.is_one()) {
+      other_ = mapped(range, plan.end);
+    }
+    if (other_ == nullptr) return;
+    source_ = other_.get();
     first_ = nullptr;
   }
 
@@ -334,6 +362,14 @@ class ArrayReading {
  private:
   ArrayBytes bytes() const { return {*source_, first_, plan_.end}; }
 
+  /// The file as memory: many short runs are copied in less time than they are read.
+  static std::shared_ptr<const ByteSource> mapped(const FileRange& range, std::uint64_t end) {
+    const auto size = static_cast<std::size_t>(end);
+    const auto mapping = std::make_shared<const Mapping>(Mapping::of(range, 0, size));
+    return std::make_shared<const MemorySource>(
+        std::shared_ptr<char>(mapping, static_cast<char*>(mapping->data())), size);
+  }
+
   void require_room(const OpenArray& array) const {
     const std::uint64_t size = array.source.size() - array.header.data_offset;
     if (size <= options_.max_bytes()) return;
@@ -344,7 +380,7 @@ class ArrayReading {
 
   const LoadPlan& plan_;
   const LoadOptions& options_;
-  std::shared_ptr<const ByteSource> unpacked_;
+  std::shared_ptr<const ByteSource> other_;  // unpacked, checked or mapped
   const ByteSource* source_;
   const FirstBytes* first_;
 };

@@ -58,29 +58,27 @@ struct Runs {
     return extent;
   }
 
-  /// Calls `use(offset, size)` for the runs that hold elements [first, first + size) of the box, in
-  /// order. Offsets count from the first element of the box.
+  /// Calls `use(offset, size, stride, runs)` for elements [first, first + left) of the box, in
+  /// order: for `runs` runs of `size` elements, the first at `offset` from the first element of the
+  /// box, the others `stride` after one another.
   template <class Use>
-  void for_each(std::size_t first, std::size_t size, const Use& use) const {
-    if (is_one()) return use(std::uint64_t{first}, size);
-    std::size_t skip = first % run;
-    std::size_t number = first / run;
-    while (size != 0) {
-      std::uint64_t offset = 0;
-      std::size_t rest = number;
+  void for_each(std::size_t first, std::size_t left, const Use& use) const {
+    if (is_one()) return use(std::uint64_t{first}, left, std::uint64_t{0}, std::size_t{1});
+    while (left != 0) {
+      const std::size_t skip = first % run;
+      std::size_t rest = first / run;
+      const std::size_t along = axes.front().size - rest % axes.front().size;
+      std::uint64_t offset = skip;
       for (const Axis& axis : axes) {
         offset += rest % axis.size * axis.stride;
         rest /= axis.size;
       }
-      // Finding a run takes divisions; the next one along the first axis takes an addition.
-      const Axis& along = axes.front();
-      for (std::size_t i = number % along.size; i < along.size && size != 0; ++i, ++number) {
-        const std::size_t part = (std::min)(size, run - skip);
-        use(offset + skip, part);
-        size -= part;
-        skip = 0;
-        offset += along.stride;
-      }
+      const bool is_part = skip != 0 || left < run;
+      const std::size_t size = is_part ? (std::min)(left, run - skip) : run;
+      const std::size_t runs = is_part ? 1 : (std::min)(along, left / run);
+      use(offset, size, axes.front().stride, runs);
+      first += size * runs;
+      left -= size * runs;
     }
   }
 };
