@@ -286,6 +286,16 @@ TEST_CASE("RandomCrop cuts patches in any number of dimensions", "[transforms][c
         at::IntArrayRef({2, 3, 4}));
 }
 
+TEST_CASE("a seed gives the same crops in every version", "[transforms][crop]") {
+  const at::Tensor data = images(6, 1, 40, 50);
+  const auto batch = apply(tf::RandomCrop({7, 9}, 3, seeded(2)), data + 1);
+  std::vector<std::int64_t> found;  // the pixel at (3, 4) of each crop
+  for (std::int64_t i = 0; i < 6; ++i) {
+    found.push_back(batch.data[i][0][3][4].item<std::int64_t>() - 1 - i * 2000);
+  }
+  CHECK(found == std::vector<std::int64_t>{1517, 841, 167, 808, 617, 1411});
+}
+
 TEST_CASE("RandomCrop pads samples that are smaller than the crop if asked to",
           "[transforms][crop]") {
   const at::Tensor data = images(30, 1, 3, 9) + 1;
