@@ -7,6 +7,7 @@
 #include <torch_npy/data/normalize.hpp>
 #include <torch_npy/data/random_crop.hpp>
 #include <torch_npy/data/random_flip.hpp>
+#include <torch_npy/data/stack.hpp>
 #include <torch_npy/data/to_tensor.hpp>
 #include <torch_npy/data/transform.hpp>
 #include <torch_npy/version.hpp>
