@@ -348,6 +348,26 @@ TEST_CASE("of a region of a 100 GB file only what is needed is read", "[region]"
   CHECK(at::equal(load(path, LoadOptions(options).mmap(true)), patch));
 }
 
+TEST_CASE("a large region is read by several threads", "[region]") {
+  const Folder folder;
+  const Shape shape = {2100, 20, 101};  // 17 MB
+  for (const bool fortran_order : {false, true}) {
+    const auto path = write_positions(folder / "a.npy", shape, fortran_order);
+    for (const auto& [box, what] :
+         {std::pair<Region, OutOfBounds>{{{3, 2098}, {1, 20}, {0, 99}}, OutOfBounds::Throw},
+          {{{-3, 2098}, {1, 21}, {2, 105}}, OutOfBounds::Fill}}) {
+      const auto options = LoadOptions().region(box).out_of_bounds(what).fill_value(-7);
+      const at::Tensor want = box_of(shape, fortran_order, box, -7);
+      for (const std::size_t threads : {0, 1, 4}) {
+        CHECK(at::equal(load(path, LoadOptions(options).threads(threads)), want));
+      }
+      CHECK(at::equal(load(path, LoadOptions(options).threads(2).dtype(at::kDouble)),
+                      want.to(at::kDouble)));
+      CHECK(at::equal(load(path, LoadOptions(options).mmap(true)), want));
+    }
+  }
+}
+
 TEST_CASE("runs that are close together are read with one call", "[region]") {
   const Folder folder;
   const Shape shape = {8, 64, 64};
