@@ -796,6 +796,39 @@ TEST_CASE("docs/files.md: an array whose header has been read", "[docs]") {
   CHECK(images.size(0) == 10);
 }
 
+TEST_CASE("docs/files.md: a region of an array", "[docs]") {
+  const Workplace workplace;
+  torch_npy::save("volume.npy", torch::arange(80 * 4 * 100).reshape({80, 4, 100}));
+  const auto box = torch_npy::LoadOptions().region({{10, 74}, {}, {32, 96}});
+  const torch::Tensor patch = torch_npy::load("volume.npy", box);
+
+  CHECK(patch.equal(torch_npy::load("volume.npy").slice(0, 10, 74).slice(2, 32, 96)));
+}
+
+TEST_CASE("docs/datasets.md: random patches of volumes", "[docs]") {
+  const Workplace workplace;
+  for (const char* folder : {"volumes", "masks"}) {
+    std::filesystem::create_directory(folder);
+    for (const int size : {64, 70}) {
+      torch_npy::save(std::filesystem::path(folder) / ("v" + std::to_string(size) + ".npy"),
+                      torch::zeros({size, 64, 66}, torch::kInt16));
+    }
+  }
+  const auto options = torch_npy::FolderOptions().samples_per_file(16);
+  auto patches = torch_npy::PairedFolderDataset("volumes", "masks", options)
+                     .map(torch_npy::transforms::RandomCrop({64, 64, 64}))
+                     .stacked();
+  torch_npy::Loader loader(
+      patches, torch_npy::LoaderOptions().batch_size(8).shuffle(true).seed(1).workers(2));
+
+  std::int64_t count = 0;
+  for (auto& batch : loader) {
+    CHECK(batch.target.sizes() == batch.data.sizes());
+    count += batch.data.size(0);
+  }
+  CHECK(count == 32);
+}
+
 TEST_CASE("docs/files.md: a ByteSource of a program's own", "[docs]") {
   const Workplace workplace;
   torch_npy::save_npz("archive.npz", {{"labels", torch::arange(3)}});

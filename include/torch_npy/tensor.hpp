@@ -16,6 +16,7 @@
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/plan.hpp>
 #include <torch_npy/tensor/read.hpp>
+#include <torch_npy/tensor/region.hpp>
 #include <torch_npy/tensor/save.hpp>
 #include <torch_npy/tensor/scalar_type.hpp>
 #include <torch_npy/tensor/stored_array.hpp>

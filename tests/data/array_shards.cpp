@@ -2,6 +2,7 @@
 
 #include <torch_npy/data/array_dataset.hpp>
 #include <torch_npy/data/folder_datasets.hpp>
+#include <torch_npy/data/random_crop.hpp>
 #include <torch_npy/data/stored_rows.hpp>
 #include <torch_npy/tensor/load.hpp>
 #include <torch_npy/tensor/save.hpp>
@@ -218,11 +219,52 @@ TEST_CASE("rows() selects rows of the joined array, and key() is the row in the 
   }
   const Error error = shard_error(paths, LoadOptions().rows(3, 11));
   CHECK(error.code() == ErrorCode::InvalidArgument);
-  CHECK_THAT(error.what(), says("rows(3, 11) of 10 rows"));
+  CHECK_THAT(error.what(),
+             says("the region [3, 11) of axis 0 is not inside the array of shape (10, 2, 3)"));
   const ArrayDataset tensor(samples(10), LoadOptions().rows(3, 5));
   CHECK(tensor.size() == 2);
   CHECK(number_of(tensor.get(1).data) == 4);
   CHECK(tensor.key(1) == "[4]");
+}
+
+TEST_CASE("region() selects a part of each row of joined shards, in either order", "[shards]") {
+  const Folder folder;
+  const at::Tensor whole = at::arange(10 * 4 * 5 * 6).reshape({10, 4, 5, 6}).to(at::kInt);
+  for (const bool fortran_order : {false, true}) {
+    std::vector<fs::path> paths;
+    std::int64_t begin = 0;
+    for (const std::int64_t rows : {3, 0, 5, 2}) {
+      paths.push_back(folder / name_of(static_cast<int>(paths.size())));
+      at::Tensor part = whole.narrow(0, begin, rows);
+      if (fortran_order) part = part.permute({3, 2, 1, 0}).contiguous().permute({3, 2, 1, 0});
+      save(paths.back(), part, kFast);
+      begin += rows;
+    }
+    const auto check = [&](const ArrayData& data, const LoadOptions& options) {
+      const ArrayDataset dataset(data, LoadOptions(options).region({{1, 9}, {1, 4}, {}, {2, 5}}));
+      REQUIRE(dataset.size() == 8);
+      const at::Tensor want = whole.slice(0, 1, 9).slice(1, 1, 4).slice(3, 2, 5);
+      const Indices all = {7, 0, 1, 2, 3, 4, 5, 6};
+      CHECK(at::equal(dataset.stacked().get_batch(all).data.to(at::kInt), select(want, all)));
+      const auto crop = dataset.map(transforms::RandomCrop({3, 2})).stacked();
+      for (int i = 0; i < 3; ++i) {
+        const auto batch = crop.get_batch(all);
+        REQUIRE(batch.data.sizes() == at::IntArrayRef({8, 3, 3, 2}));
+        for (std::size_t k = 0; k < all.size(); ++k) {
+          const at::Tensor patch = batch.data[static_cast<std::int64_t>(k)].to(at::kInt);
+          const std::int64_t first = patch[0][0][0].item<std::int64_t>();
+          const at::Tensor row = want[static_cast<std::int64_t>(all[k])];
+          const std::int64_t at = first - row[0][0][0].item<std::int64_t>();
+          CHECK(at::equal(patch, row.narrow(1, at / 6, 3).narrow(2, at % 6, 2)));
+        }
+      }
+    };
+    check(paths, {});
+    check(paths, LoadOptions().dtype(at::kDouble));
+    check(whole, {});
+    CHECK(ArrayDataset(paths, LoadOptions().region({{4, 9}, {1, 2}})).key(0) ==
+          paths[2].generic_string() + "[1]");
+  }
 }
 
 TEST_CASE("a value that does not fit is an Error about the shard that has it", "[shards]") {

@@ -55,6 +55,20 @@ TEST_CASE("each failing system call of a load gives the right Error or the right
          same(load(folder / "fortran.npy", LoadOptions().rows(10, 30)),
               floats({100, 300}).t().narrow(0, 10, 20));
        }},
+      {"load a region that is partly outside", nothing,
+       [&] {
+         const auto region = LoadOptions().region({{290, 301}, {5000, 5100}});
+         same(load(folder / "large.npy", LoadOptions(region).out_of_bounds(OutOfBounds::Shift)),
+              large.narrow(0, 289, 11).narrow(1, 5000, 100));
+         const at::Tensor filled =
+             load(folder / "large.npy", LoadOptions(region).out_of_bounds(OutOfBounds::Fill));
+         same(filled.narrow(0, 0, 10), large.narrow(0, 290, 10).narrow(1, 5000, 100));
+       }},
+      {"map a region", nothing,
+       [&] {
+         same(load(folder / "large.npy", LoadOptions().mmap(true).region({{3, 5}, {7, 9}})),
+              large.narrow(0, 3, 2).narrow(1, 7, 2));
+       }},
       {"map", nothing, [&] { same(load(folder / "large.npy", LoadOptions().mmap(true)), large); }},
       {"load_into", nothing, [&] { load_into(out, folder / "small.npy"), same(out, small); }},
       {"load_all", nothing,

@@ -98,6 +98,16 @@ TEST_CASE("every load option works on arrays of an archive", "[npz]") {
     CHECK(same(file.load("big", LoadOptions().dtype(at::kInt)), big.to(at::kInt)));
     CHECK(same(file.load("big", LoadOptions().rows(7, 19)), big.slice(0, 7, 19)));
     CHECK(at::equal(file.load("fortran", LoadOptions().rows(7, 19)), big.t().slice(0, 7, 19)));
+    const auto region = LoadOptions().region({{7, 19}, {3, 200}});
+    for (const bool mmap : {false, true}) {
+      const auto options = LoadOptions(region).mmap(mmap);
+      CHECK(at::equal(file.load("big", options), big.slice(0, 7, 19).slice(1, 3, 200)));
+      CHECK(
+          at::equal(file.array("fortran").load(options), big.t().slice(0, 7, 19).slice(1, 3, 200)));
+    }
+    CHECK(error_of([&] { (void)load_npz(path, region); }).code() == ErrorCode::InvalidArgument);
+    CHECK(load_npz(path, LoadOptions(region).out_of_bounds(OutOfBounds::Fill))["none"].numel() ==
+          12 * 197);
     CHECK(same(file.load("big", LoadOptions().pinned_memory(true).threads(3)), big));
     CHECK(file.header("big").shape == std::vector<std::int64_t>{600, 500});
     CHECK(file.header("big").data_offset == 128);

@@ -111,11 +111,15 @@ class ArrayData {
   static std::shared_ptr<const detail::ArrayRows> loaded(const StoredArray& array,
                                                          const LoadOptions& options,
                                                          std::shared_ptr<detail::BufferPool> pool) {
+    std::size_t begin = 0;  // the first row
+    array.internal_about([&] {
+      if (array.shape().empty()) return;
+      begin = static_cast<std::size_t>(detail::sample_region(options, array.shape())[0].begin);
+    });
     LoadOptions whole = options;
     const at::Tensor tensor = array.load(whole.device(c10::kCPU).pinned_memory(false));
     return array.internal_about([&] {
       if (options.squeeze()) detail::require_rows_stay(options, tensor.sizes().size() + 1);
-      const auto begin = options.rows() ? static_cast<std::size_t>(options.rows()->first) : 0;
       return std::make_shared<const detail::TensorRows>(
           tensor, LoadOptions().device(options.device()).pinned_memory(options.pinned_memory()),
           std::move(pool), array.name(), begin);

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/index_select.h>
+#include <c10/core/Scalar.h>
 #include <c10/core/ScalarType.h>
 #include <c10/util/ArrayRef.h>
 
@@ -28,6 +29,7 @@
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/plan.hpp>
 #include <torch_npy/tensor/read.hpp>
+#include <torch_npy/tensor/region.hpp>
 #include <torch_npy/tensor/scalar_type.hpp>
 #include <torch_npy/text.hpp>
 
@@ -41,7 +43,6 @@ struct RowFormat {
   std::vector<std::int64_t> sizes;    ///< of a row
   std::vector<std::int64_t> strides;  ///< of a row in a batch, in elements
   std::size_t elements = 0;           ///< of a row
-  std::size_t inner = 1;              ///< elements of an item, which are adjacent
   c10::ScalarType type{};             ///< in a batch
   bool converts = false;              ///< whether `type` is not what is stored
   DType dtype;                        ///< as stored; for a tensor only its item size
@@ -51,25 +52,29 @@ struct RowFormat {
   std::size_t bytes() const { return elements * element_size(); }
 };
 
-/// Rows of one array, one after another.
-struct RowRun {
-  const char* from = nullptr;  ///< the first item of the first row
-  std::size_t rows = 0;
-  /// Bytes from one item of a row to the next, in Fortran order. 0: all bytes of the rows are
-  /// adjacent.
-  std::size_t column = 0;
+/// Where the elements of rows are, if they are not adjacent. In elements.
+struct RowLayout {
+  Runs row;              ///< of one row
+  std::size_t step = 0;  ///< from one row to the next
 };
 
-/// Calls `use(from, elements)` for each part of a run whose bytes are adjacent.
+/// Rows of one array, one after another.
+struct RowRun {
+  const char* from = nullptr;  ///< the first element of the first row
+  std::size_t rows = 0;
+  const RowLayout* layout = nullptr;  ///< null: all elements are adjacent
+};
+
+/// Calls `use(from, elements)` for each part of a run whose elements are adjacent.
 template <class Use>
 void for_each_part(const RowFormat& format, const RowRun& run, const Use& use) {
-  if (run.column == 0) return use(run.from, run.rows * format.elements);
-  const std::size_t item = format.inner * format.element_size();
+  if (run.layout == nullptr) return use(run.from, run.rows * format.elements);
+  const std::size_t size = format.element_size();
   for (std::size_t row = 0; row < run.rows; ++row) {
-    const char* from = run.from + row * item;
-    for (std::size_t k = 0; k < format.elements; k += format.inner, from += run.column) {
-      use(from, format.inner);
-    }
+    const char* const from = run.from + row * run.layout->step * size;
+    run.layout->row.for_each(0, format.elements, [&](std::uint64_t offset, std::size_t elements) {
+      use(from + offset * size, elements);
+    });
   }
 }
 
@@ -166,13 +171,22 @@ class RowConverter {
   std::size_t collected_ = 0;  // elements in the block
 };
 
-/// Throws Error (InvalidArgument) if rows [begin, end) are not rows of an array that has `size`.
-inline void require_rows(const std::pair<std::int64_t, std::int64_t>& rows, std::size_t size) {
-  const auto [begin, end] = rows;
-  if (begin >= 0 && begin <= end && static_cast<std::uint64_t>(end) <= size) return;
-  throw Error(ErrorCode::InvalidArgument, "rows(" + std::to_string(begin) + ", " +
-                                              std::to_string(end) + ") of " + counted(size, "row") +
-                                              ": 0 <= begin <= end <= length is required");
+/// The Error for rows that do not exist, and so have no names.
+inline Error padded_samples() {
+  return Error(ErrorCode::InvalidArgument,
+               "the rows of an array that is filled outside of the file cannot be samples: use "
+               "OutOfBounds::Throw or OutOfBounds::Shift");
+}
+
+/// The region of an array whose rows are samples. Throws Error (InvalidArgument) if it is not
+/// inside the array, whatever out_of_bounds() says: rows that do not exist have no names.
+inline Region sample_region(const LoadOptions& options, const std::vector<std::int64_t>& shape) {
+  Region region = resolve_region(options.region(), shape, options.out_of_bounds());
+  for (std::size_t axis = 0; axis < region.size(); ++axis) {
+    if (region[axis].begin >= 0 && region[axis].end <= shape[axis]) continue;
+    throw padded_samples();
+  }
+  return region;
 }
 
 /// Throws Error (InvalidArgument) if squeeze() removes axis 0 of an array of `axes` axes: its rows
@@ -226,6 +240,14 @@ class ArrayRows {
     return out;
   }
 
+  /// A region of each of the rows `rows`, all of the same size, whose outside is `fill_value`.
+  /// Undefined if it would take as long as to gather the rows.
+  virtual at::Tensor gather_regions(c10::ArrayRef<std::size_t> /*rows*/,
+                                    const std::vector<Region>& /*regions*/,
+                                    const c10::Scalar& /*fill_value*/, bool /*pin*/) const {
+    return {};
+  }
+
   /// The sizes of what gather() returns.
   std::vector<std::int64_t> sizes_of(std::size_t count, std::optional<std::size_t> length) const {
     std::vector<std::int64_t> sizes = {static_cast<std::int64_t>(count)};
@@ -247,6 +269,7 @@ class ArrayRows {
   }
 
   const LoadOptions& options() const { return options_; }
+  BufferPool& pool() const { return *pool_; }
 
   virtual at::Tensor gather_on_host(c10::ArrayRef<std::size_t> first,
                                     std::optional<std::size_t> length, bool pin) const {
@@ -302,10 +325,13 @@ class TensorRows final : public ArrayRows {
     if (!tensor.defined() || tensor.dim() == 0) {
       throw Error(ErrorCode::Mismatch, "a 0-d tensor has no axis 0 to take samples from");
     }
-    if (const auto& rows = options.rows()) {
-      require_rows(*rows, static_cast<std::size_t>(tensor.size(0)));
-      begin_ = static_cast<std::size_t>(rows->first);
-      tensor = tensor.narrow(0, rows->first, rows->second - rows->first);
+    if (!options.region().empty()) {
+      const Region region = sample_region(options, tensor.sizes().vec());
+      begin_ = static_cast<std::size_t>(region[0].begin);
+      for (std::size_t axis = 0; axis < region.size(); ++axis) {
+        const auto [first, last] = region[axis];
+        tensor = tensor.narrow(static_cast<std::int64_t>(axis), first, last - first);
+      }
     }
     if (const auto axis = options.squeeze()) {
       require_rows_stay(options, tensor.sizes().size());
@@ -356,7 +382,8 @@ class TensorRows final : public ArrayRows {
     const char* const data = static_cast<const char*>(tensor_.data_ptr());
     std::vector<RowRun> runs;
     runs.reserve(first.size());
-    for (const std::size_t row : first) runs.push_back({data + row * format().bytes(), length, 0});
+    for (const std::size_t row : first)
+      runs.push_back({data + row * format().bytes(), length, nullptr});
     use(runs);
   }
 

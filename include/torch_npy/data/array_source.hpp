@@ -2,6 +2,7 @@
 #define TORCH_NPY_DATA_ARRAY_SOURCE_HPP_
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/ScalarType.h>
 #include <c10/util/ArrayRef.h>
 
 #include <cstddef>
@@ -21,6 +22,7 @@
 #include <torch_npy/data/source.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/literal.hpp>
+#include <torch_npy/tensor/options.hpp>
 #include <torch_npy/text.hpp>
 
 // Samples that are rows of an array.
@@ -111,10 +113,18 @@ class ArraySource : public SampleSource<E> {
     return check_rows(*data_, target_.get(), sample, sample + 1);
   }
 
+  bool reads_regions() const override { return true; }
+
   SampleRows<E> read(Request& request) const override {
     std::vector<std::size_t> samples;
     samples.reserve(request.picks.size());
     for (const Pick& pick : request.picks) samples.push_back(pick.sample);
+    if (request.regions != nullptr && !samples.empty()) {
+      if (auto cropped = read_regions(*request.regions, request, samples)) {
+        for (Pick& pick : request.picks) pick.is_cropped = true;
+        return std::move(*cropped);
+      }
+    }
     const auto rows_of = [&](const ArrayRows& rows) {
       return rows.gather(samples, std::nullopt, request.pin_memory);
     };
@@ -126,6 +136,40 @@ class ArraySource : public SampleSource<E> {
   }
 
  private:
+  /// The regions of the samples; none if one of them cannot be read alone.
+  std::optional<Batch<E>> read_regions(const SampleRegions& regions, const Request& request,
+                                       const std::vector<std::size_t>& samples) const {
+    std::vector<Region> of_data;
+    std::vector<Region> of_target;
+    for (const Pick& pick : request.picks) {
+      const c10::IntArrayRef sizes = data_->format().sizes;
+      const auto data = regions.of_data(pick, sizes);
+      const auto target = target_ ? regions.of_target(pick, sizes, target_->format().sizes)
+                                  : std::optional(Region());
+      if (!data || !target) return std::nullopt;
+      of_data.push_back(*data);
+      of_target.push_back(*target);
+    }
+    const auto gather = [&](const ArrayRows& rows, const std::vector<Region>& all,
+                            std::size_t part) {
+      return all[0].empty()
+                 ? rows.gather(samples, std::nullopt, request.pin_memory)
+                 : rows.gather_regions(samples, all, regions.fill_value(part), request.pin_memory);
+    };
+    at::Tensor target;
+    if (target_) {
+      target = gather(*target_, of_target, 1);
+      if (!target.defined()) return std::nullopt;
+    }
+    at::Tensor data = gather(*data_, of_data, 0);
+    if (!data.defined()) return std::nullopt;
+    if constexpr (kHasTarget<E>) {
+      return Batch<E>(E(std::move(data), std::move(target)));
+    } else {
+      return Batch<E>(E(std::move(data)));
+    }
+  }
+
   std::shared_ptr<const ArrayRows> data_;
   std::shared_ptr<const ArrayRows> target_;
 };

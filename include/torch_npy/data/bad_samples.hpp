@@ -58,7 +58,8 @@ class BadSamples {
   explicit BadSamples(const FolderOptions& options)
       : what_(options.on_bad_file()),
         callback_(options.bad_file_callback()),
-        max_bad_(options.max_bad()) {}
+        max_bad_(options.max_bad()),
+        samples_per_file_(options.samples_per_file()) {}
 
   OnBadFile what() const noexcept { return what_; }
 
@@ -72,7 +73,7 @@ class BadSamples {
     const std::lock_guard<std::mutex> lock(mutex_);
     ++count_;
     if (max_bad_) {
-      different_.insert(sample);
+      different_.insert(sample / samples_per_file_);
       if (different_.size() > *max_bad_) {
         throw ErrorContext::within(error, "more than " + counted(*max_bad_, "bad sample") +
                                               ", which is the limit max_bad()");
@@ -88,9 +89,10 @@ class BadSamples {
   OnBadFile what_ = OnBadFile::Throw;
   std::function<void(const Error&)> callback_;
   std::optional<std::size_t> max_bad_;
+  std::size_t samples_per_file_ = 1;
   std::mutex mutex_;
   std::atomic<std::size_t> count_{0};          // read by callbacks, too
-  std::unordered_set<std::size_t> different_;  // bad samples, if there is a limit
+  std::unordered_set<std::size_t> different_;  // bad files, if there is a limit
 };
 
 /// Other samples of the dataset that was asked, to replace a bad one. Which ones depends on the
@@ -134,7 +136,7 @@ class Replacements {
   std::unordered_set<std::size_t> tried_;
 };
 
-/// Reads every sample of the request by `read(sample)`, which throws Error; then calls
+/// Reads every sample of the request by `read(pick)`, which throws Error; then calls
 /// `accept(sample)`. Removes those that are skipped from the request.
 template <class Read, class Accept>
 void read_each(Request& request, BadSamples& bad, const Read& read, const Accept& accept) {
@@ -144,7 +146,7 @@ void read_each(Request& request, BadSamples& bad, const Read& read, const Accept
     std::optional<Replacements> others;
     while (pick) {
       try {
-        with_retries([&] { read(pick->sample); });
+        with_retries([&] { read(*pick); });
         break;
       } catch (const Error& error) {
         if (!request.may_skip) throw;

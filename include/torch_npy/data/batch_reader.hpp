@@ -2,12 +2,16 @@
 #define TORCH_NPY_DATA_BATCH_READER_HPP_
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Scalar.h>
+#include <c10/util/ArrayRef.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,6 +26,7 @@
 #include <torch_npy/tensor/convert.hpp>
 #include <torch_npy/tensor/device.hpp>
 #include <torch_npy/tensor/memory.hpp>
+#include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/plan.hpp>
 #include <torch_npy/tensor/read.hpp>
 #include <torch_npy/text.hpp>
@@ -95,8 +100,11 @@ struct SampleFiles final : SamplePart {
       : SamplePart(its_options, std::move(its_pool), std::move(its_expected)),
         list(std::move(files)) {}
 
-  std::string origin(std::size_t sample) const override { return shown_path(list[sample]); }
+  std::string origin(std::size_t file) const override { return shown_path(list[file]); }
 };
+
+/// The region to read of a sample of these sizes; none if there is no such region.
+using RegionOf = std::function<std::optional<Region>(c10::IntArrayRef sizes)>;
 
 /// Reads arrays one after another into one buffer, as long as they are alike. The first array is
 /// the pattern: the header of another one that has the same bytes is not parsed.
@@ -111,18 +119,24 @@ class BatchReader {
     if (pin) options_.pinned_memory(true);
   }
 
-  /// Reads the array in `source` for a sample. It becomes part of the batch by accept(); another
-  /// read() replaces it. Throws Error, without a path.
-  void read(std::size_t sample, const ByteSource& source) {
+  /// Reads the array in `source` for a sample, or only the region `region_of(sizes)` of it. It
+  /// becomes part of the batch by accept(); another read() replaces it. False if there is no such
+  /// region: then nothing was read. Throws Error, without a path.
+  bool read(std::size_t sample, const ByteSource& source, const RegionOf& region_of = {},
+            const c10::Scalar& fill_value = 0) {
     begin(sample);
-    if (!read_like_first(source)) read_any(source);
+    return (!region_of && read_like_first(source)) || read_any(source, region_of, fill_value);
   }
 
   /// The same for a file: one that is like the first takes a single preadv, directly to its row.
-  void read(std::size_t sample, const File& file) {
+  bool read(std::size_t sample, const File& file, const RegionOf& region_of = {},
+            const c10::Scalar& fill_value = 0) {
     begin(sample);
-    if (!read_like_first(file)) read_any(file);
+    return (!region_of && read_like_first(file)) || read_any(file, region_of, fill_value);
   }
+
+  /// The sizes of the whole sample of which a region was read last.
+  const std::vector<std::int64_t>& sizes() const noexcept { return sizes_; }
 
   void accept() {
     accepted_.push_back(sample_);
@@ -189,27 +203,33 @@ class BatchReader {
     return true;
   }
 
-  void read_any(const ByteSource& source) {
-    with_array(source, options_, [&](OpenArray& array) { read_array(array); });
+  bool read_any(const ByteSource& source, const RegionOf& region_of,
+                const c10::Scalar& fill_value) {
+    return with_array(source, options_,
+                      [&](OpenArray& array) { return read_array(array, region_of, fill_value); });
   }
 
-  void read_array(OpenArray& array) {
+  bool read_array(OpenArray& array, const RegionOf& region_of, const c10::Scalar& fill_value) {
     const auto data_offset = static_cast<std::size_t>(array.header.data_offset);
     const char* const data = array.source.internal_traits().data;
     const auto* const front =
         data != nullptr ? reinterpret_cast<const unsigned char*>(data) : array.first.data;
     const bool has_front = data != nullptr || data_offset <= array.first.size;
-    const LoadPlan plan = array.plan(options_);
+    LoadPlan plan = array.plan(options_);
     part_->require_expected(plan);
-    if (options_.mmap() && can_map(plan, options_, array.source.internal_traits().range)) {
+    sizes_ = plan.sizes;
+    if (region_of && !crop(plan, region_of, fill_value)) return false;
+    // A region is small, and is copied into the batch.
+    if (options_.mmap() && !region_of &&
+        can_map(plan, options_, array.source.internal_traits().range)) {
       own_ = load_on_host(array, plan, options_);
-      return;
+      return true;
     }
     if (!has_first_) {
       has_first_ = true;
       first_ = plan;
       make_buffer();
-      if (buffer_.defined() && !plan.converts() && plan.in_one_run() && !options_.rows() &&
+      if (buffer_.defined() && !plan.converts() && plan.in_one_run() && plan.is_whole &&
           has_front) {
         header_.assign(front, front + data_offset);
         header_.resize(2 * data_offset);
@@ -219,7 +239,7 @@ class BatchReader {
     if (buffer_.defined() && plan.type == first_.type && plan.sizes == first_.sizes &&
         plan.strides == first_.strides) {
       reading.fill(next_row());
-      return;
+      return true;
     }
     own_ = empty(plan);
     reading.fill(own_.data_ptr());
@@ -229,6 +249,18 @@ class BatchReader {
         return owner ? owner->origin(sample) : std::string();
       };
     }
+    return true;
+  }
+
+  /// Reduces the plan to a region. False if there is none, or if it would be part of another one
+  /// that is filled, or of strings.
+  bool crop(LoadPlan& plan, const RegionOf& region_of, const c10::Scalar& fill_value) const {
+    std::optional<Region> region = region_of(plan.sizes);
+    if (!region || plan.is_padded() || plan.inner_axes != 0) return false;
+    LoadOptions options = options_;
+    options.region(std::move(*region)).out_of_bounds(OutOfBounds::Fill).fill_value(fill_value);
+    if (!options.region().empty()) take_region(plan, options);
+    return true;
   }
 
   /// Allocates memory for the whole batch. If that fails each sample gets its own: they may differ,
@@ -277,6 +309,7 @@ class BatchReader {
   LoadOptions options_;
   std::vector<std::size_t> accepted_;  // samples
   std::size_t sample_ = 0;             // read last
+  std::vector<std::int64_t> sizes_;    // its sizes, if its header was parsed
 
   bool has_first_ = false;
   LoadPlan first_;
@@ -289,14 +322,52 @@ class BatchReader {
       own_samples_;  // with their positions in the batch
 };
 
-/// Reads the file of a sample. Throws Error.
-inline void read_file(BatchReader& reader, const SampleFiles& files, std::size_t sample) {
+/// Reads a file, or only a region of it: see BatchReader::read(). Throws Error.
+inline bool read_file(BatchReader& reader, const SampleFiles& files, std::size_t file,
+                      const RegionOf& region_of = {}, const c10::Scalar& fill_value = 0) {
   try {
-    reader.read(sample, files.list.open(sample));
+    return reader.read(file, files.list.open(file), region_of, fill_value);
   } catch (const Error& error) {
-    throw ErrorContext::at(error, files.list[sample]);
+    throw ErrorContext::at(error, files.list[file]);
   }
 }
+
+/// Reads the regions of a sample and of its target by `read(part, region_of, fill_value)`, with the
+/// BatchReader `data` for part 0. False if one of them has none.
+template <class Read>
+bool read_regions(const SampleRegions& regions, const Pick& pick, const BatchReader& data,
+                  std::size_t parts, const Read& read) {
+  const auto of_data = [&](c10::IntArrayRef sizes) { return regions.of_data(pick, sizes); };
+  const auto of_target = [&](c10::IntArrayRef sizes) {
+    return regions.of_target(pick, data.sizes(), sizes);
+  };
+  return read(0, of_data, regions.fill_value(0)) &&
+         (parts == 1 || read(1, of_target, regions.fill_value(1)));
+}
+
+/// Which file a sample is, where each file is one sample or several.
+class SamplesOfFiles {
+ public:
+  /// Throws Error (InvalidArgument) for samples_per_file(0), and if there would be too many.
+  SamplesOfFiles(std::size_t files, const FolderOptions& options)
+      : files_(files), per_file_(options.samples_per_file()) {
+    if (per_file_ != 0 && files <= SIZE_MAX / per_file_) return;
+    throw Error(
+        ErrorCode::InvalidArgument,
+        "samples_per_file() of " + counted(per_file_, "sample") + " for " + counted(files, "file"));
+  }
+
+  std::size_t size() const { return files_ * per_file_; }
+  std::size_t file_of(std::size_t sample) const { return sample / per_file_; }
+  std::string key(const std::filesystem::path& file, std::size_t sample) const {
+    std::string key = file.generic_string();
+    return per_file_ == 1 ? key : key + "#" + std::to_string(sample % per_file_);
+  }
+
+ private:
+  std::size_t files_;
+  std::size_t per_file_;
+};
 
 }  // namespace detail
 TORCH_NPY_END_NAMESPACE

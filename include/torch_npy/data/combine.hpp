@@ -100,6 +100,14 @@ class ConcatInfo : public SourceInfo {
     const auto [part, inner] = place_of(sample);
     return sources_[part]->check(inner);
   }
+  bool reads_regions() const override {
+    return std::all_of(sources_.begin(), sources_.end(),
+                       [](const auto& source) { return source->reads_regions(); });
+  }
+  std::size_t file_of(std::size_t sample) const override {
+    const auto [part, inner] = place_of(sample);
+    return size_before(part) + sources_[part]->file_of(inner);
+  }
   BadSamples& bad_samples(std::size_t sample) const override {
     const auto [part, inner] = place_of(sample);
     return sources_[part]->bad_samples(inner);

@@ -25,6 +25,7 @@
 #include <torch_npy/data/batch.hpp>
 #include <torch_npy/data/cached.hpp>
 #include <torch_npy/data/map.hpp>
+#include <torch_npy/data/mapped_reader.hpp>
 #include <torch_npy/data/random.hpp>
 #include <torch_npy/data/request.hpp>
 #include <torch_npy/data/rows.hpp>
@@ -174,6 +175,7 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
     for (const Pick& pick : request.picks) require_index(pick.index);
     request.dataset = source_.get();
     request.population = source_->size();
+    request.regions = nullptr;
     if (!request.seed) request.epoch = source_->name_batch(request);
     auto rows = (*read_)(request);
     if (!rows) return std::nullopt;
@@ -254,8 +256,11 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   /// what progress throws.
   std::vector<std::int64_t> lengths(const Progress& progress = {}) const {
     std::vector<std::int64_t> lengths(source_->size());
-    detail::for_each_sample(lengths.size(), progress,
-                            [&](std::size_t i) { lengths[i] = source_->length(i); });
+    const std::vector<std::size_t> first = first_of_files();
+    detail::for_each_sample(first.size() - 1, progress, [&](std::size_t i) {
+      const std::int64_t length = source_->length(first[i]);
+      std::fill(&lengths[first[i]], lengths.data() + first[i + 1], length);
+    });
     return lengths;
   }
 
@@ -269,12 +274,13 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   /// Checks the header and the size of every file on at least 32 threads, and returns an Error for
   /// each bad one, in the order of the samples. Does not read values, and does not compare the
   /// shapes of different files; FolderOptions::expect() does. Costs one open, read and close per
-  /// file. `progress` as for lengths(). Throws what progress throws, and Error (Exhausted,
-  /// OutOfMemory).
+  /// file; neighbouring samples of the same file are checked once. `progress` as for lengths().
+  /// Throws what progress throws, and Error (Exhausted, OutOfMemory).
   std::vector<Error> verify(const Progress& progress = {}) const {
-    std::vector<std::vector<Error>> found(source_->size());
+    const std::vector<std::size_t> first = first_of_files();
+    std::vector<std::vector<Error>> found(first.size() - 1);
     detail::for_each_sample(found.size(), progress,
-                            [&](std::size_t i) { found[i] = source_->check(i); });
+                            [&](std::size_t i) { found[i] = source_->check(first[i]); });
     std::vector<Error> errors;
     for (const auto& of_sample : found) {
       errors.insert(errors.end(), of_sample.begin(), of_sample.end());
@@ -301,6 +307,16 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   Dataset<F, C> next(detail::Reader<F, C> reader, std::uint64_t stage, bool is_random) const {
     return {source_, std::make_shared<const detail::Reader<F, C>>(std::move(reader)), stage,
             is_random};
+  }
+
+  /// The first of neighbouring samples of the same file; and size() at the end.
+  std::vector<std::size_t> first_of_files() const {
+    std::vector<std::size_t> first;
+    for (std::size_t i = 0; i < source_->size(); ++i) {
+      if (i == 0 || source_->file_of(i) != source_->file_of(i - 1)) first.push_back(i);
+    }
+    first.push_back(source_->size());
+    return first;
   }
 
   void require_index(std::size_t index) const {
@@ -333,7 +349,8 @@ auto Dataset<E, B>::map(T transform) const {
     return stacked();
   } else {
     const bool is_random = is_random_ || detail::is_random<kind, E, B>(transform);
-    auto reader = detail::mapped_reader<kind, E, B>(read_, std::move(transform), stage_);
+    auto reader = detail::mapped_reader<kind, E, B>(read_, std::move(transform), stage_,
+                                                    source_->reads_regions());
     using Result = typename decltype(reader)::result_type::value_type;
     using C = detail::BatchRead<Result>;
     return next<typename detail::BatchTraits<C>::Example, C>(std::move(reader), stage_ + 1,

@@ -107,7 +107,8 @@ inline std::uint64_t fingerprint_of(const FileList& files) {
   return print;
 }
 
-/// One file a sample; and for an Example with a target a second one, or a row of an array.
+/// One file a sample, or several samples of each file; and for an Example with a target a second
+/// file, or a row of an array.
 template <class E>
 class FileSource : public SampleSource<E> {
  public:
@@ -118,28 +119,37 @@ class FileSource : public SampleSource<E> {
       : SampleSource<E>(options),
         data_(std::move(data)),
         targets_(std::move(targets)),
-        labels_(std::move(labels)) {
-    const std::size_t count = targets_ ? targets_->list.size() : labels_ ? labels_->size() : size();
-    if (count == size()) return;
+        labels_(std::move(labels)),
+        samples_(data_->list.size(), options) {
+    const std::size_t files = data_->list.size();
+    const std::size_t count = targets_ ? targets_->list.size() : labels_ ? labels_->size() : files;
+    if (count == files) return;
     throw Error(ErrorCode::Mismatch, "expected one target for each file, found " +
-                                         counted(size(), "file") + " and " +
+                                         counted(files, "file") + " and " +
                                          counted(count, "target"));
   }
 
-  std::size_t size() const override { return data_->list.size(); }
+  std::size_t size() const override { return samples_.size(); }
 
   std::string key(std::size_t sample) const override {
-    return data_->list[sample].generic_string();
+    return samples_.key(data_->list[file_of(sample)], sample);
   }
 
-  std::uint64_t fingerprint() const override { return fingerprint_of(data_->list); }
+  bool reads_regions() const override { return true; }
+  std::size_t file_of(std::size_t sample) const override { return samples_.file_of(sample); }
+
+  std::uint64_t fingerprint() const override { return mix({size(), fingerprint_of(data_->list)}); }
 
   std::int64_t length(std::size_t sample) const override {
-    return planned(*data_, sample, length_of);
+    return planned(*data_, file_of(sample), length_of);
   }
 
   std::vector<std::int64_t> labels(c10::ArrayRef<std::size_t> samples) const override {
-    return labels_ ? labels_from(*labels_, samples) : SampleSource<E>::labels(samples);
+    if (!labels_) return SampleSource<E>::labels(samples);
+    std::vector<std::size_t> files;
+    files.reserve(samples.size());
+    for (const std::size_t sample : samples) files.push_back(file_of(sample));
+    return labels_from(*labels_, files);
   }
 
   std::vector<Error> check(std::size_t sample) const override {
@@ -147,7 +157,8 @@ class FileSource : public SampleSource<E> {
     for (const auto* const part : {data_.get(), targets_.get()}) {
       if (part == nullptr) continue;
       try {
-        planned(*part, sample, [&](const LoadPlan& plan) { part->require_expected(plan); });
+        planned(*part, file_of(sample),
+                [&](const LoadPlan& plan) { part->require_expected(plan); });
       } catch (const Error& error) {
         if (is_of_system(error)) throw;
         errors.push_back(error);
@@ -163,14 +174,24 @@ class FileSource : public SampleSource<E> {
     std::vector<std::size_t> accepted;
     read_each(
         request, this->bad_samples(0),
-        [&](std::size_t sample) {
-          read_file(data, *data_, sample);
-          if (targets) read_file(*targets, *targets_, sample);
+        [&](Pick& pick) {
+          const std::size_t file = file_of(pick.sample);
+          const auto read_part = [&](std::size_t part, const RegionOf& region_of = {},
+                                     const c10::Scalar& fill_value = 0) {
+            return read_file(part == 0 ? data : *targets, part == 0 ? *data_ : *targets_, file,
+                             region_of, fill_value);
+          };
+          const SampleRegions* const regions = request.regions;
+          pick.is_cropped =
+              regions != nullptr && read_regions(*regions, pick, data, targets ? 2 : 1, read_part);
+          if (pick.is_cropped) return;
+          read_part(0);
+          if (targets) read_part(1);
         },
         [&](std::size_t sample) {
           data.accept();
           if (targets) targets->accept();
-          if (labels_) accepted.push_back(sample);
+          if (labels_) accepted.push_back(file_of(sample));
         });
     PartRows target;
     if (targets) {
@@ -187,16 +208,17 @@ class FileSource : public SampleSource<E> {
  private:
   /// Calls `use` with what is known of a file after its header was read.
   template <class Use>
-  static auto planned(const SampleFiles& files, std::size_t sample, const Use& use) {
-    return with_path(files.list[sample], [&] {
-      return with_array(files.list.open(sample), files.options,
+  static auto planned(const SampleFiles& files, std::size_t file, const Use& use) {
+    return with_path(files.list[file], [&] {
+      return with_array(files.list.open(file), files.options,
                         [&](OpenArray& array) { return use(array.plan(files.options)); });
     });
   }
 
   std::shared_ptr<const SampleFiles> data_;
   std::shared_ptr<const SampleFiles> targets_;  // may be null
-  std::shared_ptr<const ArrayRows> labels_;     // may be null
+  std::shared_ptr<const ArrayRows> labels_;     // of the files; may be null
+  SamplesOfFiles samples_;
 };
 
 }  // namespace detail

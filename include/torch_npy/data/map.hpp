@@ -10,7 +10,6 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
-#include <memory>
 #include <mutex>
 #include <new>
 #include <optional>
@@ -33,7 +32,7 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/text.hpp>
 
-// What Dataset::map() may be given, and how it is applied.
+// What Dataset::map() may be given, and how functions are called.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
@@ -391,95 +390,6 @@ B batch_from(Read<E, B> read, std::vector<std::size_t> indices) {
     if constexpr (BatchTraits<B>::kHasIndices) read.indices = std::move(indices);
     return read;
   }
-}
-
-/// Applies a transform of this library.
-template <class E, class B>
-void apply_transform(const transforms::Transform& transform, Read<E, B>& batch,
-                     const Request& request, const Draws& draws) {
-  const auto apply_whole = [&](auto& whole) {
-    with_sample(request, 0, true, [&] { apply_to(transform, whole, draws); });
-  };
-  if constexpr (!std::is_same_v<B, Samples<E>>) {
-    apply_whole(batch);
-  } else if (batch.is_whole()) {
-    apply_whole(batch.whole());
-  } else {
-    for (std::size_t i = 0; i < batch.each().size(); ++i) {
-      with_sample(request, i, false,
-                  [&] { apply_to_sample(transform, batch.each()[i], draws.from(i)); });
-    }
-  }
-}
-
-/// Applies `transform` to what was read.
-template <MapKind kKind, class E, class B, class T>
-auto apply_map(const T& transform, Read<E, B> read, const std::vector<std::size_t>& indices,
-               Request& request, const Draws& draws) {
-  if constexpr (kKind == MapKind::Transform) {
-    apply_transform<E, B>(transform, read, request, draws);
-    return std::optional<Read<E, B>>(std::move(read));
-  } else if constexpr (kKind == MapKind::PadStack) {
-    return with_sample(request, 0, true,
-                       [&] { return std::optional(transform(std::move(read).separate())); });
-  } else if constexpr (kKind == MapKind::LibTorchOnSamples) {
-    return as_read(
-        with_sample(request, 0, true,
-                    [&] { return T(transform).apply_batch(std::move(read).separate()); }),
-        indices, request);
-  } else if constexpr (kKind == MapKind::LibTorchOnBatch) {
-    return as_read(
-        with_sample(
-            request, 0, true,
-            [&] { return T(transform).apply_batch(batch_from<E, B>(std::move(read), indices)); }),
-        indices, request);
-  } else if constexpr (kKind == MapKind::OnBatch) {
-    return as_read(with_sample(request, 0, true,
-                               [&] {
-                                 return call_function(transform,
-                                                      batch_from<E, B>(std::move(read), indices),
-                                                      draws.sample(0));
-                               }),
-                   indices, request);
-  } else {
-    std::vector<E> samples = std::move(read).separate();
-    using F = decltype(call_function(transform, std::move(samples[0]), draws.sample(0)));
-    std::vector<F> results;
-    results.reserve(samples.size());
-    for (std::size_t i = 0; i < samples.size(); ++i) {
-      results.push_back(with_sample(request, i, false, [&] {
-        return call_function(transform, std::move(samples[i]), draws.sample(i));
-      }));
-    }
-    return std::optional<SampleRows<F>>(std::move(results));
-  }
-}
-
-/// The reader of `dataset.map(transform)`.
-template <MapKind kKind, class E, class B, class T>
-auto mapped_reader(std::shared_ptr<const Reader<E, B>> read, T transform, std::uint64_t stage) {
-  // Nothing else may be tried: a generic function is compiled for what it is tried with.
-  using Argument = std::conditional_t<kKind == MapKind::OnSample, E, B>;
-  std::uint64_t seed = 0;
-  if constexpr (kKind == MapKind::Transform) {
-    require_arrays<E>(transform);
-    seed = transform.seed();
-  } else if constexpr (kTakesGenerator<T, Argument>) {
-    seed = draw_seed();
-  }
-  using Result =
-      decltype(apply_map<kKind, E, B>(std::declval<const T&>(), std::declval<Read<E, B>>(),
-                                      std::declval<const std::vector<std::size_t>&>(),
-                                      std::declval<Request&>(), std::declval<const Draws&>()));
-  return std::function<Result(Request&)>([read = std::move(read),
-                                          shared = std::make_shared<const T>(std::move(transform)),
-                                          stage, seed](Request& request) -> Result {
-    const auto sample_of = request.sample_of;  // which the reader may replace
-    auto batch = (*read)(request);
-    if (!batch) return std::nullopt;
-    return apply_map<kKind, E, B>(*shared, std::move(*batch), indices_in(sample_of, request),
-                                  request, Draws(request, stage, seed));
-  });
 }
 
 }  // namespace detail

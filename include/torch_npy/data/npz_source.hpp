@@ -52,8 +52,8 @@ struct ArchivedPart final : SamplePart {
         files(std::move(its_files)),
         name(std::move(its_name)) {}
 
-  std::string origin(std::size_t sample) const override {
-    return shown_path((*files)[sample]) + ": array " + in_quotes(name);
+  std::string origin(std::size_t file) const override {
+    return shown_path((*files)[file]) + ": array " + in_quotes(name);
   }
 };
 
@@ -147,23 +147,30 @@ class NpzSource final : public SampleSource<E> {
  public:
   /// `parts` in the order of the tensors of E; not empty.
   NpzSource(ArchivedParts parts, const FolderOptions& options)
-      : SampleSource<E>(options), parts_(std::move(parts)) {}
+      : SampleSource<E>(options),
+        parts_(std::move(parts)),
+        samples_(parts_[0]->files->size(), options) {}
 
-  std::size_t size() const override { return files().size(); }
+  std::size_t size() const override { return samples_.size(); }
 
-  std::string key(std::size_t sample) const override { return files()[sample].generic_string(); }
+  std::string key(std::size_t sample) const override {
+    return samples_.key(files()[file_of(sample)], sample);
+  }
+
+  bool reads_regions() const override { return !std::is_same_v<E, NamedExample>; }
+  std::size_t file_of(std::size_t sample) const override { return samples_.file_of(sample); }
 
   std::uint64_t fingerprint() const override {
-    std::uint64_t print = 0;
+    std::uint64_t print = mix({size()});
     for (const auto& part : parts_) print = mix({print, hash_of(part->name)});
     return mix({print, fingerprint_of(files())});
   }
 
   std::int64_t length(std::size_t sample) const override {
     std::int64_t length = 0;
-    about(sample, [&] {
+    about(file_of(sample), [&] {
       ArchiveReader archive(parts_);
-      archive.open(sample);
+      archive.open(file_of(sample));
       length = with_plan(archive, 0, length_of);
     });
     return length;
@@ -173,7 +180,7 @@ class NpzSource final : public SampleSource<E> {
     std::vector<Error> errors;
     const auto is_good = [&](const auto& work) {
       try {
-        about(sample, work);
+        about(file_of(sample), work);
         return true;
       } catch (const Error& error) {
         if (is_of_system(error)) throw;
@@ -182,7 +189,7 @@ class NpzSource final : public SampleSource<E> {
       }
     };
     ArchiveReader archive(parts_);
-    if (!is_good([&] { archive.open(sample); })) return errors;
+    if (!is_good([&] { archive.open(file_of(sample)); })) return errors;
     for (std::size_t k = 0; k < parts_.size(); ++k) {
       (void)is_good([&] {
         with_plan(archive, k, [&](const LoadPlan& plan) { parts_[k]->require_expected(plan); });
@@ -200,13 +207,20 @@ class NpzSource final : public SampleSource<E> {
     for (const auto& part : parts_) {
       readers.emplace_back(part, request.picks.size(), request.pin_memory);
     }
-    const auto read_sample = [&](std::size_t sample) {
-      about(sample, [&] {
-        archive.open(sample);
-        for (std::size_t k = 0; k < parts_.size(); ++k) {
-          archive.with_bytes(k, kAtOnce,
-                             [&](const ByteSource& bytes) { readers[k].read(sample, bytes); });
-        }
+    const auto read_sample = [&](Pick& pick) {
+      const std::size_t file = file_of(pick.sample);
+      const auto read_part = [&](std::size_t part, const RegionOf& region_of = {},
+                                 const c10::Scalar& fill_value = 0) {
+        return archive.with_bytes(part, kAtOnce, [&](const ByteSource& bytes) {
+          return readers[part].read(file, bytes, region_of, fill_value);
+        });
+      };
+      about(file, [&] {
+        archive.open(file);
+        const SampleRegions* const regions = request.regions;
+        pick.is_cropped = regions != nullptr &&
+                          read_regions(*regions, pick, readers[0], readers.size(), read_part);
+        for (std::size_t k = 0; k < readers.size() && !pick.is_cropped; ++k) read_part(k);
       });
     };
     read_each(request, this->bad_samples(0), read_sample, [&](std::size_t) {
@@ -224,13 +238,13 @@ class NpzSource final : public SampleSource<E> {
  private:
   const FileList& files() const { return *parts_[0]->files; }
 
-  /// Calls `work`; its Errors are about the archive of a sample.
+  /// Calls `work`; its Errors are about an archive.
   template <class Work>
-  void about(std::size_t sample, const Work& work) const {
+  void about(std::size_t file, const Work& work) const {
     try {
       with_path({}, work);
     } catch (const Error& error) {
-      throw ErrorContext::at(error, files()[sample]);
+      throw ErrorContext::at(error, files()[file]);
     }
   }
 
@@ -244,6 +258,7 @@ class NpzSource final : public SampleSource<E> {
   }
 
   ArchivedParts parts_;
+  SamplesOfFiles samples_;
 };
 
 }  // namespace detail

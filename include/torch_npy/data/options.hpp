@@ -66,6 +66,10 @@ struct FolderOptions {
   /// For a ClassFolderDataset: a class may have no file, and with classes() also no folder. It
   /// keeps its number. Otherwise it is an Error.
   TORCH_ARG(bool, allow_empty_classes) = false;
+  /// How many samples each file is in an epoch: sample i is file i / n. Every one gets random
+  /// numbers of its own, so that RandomCrop cuts n patches out of each file. 0 throws Error
+  /// (InvalidArgument).
+  TORCH_ARG(std::size_t, samples_per_file) = 1;
 
   /// How to load the samples. threads(0) means one thread, because a loader's workers run in
   /// parallel already. With device(), each batch is copied there as a whole.

@@ -81,10 +81,14 @@ class Draws {
     const auto& picks = request_->picks;
     i += first_;
     // A function given to map() may have made more samples than were read.
-    const std::uint64_t position = i < picks.size() ? picks[i].position : ~std::uint64_t{i};
-    const std::size_t copy = i < picks.size() ? picks[i].copy : 0;
-    return detail::SplitMix64(copy == 0 ? detail::mix({key_, position})
-                                        : detail::mix({key_, position, copy}));
+    return i < picks.size() ? of(picks[i])
+                            : detail::SplitMix64(detail::mix({key_, ~std::uint64_t{i}}));
+  }
+
+  /// The numbers of the sample of a pick.
+  detail::SplitMix64 of(const Pick& pick) const {
+    return detail::SplitMix64(pick.copy == 0 ? detail::mix({key_, pick.position})
+                                             : detail::mix({key_, pick.position, pick.copy}));
   }
 
   /// The same for the samples from the i-th one on.

@@ -2,8 +2,9 @@
 #define TORCH_NPY_DATA_REQUEST_HPP_
 
 /// @file
-/// Request: which samples a batch consists of.
+/// Request: which samples a batch consists of. SampleRegions: which parts of them.
 
+#include <c10/core/Scalar.h>
 #include <c10/util/ArrayRef.h>
 
 #include <cstddef>
@@ -13,6 +14,7 @@
 #include <optional>
 #include <vector>
 
+#include <torch_npy/tensor/options.hpp>
 #include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
@@ -26,6 +28,32 @@ struct Pick {
   std::size_t sample = 0;  ///< its number in the source that reads it, after subset() and concat()
   /// 0; if a function has made several samples of it: which of them.
   std::size_t copy = 0;
+  /// Set by a source that has read only the part that Request::regions asks for.
+  bool is_cropped = false;
+};
+
+/// The part of each sample that a crop keeps. Safe from any thread.
+class SampleRegions {
+ public:
+  virtual ~SampleRegions() = default;
+
+  /// The region of the data of a sample, which has this shape. What is outside of the data has the
+  /// value fill_value(0). None if the data cannot be cropped: a source then reads the whole sample,
+  /// and the crop throws the Error.
+  virtual std::optional<Region> of_data(const Pick& pick, c10::IntArrayRef data) const = 0;
+
+  /// The same for its target, which has the shape `target`; what is outside has the value
+  /// fill_value(1). An empty Region if the target is not cropped.
+  virtual std::optional<Region> of_target(const Pick& pick, c10::IntArrayRef data,
+                                          c10::IntArrayRef target) const = 0;
+
+  /// The value outside of the data (0) or of the target (1).
+  virtual c10::Scalar fill_value(std::size_t part) const = 0;
+
+ protected:
+  SampleRegions() = default;
+  SampleRegions(const SampleRegions&) = default;             ///< for derived classes
+  SampleRegions& operator=(const SampleRegions&) = default;  ///< for derived classes
 };
 
 /// The samples of one batch, in order, and what their random numbers depend on. The samplers of
@@ -41,6 +69,10 @@ struct Request {
 
   /// True if the batch is to be read into pinned memory, for its copy to a CUDA device.
   bool pin_memory = false;
+
+  /// The part of each sample that is needed; null if all of it is, and unless the source
+  /// reads_regions(). A source that reads only this part sets Pick::is_cropped.
+  const SampleRegions* regions = nullptr;
 
   /// False if a sample that cannot be read must throw, whatever the dataset's OnBadFile says.
   bool may_skip = true;
@@ -59,7 +91,7 @@ struct Request {
   /// The samples `indices`, at the positions 0, 1, 2, ...
   Request(c10::ArrayRef<std::size_t> indices) {  // NOLINT(google-explicit-constructor)
     picks.reserve(indices.size());
-    for (const std::size_t index : indices) picks.push_back({index, picks.size(), index, 0});
+    for (const std::size_t index : indices) picks.push_back({index, picks.size(), index});
   }
   /// The same.
   Request(const std::vector<std::size_t>& indices)  // NOLINT(google-explicit-constructor)

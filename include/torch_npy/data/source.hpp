@@ -113,6 +113,14 @@ class SourceInfo {
   /// By default none. Throws Error (Exhausted, OutOfMemory).
   virtual std::vector<Error> check(std::size_t /*sample*/) const { return {}; }
 
+  /// Whether the source can read parts of samples, as Request::regions asks for; for a source that
+  /// is made of others, whether all of them can. By default false.
+  virtual bool reads_regions() const { return false; }
+
+  /// A number that neighbouring samples of the same file have in common, so that lengths() and
+  /// verify() read its header once. By default the number of the sample.
+  virtual std::size_t file_of(std::size_t sample) const { return sample; }
+
   /// What to do if a sample is bad, and how many were. By default an Error is thrown.
   virtual detail::BadSamples& bad_samples(std::size_t /*sample*/) const { return bad_; }
   /// How many samples were skipped or replaced so far.

@@ -122,6 +122,7 @@ Reader<E, Batch<E>> stacked_reader(std::shared_ptr<const Reader<E, Samples<E>>> 
                                    std::shared_ptr<const SourceInfo> source) {
   return [read = std::move(read),
           source = std::move(source)](Request& request) -> std::optional<Batch<E>> {
+    request.regions = nullptr;  // whole samples are compared, also if they are cropped later
     std::optional<Request> asked;
     const auto is_tolerant = [&](const Pick& pick) {
       return source->bad_samples(pick.sample).what() != OnBadFile::Throw;

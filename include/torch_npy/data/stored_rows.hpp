@@ -1,6 +1,8 @@
 #ifndef TORCH_NPY_DATA_STORED_ROWS_HPP_
 #define TORCH_NPY_DATA_STORED_ROWS_HPP_
 
+#include <ATen/core/Tensor.h>
+#include <c10/core/Scalar.h>
 #include <c10/util/ArrayRef.h>
 
 #include <algorithm>
@@ -18,11 +20,14 @@
 #include <torch_npy/data/mapped_files.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/literal.hpp>
+#include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/parallel.hpp>
+#include <torch_npy/tensor/device.hpp>
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/plan.hpp>
 #include <torch_npy/tensor/read.hpp>
+#include <torch_npy/tensor/region.hpp>
 #include <torch_npy/text.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
@@ -32,45 +37,47 @@ namespace detail {
 struct Shard {
   std::size_t rows = 0;      ///< in the file
   std::size_t begin = 0;     ///< the first of them that is used
-  std::uint64_t offset = 0;  ///< of the data in the file, in bytes
-  std::size_t size = 0;      ///< of the data, in bytes
-  std::size_t column = 0;    ///< see RowRun
+  std::uint64_t offset = 0;  ///< of the first element in the file, in bytes
+  RowLayout layout;          ///< of its rows
 };
 
-/// What a file has. With `frames`, all of it is one row. All rows count, whatever rows() says.
-inline std::pair<Shard, RowFormat> shard_of(OpenArray& array, const LoadOptions& options,
+/// What to load of each file: all rows, whatever rows() says, and the region of the other axes.
+inline LoadOptions options_of_file(const LoadOptions& options, bool frames) {
+  Region region = options.region();
+  if (!region.empty()) {
+    if (frames) {
+      region.erase(region.begin());
+    } else {
+      region[0] = AxisRange();
+    }
+  }
+  return LoadOptions(options).region(std::move(region));
+}
+
+/// What a file has, of which `plan` loads all. With `frames`, all of it is one row.
+inline std::pair<Shard, RowFormat> shard_of(const LoadPlan& plan, const LoadOptions& options,
                                             bool frames) {
-  const bool fortran_order = array.header.fortran_order;
-  const std::uint64_t begin = array.header.data_offset;
-  LoadOptions whole = options;
-  if (!array.header.shape.empty()) {
-    if (options.rows()) whole.rows(0, array.header.shape[0]);
-  } else if (!frames) {
+  if (plan.sizes.size() == plan.inner_axes && !frames) {
     throw Error(ErrorCode::Mismatch, "a 0-d array has no axis 0 to take samples from");
   }
-  LoadPlan plan = array.plan(whole);
-  if (plan.offset != begin || plan.end - begin != plan.count * plan.item_size()) {
-    throw Error(ErrorCode::InvalidArgument,
-                "of the options that select a part of an array, a dataset of rows takes rows()");
-  }
+  if (plan.is_padded()) throw padded_samples();
   if (!frames) require_rows_stay(options, plan.sizes.size() + 1);
-  Shard shard;
   RowFormat format;
   format.sizes.assign(plan.sizes.begin() + (frames ? 0 : 1), plan.sizes.end());
-  format.strides = dense_strides(format.sizes, fortran_order, plan.inner_axes);
+  format.strides = dense_strides(format.sizes, plan.fortran_order, plan.inner_axes);
   format.elements = static_cast<std::size_t>(checked_bytes(format.sizes, 1).value_or(0));
-  format.inner = plan.inner;
   format.type = plan.type;
   format.converts = plan.converts();
   format.dtype = plan.dtype;
   format.stored = plan.stored;
+  Shard shard;
   shard.rows = frames ? 1 : static_cast<std::size_t>(plan.sizes[0]);
   shard.offset = plan.offset;
-  shard.size = plan.count * plan.item_size();
-  if (fortran_order && !frames && format.elements > format.inner) {
-    shard.column = shard.rows * format.inner * format.element_size();
-  }
-  return {shard, std::move(format)};
+  std::vector<std::int64_t> row = plan.sizes;
+  if (!frames) row[0] = 1;
+  shard.layout.row = runs_of(row, plan.file_strides, plan.fortran_order, plan.inner_axes);
+  shard.layout.step = frames ? format.elements : static_cast<std::size_t>(plan.file_strides[0]);
+  return {std::move(shard), std::move(format)};
 }
 
 /// Throws Error (Mismatch) if rows cannot be joined to those of the first file. `what` are the
@@ -110,15 +117,19 @@ class StoredRows final : public ArrayRows {
     bool has_rows = false;
     const auto open = [&](std::size_t i) {
       files_.open(i, options, [&](OpenArray& array) {
-        auto [shard, format] = shard_of(array, options, frames_);
+        LoadPlan plan = array.plan(options_of_file(options, frames_));
+        auto [shard, format] = shard_of(plan, options, frames_);
         if (i == 0) first = format;
         if (shard.rows == 0) format.strides = first.strides;  // saved in C order, always
         if (!has_rows) first.strides = format.strides;
         require_alike(format, first);
+        if (!has_rows) plan_ = plan;
         if (!has_rows) has_rows = shard.rows != 0;
-        shards_[i] = shard;
-        if (shard.size == 0) return;
-        maps_.set(i, array.source.internal_traits().range, shard.offset, shard.size);
+        shards_[i] = std::move(shard);
+        if (plan.count != 0) {
+          maps_.set(i, array.source.internal_traits().range, plan.offset,
+                    static_cast<std::size_t>(plan.from.extent()) * plan.item_size());
+        }
       });
     };
     std::size_t opened = 0;
@@ -158,6 +169,25 @@ class StoredRows final : public ArrayRows {
     }
   }
 
+  at::Tensor gather_regions(c10::ArrayRef<std::size_t> rows, const std::vector<Region>& regions,
+                            const c10::Scalar& fill_value, bool pin) const override {
+    if (frames_ || plan_.inner_axes != 0 || rows.empty() || format().elements == 0) return {};
+    const MappedFiles::Use in_use(maps_);
+    at::Tensor out;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      about(rows[i], [&] {
+        const LoadPlan plan = plan_of_region(rows[i], regions[i], fill_value);
+        if (!out.defined()) out = empty_regions(plan, rows.size(), pin);
+        const std::size_t shard = parts().part_of(rows[i]);
+        const MemorySource source(maps_.data(shard, files_.path(shard)), SIZE_MAX);
+        fill(ArrayBytes(source, nullptr, plan.end), plan,
+             static_cast<char*>(out.data_ptr()) + i * plan.bytes, /*threads=*/1);
+      });
+    }
+    about(rows[0], [&] { out = on_device(std::move(out), options()); });
+    return out;
+  }
+
   /// How many files are mapped at the moment.
   std::size_t mapped() const { return maps_.mapped(); }
 
@@ -169,7 +199,8 @@ class StoredRows final : public ArrayRows {
 
   /// Throws Error (Mismatch) if a file is not what it was.
   void require_same(OpenArray& array, std::size_t i) const {
-    const auto [found, found_format] = shard_of(array, options(), frames_);
+    const auto [found, found_format] =
+        shard_of(array.plan(options_of_file(options(), frames_)), options(), frames_);
     require_alike(found_format, format());
     if (found.rows == shards_[i].rows && found.offset == shards_[i].offset) return;
     throw Error(ErrorCode::Mismatch, "it has changed since the dataset was made: expected " +
@@ -181,21 +212,24 @@ class StoredRows final : public ArrayRows {
     std::vector<std::size_t> sizes;
     for (const Shard& shard : shards_) {
       sizes.push_back(shard.rows);
-      has_columns_ = has_columns_ || shard.column != 0;
+      const bool is_adjacent = shard.layout.row.is_one() && shard.layout.step == format.elements;
+      has_layouts_ = has_layouts_ || (shard.rows != 0 && !is_adjacent);
     }
-    if (const auto& rows = options().rows()) {
+    if (!options().region().empty()) {
       const PartTable all(sizes);
-      require_rows(*rows, all.size());
+      const AxisRange range = options().region()[0];
+      std::vector<std::int64_t> shape = format.sizes;
+      shape.insert(shape.begin(), static_cast<std::int64_t>(all.size()));
+      const AxisRange rows = sample_region(
+          LoadOptions().region({range}).out_of_bounds(options().out_of_bounds()), shape)[0];
       const auto within = [&](std::int64_t row, std::size_t i) {
         const std::size_t begin = all.begin_of(i);
         return std::clamp(static_cast<std::size_t>(row), begin, all.ends()[i]) - begin;
       };
-      if (rows->first < rows->second) {
-        first_used_ = all.part_of(static_cast<std::size_t>(rows->first));
-      }
+      if (rows.begin < rows.end) first_used_ = all.part_of(static_cast<std::size_t>(rows.begin));
       for (std::size_t i = 0; i < sizes.size(); ++i) {
-        shards_[i].begin = within(rows->first, i);
-        sizes[i] = within(rows->second, i) - shards_[i].begin;
+        shards_[i].begin = within(rows.begin, i);
+        sizes[i] = within(rows.end, i) - shards_[i].begin;
       }
     }
     set_rows(sizes, std::move(format));
@@ -219,21 +253,54 @@ class StoredRows final : public ArrayRows {
     use(runs);
   }
 
+  /// How to read a region of a row; offsets count from the start of the mapping.
+  LoadPlan plan_of_region(std::size_t row, Region region, const c10::Scalar& fill_value) const {
+    const std::size_t i = parts().part_of(row);
+    const Shard& shard = shards_[i];
+    LoadPlan plan = plan_;
+    const std::int64_t rows_of_first = std::max<std::int64_t>(plan.sizes[0], 1);
+    plan.sizes[0] = static_cast<std::int64_t>(shard.rows);
+    if (plan.fortran_order) {  // the strides are multiples of the number of rows
+      for (std::size_t axis = 1; axis < plan.sizes.size(); ++axis) {
+        plan.file_strides[axis] = plan.file_strides[axis] / rows_of_first * plan.sizes[0];
+      }
+    }
+    plan.offset = 0;
+    const auto first = static_cast<std::int64_t>(shard.begin + row - parts().begin_of(i));
+    region.insert(region.begin(), {first, first + 1});
+    take_region(plan, LoadOptions()
+                          .region(std::move(region))
+                          .out_of_bounds(OutOfBounds::Fill)
+                          .fill_value(fill_value));
+    return plan;
+  }
+
+  /// A tensor for regions, those of a Fortran-ordered array in that order.
+  at::Tensor empty_regions(const LoadPlan& plan, std::size_t count, bool pin) const {
+    const std::vector<std::int64_t> region(plan.sizes.begin() + 1, plan.sizes.end());
+    std::vector<std::int64_t> strides = dense_strides(region, plan.fortran_order);
+    std::vector<std::int64_t> sizes = plan.sizes;
+    sizes[0] = static_cast<std::int64_t>(count);
+    strides.insert(strides.begin(), static_cast<std::int64_t>(plan.count));
+    return empty_from(pool(), count * plan.bytes, plan.type, sizes, strides,
+                      pin || pins_memory(options()));
+  }
+
   RowRun run_of(std::size_t i, std::size_t row, std::size_t rows) const {
-    const std::size_t column = has_columns_ ? shards_[i].column : 0;
-    const std::size_t step =
-        column == 0 ? format().bytes() : format().inner * format().element_size();
+    const RowLayout* const layout = has_layouts_ ? &shards_[i].layout : nullptr;
+    const std::size_t step = layout == nullptr ? format().elements : layout->step;
     if (i == first_used_) row += shards_[i].begin;
-    return {maps_.data(i, files_.path(i)) + row * step, rows, column};
+    return {maps_.data(i, files_.path(i)) + row * step * format().element_size(), rows, layout};
   }
 
   ArrayFiles files_;
   bool frames_;
   std::vector<Shard> shards_;
   // So that reading a row does not look at its shard, which is rarely in the processor's cache.
-  bool has_columns_ = false;    // in any shard
+  bool has_layouts_ = false;    // the elements of a row are not adjacent in some shard
   std::size_t first_used_ = 0;  // the only shard that may begin after its first row
   MappedFiles maps_;
+  LoadPlan plan_;  // of the first file that has rows
 };
 
 }  // namespace detail

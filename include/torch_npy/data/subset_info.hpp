@@ -45,6 +45,10 @@ class SubsetInfo : public SourceInfo {
   std::vector<Error> check(std::size_t sample) const override {
     return source_->check((*indices_)[sample]);
   }
+  bool reads_regions() const override { return source_->reads_regions(); }
+  std::size_t file_of(std::size_t sample) const override {
+    return source_->file_of((*indices_)[sample]);
+  }
   BadSamples& bad_samples(std::size_t sample) const override {
     return source_->bad_samples((*indices_)[sample]);
   }

@@ -6,6 +6,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/InferenceMode.h>
+#include <c10/util/ArrayRef.h>
 
 #include <algorithm>
 #include <atomic>
@@ -52,8 +53,32 @@ inline bool seems_channels_last(const at::Tensor& batch) {
   return batch.dim() == 4 && is_channel_count(batch.size(3)) && !is_channel_count(batch.size(1));
 }
 
-/// The target if it is an image that changes with the data, else null.
-inline at::Tensor* image_target(at::Tensor* target, const at::Tensor& data) {
+/// Whether a target of this shape is an image that changes with its data: one with two or more
+/// axes. Throws Error (Mismatch) unless it has the size of the data along the last axes, one for
+/// each number in `cut`, of which those of -1 may differ.
+inline bool is_image_target(c10::IntArrayRef target, c10::IntArrayRef data,
+                            c10::IntArrayRef cut = {1, 1}) {
+  if (target.size() < 2) return false;
+  bool is_alike = target.size() >= cut.size();
+  for (std::size_t i = 1; is_alike && i <= cut.size(); ++i) {
+    is_alike = cut.end()[-static_cast<std::ptrdiff_t>(i)] == -1 ||
+               target[target.size() - i] == data[data.size() - i];
+  }
+  if (is_alike) return true;
+  throw Error(
+      ErrorCode::Mismatch,
+      "targets with two or more axes are treated as images and must have the " +
+          (cut.size() == 2 ? "height and width"
+                           : "sizes along the last " + std::to_string(cut.size()) + " axes") +
+          " of their data: found targets of shape " + python_tuple(target.vec()) +
+          " and data of shape " + python_tuple(data.vec()) +
+          "; with_target(false) keeps targets unchanged");
+}
+
+/// The target if it is an image that changes with the data, else null. `cut`: see
+/// is_image_target().
+inline at::Tensor* image_target(at::Tensor* target, const at::Tensor& data,
+                                c10::IntArrayRef cut = {1, 1}) {
   if (target == nullptr || target->dim() < 3) return nullptr;
   if (target->size(0) != data.size(0)) {
     throw Error(ErrorCode::Mismatch,
@@ -61,14 +86,7 @@ inline at::Tensor* image_target(at::Tensor* target, const at::Tensor& data) {
                     counted(static_cast<std::uint64_t>(data.size(0)), "sample") + " and " +
                     counted(static_cast<std::uint64_t>(target->size(0)), "target"));
   }
-  if (target->size(-2) == data.size(-2) && target->size(-1) == data.size(-1)) return target;
-  throw Error(
-      ErrorCode::Mismatch,
-      "targets with two or more axes are treated as images and must have the height and width "
-      "of their data: found targets of shape " +
-          python_tuple(target->sizes().slice(1).vec()) + " and data of shape " +
-          python_tuple(data.sizes().slice(1).vec()) +
-          "; with_target(false) keeps targets unchanged");
+  return is_image_target(target->sizes().slice(1), data.sizes().slice(1), cut) ? target : nullptr;
 }
 
 }  // namespace detail

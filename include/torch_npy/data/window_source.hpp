@@ -160,13 +160,13 @@ Windows windows_of(const ArrayRows& data, const ArrayRows* target, std::int64_t 
 inline std::optional<LoadOptions> own_target_options(const LoadOptions& data,
                                                      const std::optional<LoadOptions>& target) {
   if (!target) return std::nullopt;
-  if (target->rows()) {
+  if (!target->region().empty()) {
     throw Error(ErrorCode::InvalidArgument,
                 "target_options() with rows(): for targets in the same array, the rows() of "
                 "data_options() apply to both");
   }
   LoadOptions own = *target;
-  if (const auto& rows = data.rows()) own.rows(rows->first, rows->second);
+  own.region(data.region()).out_of_bounds(data.out_of_bounds());
   return own;
 }
 

@@ -204,12 +204,18 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(OpenArray& arr
   std::vector<Leaf> leaves = leaves_of(dtype, options);
   const bool fortran_order = header.fortran_order;
   LoadOptions as_bytes = options;
-  as_bytes.device(c10::kCPU).dtype(std::nullopt).void_as(std::nullopt).squeeze(std::nullopt);
+  as_bytes.device(c10::kCPU).dtype(std::nullopt).void_as(std::nullopt);
+  as_bytes.squeeze(std::nullopt).fill_value(0);
   const LoadPlan plan = array.plan(as_bytes, {dtype.item_size});
+  if (plan.is_padded()) {
+    throw Error(ErrorCode::InvalidArgument,
+                "load_fields() cannot fill what is outside of the array: use OutOfBounds::Throw or "
+                "OutOfBounds::Shift");
+  }
+  if (!plan.in_one_run()) as_bytes.mmap(false);  // fields are gathered from dense records
   const std::vector<std::int64_t> sizes(plan.sizes.begin(), plan.sizes.end() - 1);
   LoadOptions of_field = options;
-  of_field.squeeze(std::nullopt);                  // from the tensor of the field
-  if (options.rows()) of_field.rows(0, sizes[0]);  // all records that are loaded
+  of_field.region({}).squeeze(std::nullopt);  // of the records, and of the tensor of the field
   for (Leaf& leaf : leaves) {
     with_part("field", leaf.name, [&] { plan_leaf(leaf, sizes, fortran_order, of_field); });
   }
@@ -248,15 +254,17 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(OpenArray& arr
 /// of the characters. dtypes are those of load(). dtype(), void_as(), squeeze() and device() apply
 /// to every field. Padding is skipped.
 ///
-/// The records are read (or mapped) once, as they are. A field is a strided view of them if it is
+/// The records are read (or mapped, unless they are a region that is not contiguous) once, as they
+/// are. A field is a strided view of them if it is
 /// in native byte order, its elements are aligned, and their size divides all strides. Any other
 /// field is a copy in the order of the array. A view keeps all records in memory;
 /// clone(MemoryFormat::Contiguous) makes an independent tensor. Peak memory is that of the records
 /// and the copies. Fields are copied to a device one after another, synchronously.
 ///
 /// Safe from any thread. Throws Error, as load(), with the name of the field: Mismatch for an array
-/// without fields; UnsupportedDtype if any field cannot be loaded, or two fields have the same name
-/// when it is written with dots.
+/// without fields; InvalidArgument for a region that OutOfBounds::Fill would have to fill;
+/// UnsupportedDtype if any field cannot be loaded, or two fields have the same name when it is
+/// written with dots.
 [[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_fields(
     const std::filesystem::path& path, const LoadOptions& options = {}) {
   detail::with_path(path, [&] { detail::require_device(options.device()); });

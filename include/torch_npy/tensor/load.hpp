@@ -79,8 +79,8 @@ inline void load_array_into(const at::Tensor& out, OpenArray& array, const LoadO
 /// LoadOptions::mmap is set.
 ///
 /// A small file takes an open, a read and a close; large ones are read by several threads. Peak
-/// memory is the tensor plus at most 2 MiB; with dtype() that converts, up to 256 KiB more for each
-/// thread. Safe from any thread.
+/// memory is the tensor plus at most 2 MiB; with dtype() that converts, or region(), up to 512 KiB
+/// more for each thread. Safe from any thread.
 ///
 /// Throws Error with any code but BadZip: NotFound, Io, Exhausted and OutOfMemory for the file or
 /// the system; NotNpy, UnsupportedVersion, BadHeader and Truncated for its content;
@@ -96,8 +96,8 @@ inline void load_array_into(const at::Tensor& out, OpenArray& array, const LoadO
 
 /// Loads the array at the position of `stream`, and leaves the stream right after it, so that
 /// several can follow one another. The stream need not be seekable. Offsets in Errors count from
-/// the start of the array. After an Error the stream is somewhere within the array. With rows() the
-/// other rows are read and discarded.
+/// the start of the array. After an Error the stream is somewhere within the array. With
+/// region() the other elements are read and discarded.
 ///
 /// The size of a stream that cannot seek is unknown: memory for what the header declares is
 /// allocated before the data arrives. max_bytes() limits it.

@@ -163,14 +163,14 @@ class NpzFile {
   }
 
   /// Loads one array, by its name with or without ".npy". The CRC of an array that is read whole is
-  /// checked; with rows() or a mapping it is not read whole.
+  /// checked; with region() or a mapping it is not read whole.
   ///
   /// With mmap(true) a stored array is mapped in place, which np.load cannot do. It is read instead
   /// if it is deflated, if it does not start at a multiple of its dtype's size, which save_npz()
   /// ensures and NumPy does not, and if load() of a path would read it, too:
   /// `array(name).can_map(options)` tells.
   ///
-  /// A deflated array is unpacked whole, also for some rows(). That takes the memory of its packed
+  /// A deflated array is unpacked whole, also for a region(). That takes the memory of its packed
   /// bytes in addition to the tensor, and of its unpacked bytes if the tensor cannot use them as
   /// they are. max_bytes() limits both. Throws Error: NotFound, BadZip, and what load() throws.
   [[nodiscard]] at::Tensor load(const std::string& name, const LoadOptions& options = {}) const {
@@ -227,9 +227,10 @@ class NpzFile {
 
 /// Loads all arrays of an .npz archive, several at a time, in the order of the archive. Members
 /// that are not arrays are skipped. See NpzFile::load() for mmap(true), and to load single arrays.
-/// threads(0) uses as many threads as there are processors. max_bytes() limits all arrays together.
-/// If several arrays cannot be loaded, the Error of the first of them is thrown. Throws Error: what
-/// NpzFile and its load() throw. Safe from any thread.
+/// threads(0) uses as many threads as there are processors. region() is that of each array: one
+/// that has fewer axes or is too short throws Error (InvalidArgument), which names it. max_bytes()
+/// limits all arrays together. If several arrays cannot be loaded, the Error of the first of them
+/// is thrown. Throws Error: what NpzFile and its load() throw. Safe from any thread.
 [[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
     const std::filesystem::path& path, const LoadOptions& options = {}) {
   detail::with_path(path, [&] { detail::require_device(options.device()); });

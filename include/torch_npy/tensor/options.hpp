@@ -2,9 +2,10 @@
 #define TORCH_NPY_TENSOR_OPTIONS_HPP_
 
 /// @file
-/// LoadOptions, SaveOptions and SaveNpzOptions.
+/// LoadOptions, Region, OutOfBounds, SaveOptions and SaveNpzOptions.
 
 #include <c10/core/Device.h>
+#include <c10/core/Scalar.h>
 #include <c10/core/ScalarType.h>
 #include <torch/arg.h>
 
@@ -12,10 +13,28 @@
 #include <cstdint>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include <torch_npy/format/header.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
+
+/// The part [begin, end) of one axis. `{}` is the whole axis, `{5}` all of it from position 5 on. A
+/// negative number is a position before the array; it does not count from the end, as in Python.
+struct AxisRange {
+  std::int64_t begin = 0;        ///< the first position
+  std::int64_t end = INT64_MAX;  ///< after the last position; INT64_MAX is the end of the axis
+};
+
+/// A box of an array: one range for each of its first axes. It has the rest of the axes whole.
+using Region = std::vector<AxisRange>;
+
+/// What to do about a region that is not inside the array.
+enum class OutOfBounds {
+  Throw,  ///< throw Error (InvalidArgument)
+  Fill,   ///< fill what is outside with LoadOptions::fill_value()
+  Shift,  ///< move the region inside; throw Error (InvalidArgument) if an axis is too short for it
+};
 
 /// How to load an array. Setters chain:
 /// `LoadOptions().device(torch::kCUDA).dtype(torch::kFloat32)`; without an argument, each name
@@ -37,8 +56,10 @@ struct LoadOptions {
   /// tensor, and using a part that was truncated meanwhile ends the process (SIGBUS).
   ///
   /// The file is read instead if a mapping cannot serve as the tensor: another byte order or dtype,
-  /// data that is not aligned for its dtype, some rows of a Fortran-ordered array, or
+  /// data that is not aligned for its dtype, a region that is partly outside of the array, or
   /// pinned_memory(). Streams and memory cannot be mapped: the call throws Error (InvalidArgument).
+  /// The tensor of a region has the strides of the whole array, unless the region is one contiguous
+  /// part of it.
   ///
   /// The tensor is like one of torch::from_blob(): do not resize_() it to a larger size.
   TORCH_ARG(bool, mmap) = false;
@@ -72,24 +93,34 @@ struct LoadOptions {
   TORCH_ARG(std::uint64_t, max_bytes) = UINT64_MAX;
 
   /// Remove this axis, as Tensor::squeeze(dim) does: with squeeze(1), labels of shape (N, 1) get
-  /// the shape (N). Counts from the end if negative. Rows are selected first. An axis that does not
-  /// exist, or whose length is not 1, throws Error (Mismatch).
+  /// the shape (N). Counts from the end if negative. A region is selected first. An axis that does
+  /// not exist, or whose length is not 1, throws Error (Mismatch).
   TORCH_ARG(std::optional<std::int64_t>, squeeze) = std::nullopt;
 
+  /// What to do about a region that is not inside the array.
+  TORCH_ARG(OutOfBounds, out_of_bounds) = OutOfBounds::Throw;
+
+  /// The value of elements outside of the array, for OutOfBounds::Fill, in the dtype of the tensor.
+  /// One that this dtype cannot hold throws Error (InvalidArgument).
+  TORCH_ARG(c10::Scalar, fill_value) = 0;
+
  public:
-  /// Load only rows [begin, end) of axis 0, with 0 <= begin <= end <= length; other rows are not
-  /// read. Another range, or a 0-d array, throws Error (InvalidArgument).
-  LoadOptions& rows(std::int64_t begin, std::int64_t end) {
-    rows_ = {begin, end};
+  /// Load only a box of the array, `region({{0, 64}, {32, 96}})`: a range for each of the first
+  /// axes, and the rest of the axes whole. Only the bytes of the box are read, and short gaps in
+  /// it. The tensor is dense, in the order of the file. A region that is not inside the array, or
+  /// has more ranges than the array has axes, throws Error (InvalidArgument); see out_of_bounds().
+  LoadOptions& region(Region ranges) {
+    region_ = std::move(ranges);
     return *this;
   }
-  /// The requested rows [begin, end); none: all rows.
-  const std::optional<std::pair<std::int64_t, std::int64_t>>& rows() const noexcept {
-    return rows_;
-  }
+  /// The requested box; without ranges: the whole array.
+  const Region& region() const noexcept { return region_; }
+
+  /// Load only rows [begin, end) of axis 0: `region({{begin, end}})`.
+  LoadOptions& rows(std::int64_t begin, std::int64_t end) { return region({{begin, end}}); }
 
  private:
-  std::optional<std::pair<std::int64_t, std::int64_t>> rows_;
+  Region region_;
 };
 
 /// How to save an array. Setters chain; without an argument, each name returns the current value.

@@ -1,13 +1,19 @@
 #ifndef TORCH_NPY_TENSOR_PLAN_HPP_
 #define TORCH_NPY_TENSOR_PLAN_HPP_
 
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/full.h>
+#include <c10/core/Scalar.h>
 #include <c10/core/ScalarType.h>
+#include <c10/core/TensorOptions.h>
 #include <c10/util/ArrayRef.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
+#include <new>
 #include <optional>
 #include <string>
 #include <utility>
@@ -16,6 +22,7 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/header.hpp>
 #include <torch_npy/tensor/options.hpp>
+#include <torch_npy/tensor/region.hpp>
 #include <torch_npy/tensor/scalar_type.hpp>
 #include <torch_npy/text.hpp>
 
@@ -23,33 +30,39 @@ TORCH_NPY_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// What a load does, computed before any memory is allocated. `rows` of a Fortran-ordered array are
-/// as many contiguous runs as the array has columns; everything else is one run.
+/// What a load does, computed before any memory is allocated.
 ///
 /// An item of the array may be several elements of the tensor (the characters of a string, the
 /// bytes of a record). They are adjacent and have their own axes, the last ones, in C order even if
 /// the array is in Fortran order. All counts are in elements.
 struct LoadPlan {
-  DType dtype;                        ///< of an element in the file
-  c10::ScalarType stored{};           ///< the same for LibTorch; `type` if it has none
-  c10::ScalarType type{};             ///< of the tensor
-  std::vector<std::int64_t> sizes;    ///< of the tensor
-  std::vector<std::int64_t> strides;  ///< of the tensor, in elements
-  std::uint64_t offset = 0;           ///< of the first run, in bytes
-  std::uint64_t end = 0;              ///< of the whole array in the file, in bytes
-  std::uint64_t run_stride = 0;       ///< from one run to the next, in bytes
-  std::size_t run = 0;                ///< elements of one run
-  std::size_t count = 0;              ///< elements of all runs
-  std::size_t bytes = 0;              ///< of the tensor
-  std::size_t inner = 1;              ///< elements of one item of the array
-  std::size_t inner_axes = 0;         ///< axes that these have in the tensor
+  DType dtype;                             ///< of an element in the file
+  c10::ScalarType stored{};                ///< the same for LibTorch; `type` if it has none
+  c10::ScalarType type{};                  ///< of the tensor
+  std::vector<std::int64_t> sizes;         ///< of the tensor
+  std::vector<std::int64_t> strides;       ///< of the tensor, in elements
+  std::vector<std::int64_t> file_strides;  ///< of its axes in the file, in elements
+  std::uint64_t offset = 0;                ///< of the first element to read, in bytes
+  std::uint64_t end = 0;                   ///< of the whole array in the file, in bytes
+  Runs from;                               ///< the elements to read, in the file
+  Runs to;                                 ///< the same in the tensor, if it is padded
+  std::size_t to_offset = 0;               ///< of the first of them in a padded tensor
+  std::string padding;    ///< the bytes of an element outside of the array; empty if there is none
+  std::size_t count = 0;  ///< elements of the tensor
+  std::size_t bytes = 0;  ///< of the tensor
+  std::size_t inner = 1;  ///< elements of one item of the array
+  std::size_t inner_axes = 0;  ///< axes that these have in the tensor
+  bool fortran_order = false;
+  bool is_whole = true;  ///< all elements of the array are read
 
   std::size_t item_size() const { return static_cast<std::size_t>(dtype.item_size); }
   /// The address of an element in native byte order must be a multiple of this. For complex numbers
   /// it is their whole size: c10::complex has that alignment, and a misaligned copy crashes.
   std::size_t alignment() const { return item_size(); }
   bool converts() const { return stored != type || !is_native(); }
-  bool in_one_run() const { return run == count; }
+  bool is_padded() const { return !padding.empty(); }
+  /// Whether the tensor has the bytes in the order in which they are adjacent in the file.
+  bool in_one_run() const { return from.is_one() && !is_padded(); }
   /// Whether this LibTorch has a dtype for the items at all.
   bool is_native() const { return !is_wide_unsigned(dtype) || scalar_type_of(dtype); }
 };
@@ -123,21 +136,6 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
   return type;
 }
 
-/// Strides in elements; the last `inner_axes` axes are always in C order. Axes of length 0 count as
-/// 1, as in NumPy and LibTorch.
-inline std::vector<std::int64_t> dense_strides(const std::vector<std::int64_t>& sizes,
-                                               bool fortran_order, std::size_t inner_axes = 0) {
-  std::vector<std::int64_t> strides(sizes.size());
-  std::int64_t stride = 1;
-  for (std::size_t i = 0; i < sizes.size(); ++i) {
-    const std::size_t axis =
-        fortran_order && i >= inner_axes ? i - inner_axes : sizes.size() - 1 - i;
-    strides[axis] = stride;
-    stride *= std::max<std::int64_t>(sizes[axis], 1);
-  }
-  return strides;
-}
-
 /// Replaces a string dtype by that of its characters, which get one more axis in `inner`.
 inline void split_string(DType& dtype, std::vector<std::int64_t>& inner) {
   const char byte_order = dtype.byte_order;
@@ -166,6 +164,70 @@ inline void squeeze(LoadPlan& plan, std::int64_t axis) {
   if (index >= plan.sizes.size() - plan.inner_axes) --plan.inner_axes;
   plan.sizes.erase(plan.sizes.begin() + static_cast<std::ptrdiff_t>(index));
   plan.strides.erase(plan.strides.begin() + static_cast<std::ptrdiff_t>(index));
+  plan.file_strides.erase(plan.file_strides.begin() + static_cast<std::ptrdiff_t>(index));
+}
+
+/// The bytes of an element of `type`. Throws Error (InvalidArgument) if it cannot hold the value.
+inline std::string element_of(const c10::Scalar& value, c10::ScalarType type) {
+  try {
+    const at::Tensor one = at::full({}, value, at::TensorOptions(type));
+    // LibTorch lets negative numbers wrap around, and truncates fractions.
+    const bool is_exact = !c10::isIntegralType(type, /*includeBool=*/true) ||
+                          one.item().toDouble() == value.toDouble();
+    if (is_exact) return {static_cast<const char*>(one.data_ptr()), c10::elementSize(type)};
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception&) {  // LibTorch throws more than c10::Error
+  }
+  throw Error(ErrorCode::InvalidArgument,
+              std::string("the value for what is outside of the array cannot be an element of ") +
+                  c10::toString(type));
+}
+
+/// Completes a plan that reads a box, which lies in the tensor at the offset `lead` along each
+/// axis. Throws Error (TooLarge).
+inline void finish_plan(LoadPlan& plan, const std::vector<std::int64_t>& box,
+                        const std::vector<std::int64_t>& lead, std::uint64_t max_bytes) {
+  const auto bytes =
+      checked_bytes(plan.sizes, static_cast<std::int64_t>(c10::elementSize(plan.type)));
+  const auto limit = std::min<std::uint64_t>(max_bytes, PTRDIFF_MAX);
+  if (!bytes || static_cast<std::uint64_t>(*bytes) > limit) {
+    throw Error(ErrorCode::TooLarge,
+                "a tensor of " + (bytes ? std::to_string(*bytes) : "more than 2^63") +
+                    " bytes is over the limit of " + std::to_string(limit) + ", max_bytes()");
+  }
+  plan.bytes = static_cast<std::size_t>(*bytes);
+  plan.count = plan.bytes / c10::elementSize(plan.type);
+  plan.strides = dense_strides(plan.sizes, plan.fortran_order, plan.inner_axes);
+  plan.from = runs_of(box, plan.file_strides, plan.fortran_order, plan.inner_axes);
+  if (!plan.is_padded()) return;
+  plan.to = runs_of(box, plan.strides, plan.fortran_order, plan.inner_axes);
+  for (std::size_t axis = 0; axis < box.size(); ++axis) {
+    plan.to_offset += static_cast<std::size_t>(lead[axis] * plan.strides[axis]);
+  }
+}
+
+/// Reduces a plan without padding to the region that the options ask for; of its tensor, not of the
+/// array. Throws Error (InvalidArgument, TooLarge).
+inline void take_region(LoadPlan& plan, const LoadOptions& options) {
+  const std::size_t axes = plan.sizes.size() - plan.inner_axes;
+  const auto inner = plan.sizes.begin() + static_cast<std::ptrdiff_t>(axes);
+  const Region region =
+      resolve_region(options.region(), {plan.sizes.begin(), inner}, options.out_of_bounds());
+  std::vector<std::int64_t> box = plan.sizes;
+  std::vector<std::int64_t> lead(box.size());
+  for (std::size_t axis = 0; axis < axes; ++axis) {
+    const std::int64_t length = plan.sizes[axis];
+    const auto [begin, end] = region[axis];
+    const std::int64_t first = std::clamp<std::int64_t>(begin, 0, length);
+    box[axis] = std::clamp<std::int64_t>(end, first, length) - first;
+    lead[axis] = box[axis] == 0 ? 0 : first - begin;
+    plan.offset += static_cast<std::uint64_t>(first * plan.file_strides[axis]) * plan.item_size();
+    plan.sizes[axis] = end - begin;
+    plan.is_whole = plan.is_whole && begin == 0 && end == length;
+  }
+  if (box != plan.sizes) plan.padding = element_of(options.fill_value(), plan.type);
+  finish_plan(plan, box, lead, options.max_bytes());
 }
 
 /// Validates the header against the options and against `available`, the number of bytes that exist
@@ -186,8 +248,6 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
   plan.type = options.dtype() ? *options.dtype() : *stored;
   plan.stored = stored.value_or(plan.type);
 
-  const bool has_rows = !header.shape.empty();
-  const std::int64_t length = has_rows ? header.shape[0] : 1;
   plan.sizes = std::move(header.shape);
   if (!inner.empty()) {
     plan.sizes.insert(plan.sizes.end(), inner.begin(), inner.end());
@@ -206,42 +266,14 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
   plan.end = plan.offset + declared;
   if (plan.end > available) throw data_cut_short(plan.offset, declared, available);
 
-  const auto [begin, end] =
-      options.rows().value_or(std::pair<std::int64_t, std::int64_t>(0, length));
-  if (options.rows()) {
-    if (!has_rows) {
-      throw Error(ErrorCode::InvalidArgument, "rows() of a 0-d array: it has no axis 0");
-    }
-    if (begin < 0 || begin > end || end > length) {
-      throw Error(ErrorCode::InvalidArgument,
-                  "rows(" + std::to_string(begin) + ", " + std::to_string(end) +
-                      ") of an array of " + counted(static_cast<std::uint64_t>(length), "row") +
-                      ": 0 <= begin <= end <= length is required");
-    }
-    plan.sizes[0] = end - begin;
-  }
-  plan.strides = dense_strides(plan.sizes, header.fortran_order, plan.inner_axes);
-
-  const auto bytes =
-      checked_bytes(plan.sizes, static_cast<std::int64_t>(c10::elementSize(plan.type)));
-  const auto limit = std::min<std::uint64_t>(options.max_bytes(), PTRDIFF_MAX);
-  if (!bytes || static_cast<std::uint64_t>(*bytes) > limit) {
-    throw Error(ErrorCode::TooLarge,
-                "a tensor of " + (bytes ? std::to_string(*bytes) : "more than 2^63") +
-                    " bytes is over the limit of " + std::to_string(limit) + ", max_bytes()");
-  }
-  plan.bytes = static_cast<std::size_t>(*bytes);
-  plan.count = plan.bytes / c10::elementSize(plan.type);
-  plan.run = plan.count;
-  if (plan.count != 0 && end - begin != length) {
-    const auto rows = static_cast<std::size_t>(end - begin);
-    const std::size_t row = header.fortran_order ? plan.inner : plan.count / rows;
-    const auto row_bytes = row * static_cast<std::uint64_t>(header.dtype.item_size);
-    plan.offset += static_cast<std::uint64_t>(begin) * row_bytes;
-    if (header.fortran_order) plan.run = rows * row;
-    plan.run_stride = static_cast<std::uint64_t>(length) * row_bytes;
-  }
   plan.dtype = std::move(header.dtype);
+  plan.fortran_order = header.fortran_order;
+  plan.file_strides = dense_strides(plan.sizes, plan.fortran_order, plan.inner_axes);
+  if (options.region().empty()) {
+    finish_plan(plan, plan.sizes, {}, options.max_bytes());
+  } else {
+    take_region(plan, options);
+  }
   if (options.squeeze()) squeeze(plan, *options.squeeze());
   return plan;
 }

@@ -40,6 +40,8 @@ class ArrayBytes {
       : source_(source), first_(first), end_(end) {}
 
   bool is_sequential() const { return source_.internal_traits().is_sequential; }
+  /// All bytes, if they are in memory; else null.
+  const char* data() const { return source_.internal_traits().data; }
 
   /// Throws Error (Truncated) if the source ends before the last of the bytes.
   void read(void* out, std::size_t size, std::uint64_t offset) const {
@@ -74,46 +76,142 @@ class ArrayBytes {
   std::uint64_t end_;
 };
 
-/// Reads items [first, first + count) of the plan, in the order of the tensor's memory.
+/// Copies `runs` runs of `size` bytes, which are `stride` apart, one after another to `out`.
+inline void copy_runs(const char* from, std::size_t size, std::size_t stride, std::size_t runs,
+                      char* out) {
+  for (std::size_t i = 0; i < runs; ++i) std::memcpy(out + i * size, from + i * stride, size);
+}
+
+/// Reads runs of bytes in few calls. Short runs that are close together are read with the bytes
+/// between them: a call costs as much as copying some thousand bytes.
+class RunReader {
+ public:
+  explicit RunReader(const ArrayBytes& bytes) : bytes_(bytes) {}
+
+  /// The next runs, of `size` bytes each, which come after those before them. They are read by
+  /// finish() at the latest.
+  void add(std::uint64_t offset, std::size_t size, std::uint64_t stride, std::size_t runs,
+           char* out) {
+    while (runs != 0) {
+      const bool joins = !span_.empty() && span_.size() < kMaxParts && offset - last_ <= kClose &&
+                         offset + size - begin_ <= kSpan;
+      if (!joins) {
+        end_span();
+        begin_ = offset;
+      }
+      std::size_t taken = 1;
+      if (stride <= kClose && offset + size - begin_ <= kSpan) {
+        const std::uint64_t fit = (begin_ + kSpan - offset - size) / stride + 1;
+        taken = static_cast<std::size_t>(std::min<std::uint64_t>(runs, fit));
+      }
+      const auto at = static_cast<std::size_t>(offset - begin_);
+      span_.push_back({out, at, size, static_cast<std::size_t>(stride), taken});
+      last_ = offset + (taken - 1) * stride;
+      runs -= taken;
+      offset += taken * stride;
+      out += taken * size;
+    }
+  }
+
+  void finish() {
+    end_span();
+    read_single();
+  }
+
+ private:
+  static constexpr std::size_t kClose = 4096;  // from one run to the next
+  static constexpr std::size_t kSpan = 65536;  // that is read with one call
+  static constexpr std::size_t kMaxParts = 2048;
+
+  struct Part {
+    char* out;
+    std::size_t at;  // in the span
+    std::size_t size;
+    std::size_t stride;
+    std::size_t runs;
+  };
+
+  void end_span() {
+    if (span_.empty()) return;
+    const Part& last = span_.back();
+    const auto size = static_cast<std::size_t>(last_ - begin_) + last.size;
+    if (size == last.size) {
+      single_.push_back({last.out, size, begin_});
+      if (single_.size() == kMaxParts) read_single();
+    } else {
+      read_single();  // a sequential source is read in order
+      if (memory_ == nullptr) memory_.reset(new char[kSpan]);
+      bytes_.read(memory_.get(), size, begin_);
+      for (const Part& part : span_) {
+        copy_runs(memory_.get() + part.at, part.size, part.stride, part.runs, part.out);
+      }
+    }
+    span_.clear();
+  }
+
+  void read_single() {
+    if (!single_.empty()) bytes_.read_many(single_);
+    single_.clear();
+  }
+
+  const ArrayBytes& bytes_;
+  std::uint64_t begin_ = 0;        // of the current span
+  std::uint64_t last_ = 0;         // the run added last
+  std::vector<Part> span_;         // runs to read together
+  std::vector<ByteRange> single_;  // runs to read alone
+  std::unique_ptr<char[]> memory_;
+};
+
+/// Reads elements [first, first + count) of the plan, in the order of the file.
 inline void read_items(const ArrayBytes& bytes, const LoadPlan& plan, std::size_t first,
                        std::size_t count, char* out) {
   const std::size_t item = plan.item_size();
-  if (plan.in_one_run()) {
-    bytes.read(out, count * item, plan.offset + static_cast<std::uint64_t>(first) * item);
+  if (plan.from.is_one()) {
+    return bytes.read(out, count * item, plan.offset + static_cast<std::uint64_t>(first) * item);
+  }
+  if (const char* const data = bytes.data()) {
+    const char* const from = data + plan.offset;
+    plan.from.for_each(
+        first, count,
+        [&](std::uint64_t offset, std::size_t size, std::uint64_t stride, std::size_t runs) {
+          copy_runs(from + offset * item, size * item, stride * item, runs, out);
+          out += runs * size * item;
+        });
     return;
   }
-  // Short runs that are close together are read with the bytes between them: a call costs as much
-  // as copying some thousand bytes.
-  char span[16384];
-  while (count != 0) {
-    const std::size_t run = first / plan.run;
-    const std::size_t skip = first % plan.run;
-    const std::uint64_t offset = plan.offset + run * plan.run_stride + skip * item;
-    std::size_t taken = (std::min)(count, plan.run - skip);
-    const std::size_t more = (count - taken) / plan.run;  // whole runs after this one
-    if (skip == 0 && more != 0 && plan.run_stride <= sizeof span / 2) {
-      const auto stride = static_cast<std::size_t>(plan.run_stride);
-      const std::size_t runs = (std::min)(more + 1, sizeof span / stride);
-      const std::size_t run_bytes = plan.run * item;
-      bytes.read(span, (runs - 1) * stride + run_bytes, offset);
-      for (std::size_t i = 0; i < runs; ++i) {
-        std::memcpy(out + i * run_bytes, span + i * stride, run_bytes);
-      }
-      taken = runs * plan.run;
-    } else if (skip == 0 && more != 0) {
-      std::vector<ByteRange> ranges;
-      for (std::size_t i = 0; i <= more; ++i) {
-        ranges.push_back({out + i * taken * item, taken * item, offset + i * plan.run_stride});
-      }
-      bytes.read_many(ranges);
-      taken *= more + 1;
-    } else {
-      bytes.read(out, taken * item, offset);
-    }
-    out += taken * item;
-    first += taken;
-    count -= taken;
+  RunReader reader(bytes);
+  plan.from.for_each(
+      first, count,
+      [&](std::uint64_t offset, std::size_t size, std::uint64_t stride, std::size_t runs) {
+        reader.add(plan.offset + offset * item, size * item, stride * item, runs, out);
+        out += runs * size * item;
+      });
+  reader.finish();
+}
+
+/// Fills all of a padded tensor.
+inline void fill_padding(const LoadPlan& plan, char* out) {
+  constexpr std::size_t kBlock = std::size_t{64} << 10;  // stays in the cache
+  std::memcpy(out, plan.padding.data(), plan.padding.size());
+  for (std::size_t done = plan.padding.size(); done < plan.bytes;) {
+    const std::size_t size = (std::min)({done, kBlock, plan.bytes - done});
+    std::memcpy(out + done, out, size);
+    done += size;
   }
+}
+
+/// Puts elements [first, first + count) of the plan into a padded tensor.
+inline void scatter(const LoadPlan& plan, std::size_t first, std::size_t count, const char* from,
+                    char* out) {
+  const std::size_t item = c10::elementSize(plan.type);
+  out += plan.to_offset * item;
+  plan.to.for_each(
+      first, count,
+      [&](std::uint64_t offset, std::size_t size, std::uint64_t stride, std::size_t runs) {
+        for (std::size_t i = 0; i < runs; ++i, from += size * item) {
+          std::memcpy(out + (offset + i * stride) * item, from, size * item);
+        }
+      });
 }
 
 /// Fills the memory of a tensor as the plan says.
@@ -128,32 +226,39 @@ inline void fill(const ArrayBytes& bytes, const LoadPlan& plan, void* out, std::
   // Bytes that are swapped or converted are still in the processor's cache.
   constexpr std::size_t kBlock = std::size_t{128} << 10;
 
-  if (plan.count == 0) return;
+  if (plan.is_padded() && plan.count != 0) fill_padding(plan, static_cast<char*>(out));
+  const std::size_t total = plan.from.count;
+  if (total == 0) return;
   const std::size_t item = plan.item_size();
   const std::size_t unit = swap_unit(plan.dtype);
-  const std::size_t out_item = plan.bytes / plan.count;
+  const std::size_t out_item = c10::elementSize(plan.type);
   const bool converts = plan.converts();
-  const std::size_t chunk = (plan.bytes < kLargeChunksFrom ? kChunk : kLargeChunk) / item;
-  const std::size_t block = converts    ? (std::min)(kConvertBlock, kBlock / item)
-                            : unit != 1 ? kBlock / item
-                                        : chunk;
-  const std::size_t worth = plan.count * item / kBytesPerThread;
+  const bool is_dense = !plan.is_padded();
+  const std::size_t chunk =
+      (is_dense && plan.bytes >= kLargeChunksFrom ? kLargeChunk : kChunk) / item;
+  const std::size_t block = converts                 ? (std::min)(kConvertBlock, kBlock / item)
+                            : unit != 1 || !is_dense ? kBlock / item
+                                                     : chunk;
+  const std::size_t worth = total * item / kBytesPerThread;
   if (bytes.is_sequential()) threads = 1;
   if (threads == 0) threads = worth < 2 ? 1 : (std::min)(worth, processor_count());
 
   const auto fill_chunk = [&](std::size_t index) {
-    const std::size_t end = (std::min)(plan.count, (index + 1) * chunk);
-    const std::shared_ptr<char> scratch = converts ? allocate_buffer(block * item) : nullptr;
+    const std::size_t end = (std::min)(total, (index + 1) * chunk);
+    const auto read_buffer = converts || !is_dense ? allocate_buffer(block * item) : nullptr;
+    const auto converted = converts && !is_dense ? allocate_buffer(block * out_item) : nullptr;
     for (std::size_t first = index * chunk; first < end; first += block) {
       const std::size_t count = (std::min)(block, end - first);
       char* const to = static_cast<char*>(out) + first * out_item;
-      char* const in = converts ? scratch.get() : to;
+      char* const in = read_buffer != nullptr ? read_buffer.get() : to;
       read_items(bytes, plan, first, count, in);
       swap_bytes(in, count * item, unit);
-      if (converts) convert(in, plan.dtype, plan.stored, to, plan.type, count);
+      char* const result = converted != nullptr ? converted.get() : to;
+      if (converts) convert(in, plan.dtype, plan.stored, result, plan.type, count);
+      if (!is_dense) scatter(plan, first, count, converts ? result : in, static_cast<char*>(out));
     }
   };
-  for_each_index((plan.count + chunk - 1) / chunk, threads, fill_chunk);
+  for_each_index((total + chunk - 1) / chunk, threads, fill_chunk);
 }
 
 /// Whether the tensor is to be in pinned memory: without CUDA there is none.
@@ -170,10 +275,10 @@ inline at::Tensor read_tensor(const ArrayBytes& bytes, const LoadPlan& plan,
   return out;
 }
 
-/// Whether a tensor can use the bytes of the array as they are; `begin` is the position of its
-/// header in the file, or its address in memory.
+/// Whether a tensor can use the bytes of the array where they are, with strides; `begin` is the
+/// position of its header in the file, or its address in memory.
 inline bool can_be_viewed(const LoadPlan& plan, std::uint64_t begin) {
-  return !plan.converts() && plan.in_one_run() && !plan.dtype.is_swapped() && plan.bytes != 0 &&
+  return !plan.converts() && !plan.is_padded() && !plan.dtype.is_swapped() && plan.bytes != 0 &&
          (begin + plan.offset) % plan.alignment() == 0;
 }
 
@@ -207,7 +312,7 @@ struct OpenArray {
 /// they contain much else, it would keep that in memory.
 inline bool is_used_in_place(const LoadPlan& plan, const LoadOptions& options, std::uint64_t size,
                              std::uint64_t address) {
-  return can_be_viewed(plan, address) && plan.offset + plan.bytes == size && !options.rows() &&
+  return can_be_viewed(plan, address) && plan.is_whole && plan.offset + plan.bytes == size &&
          !pins_memory(options);
 }
 
@@ -220,15 +325,19 @@ inline std::uint64_t memory_to_load(const OpenArray& array, const LoadPlan& plan
 }
 
 /// An array in the course of being loaded. A member of an archive is unpacked, or checked while it
-/// is read; all others are read from where they are.
+/// is read; all others are read from where they are, or with mmap(true) copied from a mapping.
 class ArrayReading {
  public:
   ArrayReading(const OpenArray& array, const LoadPlan& plan, const LoadOptions& options)
       : plan_(plan), options_(options), source_(&array.source), first_(&array.first) {
     if (array.source.internal_traits().is_packed) require_room(array);
-    unpacked_ = array.source.internal_unpacked(array.first, !options.rows());
-    if (unpacked_ == nullptr) return;
-    source_ = unpacked_.get();
+    other_ = array.source.internal_unpacked(array.first, plan.is_whole);
+    const FileRange range = array.source.internal_traits().range;
+    if (other_ == nullptr && range.file != nullptr && options.mmap() && !plan.from.is_one()) {
+      other_ = mapped(range, plan.end);
+    }
+    if (other_ == nullptr) return;
+    source_ = other_.get();
     first_ = nullptr;
   }
 
@@ -253,6 +362,14 @@ class ArrayReading {
  private:
   ArrayBytes bytes() const { return {*source_, first_, plan_.end}; }
 
+  /// The file as memory: many short runs are copied in less time than they are read.
+  static std::shared_ptr<const ByteSource> mapped(const FileRange& range, std::uint64_t end) {
+    const auto size = static_cast<std::size_t>(end);
+    const auto mapping = std::make_shared<const Mapping>(Mapping::of(range, 0, size));
+    return std::make_shared<const MemorySource>(
+        std::shared_ptr<char>(mapping, static_cast<char*>(mapping->data())), size);
+  }
+
   void require_room(const OpenArray& array) const {
     const std::uint64_t size = array.source.size() - array.header.data_offset;
     if (size <= options_.max_bytes()) return;
@@ -263,7 +380,7 @@ class ArrayReading {
 
   const LoadPlan& plan_;
   const LoadOptions& options_;
-  std::shared_ptr<const ByteSource> unpacked_;
+  std::shared_ptr<const ByteSource> other_;  // unpacked, checked or mapped
   const ByteSource* source_;
   const FirstBytes* first_;
 };
@@ -283,9 +400,11 @@ inline at::Tensor load_on_host(const OpenArray& array, const LoadPlan& plan,
   require_file_to_map(array.source, options);
   const FileRange range = array.source.internal_traits().range;
   if (options.mmap() && can_map(plan, options, range)) {
-    Mapping mapping = Mapping::of(range, plan.offset, plan.bytes);
+    const auto size = static_cast<std::size_t>(plan.from.extent()) * plan.item_size();
+    Mapping mapping = Mapping::of(range, plan.offset, size);
     void* const data = mapping.data();
-    return tensor_over(std::move(mapping), data, plan.type, plan.sizes, plan.strides);
+    return tensor_over(std::move(mapping), data, plan.type, plan.sizes,
+                       plan.in_one_run() ? plan.strides : plan.file_strides);
   }
   return ArrayReading(array, plan, options).tensor();
 }
