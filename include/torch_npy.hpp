@@ -3145,23 +3145,6 @@ class FileList {
     names_.append(name.c_str(), name.size() + 1);
   }
 
-  /// The numbers of the files that do not exist. Costs one stat per file, on at least 32 threads,
-  /// because they wait for the disk. @private
-  std::vector<std::size_t> missing() const {
-    std::vector<char> is_missing(size());
-    detail::for_each_index(size(), (std::max)(std::size_t{32}, detail::processor_count()),
-                           [&](std::size_t i) {
-                             std::error_code error;
-                             const auto type = std::filesystem::status((*this)[i], error).type();
-                             is_missing[i] = type == std::filesystem::file_type::not_found;
-                           });
-    std::vector<std::size_t> missing;
-    for (std::size_t i = 0; i < size(); ++i) {
-      if (is_missing[i] != 0) missing.push_back(i);
-    }
-    return missing;
-  }
-
   /// True if both are lists of the same folder, also by another path. @private
   bool has_folder_of(const FileList& other) const {
     const auto own = detail::identity_of(open_);
@@ -3212,6 +3195,25 @@ class FileList {
   detail::NameOffsets starts_;
 };
 
+namespace detail {
+
+/// The numbers of the files that do not exist. Costs one stat per file, on at least 32 threads,
+/// because they wait for the disk.
+inline std::vector<std::size_t> missing_files(const FileList& list) {
+  std::vector<char> is_missing(list.size());
+  for_each_index(list.size(), (std::max)(std::size_t{32}, processor_count()), [&](std::size_t i) {
+    std::error_code error;
+    const auto type = std::filesystem::status(list[i], error).type();
+    is_missing[i] = type == std::filesystem::file_type::not_found;
+  });
+  std::vector<std::size_t> missing;
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    if (is_missing[i] != 0) missing.push_back(i);
+  }
+  return missing;
+}
+
+}  // namespace detail
 TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_IO_FOLDER_HPP_
@@ -3651,7 +3653,10 @@ inline std::string zip_name(std::string_view bytes, std::uint16_t flags) {
       u"█▄▌▐▀"
       u"αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\u00a0";
   static_assert(sizeof kCodePage437 == 129 * sizeof(char16_t));
-  if ((flags & kUtf8Flag) != 0) return std::string(bytes);
+  const auto is_ascii = [](char c) { return static_cast<unsigned char>(c) < 0x80; };
+  if ((flags & kUtf8Flag) != 0 || std::all_of(bytes.begin(), bytes.end(), is_ascii)) {
+    return std::string(bytes);
+  }
   std::string name;
   for (const char c : bytes) {
     const auto byte = static_cast<unsigned char>(c);
@@ -5021,9 +5026,10 @@ TORCH_NPY_END_NAMESPACE
 #define TORCH_NPY_TENSOR_OPTIONS_HPP_
 
 /// @file
-/// LoadOptions, SaveOptions and SaveNpzOptions.
+/// LoadOptions, Region, OutOfBounds, SaveOptions and SaveNpzOptions.
 
 #include <c10/core/Device.h>
+#include <c10/core/Scalar.h>
 #include <c10/core/ScalarType.h>
 #include <torch/arg.h>
 
@@ -5031,8 +5037,26 @@ TORCH_NPY_END_NAMESPACE
 #include <cstdint>
 #include <optional>
 #include <utility>
+#include <vector>
 
 TORCH_NPY_BEGIN_NAMESPACE
+
+/// The part [begin, end) of one axis. `{}` is the whole axis, `{5}` all of it from position 5 on. A
+/// negative number is a position before the array; it does not count from the end, as in Python.
+struct AxisRange {
+  std::int64_t begin = 0;        ///< the first position
+  std::int64_t end = INT64_MAX;  ///< after the last position; INT64_MAX is the end of the axis
+};
+
+/// A box of an array: one range for each of its first axes. It has the rest of the axes whole.
+using Region = std::vector<AxisRange>;
+
+/// What to do about a region that is not inside the array.
+enum class OutOfBounds {
+  Throw,  ///< throw Error (InvalidArgument)
+  Fill,   ///< fill what is outside with LoadOptions::fill_value()
+  Shift,  ///< move the region inside; throw Error (InvalidArgument) if an axis is too short for it
+};
 
 /// How to load an array. Setters chain:
 /// `LoadOptions().device(torch::kCUDA).dtype(torch::kFloat32)`; without an argument, each name
@@ -5054,8 +5078,10 @@ struct LoadOptions {
   /// tensor, and using a part that was truncated meanwhile ends the process (SIGBUS).
   ///
   /// The file is read instead if a mapping cannot serve as the tensor: another byte order or dtype,
-  /// data that is not aligned for its dtype, some rows of a Fortran-ordered array, or
+  /// data that is not aligned for its dtype, a region that is partly outside of the array, or
   /// pinned_memory(). Streams and memory cannot be mapped: the call throws Error (InvalidArgument).
+  /// The tensor of a region has the strides of the whole array, unless the region is one contiguous
+  /// part of it.
   ///
   /// The tensor is like one of torch::from_blob(): do not resize_() it to a larger size.
   TORCH_ARG(bool, mmap) = false;
@@ -5089,24 +5115,34 @@ struct LoadOptions {
   TORCH_ARG(std::uint64_t, max_bytes) = UINT64_MAX;
 
   /// Remove this axis, as Tensor::squeeze(dim) does: with squeeze(1), labels of shape (N, 1) get
-  /// the shape (N). Counts from the end if negative. Rows are selected first. An axis that does not
-  /// exist, or whose length is not 1, throws Error (Mismatch).
+  /// the shape (N). Counts from the end if negative. A region is selected first. An axis that does
+  /// not exist, or whose length is not 1, throws Error (Mismatch).
   TORCH_ARG(std::optional<std::int64_t>, squeeze) = std::nullopt;
 
+  /// What to do about a region that is not inside the array.
+  TORCH_ARG(OutOfBounds, out_of_bounds) = OutOfBounds::Throw;
+
+  /// The value of elements outside of the array, for OutOfBounds::Fill, in the dtype of the tensor.
+  /// One that this dtype cannot hold throws Error (InvalidArgument).
+  TORCH_ARG(c10::Scalar, fill_value) = 0;
+
  public:
-  /// Load only rows [begin, end) of axis 0, with 0 <= begin <= end <= length; other rows are not
-  /// read. Another range, or a 0-d array, throws Error (InvalidArgument).
-  LoadOptions& rows(std::int64_t begin, std::int64_t end) {
-    rows_ = {begin, end};
+  /// Load only a box of the array, `region({{0, 64}, {32, 96}})`: a range for each of the first
+  /// axes, and the rest of the axes whole. Only the bytes of the box are read, and short gaps in
+  /// it. The tensor is dense, in the order of the file. A region that is not inside the array, or
+  /// has more ranges than the array has axes, throws Error (InvalidArgument); see out_of_bounds().
+  LoadOptions& region(Region ranges) {
+    region_ = std::move(ranges);
     return *this;
   }
-  /// The requested rows [begin, end); none: all rows.
-  const std::optional<std::pair<std::int64_t, std::int64_t>>& rows() const noexcept {
-    return rows_;
-  }
+  /// The requested box; without ranges: the whole array.
+  const Region& region() const noexcept { return region_; }
+
+  /// Load only rows [begin, end) of axis 0: `region({{begin, end}})`.
+  LoadOptions& rows(std::int64_t begin, std::int64_t end) { return region({{begin, end}}); }
 
  private:
-  std::optional<std::pair<std::int64_t, std::int64_t>> rows_;
+  Region region_;
 };
 
 /// How to save an array. Setters chain; without an argument, each name returns the current value.
@@ -6230,18 +6266,186 @@ TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TENSOR_DEVICE_HPP_
 
+// ---- torch_npy/tensor/region.hpp
+
+#ifndef TORCH_NPY_TENSOR_REGION_HPP_
+#define TORCH_NPY_TENSOR_REGION_HPP_
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+// Boxes of dense arrays: where their elements are.
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// The axis with the i-th smallest stride, of `axes` axes of a dense array. The last `inner_axes`
+/// axes are always in C order.
+inline std::size_t axis_by_stride(std::size_t i, std::size_t axes, bool fortran_order,
+                                  std::size_t inner_axes) {
+  return fortran_order && i >= inner_axes ? i - inner_axes : axes - 1 - i;
+}
+
+/// Strides in elements. Axes of length 0 count as 1, as in NumPy and LibTorch.
+inline std::vector<std::int64_t> dense_strides(const std::vector<std::int64_t>& sizes,
+                                               bool fortran_order, std::size_t inner_axes = 0) {
+  std::vector<std::int64_t> strides(sizes.size());
+  std::int64_t stride = 1;
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    const std::size_t axis = axis_by_stride(i, sizes.size(), fortran_order, inner_axes);
+    strides[axis] = stride;
+    stride *= std::max<std::int64_t>(sizes[axis], 1);
+  }
+  return strides;
+}
+
+/// A box of a dense array as runs of adjacent elements. All numbers are in elements.
+struct Runs {
+  /// An axis along which there are several runs.
+  struct Axis {
+    std::size_t size;
+    std::uint64_t stride;
+  };
+
+  std::size_t run = 0;     ///< length of one run
+  std::size_t count = 0;   ///< elements of all runs
+  std::vector<Axis> axes;  ///< the one with the smallest stride first
+
+  bool is_one() const { return axes.empty(); }
+
+  /// From the first element to the last one, with what is between them.
+  std::uint64_t extent() const {
+    std::uint64_t extent = run;
+    for (const Axis& axis : axes) extent += (axis.size - 1) * axis.stride;
+    return extent;
+  }
+
+  /// Calls `use(offset, size, stride, runs)` for elements [first, first + left) of the box, in
+  /// order: for `runs` runs of `size` elements, the first at `offset` from the first element of the
+  /// box, the others `stride` after one another.
+  template <class Use>
+  void for_each(std::size_t first, std::size_t left, const Use& use) const {
+    if (is_one()) return use(std::uint64_t{first}, left, std::uint64_t{0}, std::size_t{1});
+    while (left != 0) {
+      const std::size_t skip = first % run;
+      std::size_t rest = first / run;
+      const std::size_t along = axes.front().size - rest % axes.front().size;
+      std::uint64_t offset = skip;
+      for (const Axis& axis : axes) {
+        offset += rest % axis.size * axis.stride;
+        rest /= axis.size;
+      }
+      const bool is_part = skip != 0 || left < run;
+      const std::size_t size = is_part ? (std::min)(left, run - skip) : run;
+      const std::size_t runs = is_part ? 1 : (std::min)(along, left / run);
+      use(offset, size, axes.front().stride, runs);
+      first += size * runs;
+      left -= size * runs;
+    }
+  }
+};
+
+/// The runs of a box of this size in a dense array with these strides.
+inline Runs runs_of(const std::vector<std::int64_t>& box, const std::vector<std::int64_t>& strides,
+                    bool fortran_order, std::size_t inner_axes) {
+  Runs runs;
+  runs.run = runs.count = 1;
+  for (std::size_t i = 0; i < box.size(); ++i) {
+    const std::size_t axis = axis_by_stride(i, box.size(), fortran_order, inner_axes);
+    const auto size = static_cast<std::size_t>(box[axis]);
+    const auto stride = static_cast<std::uint64_t>(strides[axis]);
+    runs.count *= size;
+    if (size == 1) continue;
+    if (runs.is_one() && stride == runs.run) {
+      runs.run *= size;
+    } else if (!runs.is_one() && stride == runs.axes.back().size * runs.axes.back().stride) {
+      runs.axes.back().size *= size;
+    } else {
+      runs.axes.push_back({size, stride});
+    }
+  }
+  return runs.count == 0 ? Runs() : runs;
+}
+
+/// The Error for the range of one axis.
+inline Error bad_range(const AxisRange& range, std::size_t axis,
+                       const std::vector<std::int64_t>& shape, OutOfBounds out_of_bounds) {
+  const std::string length = std::to_string(shape[axis]);
+  std::string reason = "the region [" + std::to_string(range.begin) + ", " +
+                       (range.end == INT64_MAX ? length : std::to_string(range.end)) +
+                       ") of axis " + std::to_string(axis) + " is not inside the array of shape " +
+                       python_tuple(shape);
+  if (out_of_bounds == OutOfBounds::Throw) {
+    reason += ": 0 <= begin <= end <= " + length +
+              " is required, and negative numbers do not count from the end; out_of_bounds() fills "
+              "what is outside, or moves the region inside";
+  } else if (out_of_bounds == OutOfBounds::Shift) {
+    reason += ", and cannot be moved inside: 0 <= end - begin <= " + length + " is required";
+  } else {
+    reason += ": begin <= end is required, both from -2^60 to 2^60";
+  }
+  return Error(ErrorCode::InvalidArgument, reason);
+}
+
+/// A range for every axis of an array of this shape, with numbers instead of "the end of the axis",
+/// and moved inside for OutOfBounds::Shift. Throws Error (InvalidArgument).
+inline Region resolve_region(Region region, const std::vector<std::int64_t>& shape,
+                             OutOfBounds out_of_bounds) {
+  constexpr std::int64_t kFar = std::int64_t{1} << 60;  // sizes and sums do not overflow
+  if (region.size() > shape.size()) {
+    throw Error(ErrorCode::InvalidArgument, "a region of " + counted(region.size(), "range") +
+                                                " of an array that has fewer axes: its shape is " +
+                                                python_tuple(shape));
+  }
+  region.resize(shape.size());
+  for (std::size_t axis = 0; axis < shape.size(); ++axis) {
+    AxisRange& range = region[axis];
+    const std::int64_t length = shape[axis];
+    const AxisRange asked = range;
+    if (range.end == INT64_MAX) range.end = length;
+    const bool is_inside = 0 <= range.begin && range.begin <= range.end && range.end <= length;
+    if (is_inside) continue;
+    const bool is_near = -kFar <= range.begin && range.begin <= range.end && range.end <= kFar;
+    const bool fits = is_near && range.end - range.begin <= length;
+    if (out_of_bounds == OutOfBounds::Throw || !is_near ||
+        (out_of_bounds == OutOfBounds::Shift && !fits)) {
+      throw bad_range(asked, axis, shape, out_of_bounds);
+    }
+    if (out_of_bounds == OutOfBounds::Shift) {
+      const std::int64_t size = range.end - range.begin;
+      range.begin = std::clamp<std::int64_t>(range.begin, 0, length - size);
+      range.end = range.begin + size;
+    }
+  }
+  return region;
+}
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_TENSOR_REGION_HPP_
+
 // ---- torch_npy/tensor/plan.hpp
 
 #ifndef TORCH_NPY_TENSOR_PLAN_HPP_
 #define TORCH_NPY_TENSOR_PLAN_HPP_
 
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/full.h>
+#include <c10/core/Scalar.h>
 #include <c10/core/ScalarType.h>
+#include <c10/core/TensorOptions.h>
 #include <c10/util/ArrayRef.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
+#include <new>
 #include <optional>
 #include <string>
 #include <utility>
@@ -6251,33 +6455,39 @@ TORCH_NPY_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// What a load does, computed before any memory is allocated. `rows` of a Fortran-ordered array are
-/// as many contiguous runs as the array has columns; everything else is one run.
+/// What a load does, computed before any memory is allocated.
 ///
 /// An item of the array may be several elements of the tensor (the characters of a string, the
 /// bytes of a record). They are adjacent and have their own axes, the last ones, in C order even if
 /// the array is in Fortran order. All counts are in elements.
 struct LoadPlan {
-  DType dtype;                        ///< of an element in the file
-  c10::ScalarType stored{};           ///< the same for LibTorch; `type` if it has none
-  c10::ScalarType type{};             ///< of the tensor
-  std::vector<std::int64_t> sizes;    ///< of the tensor
-  std::vector<std::int64_t> strides;  ///< of the tensor, in elements
-  std::uint64_t offset = 0;           ///< of the first run, in bytes
-  std::uint64_t end = 0;              ///< of the whole array in the file, in bytes
-  std::uint64_t run_stride = 0;       ///< from one run to the next, in bytes
-  std::size_t run = 0;                ///< elements of one run
-  std::size_t count = 0;              ///< elements of all runs
-  std::size_t bytes = 0;              ///< of the tensor
-  std::size_t inner = 1;              ///< elements of one item of the array
-  std::size_t inner_axes = 0;         ///< axes that these have in the tensor
+  DType dtype;                             ///< of an element in the file
+  c10::ScalarType stored{};                ///< the same for LibTorch; `type` if it has none
+  c10::ScalarType type{};                  ///< of the tensor
+  std::vector<std::int64_t> sizes;         ///< of the tensor
+  std::vector<std::int64_t> strides;       ///< of the tensor, in elements
+  std::vector<std::int64_t> file_strides;  ///< of its axes in the file, in elements
+  std::uint64_t offset = 0;                ///< of the first element to read, in bytes
+  std::uint64_t end = 0;                   ///< of the whole array in the file, in bytes
+  Runs from;                               ///< the elements to read, in the file
+  Runs to;                                 ///< the same in the tensor, if it is padded
+  std::size_t to_offset = 0;               ///< of the first of them in a padded tensor
+  std::string padding;    ///< the bytes of an element outside of the array; empty if there is none
+  std::size_t count = 0;  ///< elements of the tensor
+  std::size_t bytes = 0;  ///< of the tensor
+  std::size_t inner = 1;  ///< elements of one item of the array
+  std::size_t inner_axes = 0;  ///< axes that these have in the tensor
+  bool fortran_order = false;
+  bool is_whole = true;  ///< all elements of the array are read
 
   std::size_t item_size() const { return static_cast<std::size_t>(dtype.item_size); }
   /// The address of an element in native byte order must be a multiple of this. For complex numbers
   /// it is their whole size: c10::complex has that alignment, and a misaligned copy crashes.
   std::size_t alignment() const { return item_size(); }
   bool converts() const { return stored != type || !is_native(); }
-  bool in_one_run() const { return run == count; }
+  bool is_padded() const { return !padding.empty(); }
+  /// Whether the tensor has the bytes in the order in which they are adjacent in the file.
+  bool in_one_run() const { return from.is_one() && !is_padded(); }
   /// Whether this LibTorch has a dtype for the items at all.
   bool is_native() const { return !is_wide_unsigned(dtype) || scalar_type_of(dtype); }
 };
@@ -6351,21 +6561,6 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
   return type;
 }
 
-/// Strides in elements; the last `inner_axes` axes are always in C order. Axes of length 0 count as
-/// 1, as in NumPy and LibTorch.
-inline std::vector<std::int64_t> dense_strides(const std::vector<std::int64_t>& sizes,
-                                               bool fortran_order, std::size_t inner_axes = 0) {
-  std::vector<std::int64_t> strides(sizes.size());
-  std::int64_t stride = 1;
-  for (std::size_t i = 0; i < sizes.size(); ++i) {
-    const std::size_t axis =
-        fortran_order && i >= inner_axes ? i - inner_axes : sizes.size() - 1 - i;
-    strides[axis] = stride;
-    stride *= std::max<std::int64_t>(sizes[axis], 1);
-  }
-  return strides;
-}
-
 /// Replaces a string dtype by that of its characters, which get one more axis in `inner`.
 inline void split_string(DType& dtype, std::vector<std::int64_t>& inner) {
   const char byte_order = dtype.byte_order;
@@ -6394,6 +6589,70 @@ inline void squeeze(LoadPlan& plan, std::int64_t axis) {
   if (index >= plan.sizes.size() - plan.inner_axes) --plan.inner_axes;
   plan.sizes.erase(plan.sizes.begin() + static_cast<std::ptrdiff_t>(index));
   plan.strides.erase(plan.strides.begin() + static_cast<std::ptrdiff_t>(index));
+  plan.file_strides.erase(plan.file_strides.begin() + static_cast<std::ptrdiff_t>(index));
+}
+
+/// The bytes of an element of `type`. Throws Error (InvalidArgument) if it cannot hold the value.
+inline std::string element_of(const c10::Scalar& value, c10::ScalarType type) {
+  try {
+    const at::Tensor one = at::full({}, value, at::TensorOptions(type));
+    // LibTorch lets negative numbers wrap around, and truncates fractions.
+    const bool is_exact = !c10::isIntegralType(type, /*includeBool=*/true) ||
+                          one.item().toDouble() == value.toDouble();
+    if (is_exact) return {static_cast<const char*>(one.data_ptr()), c10::elementSize(type)};
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception&) {  // LibTorch throws more than c10::Error
+  }
+  throw Error(ErrorCode::InvalidArgument,
+              std::string("the value for what is outside of the array cannot be an element of ") +
+                  c10::toString(type));
+}
+
+/// Completes a plan that reads a box, which lies in the tensor at the offset `lead` along each
+/// axis. Throws Error (TooLarge).
+inline void finish_plan(LoadPlan& plan, const std::vector<std::int64_t>& box,
+                        const std::vector<std::int64_t>& lead, std::uint64_t max_bytes) {
+  const auto bytes =
+      checked_bytes(plan.sizes, static_cast<std::int64_t>(c10::elementSize(plan.type)));
+  const auto limit = std::min<std::uint64_t>(max_bytes, PTRDIFF_MAX);
+  if (!bytes || static_cast<std::uint64_t>(*bytes) > limit) {
+    throw Error(ErrorCode::TooLarge,
+                "a tensor of " + (bytes ? std::to_string(*bytes) : "more than 2^63") +
+                    " bytes is over the limit of " + std::to_string(limit) + ", max_bytes()");
+  }
+  plan.bytes = static_cast<std::size_t>(*bytes);
+  plan.count = plan.bytes / c10::elementSize(plan.type);
+  plan.strides = dense_strides(plan.sizes, plan.fortran_order, plan.inner_axes);
+  plan.from = runs_of(box, plan.file_strides, plan.fortran_order, plan.inner_axes);
+  if (!plan.is_padded()) return;
+  plan.to = runs_of(box, plan.strides, plan.fortran_order, plan.inner_axes);
+  for (std::size_t axis = 0; axis < box.size(); ++axis) {
+    plan.to_offset += static_cast<std::size_t>(lead[axis] * plan.strides[axis]);
+  }
+}
+
+/// Reduces a plan without padding to the region that the options ask for; of its tensor, not of the
+/// array. Throws Error (InvalidArgument, TooLarge).
+inline void take_region(LoadPlan& plan, const LoadOptions& options) {
+  const std::size_t axes = plan.sizes.size() - plan.inner_axes;
+  const auto inner = plan.sizes.begin() + static_cast<std::ptrdiff_t>(axes);
+  const Region region =
+      resolve_region(options.region(), {plan.sizes.begin(), inner}, options.out_of_bounds());
+  std::vector<std::int64_t> box = plan.sizes;
+  std::vector<std::int64_t> lead(box.size());
+  for (std::size_t axis = 0; axis < axes; ++axis) {
+    const std::int64_t length = plan.sizes[axis];
+    const auto [begin, end] = region[axis];
+    const std::int64_t first = std::clamp<std::int64_t>(begin, 0, length);
+    box[axis] = std::clamp<std::int64_t>(end, first, length) - first;
+    lead[axis] = box[axis] == 0 ? 0 : first - begin;
+    plan.offset += static_cast<std::uint64_t>(first * plan.file_strides[axis]) * plan.item_size();
+    plan.sizes[axis] = end - begin;
+    plan.is_whole = plan.is_whole && begin == 0 && end == length;
+  }
+  if (box != plan.sizes) plan.padding = element_of(options.fill_value(), plan.type);
+  finish_plan(plan, box, lead, options.max_bytes());
 }
 
 /// Validates the header against the options and against `available`, the number of bytes that exist
@@ -6414,8 +6673,6 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
   plan.type = options.dtype() ? *options.dtype() : *stored;
   plan.stored = stored.value_or(plan.type);
 
-  const bool has_rows = !header.shape.empty();
-  const std::int64_t length = has_rows ? header.shape[0] : 1;
   plan.sizes = std::move(header.shape);
   if (!inner.empty()) {
     plan.sizes.insert(plan.sizes.end(), inner.begin(), inner.end());
@@ -6434,42 +6691,14 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
   plan.end = plan.offset + declared;
   if (plan.end > available) throw data_cut_short(plan.offset, declared, available);
 
-  const auto [begin, end] =
-      options.rows().value_or(std::pair<std::int64_t, std::int64_t>(0, length));
-  if (options.rows()) {
-    if (!has_rows) {
-      throw Error(ErrorCode::InvalidArgument, "rows() of a 0-d array: it has no axis 0");
-    }
-    if (begin < 0 || begin > end || end > length) {
-      throw Error(ErrorCode::InvalidArgument,
-                  "rows(" + std::to_string(begin) + ", " + std::to_string(end) +
-                      ") of an array of " + counted(static_cast<std::uint64_t>(length), "row") +
-                      ": 0 <= begin <= end <= length is required");
-    }
-    plan.sizes[0] = end - begin;
-  }
-  plan.strides = dense_strides(plan.sizes, header.fortran_order, plan.inner_axes);
-
-  const auto bytes =
-      checked_bytes(plan.sizes, static_cast<std::int64_t>(c10::elementSize(plan.type)));
-  const auto limit = std::min<std::uint64_t>(options.max_bytes(), PTRDIFF_MAX);
-  if (!bytes || static_cast<std::uint64_t>(*bytes) > limit) {
-    throw Error(ErrorCode::TooLarge,
-                "a tensor of " + (bytes ? std::to_string(*bytes) : "more than 2^63") +
-                    " bytes is over the limit of " + std::to_string(limit) + ", max_bytes()");
-  }
-  plan.bytes = static_cast<std::size_t>(*bytes);
-  plan.count = plan.bytes / c10::elementSize(plan.type);
-  plan.run = plan.count;
-  if (plan.count != 0 && end - begin != length) {
-    const auto rows = static_cast<std::size_t>(end - begin);
-    const std::size_t row = header.fortran_order ? plan.inner : plan.count / rows;
-    const auto row_bytes = row * static_cast<std::uint64_t>(header.dtype.item_size);
-    plan.offset += static_cast<std::uint64_t>(begin) * row_bytes;
-    if (header.fortran_order) plan.run = rows * row;
-    plan.run_stride = static_cast<std::uint64_t>(length) * row_bytes;
-  }
   plan.dtype = std::move(header.dtype);
+  plan.fortran_order = header.fortran_order;
+  plan.file_strides = dense_strides(plan.sizes, plan.fortran_order, plan.inner_axes);
+  if (options.region().empty()) {
+    finish_plan(plan, plan.sizes, {}, options.max_bytes());
+  } else {
+    take_region(plan, options);
+  }
   if (options.squeeze()) squeeze(plan, *options.squeeze());
   return plan;
 }
@@ -6510,6 +6739,8 @@ class ArrayBytes {
       : source_(source), first_(first), end_(end) {}
 
   bool is_sequential() const { return source_.internal_traits().is_sequential; }
+  /// All bytes, if they are in memory; else null.
+  const char* data() const { return source_.internal_traits().data; }
 
   /// Throws Error (Truncated) if the source ends before the last of the bytes.
   void read(void* out, std::size_t size, std::uint64_t offset) const {
@@ -6544,46 +6775,142 @@ class ArrayBytes {
   std::uint64_t end_;
 };
 
-/// Reads items [first, first + count) of the plan, in the order of the tensor's memory.
+/// Copies `runs` runs of `size` bytes, which are `stride` apart, one after another to `out`.
+inline void copy_runs(const char* from, std::size_t size, std::size_t stride, std::size_t runs,
+                      char* out) {
+  for (std::size_t i = 0; i < runs; ++i) std::memcpy(out + i * size, from + i * stride, size);
+}
+
+/// Reads runs of bytes in few calls. Short runs that are close together are read with the bytes
+/// between them: a call costs as much as copying some thousand bytes.
+class RunReader {
+ public:
+  explicit RunReader(const ArrayBytes& bytes) : bytes_(bytes) {}
+
+  /// The next runs, of `size` bytes each, which come after those before them. They are read by
+  /// finish() at the latest.
+  void add(std::uint64_t offset, std::size_t size, std::uint64_t stride, std::size_t runs,
+           char* out) {
+    while (runs != 0) {
+      const bool joins = !span_.empty() && span_.size() < kMaxParts && offset - last_ <= kClose &&
+                         offset + size - begin_ <= kSpan;
+      if (!joins) {
+        end_span();
+        begin_ = offset;
+      }
+      std::size_t taken = 1;
+      if (stride <= kClose && offset + size - begin_ <= kSpan) {
+        const std::uint64_t fit = (begin_ + kSpan - offset - size) / stride + 1;
+        taken = static_cast<std::size_t>(std::min<std::uint64_t>(runs, fit));
+      }
+      const auto at = static_cast<std::size_t>(offset - begin_);
+      span_.push_back({out, at, size, static_cast<std::size_t>(stride), taken});
+      last_ = offset + (taken - 1) * stride;
+      runs -= taken;
+      offset += taken * stride;
+      out += taken * size;
+    }
+  }
+
+  void finish() {
+    end_span();
+    read_single();
+  }
+
+ private:
+  static constexpr std::size_t kClose = 4096;  // from one run to the next
+  static constexpr std::size_t kSpan = 65536;  // that is read with one call
+  static constexpr std::size_t kMaxParts = 2048;
+
+  struct Part {
+    char* out;
+    std::size_t at;  // in the span
+    std::size_t size;
+    std::size_t stride;
+    std::size_t runs;
+  };
+
+  void end_span() {
+    if (span_.empty()) return;
+    const Part& last = span_.back();
+    const auto size = static_cast<std::size_t>(last_ - begin_) + last.size;
+    if (size == last.size) {
+      single_.push_back({last.out, size, begin_});
+      if (single_.size() == kMaxParts) read_single();
+    } else {
+      read_single();  // a sequential source is read in order
+      if (memory_ == nullptr) memory_.reset(new char[kSpan]);
+      bytes_.read(memory_.get(), size, begin_);
+      for (const Part& part : span_) {
+        copy_runs(memory_.get() + part.at, part.size, part.stride, part.runs, part.out);
+      }
+    }
+    span_.clear();
+  }
+
+  void read_single() {
+    if (!single_.empty()) bytes_.read_many(single_);
+    single_.clear();
+  }
+
+  const ArrayBytes& bytes_;
+  std::uint64_t begin_ = 0;        // of the current span
+  std::uint64_t last_ = 0;         // the run added last
+  std::vector<Part> span_;         // runs to read together
+  std::vector<ByteRange> single_;  // runs to read alone
+  std::unique_ptr<char[]> memory_;
+};
+
+/// Reads elements [first, first + count) of the plan, in the order of the file.
 inline void read_items(const ArrayBytes& bytes, const LoadPlan& plan, std::size_t first,
                        std::size_t count, char* out) {
   const std::size_t item = plan.item_size();
-  if (plan.in_one_run()) {
-    bytes.read(out, count * item, plan.offset + static_cast<std::uint64_t>(first) * item);
+  if (plan.from.is_one()) {
+    return bytes.read(out, count * item, plan.offset + static_cast<std::uint64_t>(first) * item);
+  }
+  if (const char* const data = bytes.data()) {
+    const char* const from = data + plan.offset;
+    plan.from.for_each(
+        first, count,
+        [&](std::uint64_t offset, std::size_t size, std::uint64_t stride, std::size_t runs) {
+          copy_runs(from + offset * item, size * item, stride * item, runs, out);
+          out += runs * size * item;
+        });
     return;
   }
-  // Short runs that are close together are read with the bytes between them: a call costs as much
-  // as copying some thousand bytes.
-  char span[16384];
-  while (count != 0) {
-    const std::size_t run = first / plan.run;
-    const std::size_t skip = first % plan.run;
-    const std::uint64_t offset = plan.offset + run * plan.run_stride + skip * item;
-    std::size_t taken = (std::min)(count, plan.run - skip);
-    const std::size_t more = (count - taken) / plan.run;  // whole runs after this one
-    if (skip == 0 && more != 0 && plan.run_stride <= sizeof span / 2) {
-      const auto stride = static_cast<std::size_t>(plan.run_stride);
-      const std::size_t runs = (std::min)(more + 1, sizeof span / stride);
-      const std::size_t run_bytes = plan.run * item;
-      bytes.read(span, (runs - 1) * stride + run_bytes, offset);
-      for (std::size_t i = 0; i < runs; ++i) {
-        std::memcpy(out + i * run_bytes, span + i * stride, run_bytes);
-      }
-      taken = runs * plan.run;
-    } else if (skip == 0 && more != 0) {
-      std::vector<ByteRange> ranges;
-      for (std::size_t i = 0; i <= more; ++i) {
-        ranges.push_back({out + i * taken * item, taken * item, offset + i * plan.run_stride});
-      }
-      bytes.read_many(ranges);
-      taken *= more + 1;
-    } else {
-      bytes.read(out, taken * item, offset);
-    }
-    out += taken * item;
-    first += taken;
-    count -= taken;
+  RunReader reader(bytes);
+  plan.from.for_each(
+      first, count,
+      [&](std::uint64_t offset, std::size_t size, std::uint64_t stride, std::size_t runs) {
+        reader.add(plan.offset + offset * item, size * item, stride * item, runs, out);
+        out += runs * size * item;
+      });
+  reader.finish();
+}
+
+/// Fills all of a padded tensor.
+inline void fill_padding(const LoadPlan& plan, char* out) {
+  constexpr std::size_t kBlock = std::size_t{64} << 10;  // stays in the cache
+  std::memcpy(out, plan.padding.data(), plan.padding.size());
+  for (std::size_t done = plan.padding.size(); done < plan.bytes;) {
+    const std::size_t size = (std::min)({done, kBlock, plan.bytes - done});
+    std::memcpy(out + done, out, size);
+    done += size;
   }
+}
+
+/// Puts elements [first, first + count) of the plan into a padded tensor.
+inline void scatter(const LoadPlan& plan, std::size_t first, std::size_t count, const char* from,
+                    char* out) {
+  const std::size_t item = c10::elementSize(plan.type);
+  out += plan.to_offset * item;
+  plan.to.for_each(
+      first, count,
+      [&](std::uint64_t offset, std::size_t size, std::uint64_t stride, std::size_t runs) {
+        for (std::size_t i = 0; i < runs; ++i, from += size * item) {
+          std::memcpy(out + (offset + i * stride) * item, from, size * item);
+        }
+      });
 }
 
 /// Fills the memory of a tensor as the plan says.
@@ -6598,32 +6925,39 @@ inline void fill(const ArrayBytes& bytes, const LoadPlan& plan, void* out, std::
   // Bytes that are swapped or converted are still in the processor's cache.
   constexpr std::size_t kBlock = std::size_t{128} << 10;
 
-  if (plan.count == 0) return;
+  if (plan.is_padded() && plan.count != 0) fill_padding(plan, static_cast<char*>(out));
+  const std::size_t total = plan.from.count;
+  if (total == 0) return;
   const std::size_t item = plan.item_size();
   const std::size_t unit = swap_unit(plan.dtype);
-  const std::size_t out_item = plan.bytes / plan.count;
+  const std::size_t out_item = c10::elementSize(plan.type);
   const bool converts = plan.converts();
-  const std::size_t chunk = (plan.bytes < kLargeChunksFrom ? kChunk : kLargeChunk) / item;
-  const std::size_t block = converts    ? (std::min)(kConvertBlock, kBlock / item)
-                            : unit != 1 ? kBlock / item
-                                        : chunk;
-  const std::size_t worth = plan.count * item / kBytesPerThread;
+  const bool is_dense = !plan.is_padded();
+  const std::size_t chunk =
+      (is_dense && plan.bytes >= kLargeChunksFrom ? kLargeChunk : kChunk) / item;
+  const std::size_t block = converts                 ? (std::min)(kConvertBlock, kBlock / item)
+                            : unit != 1 || !is_dense ? kBlock / item
+                                                     : chunk;
+  const std::size_t worth = total * item / kBytesPerThread;
   if (bytes.is_sequential()) threads = 1;
   if (threads == 0) threads = worth < 2 ? 1 : (std::min)(worth, processor_count());
 
   const auto fill_chunk = [&](std::size_t index) {
-    const std::size_t end = (std::min)(plan.count, (index + 1) * chunk);
-    const std::shared_ptr<char> scratch = converts ? allocate_buffer(block * item) : nullptr;
+    const std::size_t end = (std::min)(total, (index + 1) * chunk);
+    const auto read_buffer = converts || !is_dense ? allocate_buffer(block * item) : nullptr;
+    const auto converted = converts && !is_dense ? allocate_buffer(block * out_item) : nullptr;
     for (std::size_t first = index * chunk; first < end; first += block) {
       const std::size_t count = (std::min)(block, end - first);
       char* const to = static_cast<char*>(out) + first * out_item;
-      char* const in = converts ? scratch.get() : to;
+      char* const in = read_buffer != nullptr ? read_buffer.get() : to;
       read_items(bytes, plan, first, count, in);
       swap_bytes(in, count * item, unit);
-      if (converts) convert(in, plan.dtype, plan.stored, to, plan.type, count);
+      char* const result = converted != nullptr ? converted.get() : to;
+      if (converts) convert(in, plan.dtype, plan.stored, result, plan.type, count);
+      if (!is_dense) scatter(plan, first, count, converts ? result : in, static_cast<char*>(out));
     }
   };
-  for_each_index((plan.count + chunk - 1) / chunk, threads, fill_chunk);
+  for_each_index((total + chunk - 1) / chunk, threads, fill_chunk);
 }
 
 /// Whether the tensor is to be in pinned memory: without CUDA there is none.
@@ -6640,10 +6974,10 @@ inline at::Tensor read_tensor(const ArrayBytes& bytes, const LoadPlan& plan,
   return out;
 }
 
-/// Whether a tensor can use the bytes of the array as they are; `begin` is the position of its
-/// header in the file, or its address in memory.
+/// Whether a tensor can use the bytes of the array where they are, with strides; `begin` is the
+/// position of its header in the file, or its address in memory.
 inline bool can_be_viewed(const LoadPlan& plan, std::uint64_t begin) {
-  return !plan.converts() && plan.in_one_run() && !plan.dtype.is_swapped() && plan.bytes != 0 &&
+  return !plan.converts() && !plan.is_padded() && !plan.dtype.is_swapped() && plan.bytes != 0 &&
          (begin + plan.offset) % plan.alignment() == 0;
 }
 
@@ -6677,7 +7011,7 @@ struct OpenArray {
 /// they contain much else, it would keep that in memory.
 inline bool is_used_in_place(const LoadPlan& plan, const LoadOptions& options, std::uint64_t size,
                              std::uint64_t address) {
-  return can_be_viewed(plan, address) && plan.offset + plan.bytes == size && !options.rows() &&
+  return can_be_viewed(plan, address) && plan.is_whole && plan.offset + plan.bytes == size &&
          !pins_memory(options);
 }
 
@@ -6690,15 +7024,19 @@ inline std::uint64_t memory_to_load(const OpenArray& array, const LoadPlan& plan
 }
 
 /// An array in the course of being loaded. A member of an archive is unpacked, or checked while it
-/// is read; all others are read from where they are.
+/// is read; all others are read from where they are, or with mmap(true) copied from a mapping.
 class ArrayReading {
  public:
   ArrayReading(const OpenArray& array, const LoadPlan& plan, const LoadOptions& options)
       : plan_(plan), options_(options), source_(&array.source), first_(&array.first) {
     if (array.source.internal_traits().is_packed) require_room(array);
-    unpacked_ = array.source.internal_unpacked(array.first, !options.rows());
-    if (unpacked_ == nullptr) return;
-    source_ = unpacked_.get();
+    other_ = array.source.internal_unpacked(array.first, plan.is_whole);
+    const FileRange range = array.source.internal_traits().range;
+    if (other_ == nullptr && range.file != nullptr && options.mmap() && !plan.from.is_one()) {
+      other_ = mapped(range, plan.end);
+    }
+    if (other_ == nullptr) return;
+    source_ = other_.get();
     first_ = nullptr;
   }
 
@@ -6723,6 +7061,14 @@ class ArrayReading {
  private:
   ArrayBytes bytes() const { return {*source_, first_, plan_.end}; }
 
+  /// The file as memory: many short runs are copied in less time than they are read.
+  static std::shared_ptr<const ByteSource> mapped(const FileRange& range, std::uint64_t end) {
+    const auto size = static_cast<std::size_t>(end);
+    const auto mapping = std::make_shared<const Mapping>(Mapping::of(range, 0, size));
+    return std::make_shared<const MemorySource>(
+        std::shared_ptr<char>(mapping, static_cast<char*>(mapping->data())), size);
+  }
+
   void require_room(const OpenArray& array) const {
     const std::uint64_t size = array.source.size() - array.header.data_offset;
     if (size <= options_.max_bytes()) return;
@@ -6733,7 +7079,7 @@ class ArrayReading {
 
   const LoadPlan& plan_;
   const LoadOptions& options_;
-  std::shared_ptr<const ByteSource> unpacked_;
+  std::shared_ptr<const ByteSource> other_;  // unpacked, checked or mapped
   const ByteSource* source_;
   const FirstBytes* first_;
 };
@@ -6753,9 +7099,11 @@ inline at::Tensor load_on_host(const OpenArray& array, const LoadPlan& plan,
   require_file_to_map(array.source, options);
   const FileRange range = array.source.internal_traits().range;
   if (options.mmap() && can_map(plan, options, range)) {
-    Mapping mapping = Mapping::of(range, plan.offset, plan.bytes);
+    const auto size = static_cast<std::size_t>(plan.from.extent()) * plan.item_size();
+    Mapping mapping = Mapping::of(range, plan.offset, size);
     void* const data = mapping.data();
-    return tensor_over(std::move(mapping), data, plan.type, plan.sizes, plan.strides);
+    return tensor_over(std::move(mapping), data, plan.type, plan.sizes,
+                       plan.in_one_run() ? plan.strides : plan.file_strides);
   }
   return ArrayReading(array, plan, options).tensor();
 }
@@ -6859,8 +7207,8 @@ inline void load_array_into(const at::Tensor& out, OpenArray& array, const LoadO
 /// LoadOptions::mmap is set.
 ///
 /// A small file takes an open, a read and a close; large ones are read by several threads. Peak
-/// memory is the tensor plus at most 2 MiB; with dtype() that converts, up to 256 KiB more for each
-/// thread. Safe from any thread.
+/// memory is the tensor plus at most 2 MiB; with dtype() that converts, or region(), up to 512 KiB
+/// more for each thread. Safe from any thread.
 ///
 /// Throws Error with any code but BadZip: NotFound, Io, Exhausted and OutOfMemory for the file or
 /// the system; NotNpy, UnsupportedVersion, BadHeader and Truncated for its content;
@@ -6876,8 +7224,8 @@ inline void load_array_into(const at::Tensor& out, OpenArray& array, const LoadO
 
 /// Loads the array at the position of `stream`, and leaves the stream right after it, so that
 /// several can follow one another. The stream need not be seekable. Offsets in Errors count from
-/// the start of the array. After an Error the stream is somewhere within the array. With rows() the
-/// other rows are read and discarded.
+/// the start of the array. After an Error the stream is somewhere within the array. With
+/// region() the other elements are read and discarded.
 ///
 /// The size of a stream that cannot seek is unknown: memory for what the header declares is
 /// allocated before the data arrives. max_bytes() limits it.
@@ -7147,12 +7495,18 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(OpenArray& arr
   std::vector<Leaf> leaves = leaves_of(dtype, options);
   const bool fortran_order = header.fortran_order;
   LoadOptions as_bytes = options;
-  as_bytes.device(c10::kCPU).dtype(std::nullopt).void_as(std::nullopt).squeeze(std::nullopt);
+  as_bytes.device(c10::kCPU).dtype(std::nullopt).void_as(std::nullopt);
+  as_bytes.squeeze(std::nullopt).fill_value(0);
   const LoadPlan plan = array.plan(as_bytes, {dtype.item_size});
+  if (plan.is_padded()) {
+    throw Error(ErrorCode::InvalidArgument,
+                "load_fields() cannot fill what is outside of the array: use OutOfBounds::Throw or "
+                "OutOfBounds::Shift");
+  }
+  if (!plan.in_one_run()) as_bytes.mmap(false);  // fields are gathered from dense records
   const std::vector<std::int64_t> sizes(plan.sizes.begin(), plan.sizes.end() - 1);
   LoadOptions of_field = options;
-  of_field.squeeze(std::nullopt);                  // from the tensor of the field
-  if (options.rows()) of_field.rows(0, sizes[0]);  // all records that are loaded
+  of_field.region({}).squeeze(std::nullopt);  // of the records, and of the tensor of the field
   for (Leaf& leaf : leaves) {
     with_part("field", leaf.name, [&] { plan_leaf(leaf, sizes, fortran_order, of_field); });
   }
@@ -7191,15 +7545,17 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(OpenArray& arr
 /// of the characters. dtypes are those of load(). dtype(), void_as(), squeeze() and device() apply
 /// to every field. Padding is skipped.
 ///
-/// The records are read (or mapped) once, as they are. A field is a strided view of them if it is
+/// The records are read (or mapped, unless they are a region that is not contiguous) once, as they
+/// are. A field is a strided view of them if it is
 /// in native byte order, its elements are aligned, and their size divides all strides. Any other
 /// field is a copy in the order of the array. A view keeps all records in memory;
 /// clone(MemoryFormat::Contiguous) makes an independent tensor. Peak memory is that of the records
 /// and the copies. Fields are copied to a device one after another, synchronously.
 ///
 /// Safe from any thread. Throws Error, as load(), with the name of the field: Mismatch for an array
-/// without fields; UnsupportedDtype if any field cannot be loaded, or two fields have the same name
-/// when it is written with dots.
+/// without fields; InvalidArgument for a region that OutOfBounds::Fill would have to fill;
+/// UnsupportedDtype if any field cannot be loaded, or two fields have the same name when it is
+/// written with dots.
 [[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_fields(
     const std::filesystem::path& path, const LoadOptions& options = {}) {
   detail::with_path(path, [&] { detail::require_device(options.device()); });
@@ -7548,14 +7904,14 @@ class NpzFile {
   }
 
   /// Loads one array, by its name with or without ".npy". The CRC of an array that is read whole is
-  /// checked; with rows() or a mapping it is not read whole.
+  /// checked; with region() or a mapping it is not read whole.
   ///
   /// With mmap(true) a stored array is mapped in place, which np.load cannot do. It is read instead
   /// if it is deflated, if it does not start at a multiple of its dtype's size, which save_npz()
   /// ensures and NumPy does not, and if load() of a path would read it, too:
   /// `array(name).can_map(options)` tells.
   ///
-  /// A deflated array is unpacked whole, also for some rows(). That takes the memory of its packed
+  /// A deflated array is unpacked whole, also for a region(). That takes the memory of its packed
   /// bytes in addition to the tensor, and of its unpacked bytes if the tensor cannot use them as
   /// they are. max_bytes() limits both. Throws Error: NotFound, BadZip, and what load() throws.
   [[nodiscard]] at::Tensor load(const std::string& name, const LoadOptions& options = {}) const {
@@ -7612,9 +7968,10 @@ class NpzFile {
 
 /// Loads all arrays of an .npz archive, several at a time, in the order of the archive. Members
 /// that are not arrays are skipped. See NpzFile::load() for mmap(true), and to load single arrays.
-/// threads(0) uses as many threads as there are processors. max_bytes() limits all arrays together.
-/// If several arrays cannot be loaded, the Error of the first of them is thrown. Throws Error: what
-/// NpzFile and its load() throw. Safe from any thread.
+/// threads(0) uses as many threads as there are processors. region() is that of each array: one
+/// that has fewer axes or is too short throws Error (InvalidArgument), which names it. max_bytes()
+/// limits all arrays together. If several arrays cannot be loaded, the Error of the first of them
+/// is thrown. Throws Error: what NpzFile and its load() throw. Safe from any thread.
 [[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
     const std::filesystem::path& path, const LoadOptions& options = {}) {
   detail::with_path(path, [&] { detail::require_device(options.device()); });
@@ -7702,72 +8059,228 @@ TORCH_NPY_END_NAMESPACE
 
 #ifndef TORCH_NPY_NO_DATA
 
-// ---- torch_npy/data/part_table.hpp
+// ---- torch_npy/data/request.hpp
 
-#ifndef TORCH_NPY_DATA_PART_TABLE_HPP_
-#define TORCH_NPY_DATA_PART_TABLE_HPP_
+#ifndef TORCH_NPY_DATA_REQUEST_HPP_
+#define TORCH_NPY_DATA_REQUEST_HPP_
 
-#include <algorithm>
+/// @file
+/// Request: which samples a batch consists of. SampleRegions: which parts of them.
+
+#include <c10/core/Scalar.h>
+#include <c10/util/ArrayRef.h>
+
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <initializer_list>
+#include <optional>
 #include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+
+class SourceInfo;
+
+/// One sample of a Request.
+struct Pick {
+  std::size_t index = 0;       ///< its number in the dataset that was asked; in batch.indices
+  std::uint64_t position = 0;  ///< its position in the order of the epoch, over all ranks
+  std::size_t sample = 0;  ///< its number in the source that reads it, after subset() and concat()
+  /// 0; if a function has made several samples of it: which of them.
+  std::size_t copy = 0;
+  /// Set by a source that has read only the part that Request::regions asks for.
+  bool is_cropped = false;
+};
+
+/// The part of each sample that a crop keeps. Safe from any thread.
+class SampleRegions {
+ public:
+  virtual ~SampleRegions() = default;
+
+  /// The region of the data of a sample, which has this shape. What is outside of the data has the
+  /// value fill_value(0). None if the data cannot be cropped: a source then reads the whole sample,
+  /// and the crop throws the Error.
+  virtual std::optional<Region> of_data(const Pick& pick, c10::IntArrayRef data) const = 0;
+
+  /// The same for its target, which has the shape `target`; what is outside has the value
+  /// fill_value(1). An empty Region if the target is not cropped.
+  virtual std::optional<Region> of_target(const Pick& pick, c10::IntArrayRef data,
+                                          c10::IntArrayRef target) const = 0;
+
+  /// The value outside of the data (0) or of the target (1).
+  virtual c10::Scalar fill_value(std::size_t part) const = 0;
+
+ protected:
+  SampleRegions() = default;
+  SampleRegions(const SampleRegions&) = default;             ///< for derived classes
+  SampleRegions& operator=(const SampleRegions&) = default;  ///< for derived classes
+};
+
+/// The samples of one batch, in order, and what their random numbers depend on. The samplers of
+/// LibTorch give a std::vector<std::size_t> of indices, which converts to a Request.
+struct Request {
+  /// The samples, in order. A source removes those that it skips.
+  std::vector<Pick> picks;
+
+  /// The seed of a Loader. Without one, each transform uses a seed of its own.
+  std::optional<std::uint64_t> seed;
+  /// The epoch of a Loader; for LibTorch's loader a number that differs from batch to batch.
+  std::uint64_t epoch = 0;
+
+  /// True if the batch is to be read into pinned memory, for its copy to a CUDA device.
+  bool pin_memory = false;
+
+  /// The part of each sample that is needed; null if all of it is, and unless the source
+  /// reads_regions(). A source that reads only this part sets Pick::is_cropped.
+  const SampleRegions* regions = nullptr;
+
+  /// False if a sample that cannot be read must throw, whatever the dataset's OnBadFile says.
+  bool may_skip = true;
+
+  /// The dataset that was asked: it names samples in Errors, and Replace takes another sample from
+  /// it.
+  const SourceInfo* dataset = nullptr;
+  /// The size of `dataset`.
+  std::size_t population = 0;
+  /// Sample number in the source for an index of that dataset; none if another source has it. Empty
+  /// where both numbers are the same.
+  std::function<std::optional<std::size_t>(std::size_t index)> sample_of;
+
+  /// No samples.
+  Request() = default;
+  /// The samples `indices`, at the positions 0, 1, 2, ...
+  Request(c10::ArrayRef<std::size_t> indices) {  // NOLINT(google-explicit-constructor)
+    picks.reserve(indices.size());
+    for (const std::size_t index : indices) picks.push_back({index, picks.size(), index});
+  }
+  /// The same.
+  Request(const std::vector<std::size_t>& indices)  // NOLINT(google-explicit-constructor)
+      : Request(c10::ArrayRef<std::size_t>(indices)) {}
+  /// The same for `get_batch({0, 1})`.
+  Request(std::initializer_list<std::size_t> indices)
+      : Request(c10::ArrayRef<std::size_t>(indices.begin(), indices.size())) {}
+
+  /// The indices of the samples: what becomes batch.indices.
+  std::vector<std::size_t> indices() const {
+    std::vector<std::size_t> all;
+    all.reserve(picks.size());
+    for (const Pick& pick : picks) all.push_back(pick.index);
+    return all;
+  }
+};
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_REQUEST_HPP_
+
+// ---- torch_npy/data/random.hpp
+
+#ifndef TORCH_NPY_DATA_RANDOM_HPP_
+#define TORCH_NPY_DATA_RANDOM_HPP_
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/core/Generator.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <mutex>
+#include <optional>
+
+// Random numbers that depend on the sample's position in the epoch, and not on the thread that
+// reads it: any worker of a loader may read any batch.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// Parts of different size, one after another, which may be empty: finds the part that has an
-/// index. For 10,000 parts that takes a few nanoseconds if they have similar sizes; a search takes
-/// as long as copying a small row.
-class PartTable {
+/// SplitMix64, a generator of pseudorandom numbers (Steele, Lea and Flood, "Fast splittable
+/// pseudorandom number generators", 2014). The same numbers on every platform, which the
+/// distributions of the standard library do not promise.
+class SplitMix64 {
  public:
-  PartTable() : PartTable(std::vector<std::size_t>()) {}
-  explicit PartTable(const std::vector<std::size_t>& sizes) {
-    ends_.reserve(sizes.size());
-    std::size_t end = 0;
-    for (const std::size_t size : sizes) ends_.push_back(end += size);
-    while (end >> shift_ > 2 * sizes.size()) ++shift_;
-    for (std::size_t first = 0; first >> shift_ <= end >> shift_;
-         first += std::size_t{1} << shift_) {
-      first_parts_.push_back(static_cast<std::uint32_t>(search(first, 0, ends_.size())));
-    }
+  explicit SplitMix64(std::uint64_t seed = 0) noexcept : state_(seed) {}
+
+  std::uint64_t next() noexcept {
+    std::uint64_t z = state_ += 0x9e3779b97f4a7c15;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return z ^ z >> 31;
   }
 
-  /// Sum of the sizes.
-  std::size_t size() const { return ends_.empty() ? 0 : ends_.back(); }
-  /// Number of parts.
-  std::size_t count() const { return ends_.size(); }
-  /// The end of each part.
-  const std::vector<std::size_t>& ends() const { return ends_; }
-  /// Where a part begins.
-  std::size_t begin_of(std::size_t part) const { return part == 0 ? 0 : ends_[part - 1]; }
+  /// Uniform in [0, 1), a multiple of 2^-53.
+  double uniform() noexcept { return static_cast<double>(next() >> 11) * 0x1p-53; }
 
-  /// The part that has an index, which is less than size().
-  std::size_t part_of(std::size_t index) const {
-    const std::size_t bucket = index >> shift_;
-    const std::size_t last =
-        bucket + 1 < first_parts_.size() ? first_parts_[bucket + 1] : ends_.size() - 1;
-    return search(index, first_parts_[bucket], last);
+  /// Uniform in 0 ... end - 1, for `end` of at least 1. Values that would make some results more
+  /// likely than others are drawn again.
+  std::uint64_t below(std::uint64_t end) noexcept {
+    const std::uint64_t unfair = (0 - end) % end;  // 2^64 mod end
+    std::uint64_t value = next();
+    while (value < unfair) value = next();
+    return value % end;
   }
 
  private:
-  /// The first of the parts [first, last) that ends after `index`; `last` if there is none.
-  std::size_t search(std::size_t index, std::size_t first, std::size_t last) const {
-    const auto begin = ends_.begin();
-    return static_cast<std::size_t>(std::upper_bound(begin + static_cast<std::ptrdiff_t>(first),
-                                                     begin + static_cast<std::ptrdiff_t>(last),
-                                                     index) -
-                                    begin);
-  }
-
-  std::vector<std::size_t> ends_;
-  std::size_t shift_ = 0;
-  std::vector<std::uint32_t> first_parts_;  // of the indices i << shift_
+  std::uint64_t state_;
 };
 
+/// One number of several, so that close numbers give unrelated results.
+inline std::uint64_t mix(std::initializer_list<std::uint64_t> numbers) noexcept {
+  std::uint64_t mixed = 0;
+  for (const std::uint64_t number : numbers) mixed = SplitMix64(mixed ^ number).next();
+  return mixed;
+}
+
+/// A seed from `generator`, or from LibTorch's default generator, which torch::manual_seed() seeds.
+inline std::uint64_t draw_seed(const std::optional<at::Generator>& generator = std::nullopt) {
+  at::Generator source =
+      generator && generator->defined() ? *generator : at::detail::getDefaultCPUGenerator();
+  const std::lock_guard<std::mutex> lock(source.mutex());
+  return at::check_generator<at::CPUGeneratorImpl>(source)->random64();
+}
+
 }  // namespace detail
+
+/// The random numbers that a transform draws for a batch. Under a Loader they depend on its seed,
+/// the epoch, the position of the sample in the epoch, and on how many transforms come before.
+class Draws {
+ public:
+  /// For the transform number `stage` of a dataset, which has a seed of its own for loaders that
+  /// have none.
+  Draws(const Request& request, std::uint64_t stage, std::uint64_t own_seed)
+      : request_(&request),
+        key_(detail::mix({request.seed.value_or(own_seed), request.epoch, stage})) {}
+
+  /// The numbers of the i-th sample of the batch.
+  detail::SplitMix64 sample(std::size_t i) const {
+    const auto& picks = request_->picks;
+    i += first_;
+    // A function given to map() may have made more samples than were read.
+    return i < picks.size() ? of(picks[i])
+                            : detail::SplitMix64(detail::mix({key_, ~std::uint64_t{i}}));
+  }
+
+  /// The numbers of the sample of a pick.
+  detail::SplitMix64 of(const Pick& pick) const {
+    return detail::SplitMix64(pick.copy == 0 ? detail::mix({key_, pick.position})
+                                             : detail::mix({key_, pick.position, pick.copy}));
+  }
+
+  /// The same for the samples from the i-th one on.
+  Draws from(std::size_t i) const {
+    Draws rest = *this;
+    rest.first_ += i;
+    return rest;
+  }
+
+ private:
+  const Request* request_;
+  std::uint64_t key_;
+  std::size_t first_ = 0;
+};
+
 TORCH_NPY_END_NAMESPACE
 
-#endif  // TORCH_NPY_DATA_PART_TABLE_HPP_
+#endif  // TORCH_NPY_DATA_RANDOM_HPP_
 
 // ---- torch_npy/data/options.hpp
 
@@ -7836,6 +8349,10 @@ struct FolderOptions {
   /// For a ClassFolderDataset: a class may have no file, and with classes() also no folder. It
   /// keeps its number. Otherwise it is an Error.
   TORCH_ARG(bool, allow_empty_classes) = false;
+  /// How many samples each file is in an epoch: sample i is file i / n. Every one gets random
+  /// numbers of its own, so that RandomCrop cuts n patches out of each file. 0 throws Error
+  /// (InvalidArgument).
+  TORCH_ARG(std::size_t, samples_per_file) = 1;
 
   /// How to load the samples. threads(0) means one thread, because a loader's workers run in
   /// parallel already. With device(), each batch is copied there as a whole.
@@ -8040,194 +8557,6 @@ TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_OPTIONS_HPP_
 
-// ---- torch_npy/data/request.hpp
-
-#ifndef TORCH_NPY_DATA_REQUEST_HPP_
-#define TORCH_NPY_DATA_REQUEST_HPP_
-
-/// @file
-/// Request: which samples a batch consists of.
-
-#include <c10/util/ArrayRef.h>
-
-#include <cstddef>
-#include <cstdint>
-#include <functional>
-#include <initializer_list>
-#include <optional>
-#include <vector>
-
-TORCH_NPY_BEGIN_NAMESPACE
-
-class SourceInfo;
-
-/// One sample of a Request.
-struct Pick {
-  std::size_t index = 0;       ///< its number in the dataset that was asked; in batch.indices
-  std::uint64_t position = 0;  ///< its position in the order of the epoch, over all ranks
-  std::size_t sample = 0;  ///< its number in the source that reads it, after subset() and concat()
-  /// 0; if a function has made several samples of it: which of them.
-  std::size_t copy = 0;
-};
-
-/// The samples of one batch, in order, and what their random numbers depend on. The samplers of
-/// LibTorch give a std::vector<std::size_t> of indices, which converts to a Request.
-struct Request {
-  /// The samples, in order. A source removes those that it skips.
-  std::vector<Pick> picks;
-
-  /// The seed of a Loader. Without one, each transform uses a seed of its own.
-  std::optional<std::uint64_t> seed;
-  /// The epoch of a Loader; for LibTorch's loader a number that differs from batch to batch.
-  std::uint64_t epoch = 0;
-
-  /// True if the batch is to be read into pinned memory, for its copy to a CUDA device.
-  bool pin_memory = false;
-
-  /// False if a sample that cannot be read must throw, whatever the dataset's OnBadFile says.
-  bool may_skip = true;
-
-  /// The dataset that was asked: it names samples in Errors, and Replace takes another sample from
-  /// it.
-  const SourceInfo* dataset = nullptr;
-  /// The size of `dataset`.
-  std::size_t population = 0;
-  /// Sample number in the source for an index of that dataset; none if another source has it. Empty
-  /// where both numbers are the same.
-  std::function<std::optional<std::size_t>(std::size_t index)> sample_of;
-
-  /// No samples.
-  Request() = default;
-  /// The samples `indices`, at the positions 0, 1, 2, ...
-  Request(c10::ArrayRef<std::size_t> indices) {  // NOLINT(google-explicit-constructor)
-    picks.reserve(indices.size());
-    for (const std::size_t index : indices) picks.push_back({index, picks.size(), index, 0});
-  }
-  /// The same.
-  Request(const std::vector<std::size_t>& indices)  // NOLINT(google-explicit-constructor)
-      : Request(c10::ArrayRef<std::size_t>(indices)) {}
-  /// The same for `get_batch({0, 1})`.
-  Request(std::initializer_list<std::size_t> indices)
-      : Request(c10::ArrayRef<std::size_t>(indices.begin(), indices.size())) {}
-
-  /// The indices of the samples: what becomes batch.indices.
-  std::vector<std::size_t> indices() const {
-    std::vector<std::size_t> all;
-    all.reserve(picks.size());
-    for (const Pick& pick : picks) all.push_back(pick.index);
-    return all;
-  }
-};
-
-TORCH_NPY_END_NAMESPACE
-
-#endif  // TORCH_NPY_DATA_REQUEST_HPP_
-
-// ---- torch_npy/data/random.hpp
-
-#ifndef TORCH_NPY_DATA_RANDOM_HPP_
-#define TORCH_NPY_DATA_RANDOM_HPP_
-
-#include <ATen/CPUGeneratorImpl.h>
-#include <ATen/core/Generator.h>
-
-#include <cstddef>
-#include <cstdint>
-#include <initializer_list>
-#include <mutex>
-#include <optional>
-
-// Random numbers that depend on the sample's position in the epoch, and not on the thread that
-// reads it: any worker of a loader may read any batch.
-
-TORCH_NPY_BEGIN_NAMESPACE
-namespace detail {
-
-/// SplitMix64, a generator of pseudorandom numbers (Steele, Lea and Flood, "Fast splittable
-/// pseudorandom number generators", 2014). The same numbers on every platform, which the
-/// distributions of the standard library do not promise.
-class SplitMix64 {
- public:
-  explicit SplitMix64(std::uint64_t seed = 0) noexcept : state_(seed) {}
-
-  std::uint64_t next() noexcept {
-    std::uint64_t z = state_ += 0x9e3779b97f4a7c15;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return z ^ z >> 31;
-  }
-
-  /// Uniform in [0, 1), a multiple of 2^-53.
-  double uniform() noexcept { return static_cast<double>(next() >> 11) * 0x1p-53; }
-
-  /// Uniform in 0 ... end - 1, for `end` of at least 1. Values that would make some results more
-  /// likely than others are drawn again.
-  std::uint64_t below(std::uint64_t end) noexcept {
-    const std::uint64_t unfair = (0 - end) % end;  // 2^64 mod end
-    std::uint64_t value = next();
-    while (value < unfair) value = next();
-    return value % end;
-  }
-
- private:
-  std::uint64_t state_;
-};
-
-/// One number of several, so that close numbers give unrelated results.
-inline std::uint64_t mix(std::initializer_list<std::uint64_t> numbers) noexcept {
-  std::uint64_t mixed = 0;
-  for (const std::uint64_t number : numbers) mixed = SplitMix64(mixed ^ number).next();
-  return mixed;
-}
-
-/// A seed from `generator`, or from LibTorch's default generator, which torch::manual_seed() seeds.
-inline std::uint64_t draw_seed(const std::optional<at::Generator>& generator = std::nullopt) {
-  at::Generator source =
-      generator && generator->defined() ? *generator : at::detail::getDefaultCPUGenerator();
-  const std::lock_guard<std::mutex> lock(source.mutex());
-  return at::check_generator<at::CPUGeneratorImpl>(source)->random64();
-}
-
-}  // namespace detail
-
-/// The random numbers that a transform draws for a batch. Under a Loader they depend on its seed,
-/// the epoch, the position of the sample in the epoch, and on how many transforms come before.
-class Draws {
- public:
-  /// For the transform number `stage` of a dataset, which has a seed of its own for loaders that
-  /// have none.
-  Draws(const Request& request, std::uint64_t stage, std::uint64_t own_seed)
-      : request_(&request),
-        key_(detail::mix({request.seed.value_or(own_seed), request.epoch, stage})) {}
-
-  /// The numbers of the i-th sample of the batch.
-  detail::SplitMix64 sample(std::size_t i) const {
-    const auto& picks = request_->picks;
-    i += first_;
-    // A function given to map() may have made more samples than were read.
-    const std::uint64_t position = i < picks.size() ? picks[i].position : ~std::uint64_t{i};
-    const std::size_t copy = i < picks.size() ? picks[i].copy : 0;
-    return detail::SplitMix64(copy == 0 ? detail::mix({key_, position})
-                                        : detail::mix({key_, position, copy}));
-  }
-
-  /// The same for the samples from the i-th one on.
-  Draws from(std::size_t i) const {
-    Draws rest = *this;
-    rest.first_ += i;
-    return rest;
-  }
-
- private:
-  const Request* request_;
-  std::uint64_t key_;
-  std::size_t first_ = 0;
-};
-
-TORCH_NPY_END_NAMESPACE
-
-#endif  // TORCH_NPY_DATA_RANDOM_HPP_
-
 // ---- torch_npy/data/bad_samples.hpp
 
 #ifndef TORCH_NPY_DATA_BAD_SAMPLES_HPP_
@@ -8284,7 +8613,8 @@ class BadSamples {
   explicit BadSamples(const FolderOptions& options)
       : what_(options.on_bad_file()),
         callback_(options.bad_file_callback()),
-        max_bad_(options.max_bad()) {}
+        max_bad_(options.max_bad()),
+        samples_per_file_(options.samples_per_file()) {}
 
   OnBadFile what() const noexcept { return what_; }
 
@@ -8298,7 +8628,7 @@ class BadSamples {
     const std::lock_guard<std::mutex> lock(mutex_);
     ++count_;
     if (max_bad_) {
-      different_.insert(sample);
+      different_.insert(sample / samples_per_file_);
       if (different_.size() > *max_bad_) {
         throw ErrorContext::within(error, "more than " + counted(*max_bad_, "bad sample") +
                                               ", which is the limit max_bad()");
@@ -8314,9 +8644,10 @@ class BadSamples {
   OnBadFile what_ = OnBadFile::Throw;
   std::function<void(const Error&)> callback_;
   std::optional<std::size_t> max_bad_;
+  std::size_t samples_per_file_ = 1;
   std::mutex mutex_;
   std::atomic<std::size_t> count_{0};          // read by callbacks, too
-  std::unordered_set<std::size_t> different_;  // bad samples, if there is a limit
+  std::unordered_set<std::size_t> different_;  // bad files, if there is a limit
 };
 
 /// Other samples of the dataset that was asked, to replace a bad one. Which ones depends on the
@@ -8360,7 +8691,7 @@ class Replacements {
   std::unordered_set<std::size_t> tried_;
 };
 
-/// Reads every sample of the request by `read(sample)`, which throws Error; then calls
+/// Reads every sample of the request by `read(pick)`, which throws Error; then calls
 /// `accept(sample)`. Removes those that are skipped from the request.
 template <class Read, class Accept>
 void read_each(Request& request, BadSamples& bad, const Read& read, const Accept& accept) {
@@ -8370,7 +8701,7 @@ void read_each(Request& request, BadSamples& bad, const Read& read, const Accept
     std::optional<Replacements> others;
     while (pick) {
       try {
-        with_retries([&] { read(pick->sample); });
+        with_retries([&] { read(*pick); });
         break;
       } catch (const Error& error) {
         if (!request.may_skip) throw;
@@ -8969,6 +9300,14 @@ class SourceInfo {
   /// By default none. Throws Error (Exhausted, OutOfMemory).
   virtual std::vector<Error> check(std::size_t /*sample*/) const { return {}; }
 
+  /// Whether the source can read parts of samples, as Request::regions asks for; for a source that
+  /// is made of others, whether all of them can. By default false.
+  virtual bool reads_regions() const { return false; }
+
+  /// A number that neighbouring samples of the same file have in common, so that lengths() and
+  /// verify() read its header once. By default the number of the sample.
+  virtual std::size_t file_of(std::size_t sample) const { return sample; }
+
   /// What to do if a sample is bad, and how many were. By default an Error is thrown.
   virtual detail::BadSamples& bad_samples(std::size_t /*sample*/) const { return bad_; }
   /// How many samples were skipped or replaced so far.
@@ -9007,6 +9346,157 @@ TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_SOURCE_HPP_
 
+// ---- torch_npy/data/array_files.hpp
+
+#ifndef TORCH_NPY_DATA_ARRAY_FILES_HPP_
+#define TORCH_NPY_DATA_ARRAY_FILES_HPP_
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// The files of an array that is divided among them, or one StoredArray in a file.
+class ArrayFiles {
+ public:
+  /// Throws Error (InvalidArgument) if there is none.
+  explicit ArrayFiles(std::vector<std::filesystem::path> paths) : paths_(std::move(paths)) {
+    if (paths_.empty()) throw Error(ErrorCode::InvalidArgument, "the list of files is empty");
+  }
+  explicit ArrayFiles(const StoredArray& array) : paths_(1), array_(array) {}
+
+  std::size_t size() const { return paths_.size(); }
+  /// Empty for a StoredArray, which keeps its file open.
+  const std::filesystem::path& path(std::size_t i) const { return paths_[i]; }
+
+  /// Calls `use` with the array in file `i`.
+  void open(std::size_t i, const LoadOptions& options,
+            const std::function<void(OpenArray&)>& use) const {
+    if (array_) return array_->internal_with_array(use);
+    with_array(paths_[i], options, use);
+  }
+
+  /// Calls `work`, and adds what is known of file `i` to an Error without a path.
+  void about(std::size_t i, const std::function<void()>& work) const {
+    if (!array_) return with_path(paths_[i], work);
+    std::optional<Error> known;  // with a path, and the member of an archive
+    array_->internal_about([&] {
+      try {
+        work();
+      } catch (const Error& error) {
+        if (error.path().empty()) throw;
+        known = error;
+      }
+    });
+    if (known) throw Error(*known);
+  }
+
+  /// For keys.
+  std::string name(std::size_t i) const {
+    return array_ ? array_->name() : paths_[i].generic_string();
+  }
+
+  /// All of them, for messages.
+  std::string names() const {
+    if (array_) return array_->name();
+    const std::string first = shown_path(paths_[0]);
+    return size() == 1 ? first : first + " and " + counted(size() - 1, "other file");
+  }
+
+  /// A number for the names, without folders, and for where each file begins in the array.
+  std::uint64_t hash(const std::function<std::uint64_t(std::size_t)>& begin_of) const {
+    const auto of = [&](std::size_t i) {
+      return hash_of(path_of(name(i)).filename().generic_string());
+    };
+    std::uint64_t all = of(0);
+    for (std::size_t i = 1; i < size(); ++i) all = mix({all, of(i), begin_of(i)});
+    return all;
+  }
+
+ private:
+  std::vector<std::filesystem::path> paths_;
+  std::optional<StoredArray> array_;
+};
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_ARRAY_FILES_HPP_
+
+// ---- torch_npy/data/part_table.hpp
+
+#ifndef TORCH_NPY_DATA_PART_TABLE_HPP_
+#define TORCH_NPY_DATA_PART_TABLE_HPP_
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// Parts of different size, one after another, which may be empty: finds the part that has an
+/// index. For 10,000 parts that takes a few nanoseconds if they have similar sizes; a search takes
+/// as long as copying a small row.
+class PartTable {
+ public:
+  PartTable() : PartTable(std::vector<std::size_t>()) {}
+  explicit PartTable(const std::vector<std::size_t>& sizes) {
+    ends_.reserve(sizes.size());
+    std::size_t end = 0;
+    for (const std::size_t size : sizes) ends_.push_back(end += size);
+    while (end >> shift_ > 2 * sizes.size()) ++shift_;
+    for (std::size_t first = 0; first >> shift_ <= end >> shift_;
+         first += std::size_t{1} << shift_) {
+      first_parts_.push_back(static_cast<std::uint32_t>(search(first, 0, ends_.size())));
+    }
+  }
+
+  /// Sum of the sizes.
+  std::size_t size() const { return ends_.empty() ? 0 : ends_.back(); }
+  /// Number of parts.
+  std::size_t count() const { return ends_.size(); }
+  /// The end of each part.
+  const std::vector<std::size_t>& ends() const { return ends_; }
+  /// Where a part begins.
+  std::size_t begin_of(std::size_t part) const { return part == 0 ? 0 : ends_[part - 1]; }
+
+  /// The part that has an index, which is less than size().
+  std::size_t part_of(std::size_t index) const {
+    const std::size_t bucket = index >> shift_;
+    const std::size_t last =
+        bucket + 1 < first_parts_.size() ? first_parts_[bucket + 1] : ends_.size() - 1;
+    return search(index, first_parts_[bucket], last);
+  }
+
+ private:
+  /// The first of the parts [first, last) that ends after `index`; `last` if there is none.
+  std::size_t search(std::size_t index, std::size_t first, std::size_t last) const {
+    const auto begin = ends_.begin();
+    return static_cast<std::size_t>(std::upper_bound(begin + static_cast<std::ptrdiff_t>(first),
+                                                     begin + static_cast<std::ptrdiff_t>(last),
+                                                     index) -
+                                    begin);
+  }
+
+  std::vector<std::size_t> ends_;
+  std::size_t shift_ = 0;
+  std::vector<std::uint32_t> first_parts_;  // of the indices i << shift_
+};
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_PART_TABLE_HPP_
+
 // ---- torch_npy/data/array_rows.hpp
 
 #ifndef TORCH_NPY_DATA_ARRAY_ROWS_HPP_
@@ -9015,6 +9505,7 @@ TORCH_NPY_END_NAMESPACE
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/index_select.h>
+#include <c10/core/Scalar.h>
 #include <c10/core/ScalarType.h>
 #include <c10/util/ArrayRef.h>
 
@@ -9039,7 +9530,6 @@ struct RowFormat {
   std::vector<std::int64_t> sizes;    ///< of a row
   std::vector<std::int64_t> strides;  ///< of a row in a batch, in elements
   std::size_t elements = 0;           ///< of a row
-  std::size_t inner = 1;              ///< elements of an item, which are adjacent
   c10::ScalarType type{};             ///< in a batch
   bool converts = false;              ///< whether `type` is not what is stored
   DType dtype;                        ///< as stored; for a tensor only its item size
@@ -9049,25 +9539,29 @@ struct RowFormat {
   std::size_t bytes() const { return elements * element_size(); }
 };
 
-/// Rows of one array, one after another.
-struct RowRun {
-  const char* from = nullptr;  ///< the first item of the first row
-  std::size_t rows = 0;
-  /// Bytes from one item of a row to the next, in Fortran order. 0: all bytes of the rows are
-  /// adjacent.
-  std::size_t column = 0;
+/// Where the elements of rows are, if they are not adjacent. In elements.
+struct RowLayout {
+  Runs row;              ///< of one row
+  std::size_t step = 0;  ///< from one row to the next
 };
 
-/// Calls `use(from, elements)` for each part of a run whose bytes are adjacent.
+/// Rows of one array, one after another.
+struct RowRun {
+  const char* from = nullptr;  ///< the first element of the first row
+  std::size_t rows = 0;
+  const RowLayout* layout = nullptr;  ///< null: all elements are adjacent
+};
+
+/// Calls `use(from, elements)` for each part of a run whose elements are adjacent.
 template <class Use>
 void for_each_part(const RowFormat& format, const RowRun& run, const Use& use) {
-  if (run.column == 0) return use(run.from, run.rows * format.elements);
-  const std::size_t item = format.inner * format.element_size();
+  if (run.layout == nullptr) return use(run.from, run.rows * format.elements);
+  const std::size_t size = format.element_size();
   for (std::size_t row = 0; row < run.rows; ++row) {
-    const char* from = run.from + row * item;
-    for (std::size_t k = 0; k < format.elements; k += format.inner, from += run.column) {
-      use(from, format.inner);
-    }
+    const char* const from = run.from + row * run.layout->step * size;
+    run.layout->row.for_each(0, format.elements, [&](std::uint64_t offset, std::size_t elements) {
+      use(from + offset * size, elements);
+    });
   }
 }
 
@@ -9164,13 +9658,22 @@ class RowConverter {
   std::size_t collected_ = 0;  // elements in the block
 };
 
-/// Throws Error (InvalidArgument) if rows [begin, end) are not rows of an array that has `size`.
-inline void require_rows(const std::pair<std::int64_t, std::int64_t>& rows, std::size_t size) {
-  const auto [begin, end] = rows;
-  if (begin >= 0 && begin <= end && static_cast<std::uint64_t>(end) <= size) return;
-  throw Error(ErrorCode::InvalidArgument, "rows(" + std::to_string(begin) + ", " +
-                                              std::to_string(end) + ") of " + counted(size, "row") +
-                                              ": 0 <= begin <= end <= length is required");
+/// The Error for rows that do not exist, and so have no names.
+inline Error padded_samples() {
+  return Error(ErrorCode::InvalidArgument,
+               "the rows of an array that is filled outside of the file cannot be samples: use "
+               "OutOfBounds::Throw or OutOfBounds::Shift");
+}
+
+/// The region of an array whose rows are samples. Throws Error (InvalidArgument) if it is not
+/// inside the array, whatever out_of_bounds() says: rows that do not exist have no names.
+inline Region sample_region(const LoadOptions& options, const std::vector<std::int64_t>& shape) {
+  Region region = resolve_region(options.region(), shape, options.out_of_bounds());
+  for (std::size_t axis = 0; axis < region.size(); ++axis) {
+    if (region[axis].begin >= 0 && region[axis].end <= shape[axis]) continue;
+    throw padded_samples();
+  }
+  return region;
 }
 
 /// Throws Error (InvalidArgument) if squeeze() removes axis 0 of an array of `axes` axes: its rows
@@ -9224,6 +9727,22 @@ class ArrayRows {
     return out;
   }
 
+  /// A region of each of the rows `rows`, all of the same size, whose outside is `fill_value`.
+  /// Undefined if it would take as long as to gather the rows.
+  virtual at::Tensor gather_regions(c10::ArrayRef<std::size_t> /*rows*/,
+                                    const std::vector<Region>& /*regions*/,
+                                    const c10::Scalar& /*fill_value*/, bool /*pin*/) const {
+    return {};
+  }
+
+  /// The sizes of what gather() returns.
+  std::vector<std::int64_t> sizes_of(std::size_t count, std::optional<std::size_t> length) const {
+    std::vector<std::int64_t> sizes = {static_cast<std::int64_t>(count)};
+    if (length) sizes.push_back(static_cast<std::int64_t>(*length));
+    sizes.insert(sizes.end(), format_.sizes.begin(), format_.sizes.end());
+    return sizes;
+  }
+
  protected:
   ArrayRows(const LoadOptions& options, std::shared_ptr<BufferPool> pool)
       : options_(options), pool_(std::move(pool)) {
@@ -9237,14 +9756,7 @@ class ArrayRows {
   }
 
   const LoadOptions& options() const { return options_; }
-
-  /// The sizes of what gather() returns.
-  std::vector<std::int64_t> sizes_of(std::size_t count, std::optional<std::size_t> length) const {
-    std::vector<std::int64_t> sizes = {static_cast<std::int64_t>(count)};
-    if (length) sizes.push_back(static_cast<std::int64_t>(*length));
-    sizes.insert(sizes.end(), format_.sizes.begin(), format_.sizes.end());
-    return sizes;
-  }
+  BufferPool& pool() const { return *pool_; }
 
   virtual at::Tensor gather_on_host(c10::ArrayRef<std::size_t> first,
                                     std::optional<std::size_t> length, bool pin) const {
@@ -9300,10 +9812,13 @@ class TensorRows final : public ArrayRows {
     if (!tensor.defined() || tensor.dim() == 0) {
       throw Error(ErrorCode::Mismatch, "a 0-d tensor has no axis 0 to take samples from");
     }
-    if (const auto& rows = options.rows()) {
-      require_rows(*rows, static_cast<std::size_t>(tensor.size(0)));
-      begin_ = static_cast<std::size_t>(rows->first);
-      tensor = tensor.narrow(0, rows->first, rows->second - rows->first);
+    if (!options.region().empty()) {
+      const Region region = sample_region(options, tensor.sizes().vec());
+      begin_ = static_cast<std::size_t>(region[0].begin);
+      for (std::size_t axis = 0; axis < region.size(); ++axis) {
+        const auto [first, last] = region[axis];
+        tensor = tensor.narrow(static_cast<std::int64_t>(axis), first, last - first);
+      }
     }
     if (const auto axis = options.squeeze()) {
       require_rows_stay(options, tensor.sizes().size());
@@ -9354,7 +9869,8 @@ class TensorRows final : public ArrayRows {
     const char* const data = static_cast<const char*>(tensor_.data_ptr());
     std::vector<RowRun> runs;
     runs.reserve(first.size());
-    for (const std::size_t row : first) runs.push_back({data + row * format().bytes(), length, 0});
+    for (const std::size_t row : first)
+      runs.push_back({data + row * format().bytes(), length, nullptr});
     use(runs);
   }
 
@@ -9503,15 +10019,15 @@ TORCH_NPY_END_NAMESPACE
 #ifndef TORCH_NPY_DATA_STORED_ROWS_HPP_
 #define TORCH_NPY_DATA_STORED_ROWS_HPP_
 
+#include <ATen/core/Tensor.h>
+#include <c10/core/Scalar.h>
 #include <c10/util/ArrayRef.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9519,90 +10035,127 @@ TORCH_NPY_END_NAMESPACE
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
+/// One of the files of an array.
+struct Shard {
+  std::size_t rows = 0;      ///< in the file
+  std::size_t begin = 0;     ///< the first of them that is used
+  std::uint64_t offset = 0;  ///< of the first element in the file, in bytes
+  RowLayout layout;          ///< of its rows
+};
+
+/// What to load of each file: all rows, whatever rows() says, and the region of the other axes.
+inline LoadOptions options_of_file(const LoadOptions& options, bool frames) {
+  Region region = options.region();
+  if (!region.empty()) {
+    if (frames) {
+      region.erase(region.begin());
+    } else {
+      region[0] = AxisRange();
+    }
+  }
+  return LoadOptions(options).region(std::move(region));
+}
+
+/// What a file has, of which `plan` loads all. With `frames`, all of it is one row.
+inline std::pair<Shard, RowFormat> shard_of(const LoadPlan& plan, const LoadOptions& options,
+                                            bool frames) {
+  if (plan.sizes.size() == plan.inner_axes && !frames) {
+    throw Error(ErrorCode::Mismatch, "a 0-d array has no axis 0 to take samples from");
+  }
+  if (plan.is_padded()) throw padded_samples();
+  if (!frames) require_rows_stay(options, plan.sizes.size() + 1);
+  RowFormat format;
+  format.sizes.assign(plan.sizes.begin() + (frames ? 0 : 1), plan.sizes.end());
+  format.strides = dense_strides(format.sizes, plan.fortran_order, plan.inner_axes);
+  format.elements = static_cast<std::size_t>(checked_bytes(format.sizes, 1).value_or(0));
+  format.type = plan.type;
+  format.converts = plan.converts();
+  format.dtype = plan.dtype;
+  format.stored = plan.stored;
+  Shard shard;
+  shard.rows = frames ? 1 : static_cast<std::size_t>(plan.sizes[0]);
+  shard.offset = plan.offset;
+  std::vector<std::int64_t> row = plan.sizes;
+  if (!frames) row[0] = 1;
+  shard.layout.row = runs_of(row, plan.file_strides, plan.fortran_order, plan.inner_axes);
+  shard.layout.step = frames ? format.elements : static_cast<std::size_t>(plan.file_strides[0]);
+  return {std::move(shard), std::move(format)};
+}
+
+/// Throws Error (Mismatch) if rows cannot be joined to those of the first file. `what` are the
+/// rows, and `first` is the name of that file, for the message.
+inline void require_alike(const RowFormat& found, const RowFormat& expected,
+                          const std::string& what, const std::string& first) {
+  const auto shown = [](const RowFormat& format) {
+    return "shape " + python_tuple(format.sizes) + " and dtype " + descr_literal(format.dtype);
+  };
+  if (found.sizes != expected.sizes || found.dtype != expected.dtype) {
+    throw Error(ErrorCode::Mismatch,
+                "expected " + what + " of " + shown(expected) + first + "; found " + shown(found));
+  }
+  if (found.strides != expected.strides) {
+    throw Error(ErrorCode::Mismatch,
+                "expected the same order of axes, C or Fortran" + first +
+                    "; found the other one: save the file again with np.ascontiguousarray or "
+                    "np.asfortranarray");
+  }
+}
+
 /// The rows of arrays in files, which are mapped: one array, or several, called shards, which are
 /// joined along axis 0.
 class StoredRows final : public ArrayRows {
  public:
-  /// Reads the headers of the files, at most 32 at a time. With `frames`, each file is one row.
-  /// `max_mappings`: see MappedFiles. Throws Error: what load() throws; InvalidArgument if there is
-  /// no file; Mismatch for a 0-d array that is not a frame, and if a file is unlike the first.
-  StoredRows(std::vector<std::filesystem::path> paths, const LoadOptions& options,
-             std::shared_ptr<BufferPool> pool, bool frames = false,
-             std::size_t max_mappings = kMaxMappings)
+  /// Reads the headers of the files, at most 32 at a time. With `frames`, each file is one row. A
+  /// StoredArray has to be in a file. `max_mappings`: see MappedFiles. Throws Error: what load()
+  /// throws; Mismatch for a 0-d array that is not a frame, and if a file is unlike the first.
+  StoredRows(ArrayFiles files, const LoadOptions& options, std::shared_ptr<BufferPool> pool,
+             bool frames = false, std::size_t max_mappings = kMaxMappings)
       : ArrayRows(options, std::move(pool)),
-        paths_(std::move(paths)),
+        files_(std::move(files)),
         frames_(frames),
-        shards_(paths_.size()),
-        files_(paths_.size(), max_mappings) {
-    if (paths_.empty()) throw Error(ErrorCode::InvalidArgument, "the list of files is empty");
+        shards_(files_.size()),
+        maps_(files_.size(), max_mappings) {
     RowFormat first;
+    bool has_rows = false;
     const auto open = [&](std::size_t i) {
-      with_array(paths_[i], options, [&](OpenArray& array) {
-        RowFormat format = open_shard(array, shards_[i], i);
-        if (i != 0) return require_alike(format, first);
-        first = std::move(format);
+      files_.open(i, options, [&](OpenArray& array) {
+        LoadPlan plan = array.plan(options_of_file(options, frames_));
+        auto [shard, format] = shard_of(plan, options, frames_);
+        if (i == 0) first = format;
+        if (shard.rows == 0) format.strides = first.strides;  // saved in C order, always
+        if (!has_rows) first.strides = format.strides;
+        require_alike(format, first);
+        if (!has_rows) plan_ = plan;
+        if (!has_rows) has_rows = shard.rows != 0;
+        shards_[i] = std::move(shard);
+        if (plan.count != 0) {
+          maps_.set(i, array.source.internal_traits().range, plan.offset,
+                    static_cast<std::size_t>(plan.from.extent()) * plan.item_size());
+        }
       });
     };
-    open(0);
+    std::size_t opened = 0;
+    while (!has_rows && opened < shards_.size()) open(opened++);
     constexpr std::size_t kThreads = 32;  // they wait for the disk
-    for_each_index(paths_.size() - 1, kThreads, [&](std::size_t i) { open(i + 1); });
+    for_each_index(shards_.size() - opened, kThreads, [&](std::size_t i) { open(opened + i); });
     select_rows(std::move(first));
   }
 
-  /// The rows of an array that is_mappable(). Throws Error: what load() throws; Mismatch for a 0-d
-  /// array.
-  StoredRows(const StoredArray& array, const LoadOptions& options, std::shared_ptr<BufferPool> pool)
-      : ArrayRows(options, std::move(pool)), array_(array), paths_(1), shards_(1), files_(1, 1) {
-    array_->internal_with_array([&](OpenArray& open) {
-      RowFormat format = open_shard(open, shards_[0], 0);
-      select_rows(std::move(format));
-    });
-  }
-
-  /// Whether the bytes of an array are in a file as they are.
-  static bool is_mappable(const StoredArray& array) {
-    return array.internal_with_array(
-        [](OpenArray& open) { return open.source.internal_traits().range.file != nullptr; });
-  }
-
-  std::string name() const override {
-    if (array_) return array_->name();
-    const std::string first = shown_path(paths_[0]);
-    return paths_.size() == 1 ? first : first + " and " + counted(paths_.size() - 1, "other file");
-  }
+  std::string name() const override { return files_.names(); }
 
   std::string key(std::size_t row) const override {
-    const std::size_t shard = parts().part_of(row);
-    std::string key = array_ ? array_->name() : paths_[shard].generic_string();
-    if (frames_) return key;
-    const std::size_t number = shards_[shard].begin + row - parts().begin_of(shard);
-    return key + "[" + std::to_string(number) + "]";
+    const std::size_t i = parts().part_of(row);
+    if (frames_) return files_.name(i);
+    const std::size_t number = shards_[i].begin + row - parts().begin_of(i);
+    return files_.name(i) + "[" + std::to_string(number) + "]";
   }
 
   std::uint64_t hash() const override {
-    const auto of = [](const std::filesystem::path& path) {
-      return hash_of(path.filename().generic_string());
-    };
-    if (array_) return of(path_of(array_->name()));
-    std::uint64_t all = of(paths_[0]);
-    for (std::size_t i = 1; i < paths_.size(); ++i) {
-      all = mix({all, of(paths_[i]), parts().begin_of(i)});
-    }
-    return all;
+    return files_.hash([&](std::size_t i) { return parts().begin_of(i); });
   }
 
   void about(std::size_t row, const std::function<void()>& work) const override {
-    if (!array_) return with_path(paths_[row < size() ? parts().part_of(row) : 0], work);
-    std::optional<Error> known;  // with a path, and the member of an archive
-    array_->internal_about([&] {
-      try {
-        work();
-      } catch (const Error& error) {
-        if (error.path().empty()) throw;
-        known = error;
-      }
-    });
-    if (known) throw Error(*known);
+    files_.about(row < size() ? parts().part_of(row) : 0, work);
   }
 
   void check(std::size_t begin, std::size_t end, std::vector<Error>& errors) const override {
@@ -9610,7 +10163,7 @@ class StoredRows final : public ArrayRows {
       if (parts().begin_of(i) < begin) continue;
       if (parts().begin_of(i) >= end) break;
       try {
-        check_shard(i);
+        files_.open(i, options(), [&](OpenArray& array) { require_same(array, i); });
       } catch (const Error& error) {
         if (is_of_system(error)) throw;
         errors.push_back(error);
@@ -9618,111 +10171,67 @@ class StoredRows final : public ArrayRows {
     }
   }
 
+  at::Tensor gather_regions(c10::ArrayRef<std::size_t> rows, const std::vector<Region>& regions,
+                            const c10::Scalar& fill_value, bool pin) const override {
+    if (frames_ || plan_.inner_axes != 0 || rows.empty() || format().elements == 0) return {};
+    const MappedFiles::Use in_use(maps_);
+    at::Tensor out;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      about(rows[i], [&] {
+        const LoadPlan plan = plan_of_region(rows[i], regions[i], fill_value);
+        if (!out.defined()) out = empty_regions(plan, rows.size(), pin);
+        const std::size_t shard = parts().part_of(rows[i]);
+        const MemorySource source(maps_.data(shard, files_.path(shard)), SIZE_MAX);
+        fill(ArrayBytes(source, nullptr, plan.end), plan,
+             static_cast<char*>(out.data_ptr()) + i * plan.bytes, /*threads=*/1);
+      });
+    }
+    about(rows[0], [&] { out = on_device(std::move(out), options()); });
+    return out;
+  }
+
   /// How many files are mapped at the moment.
-  std::size_t mapped() const { return files_.mapped(); }
+  std::size_t mapped() const { return maps_.mapped(); }
 
  private:
-  struct Shard {
-    std::size_t rows = 0;      // in the file
-    std::size_t begin = 0;     // the first of them that is used
-    std::uint64_t offset = 0;  // of the data in the file
-    std::size_t column = 0;    // see RowRun
-  };
-
-  /// What a file has. All of it is mapped, whatever rows() says.
-  std::pair<LoadPlan, RowFormat> planned(OpenArray& array, Shard& shard) const {
-    const bool fortran_order = array.header.fortran_order;
-    const std::uint64_t begin = array.header.data_offset;
-    LoadOptions whole = options();
-    if (!array.header.shape.empty()) {
-      if (options().rows()) whole.rows(0, array.header.shape[0]);
-    } else if (!frames_) {
-      throw Error(ErrorCode::Mismatch, "a 0-d array has no axis 0 to take samples from");
-    }
-    LoadPlan plan = array.plan(whole);
-    if (plan.offset != begin || plan.end - begin != plan.count * plan.item_size()) {
-      throw Error(ErrorCode::InvalidArgument,
-                  "of the options that select a part of an array, a dataset of rows takes rows()");
-    }
-    if (!frames_) require_rows_stay(options(), plan.sizes.size() + 1);
-    RowFormat format;
-    format.sizes.assign(plan.sizes.begin() + (frames_ ? 0 : 1), plan.sizes.end());
-    format.strides = dense_strides(format.sizes, fortran_order, plan.inner_axes);
-    format.elements = static_cast<std::size_t>(checked_bytes(format.sizes, 1).value_or(0));
-    format.inner = plan.inner;
-    format.type = plan.type;
-    format.converts = plan.converts();
-    format.dtype = plan.dtype;
-    format.stored = plan.stored;
-    shard.rows = frames_ ? 1 : static_cast<std::size_t>(plan.sizes[0]);
-    shard.offset = plan.offset;
-    if (fortran_order && !frames_ && format.elements > format.inner) {
-      shard.column = shard.rows * format.inner * format.element_size();
-    }
-    return {std::move(plan), std::move(format)};
+  void require_alike(const RowFormat& found, const RowFormat& expected) const {
+    detail::require_alike(found, expected, frames_ ? "frames" : "rows",
+                          shards_.size() == 1 ? "" : ", as in " + shown_path(files_.path(0)));
   }
 
-  RowFormat open_shard(OpenArray& array, Shard& shard, std::size_t i) {
-    auto [plan, format] = planned(array, shard);
-    if (plan.count != 0) {
-      files_.set(i, array.source.internal_traits().range, plan.offset,
-                 plan.count * plan.item_size());
-    }
-    return std::move(format);
-  }
-
-  /// Throws Error (Mismatch) if the rows of a file are unlike those of the first one.
-  void require_alike(const RowFormat& found, const RowFormat& first) const {
-    const auto shown = [](const RowFormat& format) {
-      return "shape " + python_tuple(format.sizes) + " and dtype " + descr_literal(format.dtype);
-    };
-    const std::string of_first = paths_.size() == 1 ? "" : ", as in " + shown_path(paths_[0]);
-    if (found.sizes != first.sizes || found.dtype != first.dtype) {
-      throw Error(ErrorCode::Mismatch, std::string("expected ") + (frames_ ? "frames" : "rows") +
-                                           " of " + shown(first) + of_first + "; found " +
-                                           shown(found));
-    }
-    if (found.strides != first.strides) {
-      throw Error(ErrorCode::Mismatch,
-                  "expected the same order of axes, C or Fortran" + of_first +
-                      "; found the other one: save the file again with np.ascontiguousarray or "
-                      "np.asfortranarray");
-    }
-  }
-
-  /// Reads the header of a file again, and compares.
-  void check_shard(std::size_t i) const {
-    const auto compare = [&](OpenArray& array) {
-      Shard found;
-      require_alike(planned(array, found).second, format());
-      if (found.rows == shards_[i].rows && found.offset == shards_[i].offset) return;
-      throw Error(ErrorCode::Mismatch, "it has changed since the dataset was made: expected " +
-                                           counted(shards_[i].rows, "row") + ", found " +
-                                           counted(found.rows, "row") + "; make the dataset again");
-    };
-    if (array_) return array_->internal_with_array(compare);
-    with_array(paths_[i], options(), compare);
+  /// Throws Error (Mismatch) if a file is not what it was.
+  void require_same(OpenArray& array, std::size_t i) const {
+    const auto [found, found_format] =
+        shard_of(array.plan(options_of_file(options(), frames_)), options(), frames_);
+    require_alike(found_format, format());
+    if (found.rows == shards_[i].rows && found.offset == shards_[i].offset) return;
+    throw Error(ErrorCode::Mismatch, "it has changed since the dataset was made: expected " +
+                                         counted(shards_[i].rows, "row") + ", found " +
+                                         counted(found.rows, "row") + "; make the dataset again");
   }
 
   void select_rows(RowFormat format) {
     std::vector<std::size_t> sizes;
     for (const Shard& shard : shards_) {
       sizes.push_back(shard.rows);
-      has_columns_ = has_columns_ || shard.column != 0;
+      const bool is_adjacent = shard.layout.row.is_one() && shard.layout.step == format.elements;
+      has_layouts_ = has_layouts_ || (shard.rows != 0 && !is_adjacent);
     }
-    if (const auto& rows = options().rows()) {
+    if (!options().region().empty()) {
       const PartTable all(sizes);
-      require_rows(*rows, all.size());
+      const AxisRange range = options().region()[0];
+      std::vector<std::int64_t> shape = format.sizes;
+      shape.insert(shape.begin(), static_cast<std::int64_t>(all.size()));
+      const AxisRange rows = sample_region(
+          LoadOptions().region({range}).out_of_bounds(options().out_of_bounds()), shape)[0];
       const auto within = [&](std::int64_t row, std::size_t i) {
         const std::size_t begin = all.begin_of(i);
         return std::clamp(static_cast<std::size_t>(row), begin, all.ends()[i]) - begin;
       };
-      if (rows->first < rows->second) {
-        first_used_ = all.part_of(static_cast<std::size_t>(rows->first));
-      }
+      if (rows.begin < rows.end) first_used_ = all.part_of(static_cast<std::size_t>(rows.begin));
       for (std::size_t i = 0; i < sizes.size(); ++i) {
-        shards_[i].begin = within(rows->first, i);
-        sizes[i] = within(rows->second, i) - shards_[i].begin;
+        shards_[i].begin = within(rows.begin, i);
+        sizes[i] = within(rows.end, i) - shards_[i].begin;
       }
     }
     set_rows(sizes, std::move(format));
@@ -9730,7 +10239,7 @@ class StoredRows final : public ArrayRows {
 
   void with_runs(c10::ArrayRef<std::size_t> first, std::size_t length,
                  const std::function<void(const std::vector<RowRun>&)>& use) const override {
-    const MappedFiles::Use mapped(files_);
+    const MappedFiles::Use in_use(maps_);
     std::vector<RowRun> runs;
     runs.reserve(first.size());
     for (std::size_t row : first) {
@@ -9746,22 +10255,54 @@ class StoredRows final : public ArrayRows {
     use(runs);
   }
 
-  RowRun run_of(std::size_t i, std::size_t row, std::size_t rows) const {
-    const std::size_t column = has_columns_ ? shards_[i].column : 0;
-    const std::size_t step =
-        column == 0 ? format().bytes() : format().inner * format().element_size();
-    if (i == first_used_) row += shards_[i].begin;
-    return {files_.data(i, paths_[i]) + row * step, rows, column};
+  /// How to read a region of a row; offsets count from the start of the mapping.
+  LoadPlan plan_of_region(std::size_t row, Region region, const c10::Scalar& fill_value) const {
+    const std::size_t i = parts().part_of(row);
+    const Shard& shard = shards_[i];
+    LoadPlan plan = plan_;
+    const std::int64_t rows_of_first = std::max<std::int64_t>(plan.sizes[0], 1);
+    plan.sizes[0] = static_cast<std::int64_t>(shard.rows);
+    if (plan.fortran_order) {  // the strides are multiples of the number of rows
+      for (std::size_t axis = 1; axis < plan.sizes.size(); ++axis) {
+        plan.file_strides[axis] = plan.file_strides[axis] / rows_of_first * plan.sizes[0];
+      }
+    }
+    plan.offset = 0;
+    const auto first = static_cast<std::int64_t>(shard.begin + row - parts().begin_of(i));
+    region.insert(region.begin(), {first, first + 1});
+    take_region(plan, LoadOptions()
+                          .region(std::move(region))
+                          .out_of_bounds(OutOfBounds::Fill)
+                          .fill_value(fill_value));
+    return plan;
   }
 
-  std::optional<StoredArray> array_;
-  std::vector<std::filesystem::path> paths_;  // an empty one for a StoredArray
-  bool frames_ = false;
+  /// A tensor for regions, those of a Fortran-ordered array in that order.
+  at::Tensor empty_regions(const LoadPlan& plan, std::size_t count, bool pin) const {
+    const std::vector<std::int64_t> region(plan.sizes.begin() + 1, plan.sizes.end());
+    std::vector<std::int64_t> strides = dense_strides(region, plan.fortran_order);
+    std::vector<std::int64_t> sizes = plan.sizes;
+    sizes[0] = static_cast<std::int64_t>(count);
+    strides.insert(strides.begin(), static_cast<std::int64_t>(plan.count));
+    return empty_from(pool(), count * plan.bytes, plan.type, sizes, strides,
+                      pin || pins_memory(options()));
+  }
+
+  RowRun run_of(std::size_t i, std::size_t row, std::size_t rows) const {
+    const RowLayout* const layout = has_layouts_ ? &shards_[i].layout : nullptr;
+    const std::size_t step = layout == nullptr ? format().elements : layout->step;
+    if (i == first_used_) row += shards_[i].begin;
+    return {maps_.data(i, files_.path(i)) + row * step * format().element_size(), rows, layout};
+  }
+
+  ArrayFiles files_;
+  bool frames_;
   std::vector<Shard> shards_;
   // So that reading a row does not look at its shard, which is rarely in the processor's cache.
-  bool has_columns_ = false;    // in any shard
+  bool has_layouts_ = false;    // the elements of a row are not adjacent in some shard
   std::size_t first_used_ = 0;  // the only shard that may begin after its first row
-  MappedFiles files_;
+  MappedFiles maps_;
+  LoadPlan plan_;  // of the first file that has rows
 };
 
 }  // namespace detail
@@ -9845,15 +10386,17 @@ class ArrayData {
                                                          std::shared_ptr<detail::BufferPool> pool,
                                                          bool frames = false) const {
     if (const auto* const paths = std::get_if<Paths>(&where_)) {
-      return std::make_shared<const detail::StoredRows>(*paths, options, std::move(pool), frames);
+      return std::make_shared<const detail::StoredRows>(detail::ArrayFiles(*paths), options,
+                                                        std::move(pool), frames);
     }
     if (frames) {
       throw Error(ErrorCode::InvalidArgument,
                   "frames(true) takes a list of files, one for each frame");
     }
     if (const auto* const array = std::get_if<StoredArray>(&where_)) {
-      if (!detail::StoredRows::is_mappable(*array)) return loaded(*array, options, std::move(pool));
-      return std::make_shared<const detail::StoredRows>(*array, options, std::move(pool));
+      if (!is_mappable(*array)) return loaded(*array, options, std::move(pool));
+      return std::make_shared<const detail::StoredRows>(detail::ArrayFiles(*array), options,
+                                                        std::move(pool));
     }
     return std::make_shared<const detail::TensorRows>(std::get<at::Tensor>(where_), options,
                                                       std::move(pool));
@@ -9862,14 +10405,25 @@ class ArrayData {
  private:
   using Paths = std::vector<std::filesystem::path>;
 
+  /// Whether the bytes of an array are in a file as they are.
+  static bool is_mappable(const StoredArray& array) {
+    return array.internal_with_array([](detail::OpenArray& open) {
+      return open.source.internal_traits().range.file != nullptr;
+    });
+  }
+
   static std::shared_ptr<const detail::ArrayRows> loaded(const StoredArray& array,
                                                          const LoadOptions& options,
                                                          std::shared_ptr<detail::BufferPool> pool) {
+    std::size_t begin = 0;  // the first row
+    array.internal_about([&] {
+      if (array.shape().empty()) return;
+      begin = static_cast<std::size_t>(detail::sample_region(options, array.shape())[0].begin);
+    });
     LoadOptions whole = options;
     const at::Tensor tensor = array.load(whole.device(c10::kCPU).pinned_memory(false));
     return array.internal_about([&] {
       if (options.squeeze()) detail::require_rows_stay(options, tensor.sizes().size() + 1);
-      const auto begin = options.rows() ? static_cast<std::size_t>(options.rows()->first) : 0;
       return std::make_shared<const detail::TensorRows>(
           tensor, LoadOptions().device(options.device()).pinned_memory(options.pinned_memory()),
           std::move(pool), array.name(), begin);
@@ -9889,6 +10443,7 @@ TORCH_NPY_END_NAMESPACE
 #define TORCH_NPY_DATA_ARRAY_SOURCE_HPP_
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/ScalarType.h>
 #include <c10/util/ArrayRef.h>
 
 #include <cstddef>
@@ -9940,14 +10495,15 @@ inline std::vector<Error> check_rows(const ArrayRows& data, const ArrayRows* tar
 
 /// Rows as class labels. Throws Error (InvalidArgument) if a row is not one integer.
 inline std::vector<std::int64_t> labels_from(const ArrayRows& rows,
-                                             const std::vector<std::size_t>& indices) {
+                                             c10::ArrayRef<std::size_t> indices) {
   const RowFormat& format = rows.format();
   if (!format.sizes.empty() || !c10::isIntegralType(format.type, /*includeBool=*/true)) {
     rows.about(0, [&] {
       throw Error(ErrorCode::InvalidArgument,
                   "class labels are one integer for each sample: expected targets of shape (" +
-                      std::to_string(rows.size()) + ",), found targets of shape " +
-                      python_tuple(format.sizes) + " and dtype " + c10::toString(format.type));
+                      std::to_string(rows.size()) + ",), found shape " +
+                      python_tuple(rows.sizes_of(rows.size(), std::nullopt)) + " and dtype " +
+                      c10::toString(format.type));
     });
   }
   const at::Tensor labels =
@@ -9980,17 +10536,25 @@ class ArraySource : public SampleSource<E> {
   }
 
   std::vector<std::int64_t> labels(c10::ArrayRef<std::size_t> samples) const override {
-    return target_ ? labels_from(*target_, samples.vec()) : SampleSource<E>::labels(samples);
+    return target_ ? labels_from(*target_, samples) : SampleSource<E>::labels(samples);
   }
 
   std::vector<Error> check(std::size_t sample) const override {
     return check_rows(*data_, target_.get(), sample, sample + 1);
   }
 
+  bool reads_regions() const override { return true; }
+
   SampleRows<E> read(Request& request) const override {
     std::vector<std::size_t> samples;
     samples.reserve(request.picks.size());
     for (const Pick& pick : request.picks) samples.push_back(pick.sample);
+    if (request.regions != nullptr && !samples.empty()) {
+      if (auto cropped = read_regions(*request.regions, request, samples)) {
+        for (Pick& pick : request.picks) pick.is_cropped = true;
+        return std::move(*cropped);
+      }
+    }
     const auto rows_of = [&](const ArrayRows& rows) {
       return rows.gather(samples, std::nullopt, request.pin_memory);
     };
@@ -10002,6 +10566,40 @@ class ArraySource : public SampleSource<E> {
   }
 
  private:
+  /// The regions of the samples; none if one of them cannot be read alone.
+  std::optional<Batch<E>> read_regions(const SampleRegions& regions, const Request& request,
+                                       const std::vector<std::size_t>& samples) const {
+    std::vector<Region> of_data;
+    std::vector<Region> of_target;
+    for (const Pick& pick : request.picks) {
+      const c10::IntArrayRef sizes = data_->format().sizes;
+      const auto data = regions.of_data(pick, sizes);
+      const auto target = target_ ? regions.of_target(pick, sizes, target_->format().sizes)
+                                  : std::optional(Region());
+      if (!data || !target) return std::nullopt;
+      of_data.push_back(*data);
+      of_target.push_back(*target);
+    }
+    const auto gather = [&](const ArrayRows& rows, const std::vector<Region>& all,
+                            std::size_t part) {
+      return all[0].empty()
+                 ? rows.gather(samples, std::nullopt, request.pin_memory)
+                 : rows.gather_regions(samples, all, regions.fill_value(part), request.pin_memory);
+    };
+    at::Tensor target;
+    if (target_) {
+      target = gather(*target_, of_target, 1);
+      if (!target.defined()) return std::nullopt;
+    }
+    at::Tensor data = gather(*data_, of_data, 0);
+    if (!data.defined()) return std::nullopt;
+    if constexpr (kHasTarget<E>) {
+      return Batch<E>(E(std::move(data), std::move(target)));
+    } else {
+      return Batch<E>(E(std::move(data)));
+    }
+  }
+
   std::shared_ptr<const ArrayRows> data_;
   std::shared_ptr<const ArrayRows> target_;
 };
@@ -10150,12 +10748,16 @@ TORCH_NPY_END_NAMESPACE
 #define TORCH_NPY_DATA_BATCH_READER_HPP_
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Scalar.h>
+#include <c10/util/ArrayRef.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10229,8 +10831,11 @@ struct SampleFiles final : SamplePart {
       : SamplePart(its_options, std::move(its_pool), std::move(its_expected)),
         list(std::move(files)) {}
 
-  std::string origin(std::size_t sample) const override { return shown_path(list[sample]); }
+  std::string origin(std::size_t file) const override { return shown_path(list[file]); }
 };
+
+/// The region to read of a sample of these sizes; none if there is no such region.
+using RegionOf = std::function<std::optional<Region>(c10::IntArrayRef sizes)>;
 
 /// Reads arrays one after another into one buffer, as long as they are alike. The first array is
 /// the pattern: the header of another one that has the same bytes is not parsed.
@@ -10245,18 +10850,24 @@ class BatchReader {
     if (pin) options_.pinned_memory(true);
   }
 
-  /// Reads the array in `source` for a sample. It becomes part of the batch by accept(); another
-  /// read() replaces it. Throws Error, without a path.
-  void read(std::size_t sample, const ByteSource& source) {
+  /// Reads the array in `source` for a sample, or only the region `region_of(sizes)` of it. It
+  /// becomes part of the batch by accept(); another read() replaces it. False if there is no such
+  /// region: then nothing was read. Throws Error, without a path.
+  bool read(std::size_t sample, const ByteSource& source, const RegionOf& region_of = {},
+            const c10::Scalar& fill_value = 0) {
     begin(sample);
-    if (!read_like_first(source)) read_any(source);
+    return (!region_of && read_like_first(source)) || read_any(source, region_of, fill_value);
   }
 
   /// The same for a file: one that is like the first takes a single preadv, directly to its row.
-  void read(std::size_t sample, const File& file) {
+  bool read(std::size_t sample, const File& file, const RegionOf& region_of = {},
+            const c10::Scalar& fill_value = 0) {
     begin(sample);
-    if (!read_like_first(file)) read_any(file);
+    return (!region_of && read_like_first(file)) || read_any(file, region_of, fill_value);
   }
+
+  /// The sizes of the whole sample of which a region was read last.
+  const std::vector<std::int64_t>& sizes() const noexcept { return sizes_; }
 
   void accept() {
     accepted_.push_back(sample_);
@@ -10323,27 +10934,33 @@ class BatchReader {
     return true;
   }
 
-  void read_any(const ByteSource& source) {
-    with_array(source, options_, [&](OpenArray& array) { read_array(array); });
+  bool read_any(const ByteSource& source, const RegionOf& region_of,
+                const c10::Scalar& fill_value) {
+    return with_array(source, options_,
+                      [&](OpenArray& array) { return read_array(array, region_of, fill_value); });
   }
 
-  void read_array(OpenArray& array) {
+  bool read_array(OpenArray& array, const RegionOf& region_of, const c10::Scalar& fill_value) {
     const auto data_offset = static_cast<std::size_t>(array.header.data_offset);
     const char* const data = array.source.internal_traits().data;
     const auto* const front =
         data != nullptr ? reinterpret_cast<const unsigned char*>(data) : array.first.data;
     const bool has_front = data != nullptr || data_offset <= array.first.size;
-    const LoadPlan plan = array.plan(options_);
+    LoadPlan plan = array.plan(options_);
     part_->require_expected(plan);
-    if (options_.mmap() && can_map(plan, options_, array.source.internal_traits().range)) {
+    sizes_ = plan.sizes;
+    if (region_of && !crop(plan, region_of, fill_value)) return false;
+    // A region is small, and is copied into the batch.
+    if (options_.mmap() && !region_of &&
+        can_map(plan, options_, array.source.internal_traits().range)) {
       own_ = load_on_host(array, plan, options_);
-      return;
+      return true;
     }
     if (!has_first_) {
       has_first_ = true;
       first_ = plan;
       make_buffer();
-      if (buffer_.defined() && !plan.converts() && plan.in_one_run() && !options_.rows() &&
+      if (buffer_.defined() && !plan.converts() && plan.in_one_run() && plan.is_whole &&
           has_front) {
         header_.assign(front, front + data_offset);
         header_.resize(2 * data_offset);
@@ -10353,7 +10970,7 @@ class BatchReader {
     if (buffer_.defined() && plan.type == first_.type && plan.sizes == first_.sizes &&
         plan.strides == first_.strides) {
       reading.fill(next_row());
-      return;
+      return true;
     }
     own_ = empty(plan);
     reading.fill(own_.data_ptr());
@@ -10363,6 +10980,18 @@ class BatchReader {
         return owner ? owner->origin(sample) : std::string();
       };
     }
+    return true;
+  }
+
+  /// Reduces the plan to a region. False if there is none, or if it would be part of another one
+  /// that is filled, or of strings.
+  bool crop(LoadPlan& plan, const RegionOf& region_of, const c10::Scalar& fill_value) const {
+    std::optional<Region> region = region_of(plan.sizes);
+    if (!region || plan.is_padded() || plan.inner_axes != 0) return false;
+    LoadOptions options = options_;
+    options.region(std::move(*region)).out_of_bounds(OutOfBounds::Fill).fill_value(fill_value);
+    if (!options.region().empty()) take_region(plan, options);
+    return true;
   }
 
   /// Allocates memory for the whole batch. If that fails each sample gets its own: they may differ,
@@ -10411,6 +11040,7 @@ class BatchReader {
   LoadOptions options_;
   std::vector<std::size_t> accepted_;  // samples
   std::size_t sample_ = 0;             // read last
+  std::vector<std::int64_t> sizes_;    // its sizes, if its header was parsed
 
   bool has_first_ = false;
   LoadPlan first_;
@@ -10423,14 +11053,52 @@ class BatchReader {
       own_samples_;  // with their positions in the batch
 };
 
-/// Reads the file of a sample. Throws Error.
-inline void read_file(BatchReader& reader, const SampleFiles& files, std::size_t sample) {
+/// Reads a file, or only a region of it: see BatchReader::read(). Throws Error.
+inline bool read_file(BatchReader& reader, const SampleFiles& files, std::size_t file,
+                      const RegionOf& region_of = {}, const c10::Scalar& fill_value = 0) {
   try {
-    reader.read(sample, files.list.open(sample));
+    return reader.read(file, files.list.open(file), region_of, fill_value);
   } catch (const Error& error) {
-    throw ErrorContext::at(error, files.list[sample]);
+    throw ErrorContext::at(error, files.list[file]);
   }
 }
+
+/// Reads the regions of a sample and of its target by `read(part, region_of, fill_value)`, with the
+/// BatchReader `data` for part 0. False if one of them has none.
+template <class Read>
+bool read_regions(const SampleRegions& regions, const Pick& pick, const BatchReader& data,
+                  std::size_t parts, const Read& read) {
+  const auto of_data = [&](c10::IntArrayRef sizes) { return regions.of_data(pick, sizes); };
+  const auto of_target = [&](c10::IntArrayRef sizes) {
+    return regions.of_target(pick, data.sizes(), sizes);
+  };
+  return read(0, of_data, regions.fill_value(0)) &&
+         (parts == 1 || read(1, of_target, regions.fill_value(1)));
+}
+
+/// Which file a sample is, where each file is one sample or several.
+class SamplesOfFiles {
+ public:
+  /// Throws Error (InvalidArgument) for samples_per_file(0), and if there would be too many.
+  SamplesOfFiles(std::size_t files, const FolderOptions& options)
+      : files_(files), per_file_(options.samples_per_file()) {
+    if (per_file_ != 0 && files <= SIZE_MAX / per_file_) return;
+    throw Error(
+        ErrorCode::InvalidArgument,
+        "samples_per_file() of " + counted(per_file_, "sample") + " for " + counted(files, "file"));
+  }
+
+  std::size_t size() const { return files_ * per_file_; }
+  std::size_t file_of(std::size_t sample) const { return sample / per_file_; }
+  std::string key(const std::filesystem::path& file, std::size_t sample) const {
+    std::string key = file.generic_string();
+    return per_file_ == 1 ? key : key + "#" + std::to_string(sample % per_file_);
+  }
+
+ private:
+  std::size_t files_;
+  std::size_t per_file_;
+};
 
 }  // namespace detail
 TORCH_NPY_END_NAMESPACE
@@ -10520,7 +11188,19 @@ SampleRows<E> rows_from(PartRows data, [[maybe_unused]] PartRows target) {
   }
 }
 
-/// One file a sample; and for an Example with a target a second one, or a row of an array.
+/// A number for a list of files. Without their common folder: a run continues where the files have
+/// been moved together.
+inline std::uint64_t fingerprint_of(const FileList& files) {
+  const std::size_t common = files.common_folder();
+  std::uint64_t print = mix({files.size()});
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    print = mix({print, hash_of(files.name(i) + common)});
+  }
+  return print;
+}
+
+/// One file a sample, or several samples of each file; and for an Example with a target a second
+/// file, or a row of an array.
 template <class E>
 class FileSource : public SampleSource<E> {
  public:
@@ -10531,36 +11211,37 @@ class FileSource : public SampleSource<E> {
       : SampleSource<E>(options),
         data_(std::move(data)),
         targets_(std::move(targets)),
-        labels_(std::move(labels)) {
-    const std::size_t count = targets_ ? targets_->list.size() : labels_ ? labels_->size() : size();
-    if (count == size()) return;
+        labels_(std::move(labels)),
+        samples_(data_->list.size(), options) {
+    const std::size_t files = data_->list.size();
+    const std::size_t count = targets_ ? targets_->list.size() : labels_ ? labels_->size() : files;
+    if (count == files) return;
     throw Error(ErrorCode::Mismatch, "expected one target for each file, found " +
-                                         counted(size(), "file") + " and " +
+                                         counted(files, "file") + " and " +
                                          counted(count, "target"));
   }
 
-  std::size_t size() const override { return data_->list.size(); }
+  std::size_t size() const override { return samples_.size(); }
 
   std::string key(std::size_t sample) const override {
-    return data_->list[sample].generic_string();
+    return samples_.key(data_->list[file_of(sample)], sample);
   }
 
-  std::uint64_t fingerprint() const override {
-    // Without the common folder: a run continues where the files have been moved together.
-    const std::size_t common = data_->list.common_folder();
-    std::uint64_t print = mix({size()});
-    for (std::size_t i = 0; i < size(); ++i) {
-      print = mix({print, hash_of(data_->list.name(i) + common)});
-    }
-    return print;
-  }
+  bool reads_regions() const override { return true; }
+  std::size_t file_of(std::size_t sample) const override { return samples_.file_of(sample); }
+
+  std::uint64_t fingerprint() const override { return mix({size(), fingerprint_of(data_->list)}); }
 
   std::int64_t length(std::size_t sample) const override {
-    return planned(*data_, sample, length_of);
+    return planned(*data_, file_of(sample), length_of);
   }
 
   std::vector<std::int64_t> labels(c10::ArrayRef<std::size_t> samples) const override {
-    return labels_ ? labels_from(*labels_, samples) : SampleSource<E>::labels(samples);
+    if (!labels_) return SampleSource<E>::labels(samples);
+    std::vector<std::size_t> files;
+    files.reserve(samples.size());
+    for (const std::size_t sample : samples) files.push_back(file_of(sample));
+    return labels_from(*labels_, files);
   }
 
   std::vector<Error> check(std::size_t sample) const override {
@@ -10568,7 +11249,8 @@ class FileSource : public SampleSource<E> {
     for (const auto* const part : {data_.get(), targets_.get()}) {
       if (part == nullptr) continue;
       try {
-        planned(*part, sample, [&](const LoadPlan& plan) { part->require_expected(plan); });
+        planned(*part, file_of(sample),
+                [&](const LoadPlan& plan) { part->require_expected(plan); });
       } catch (const Error& error) {
         if (is_of_system(error)) throw;
         errors.push_back(error);
@@ -10584,20 +11266,30 @@ class FileSource : public SampleSource<E> {
     std::vector<std::size_t> accepted;
     read_each(
         request, this->bad_samples(0),
-        [&](std::size_t sample) {
-          read_file(data, *data_, sample);
-          if (targets) read_file(*targets, *targets_, sample);
+        [&](Pick& pick) {
+          const std::size_t file = file_of(pick.sample);
+          const auto read_part = [&](std::size_t part, const RegionOf& region_of = {},
+                                     const c10::Scalar& fill_value = 0) {
+            return read_file(part == 0 ? data : *targets, part == 0 ? *data_ : *targets_, file,
+                             region_of, fill_value);
+          };
+          const SampleRegions* const regions = request.regions;
+          pick.is_cropped =
+              regions != nullptr && read_regions(*regions, pick, data, targets ? 2 : 1, read_part);
+          if (pick.is_cropped) return;
+          read_part(0);
+          if (targets) read_part(1);
         },
         [&](std::size_t sample) {
           data.accept();
           if (targets) targets->accept();
-          if (labels_) accepted.push_back(sample);
+          if (labels_) accepted.push_back(file_of(sample));
         });
     PartRows target;
     if (targets) {
       target = std::move(*targets).finish();
     } else if (!accepted.empty()) {
-      target.whole = labels_->gather(accepted, request.pin_memory);
+      target.whole = labels_->gather(accepted, std::nullopt, request.pin_memory);
     }
     return rows_from<E>(std::move(data).finish(), std::move(target));
   }
@@ -10608,16 +11300,17 @@ class FileSource : public SampleSource<E> {
  private:
   /// Calls `use` with what is known of a file after its header was read.
   template <class Use>
-  static auto planned(const SampleFiles& files, std::size_t sample, const Use& use) {
-    return with_path(files.list[sample], [&] {
-      return with_array(files.list.open(sample), files.options,
+  static auto planned(const SampleFiles& files, std::size_t file, const Use& use) {
+    return with_path(files.list[file], [&] {
+      return with_array(files.list.open(file), files.options,
                         [&](OpenArray& array) { return use(array.plan(files.options)); });
     });
   }
 
   std::shared_ptr<const SampleFiles> data_;
   std::shared_ptr<const SampleFiles> targets_;  // may be null
-  std::shared_ptr<const ArrayRows> labels_;     // may be null
+  std::shared_ptr<const ArrayRows> labels_;     // of the files; may be null
+  SamplesOfFiles samples_;
 };
 
 }  // namespace detail
@@ -10635,6 +11328,7 @@ TORCH_NPY_END_NAMESPACE
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/InferenceMode.h>
+#include <c10/util/ArrayRef.h>
 
 #include <algorithm>
 #include <atomic>
@@ -10667,8 +11361,37 @@ inline bool is_only_owner(const at::Tensor& tensor) {
 /// Whether an axis of this size may be that of the channels of images: gray, RGB, RGBA.
 inline bool is_channel_count(std::int64_t size) { return size == 1 || size == 3 || size == 4; }
 
-/// The target if it is an image that changes with the data, else null.
-inline at::Tensor* image_target(at::Tensor* target, const at::Tensor& data) {
+/// Whether samples with three axes seem to be images (H, W, C), and not (C, H, W).
+inline bool seems_channels_last(const at::Tensor& batch) {
+  return batch.dim() == 4 && is_channel_count(batch.size(3)) && !is_channel_count(batch.size(1));
+}
+
+/// Whether a target of this shape is an image that changes with its data: one with two or more
+/// axes. Throws Error (Mismatch) unless it has the size of the data along the last axes, one for
+/// each number in `cut`, of which those of -1 may differ.
+inline bool is_image_target(c10::IntArrayRef target, c10::IntArrayRef data,
+                            c10::IntArrayRef cut = {1, 1}) {
+  if (target.size() < 2) return false;
+  bool is_alike = target.size() >= cut.size();
+  for (std::size_t i = 1; is_alike && i <= cut.size(); ++i) {
+    is_alike = cut.end()[-static_cast<std::ptrdiff_t>(i)] == -1 ||
+               target[target.size() - i] == data[data.size() - i];
+  }
+  if (is_alike) return true;
+  throw Error(
+      ErrorCode::Mismatch,
+      "targets with two or more axes are treated as images and must have the " +
+          (cut.size() == 2 ? "height and width"
+                           : "sizes along the last " + std::to_string(cut.size()) + " axes") +
+          " of their data: found targets of shape " + python_tuple(target.vec()) +
+          " and data of shape " + python_tuple(data.vec()) +
+          "; with_target(false) keeps targets unchanged");
+}
+
+/// The target if it is an image that changes with the data, else null. `cut`: see
+/// is_image_target().
+inline at::Tensor* image_target(at::Tensor* target, const at::Tensor& data,
+                                c10::IntArrayRef cut = {1, 1}) {
   if (target == nullptr || target->dim() < 3) return nullptr;
   if (target->size(0) != data.size(0)) {
     throw Error(ErrorCode::Mismatch,
@@ -10676,14 +11399,7 @@ inline at::Tensor* image_target(at::Tensor* target, const at::Tensor& data) {
                     counted(static_cast<std::uint64_t>(data.size(0)), "sample") + " and " +
                     counted(static_cast<std::uint64_t>(target->size(0)), "target"));
   }
-  if (target->size(-2) == data.size(-2) && target->size(-1) == data.size(-1)) return target;
-  throw Error(
-      ErrorCode::Mismatch,
-      "targets with two or more axes are treated as images and must have the height and width "
-      "of their data: found targets of shape " +
-          python_tuple(target->sizes().slice(1).vec()) + " and data of shape " +
-          python_tuple(data.sizes().slice(1).vec()) +
-          "; with_target(false) keeps targets unchanged");
+  return is_image_target(target->sizes().slice(1), data.sizes().slice(1), cut) ? target : nullptr;
 }
 
 }  // namespace detail
@@ -11366,7 +12082,6 @@ TORCH_NPY_END_NAMESPACE
 #include <cstdint>
 #include <exception>
 #include <functional>
-#include <memory>
 #include <mutex>
 #include <new>
 #include <optional>
@@ -11377,7 +12092,7 @@ TORCH_NPY_END_NAMESPACE
 #include <utility>
 #include <vector>
 
-// What Dataset::map() may be given, and how it is applied.
+// What Dataset::map() may be given, and how functions are called.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
@@ -11737,95 +12452,6 @@ B batch_from(Read<E, B> read, std::vector<std::size_t> indices) {
   }
 }
 
-/// Applies a transform of this library.
-template <class E, class B>
-void apply_transform(const transforms::Transform& transform, Read<E, B>& batch,
-                     const Request& request, const Draws& draws) {
-  const auto apply_whole = [&](auto& whole) {
-    with_sample(request, 0, true, [&] { apply_to(transform, whole, draws); });
-  };
-  if constexpr (!std::is_same_v<B, Samples<E>>) {
-    apply_whole(batch);
-  } else if (batch.is_whole()) {
-    apply_whole(batch.whole());
-  } else {
-    for (std::size_t i = 0; i < batch.each().size(); ++i) {
-      with_sample(request, i, false,
-                  [&] { apply_to_sample(transform, batch.each()[i], draws.from(i)); });
-    }
-  }
-}
-
-/// Applies `transform` to what was read.
-template <MapKind kKind, class E, class B, class T>
-auto apply_map(const T& transform, Read<E, B> read, const std::vector<std::size_t>& indices,
-               Request& request, const Draws& draws) {
-  if constexpr (kKind == MapKind::Transform) {
-    apply_transform<E, B>(transform, read, request, draws);
-    return std::optional<Read<E, B>>(std::move(read));
-  } else if constexpr (kKind == MapKind::PadStack) {
-    return with_sample(request, 0, true,
-                       [&] { return std::optional(transform(std::move(read).separate())); });
-  } else if constexpr (kKind == MapKind::LibTorchOnSamples) {
-    return as_read(
-        with_sample(request, 0, true,
-                    [&] { return T(transform).apply_batch(std::move(read).separate()); }),
-        indices, request);
-  } else if constexpr (kKind == MapKind::LibTorchOnBatch) {
-    return as_read(
-        with_sample(
-            request, 0, true,
-            [&] { return T(transform).apply_batch(batch_from<E, B>(std::move(read), indices)); }),
-        indices, request);
-  } else if constexpr (kKind == MapKind::OnBatch) {
-    return as_read(with_sample(request, 0, true,
-                               [&] {
-                                 return call_function(transform,
-                                                      batch_from<E, B>(std::move(read), indices),
-                                                      draws.sample(0));
-                               }),
-                   indices, request);
-  } else {
-    std::vector<E> samples = std::move(read).separate();
-    using F = decltype(call_function(transform, std::move(samples[0]), draws.sample(0)));
-    std::vector<F> results;
-    results.reserve(samples.size());
-    for (std::size_t i = 0; i < samples.size(); ++i) {
-      results.push_back(with_sample(request, i, false, [&] {
-        return call_function(transform, std::move(samples[i]), draws.sample(i));
-      }));
-    }
-    return std::optional<SampleRows<F>>(std::move(results));
-  }
-}
-
-/// The reader of `dataset.map(transform)`.
-template <MapKind kKind, class E, class B, class T>
-auto mapped_reader(std::shared_ptr<const Reader<E, B>> read, T transform, std::uint64_t stage) {
-  // Nothing else may be tried: a generic function is compiled for what it is tried with.
-  using Argument = std::conditional_t<kKind == MapKind::OnSample, E, B>;
-  std::uint64_t seed = 0;
-  if constexpr (kKind == MapKind::Transform) {
-    require_arrays<E>(transform);
-    seed = transform.seed();
-  } else if constexpr (kTakesGenerator<T, Argument>) {
-    seed = draw_seed();
-  }
-  using Result =
-      decltype(apply_map<kKind, E, B>(std::declval<const T&>(), std::declval<Read<E, B>>(),
-                                      std::declval<const std::vector<std::size_t>&>(),
-                                      std::declval<Request&>(), std::declval<const Draws&>()));
-  return std::function<Result(Request&)>([read = std::move(read),
-                                          shared = std::make_shared<const T>(std::move(transform)),
-                                          stage, seed](Request& request) -> Result {
-    const auto sample_of = request.sample_of;  // which the reader may replace
-    auto batch = (*read)(request);
-    if (!batch) return std::nullopt;
-    return apply_map<kKind, E, B>(*shared, std::move(*batch), indices_in(sample_of, request),
-                                  request, Draws(request, stage, seed));
-  });
-}
-
 }  // namespace detail
 TORCH_NPY_END_NAMESPACE
 
@@ -11954,21 +12580,29 @@ class SampleCache {
     const std::lock_guard<std::mutex> lock(mutex_);
     const std::size_t left = left_.load(std::memory_order_relaxed);
     if (bytes > left) return nullptr;
-    if (bytes > room_ || pieces_.empty()) {
-      try {
-        const std::size_t size = (std::max)({bytes, (std::min)(kPiece, left), std::size_t{1}});
-        const auto elements = static_cast<std::int64_t>(size);
-        pieces_.push_back(empty_host(size, at::kByte, {elements}, {1}, false));
-        next_ = static_cast<char*>(pieces_.back().data_ptr());
-        room_ = size;
-      } catch (const std::exception&) {
-        left_ = 0;  // There is no memory for more samples.
-        return nullptr;
+    try {
+      if (bytes > kPiece / 4) {
+        char* const alone = add_piece(bytes);
+        left_ = left - bytes;
+        return alone;
       }
+      if (bytes > room_ || next_ == nullptr) {
+        const std::size_t size = (std::max)((std::min)(kPiece, left), std::size_t{1});
+        next_ = add_piece(size);
+        room_ = size;
+      }
+    } catch (const std::exception&) {
+      left_ = 0;  // There is no memory for more samples.
+      return nullptr;
     }
     left_ = left - bytes;
     room_ -= bytes;
     return std::exchange(next_, next_ + bytes);
+  }
+
+  char* add_piece(std::size_t bytes) {
+    pieces_.push_back(empty_host(bytes, at::kByte, {static_cast<std::int64_t>(bytes)}, {1}, false));
+    return static_cast<char*>(pieces_.back().data_ptr());
   }
 
   std::vector<Slot> slots_;
@@ -12279,6 +12913,411 @@ TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_CACHED_HPP_
 
+// ---- torch_npy/data/random_crop.hpp
+
+#ifndef TORCH_NPY_DATA_RANDOM_CROP_HPP_
+#define TORCH_NPY_DATA_RANDOM_CROP_HPP_
+
+/// @file
+/// RandomCrop.
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <c10/core/Scalar.h>
+#include <c10/util/ArrayRef.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+class CropRegions;
+}
+
+namespace transforms {
+
+/// Crops samples along their last axes to `size`, at a random position for each sample: images
+/// (..., H, W) to {h, w}, volumes (..., D, H, W) to {d, h, w}, and so on. The result has the same
+/// dtype, and is in new memory.
+///
+/// Directly after a dataset of files, archives or mapped arrays, only the crop is read:
+/// `FolderDataset("volumes").map(RandomCrop({64, 64, 64})).stacked()`. The result is the same as if
+/// all were read. With on(), all is read.
+///
+/// Throws Error (Mismatch) for a sample that is too small, even with padding; InvalidArgument if
+/// its dtype cannot hold the value of fill().
+class RandomCrop : public Transform, public OnArrays<RandomCrop> {
+ public:
+  /// `size`: one number for each axis that is cropped, in elements; -1 keeps an axis whole. A
+  /// single number stands for height and width. Before they are cropped, samples get `padding`
+  /// elements at each end of these axes. Throws Error (InvalidArgument) if `size` is empty, only
+  /// -1, or not from 1 to 2^32, or `padding` is not from 0 to 2^32.
+  explicit RandomCrop(c10::IntArrayRef size, std::int64_t padding = 0,
+                      const std::optional<at::Generator>& generator = std::nullopt)
+      : Transform(detail::draw_seed(generator)), size_(size.vec()), padding_(padding) {
+    constexpr std::int64_t kMax = std::int64_t{1} << 32;
+    if (size_.size() == 1) size_.push_back(size_[0]);
+    bool is_valid = padding >= 0 && padding <= kMax;
+    bool crops = false;
+    for (const std::int64_t length : size_) {
+      is_valid = is_valid && (length == -1 || (length >= 1 && length <= kMax));
+      crops = crops || length != -1;
+    }
+    if (is_valid && crops) return;
+    throw Error(
+        ErrorCode::InvalidArgument,
+        "RandomCrop expects sizes from 1 to 2^32, such as a height and a width, or one number "
+        "for both, and a padding from 0 to 2^32; -1 keeps an axis whole");
+  }
+
+  /// The same for `RandomCrop({28, 28})`.
+  // Without it, the call would be ambiguous with a copy of RandomCrop(28, 28).
+  explicit RandomCrop(std::initializer_list<std::int64_t> size, std::int64_t padding = 0,
+                      const std::optional<at::Generator>& generator = std::nullopt)
+      : RandomCrop(c10::IntArrayRef(size), padding, generator) {}
+
+  /// Whether a target with two or more axes is cropped with the data; the default is true. Along
+  /// the axes that are cropped, it must have the sizes of the data.
+  RandomCrop& with_target(bool value) {
+    with_target_ = value;
+    return *this;
+  }
+
+  /// Whether a sample that is smaller than the crop is padded to its size; the default is false.
+  /// The whole sample is then at a random position in the crop.
+  RandomCrop& pad_if_needed(bool value) {
+    pad_if_needed_ = value;
+    return *this;
+  }
+
+  /// The value of padding, in the data and in targets; the default is 0.
+  RandomCrop& fill(at::Scalar data_value, at::Scalar target_value = 0) {
+    fill_[0] = std::move(data_value);
+    fill_[1] = std::move(target_value);
+    return *this;
+  }
+
+  /// What with_target() was given.
+  bool with_target() const noexcept { return with_target_; }
+
+  /// The axes that are cropped.
+  std::size_t common_axes() const override { return size_.size(); }
+
+  /// Crops every sample at a position of its own.
+  void apply(at::Tensor& data, at::Tensor* target, const Draws& draws) const override {
+    const c10::IntArrayRef sizes = data.sizes().slice(1);
+    require_size(sizes);
+    at::Tensor* const image = with_target_ ? detail::image_target(target, data, size_) : nullptr;
+    std::vector<Region> cuts;
+    for (std::int64_t i = 0; i < data.size(0); ++i) {
+      cuts.push_back(cut(sizes, draws.sample(static_cast<std::size_t>(i))));
+    }
+    data = crop(data, cuts, fill_[0]);
+    if (image != nullptr) *image = crop(*image, cuts, fill_[1]);
+  }
+
+ private:
+  friend class detail::CropRegions;
+
+  /// Throws Error (Mismatch) for a sample that cannot be cropped.
+  void require_size(c10::IntArrayRef sample) const {
+    bool fits = sample.size() >= size_.size();
+    for (std::size_t i = 1; fits && !pad_if_needed_ && i <= size_.size(); ++i) {
+      fits = sample[sample.size() - i] + 2 * padding_ >= size_[size_.size() - i];
+    }
+    if (fits) return;
+    const bool is_small = sample.size() >= size_.size();
+    std::string least;
+    for (const std::int64_t length : size_) {
+      least += (least.empty() ? "" : " x ") + (length == -1 ? "any" : std::to_string(length));
+    }
+    const std::string shape = size_.size() == 2   ? "(..., H, W)"
+                              : size_.size() == 3 ? "(..., D, H, W)"
+                                                  : std::to_string(size_.size()) + " or more axes";
+    throw Error(ErrorCode::Mismatch,
+                "RandomCrop expects samples of shape " + shape +
+                    (is_small ? " with at least " + least + " pixels after padding" : "") +
+                    ", found shape " + detail::python_tuple(sample.vec()) +
+                    (is_small ? "; pad_if_needed(true) pads them" : ""));
+  }
+
+  /// The ranges of the last axes that are kept of a sample of this shape.
+  Region cut(c10::IntArrayRef sample, detail::SplitMix64 numbers) const {
+    require_size(sample);
+    Region cut(size_.size());
+    for (std::size_t i = 0; i < size_.size(); ++i) {
+      if (size_[i] == -1) continue;
+      const std::int64_t last =
+          sample[sample.size() - size_.size() + i] + padding_ - size_[i];  // below -padding_: small
+      const std::int64_t low = (std::min)(-padding_, last);
+      const std::int64_t high = (std::max)(-padding_, last);
+      const auto shift = numbers.below(static_cast<std::uint64_t>(high - low) + 1);
+      cut[i].begin = low + static_cast<std::int64_t>(shift);
+      cut[i].end = cut[i].begin + size_[i];
+    }
+    return cut;
+  }
+
+  at::Tensor crop(const at::Tensor& batch, const std::vector<Region>& cuts,
+                  const at::Scalar& fill) const {
+    const auto axes = static_cast<std::int64_t>(size_.size());
+    std::vector<std::int64_t> sizes = batch.sizes().vec();
+    bool pads = false;
+    for (std::int64_t i = 0; i < axes; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      if (size_[at] == -1) continue;
+      sizes.end()[i - axes] = size_[at];
+      pads = pads || std::any_of(cuts.begin(), cuts.end(), [&](const Region& cut) {
+               return cut[at].begin < 0 || cut[at].end > batch.size(i - axes);
+             });
+    }
+    if (pads) (void)detail::element_of(fill, batch.scalar_type());
+    const at::Tensor out =
+        pads ? at::full(sizes, fill, batch.options()) : at::empty(sizes, batch.options());
+    for (std::size_t sample = 0; sample < cuts.size(); ++sample) {
+      at::Tensor from = batch.select(0, static_cast<std::int64_t>(sample));
+      at::Tensor to = out.select(0, static_cast<std::int64_t>(sample));
+      for (std::int64_t i = 0; i < axes; ++i) {
+        narrow(i - axes, cuts[sample][static_cast<std::size_t>(i)], from, to);
+      }
+      to.copy_(from);
+    }
+    return out;
+  }
+
+  /// Narrows both to the overlap of the range and the sample.
+  static void narrow(std::int64_t axis, const AxisRange& range, at::Tensor& from, at::Tensor& to) {
+    const std::int64_t first = std::max<std::int64_t>(range.begin, 0);
+    const std::int64_t common = (std::min)(range.end, from.size(axis)) - first;
+    from = from.narrow(axis, common > 0 ? first : 0, (std::max)(common, std::int64_t{0}));
+    to = to.narrow(axis, common > 0 ? first - range.begin : 0, from.size(axis));
+  }
+
+  std::vector<std::int64_t> size_;  // of the last axes
+  std::int64_t padding_;
+  bool pad_if_needed_ = false;
+  bool with_target_ = true;
+  at::Scalar fill_[2] = {0, 0};  // of data and target
+};
+
+}  // namespace transforms
+
+namespace detail {
+
+/// What a RandomCrop keeps of the samples that are read for it.
+class CropRegions final : public SampleRegions {
+ public:
+  CropRegions(const transforms::RandomCrop& crop, const Draws& draws)
+      : crop_(crop), draws_(draws) {}
+
+  std::optional<Region> of_data(const Pick& pick, c10::IntArrayRef data) const override {
+    return region(pick, data, data.size());
+  }
+
+  std::optional<Region> of_target(const Pick& pick, c10::IntArrayRef data,
+                                  c10::IntArrayRef target) const override {
+    try {
+      const bool crops = crop_.with_target() && is_image_target(target, data, crop_.size_);
+      if (!crops) return Region();
+    } catch (const Error&) {
+      return std::nullopt;  // RandomCrop::apply() throws it again
+    }
+    return region(pick, data, target.size());
+  }
+
+  at::Scalar fill_value(std::size_t part) const override { return crop_.fill_[part]; }
+
+ private:
+  /// The region of a tensor of `axes` axes.
+  std::optional<Region> region(const Pick& pick, c10::IntArrayRef data, std::size_t axes) const {
+    try {
+      Region region = crop_.cut(data, draws_.of(pick));
+      region.insert(region.begin(), axes - region.size(), AxisRange());
+      return region;
+    } catch (const Error&) {
+      return std::nullopt;
+    }
+  }
+
+  const transforms::RandomCrop& crop_;
+  const Draws& draws_;
+};
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_RANDOM_CROP_HPP_
+
+// ---- torch_npy/data/mapped_reader.hpp
+
+#ifndef TORCH_NPY_DATA_MAPPED_READER_HPP_
+#define TORCH_NPY_DATA_MAPPED_READER_HPP_
+
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+// The reader of dataset.map(): what was read, transformed.
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// Applies a transform of this library.
+template <class E, class B>
+void apply_transform(const transforms::Transform& transform, Read<E, B>& batch,
+                     const Request& request, const Draws& draws) {
+  const auto apply_whole = [&](auto& whole) {
+    with_sample(request, 0, true, [&] { apply_to(transform, whole, draws); });
+  };
+  if constexpr (!std::is_same_v<B, Samples<E>>) {
+    apply_whole(batch);
+  } else if (batch.is_whole()) {
+    apply_whole(batch.whole());
+  } else {
+    for (std::size_t i = 0; i < batch.each().size(); ++i) {
+      with_sample(request, i, false,
+                  [&] { apply_to_sample(transform, batch.each()[i], draws.from(i)); });
+    }
+  }
+}
+
+/// Applies `transform` to what was read.
+template <MapKind kKind, class E, class B, class T>
+auto apply_map(const T& transform, Read<E, B> read, const std::vector<std::size_t>& indices,
+               Request& request, const Draws& draws) {
+  if constexpr (kKind == MapKind::Transform) {
+    apply_transform<E, B>(transform, read, request, draws);
+    return std::optional<Read<E, B>>(std::move(read));
+  } else if constexpr (kKind == MapKind::PadStack) {
+    return with_sample(request, 0, true,
+                       [&] { return std::optional(transform(std::move(read).separate())); });
+  } else if constexpr (kKind == MapKind::LibTorchOnSamples) {
+    return as_read(
+        with_sample(request, 0, true,
+                    [&] { return T(transform).apply_batch(std::move(read).separate()); }),
+        indices, request);
+  } else if constexpr (kKind == MapKind::LibTorchOnBatch) {
+    return as_read(
+        with_sample(
+            request, 0, true,
+            [&] { return T(transform).apply_batch(batch_from<E, B>(std::move(read), indices)); }),
+        indices, request);
+  } else if constexpr (kKind == MapKind::OnBatch) {
+    return as_read(with_sample(request, 0, true,
+                               [&] {
+                                 return call_function(transform,
+                                                      batch_from<E, B>(std::move(read), indices),
+                                                      draws.sample(0));
+                               }),
+                   indices, request);
+  } else {
+    std::vector<E> samples = std::move(read).separate();
+    using F = decltype(call_function(transform, std::move(samples[0]), draws.sample(0)));
+    std::vector<F> results;
+    results.reserve(samples.size());
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      results.push_back(with_sample(request, i, false, [&] {
+        return call_function(transform, std::move(samples[i]), draws.sample(i));
+      }));
+    }
+    return std::optional<SampleRows<F>>(std::move(results));
+  }
+}
+
+/// Reads the samples that a crop is applied to: from a source that can do so, only what it keeps.
+template <class E, class B>
+std::optional<Read<E, B>> read_cropped(const Reader<E, B>& read, const transforms::RandomCrop& crop,
+                                       Request& request, const Draws& draws, bool reads_regions) {
+  const CropRegions regions(crop, draws);
+  constexpr bool is_list = std::is_same_v<B, Samples<E>>;
+  request.regions = is_list && reads_regions && crop.arrays().empty() ? &regions : nullptr;
+  auto batch = read(request);
+  request.regions = nullptr;
+  if (!batch) return std::nullopt;
+  const auto is_cropped = [](const Pick& pick) { return pick.is_cropped; };
+  if (std::none_of(request.picks.begin(), request.picks.end(), is_cropped)) {
+    apply_transform<E, B>(crop, *batch, request, draws);
+  } else if constexpr (is_list) {
+    // As apply() makes crops; a source may read those of an array in Fortran order in that order.
+    const auto make_contiguous = [&](const std::string& name, at::Tensor& tensor) {
+      if (tensor.defined() && (name != "target" || crop.with_target()))
+        tensor = tensor.contiguous();
+    };
+    if (batch->is_whole() && std::all_of(request.picks.begin(), request.picks.end(), is_cropped)) {
+      SampleTensors<E>::each(static_cast<E&>(batch->whole()), make_contiguous);
+    } else {
+      batch.emplace(std::move(*batch).separate());
+      for (std::size_t i = 0; i < request.picks.size(); ++i) {
+        E& sample = batch->each()[i];
+        SampleTensors<E>::each(sample, make_contiguous);
+        if (request.picks[i].is_cropped) continue;
+        with_sample(request, i, false, [&] { apply_to_sample(crop, sample, draws.from(i)); });
+      }
+    }
+  }
+  for (Pick& pick : request.picks) pick.is_cropped = false;
+  return batch;
+}
+
+/// The reader of `dataset.map(transform)`.
+template <MapKind kKind, class E, class B, class T>
+auto mapped_reader(std::shared_ptr<const Reader<E, B>> read, T transform, std::uint64_t stage,
+                   [[maybe_unused]] bool reads_regions) {
+  // Nothing else may be tried: a generic function is compiled for what it is tried with.
+  using Argument = std::conditional_t<kKind == MapKind::OnSample, E, B>;
+  std::uint64_t seed = 0;
+  if constexpr (kKind == MapKind::Transform) {
+    require_arrays<E>(transform);
+    seed = transform.seed();
+  } else if constexpr (kTakesGenerator<T, Argument>) {
+    seed = draw_seed();
+  }
+  const auto shared = std::make_shared<const T>(std::move(transform));
+  if constexpr (std::is_same_v<T, transforms::RandomCrop>) {
+    return Reader<E, B>(
+        [read = std::move(read), shared, stage, seed, reads_regions](Request& request) {
+          return read_cropped<E, B>(*read, *shared, request, Draws(request, stage, seed),
+                                    reads_regions);
+        });
+  } else {
+    using Result =
+        decltype(apply_map<kKind, E, B>(std::declval<const T&>(), std::declval<Read<E, B>>(),
+                                        std::declval<const std::vector<std::size_t>&>(),
+                                        std::declval<Request&>(), std::declval<const Draws&>()));
+    return std::function<Result(Request&)>(
+        [read = std::move(read), shared, stage, seed](Request& request) -> Result {
+          const auto sample_of = request.sample_of;  // which the reader may replace
+          request.regions = nullptr;                 // those of what this transform returns
+          auto batch = (*read)(request);
+          if (!batch) return std::nullopt;
+          return apply_map<kKind, E, B>(*shared, std::move(*batch), indices_in(sample_of, request),
+                                        request, Draws(request, stage, seed));
+        });
+  }
+}
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_MAPPED_READER_HPP_
+
 // ---- torch_npy/data/stacked_reader.hpp
 
 #ifndef TORCH_NPY_DATA_STACKED_READER_HPP_
@@ -12396,6 +13435,7 @@ Reader<E, Batch<E>> stacked_reader(std::shared_ptr<const Reader<E, Samples<E>>> 
                                    std::shared_ptr<const SourceInfo> source) {
   return [read = std::move(read),
           source = std::move(source)](Request& request) -> std::optional<Batch<E>> {
+    request.regions = nullptr;  // whole samples are compared, also if they are cropped later
     std::optional<Request> asked;
     const auto is_tolerant = [&](const Pick& pick) {
       return source->bad_samples(pick.sample).what() != OnBadFile::Throw;
@@ -12461,6 +13501,10 @@ class SubsetInfo : public SourceInfo {
   }
   std::vector<Error> check(std::size_t sample) const override {
     return source_->check((*indices_)[sample]);
+  }
+  bool reads_regions() const override { return source_->reads_regions(); }
+  std::size_t file_of(std::size_t sample) const override {
+    return source_->file_of((*indices_)[sample]);
   }
   BadSamples& bad_samples(std::size_t sample) const override {
     return source_->bad_samples((*indices_)[sample]);
@@ -12640,6 +13684,7 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
     for (const Pick& pick : request.picks) require_index(pick.index);
     request.dataset = source_.get();
     request.population = source_->size();
+    request.regions = nullptr;
     if (!request.seed) request.epoch = source_->name_batch(request);
     auto rows = (*read_)(request);
     if (!rows) return std::nullopt;
@@ -12720,8 +13765,11 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   /// what progress throws.
   std::vector<std::int64_t> lengths(const Progress& progress = {}) const {
     std::vector<std::int64_t> lengths(source_->size());
-    detail::for_each_sample(lengths.size(), progress,
-                            [&](std::size_t i) { lengths[i] = source_->length(i); });
+    const std::vector<std::size_t> first = first_of_files();
+    detail::for_each_sample(first.size() - 1, progress, [&](std::size_t i) {
+      const std::int64_t length = source_->length(first[i]);
+      std::fill(&lengths[first[i]], lengths.data() + first[i + 1], length);
+    });
     return lengths;
   }
 
@@ -12735,12 +13783,13 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   /// Checks the header and the size of every file on at least 32 threads, and returns an Error for
   /// each bad one, in the order of the samples. Does not read values, and does not compare the
   /// shapes of different files; FolderOptions::expect() does. Costs one open, read and close per
-  /// file. `progress` as for lengths(). Throws what progress throws, and Error (Exhausted,
-  /// OutOfMemory).
+  /// file; neighbouring samples of the same file are checked once. `progress` as for lengths().
+  /// Throws what progress throws, and Error (Exhausted, OutOfMemory).
   std::vector<Error> verify(const Progress& progress = {}) const {
-    std::vector<std::vector<Error>> found(source_->size());
+    const std::vector<std::size_t> first = first_of_files();
+    std::vector<std::vector<Error>> found(first.size() - 1);
     detail::for_each_sample(found.size(), progress,
-                            [&](std::size_t i) { found[i] = source_->check(i); });
+                            [&](std::size_t i) { found[i] = source_->check(first[i]); });
     std::vector<Error> errors;
     for (const auto& of_sample : found) {
       errors.insert(errors.end(), of_sample.begin(), of_sample.end());
@@ -12767,6 +13816,16 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   Dataset<F, C> next(detail::Reader<F, C> reader, std::uint64_t stage, bool is_random) const {
     return {source_, std::make_shared<const detail::Reader<F, C>>(std::move(reader)), stage,
             is_random};
+  }
+
+  /// The first of neighbouring samples of the same file; and size() at the end.
+  std::vector<std::size_t> first_of_files() const {
+    std::vector<std::size_t> first;
+    for (std::size_t i = 0; i < source_->size(); ++i) {
+      if (i == 0 || source_->file_of(i) != source_->file_of(i - 1)) first.push_back(i);
+    }
+    first.push_back(source_->size());
+    return first;
   }
 
   void require_index(std::size_t index) const {
@@ -12799,7 +13858,8 @@ auto Dataset<E, B>::map(T transform) const {
     return stacked();
   } else {
     const bool is_random = is_random_ || detail::is_random<kind, E, B>(transform);
-    auto reader = detail::mapped_reader<kind, E, B>(read_, std::move(transform), stage_);
+    auto reader = detail::mapped_reader<kind, E, B>(read_, std::move(transform), stage_,
+                                                    source_->reads_regions());
     using Result = typename decltype(reader)::result_type::value_type;
     using C = detail::BatchRead<Result>;
     return next<typename detail::BatchTraits<C>::Example, C>(std::move(reader), stage_ + 1,
@@ -13284,6 +14344,14 @@ class ConcatInfo : public SourceInfo {
     const auto [part, inner] = place_of(sample);
     return sources_[part]->check(inner);
   }
+  bool reads_regions() const override {
+    return std::all_of(sources_.begin(), sources_.end(),
+                       [](const auto& source) { return source->reads_regions(); });
+  }
+  std::size_t file_of(std::size_t sample) const override {
+    const auto [part, inner] = place_of(sample);
+    return size_before(part) + sources_[part]->file_of(inner);
+  }
   BadSamples& bad_samples(std::size_t sample) const override {
     const auto [part, inner] = place_of(sample);
     return sources_[part]->bad_samples(inner);
@@ -13552,8 +14620,12 @@ class SplitOptions {
     group_of_ = nullptr;
     return *this;
   }
-  /// The same: the group of a sample is what `group_of` returns for its key, Dataset::key().
+  /// The same: the group of a sample is what `group_of` returns for its key, Dataset::key(). Throws
+  /// Error (InvalidArgument) if it is empty.
   SplitOptions& groups(GroupOf group_of) {
+    if (!group_of) {
+      throw Error(ErrorCode::InvalidArgument, "groups() expects a function, found an empty one");
+    }
     group_names_.reset();
     group_of_ = std::move(group_of);
     return *this;
@@ -14835,8 +15907,8 @@ class ListReader {
 
   /// Throws Error (NotFound) for the first file that does not exist.
   void require_files() const {
-    const std::vector<std::size_t> files = FileList(listed_.files).missing();
-    const std::vector<std::size_t> targets = FileList(listed_.targets).missing();
+    const std::vector<std::size_t> files = missing_files(FileList(listed_.files));
+    const std::vector<std::size_t> targets = missing_files(FileList(listed_.targets));
     const std::size_t count = files.size() + targets.size();
     if (count == 0) return;
     const bool is_file = !files.empty() && (targets.empty() || files[0] <= targets[0]);
@@ -15058,7 +16130,7 @@ inline void require_partners(const FileList& inputs, const FileList& targets,
 /// The same if any target may belong to no input, and need not be in the list of a folder.
 inline void require_existing(const FileList& inputs, const FileList& targets) {
   FewLines alone;
-  for (const std::size_t i : targets.missing()) {
+  for (const std::size_t i : missing_files(targets)) {
     alone.add(shown_path(inputs[i]) + " (expected " + shown_path(targets[i]) + ")");
   }
   if (alone.count() != 0) throw no_partners(inputs, targets, alone);
@@ -15176,7 +16248,7 @@ inline FileList named_files(const std::filesystem::path& folder,
   if (names.empty())
     throw Error(ErrorCode::InvalidArgument, "the list of names is empty", 0, folder);
   FewLines missing;
-  for (const std::size_t i : list.missing()) missing.add(shown_path(list[i]));
+  for (const std::size_t i : missing_files(list)) missing.add(shown_path(list[i]));
   if (missing.count() == 0) return list;
   throw Error(ErrorCode::NotFound,
               counted(missing.count(), "file") + " of the list of names " +
@@ -16983,11 +18055,16 @@ inline std::int64_t channel_axis(const at::Tensor& batch, const std::optional<st
                                  const char* call) {
   const std::int64_t axes = batch.dim() - 1;  // of a sample
   if (axis && *axis >= -axes && *axis < axes) return *axis < 0 ? batch.dim() + *axis : 1 + *axis;
-  if (!axis && (axes == 1 || axes == 3)) return 1;
+  const bool is_hwc = seems_channels_last(batch);
+  if (!axis && (axes == 1 || axes == 3) && !is_hwc) return 1;
   throw_bad_shape(
       call,
       axis ? "with an axis " + std::to_string(*axis) : "(columns,) or (channels, height, width)",
-      batch, axis ? "" : "; axis(n) says which axis has the channels or columns");
+      batch,
+      axis     ? ""
+      : is_hwc ? ", which seems to be (height, width, channels); put ToTensor before, "
+                 "or set axis(n)"
+               : "; axis(n) says which axis has the channels or columns");
 }
 
 }  // namespace detail
@@ -17092,46 +18169,20 @@ TORCH_NPY_END_NAMESPACE
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// The archives of a dataset: those of a folder, or a list. Read-only: safe from any thread.
-class ArchiveFiles {
- public:
-  explicit ArchiveFiles(FileList folder) : folder_(std::move(folder)) {}
-  explicit ArchiveFiles(std::vector<std::filesystem::path> files) : files_(std::move(files)) {}
-
-  std::size_t size() const { return folder_ ? folder_->size() : files_.size(); }
-
-  std::filesystem::path operator[](std::size_t index) const {
-    return folder_ ? (*folder_)[index] : files_[index];
-  }
-
-  /// As the program wrote it, or relative to the folder.
-  std::string name(std::size_t index) const {
-    return folder_ ? folder_->name(index) : files_[index].generic_string();
-  }
-
-  File open(std::size_t index) const {
-    return folder_ ? folder_->open(index) : File(files_[index]);
-  }
-
- private:
-  std::optional<FileList> folder_;
-  std::vector<std::filesystem::path> files_;
-};
-
 /// The arrays of one name.
 struct ArchivedPart final : SamplePart {
-  std::shared_ptr<const ArchiveFiles> files;
+  std::shared_ptr<const FileList> files;
   std::string name;
 
-  ArchivedPart(std::shared_ptr<const ArchiveFiles> its_files, std::string its_name,
+  ArchivedPart(std::shared_ptr<const FileList> its_files, std::string its_name,
                const LoadOptions& its_options, std::shared_ptr<BufferPool> its_pool,
                FolderOptions::Expected its_expected)
       : SamplePart(its_options, std::move(its_pool), std::move(its_expected)),
         files(std::move(its_files)),
         name(std::move(its_name)) {}
 
-  std::string origin(std::size_t sample) const override {
-    return shown_path((*files)[sample]) + ": array " + in_quotes(name);
+  std::string origin(std::size_t file) const override {
+    return shown_path((*files)[file]) + ": array " + in_quotes(name);
   }
 };
 
@@ -17143,10 +18194,11 @@ class ArchiveReader {
   /// The parts outlive it.
   explicit ArchiveReader(const ArchivedParts& parts) : parts_(parts) {}
 
-  /// Opens an archive instead of the one before.
-  void open(File file) {
+  /// Opens the archive of a sample, after it has closed the one before.
+  void open(std::size_t sample) {
     archive_.reset();
-    archive_ = open_archive(std::make_shared<const File>(std::move(file)), room_);
+    auto file = std::make_shared<const File>(parts_[0]->files->open(sample));
+    archive_ = open_archive(std::move(file), room_);
     if (!has_known_names()) find_arrays();
   }
 
@@ -17178,7 +18230,8 @@ class ArchiveReader {
     found_.clear();
     for (const auto& part : parts_) {
       const ZipMember* const member = arrays.find_member(part->name);
-      found_.push_back(member == nullptr ? std::nullopt : std::optional(member - members.data()));
+      found_.emplace_back();
+      if (member != nullptr) found_.back() = static_cast<std::size_t>(member - members.data());
     }
     // Of other members the names do not tell which are arrays.
     const auto is_array = [](const ZipMember& member) { return ends_as_array(member.name); };
@@ -17189,8 +18242,8 @@ class ArchiveReader {
   const ArchivedParts& parts_;
   std::shared_ptr<char> room_ = ArchiveBytes::allocate_room();
   std::shared_ptr<const ZipArchive> archive_;
-  std::vector<std::string> names_;                    // of the members of an earlier archive
-  std::vector<std::optional<std::ptrdiff_t>> found_;  // the members with the arrays
+  std::vector<std::string> names_;                 // of the members of an earlier archive
+  std::vector<std::optional<std::size_t>> found_;  // the members with the arrays
 };
 
 /// Samples of named tensors from the rows of each of them.
@@ -17223,24 +18276,30 @@ class NpzSource final : public SampleSource<E> {
  public:
   /// `parts` in the order of the tensors of E; not empty.
   NpzSource(ArchivedParts parts, const FolderOptions& options)
-      : SampleSource<E>(options), parts_(std::move(parts)) {}
+      : SampleSource<E>(options),
+        parts_(std::move(parts)),
+        samples_(parts_[0]->files->size(), options) {}
 
-  std::size_t size() const override { return files().size(); }
+  std::size_t size() const override { return samples_.size(); }
 
-  std::string key(std::size_t sample) const override { return files()[sample].generic_string(); }
+  std::string key(std::size_t sample) const override {
+    return samples_.key(files()[file_of(sample)], sample);
+  }
+
+  bool reads_regions() const override { return !std::is_same_v<E, NamedExample>; }
+  std::size_t file_of(std::size_t sample) const override { return samples_.file_of(sample); }
 
   std::uint64_t fingerprint() const override {
     std::uint64_t print = mix({size()});
     for (const auto& part : parts_) print = mix({print, hash_of(part->name)});
-    for (std::size_t i = 0; i < size(); ++i) print = mix({print, hash_of(files().name(i))});
-    return print;
+    return mix({print, fingerprint_of(files())});
   }
 
   std::int64_t length(std::size_t sample) const override {
     std::int64_t length = 0;
-    about(sample, [&] {
+    about(file_of(sample), [&] {
       ArchiveReader archive(parts_);
-      archive.open(files().open(sample));
+      archive.open(file_of(sample));
       length = with_plan(archive, 0, length_of);
     });
     return length;
@@ -17250,7 +18309,7 @@ class NpzSource final : public SampleSource<E> {
     std::vector<Error> errors;
     const auto is_good = [&](const auto& work) {
       try {
-        about(sample, work);
+        about(file_of(sample), work);
         return true;
       } catch (const Error& error) {
         if (is_of_system(error)) throw;
@@ -17259,7 +18318,7 @@ class NpzSource final : public SampleSource<E> {
       }
     };
     ArchiveReader archive(parts_);
-    if (!is_good([&] { archive.open(files().open(sample)); })) return errors;
+    if (!is_good([&] { archive.open(file_of(sample)); })) return errors;
     for (std::size_t k = 0; k < parts_.size(); ++k) {
       (void)is_good([&] {
         with_plan(archive, k, [&](const LoadPlan& plan) { parts_[k]->require_expected(plan); });
@@ -17277,13 +18336,20 @@ class NpzSource final : public SampleSource<E> {
     for (const auto& part : parts_) {
       readers.emplace_back(part, request.picks.size(), request.pin_memory);
     }
-    const auto read_sample = [&](std::size_t sample) {
-      about(sample, [&] {
-        archive.open(files().open(sample));
-        for (std::size_t k = 0; k < parts_.size(); ++k) {
-          archive.with_bytes(k, kAtOnce,
-                             [&](const ByteSource& bytes) { readers[k].read(sample, bytes); });
-        }
+    const auto read_sample = [&](Pick& pick) {
+      const std::size_t file = file_of(pick.sample);
+      const auto read_part = [&](std::size_t part, const RegionOf& region_of = {},
+                                 const c10::Scalar& fill_value = 0) {
+        return archive.with_bytes(part, kAtOnce, [&](const ByteSource& bytes) {
+          return readers[part].read(file, bytes, region_of, fill_value);
+        });
+      };
+      about(file, [&] {
+        archive.open(file);
+        const SampleRegions* const regions = request.regions;
+        pick.is_cropped = regions != nullptr &&
+                          read_regions(*regions, pick, readers[0], readers.size(), read_part);
+        for (std::size_t k = 0; k < readers.size() && !pick.is_cropped; ++k) read_part(k);
       });
     };
     read_each(request, this->bad_samples(0), read_sample, [&](std::size_t) {
@@ -17299,15 +18365,15 @@ class NpzSource final : public SampleSource<E> {
   }
 
  private:
-  const ArchiveFiles& files() const { return *parts_[0]->files; }
+  const FileList& files() const { return *parts_[0]->files; }
 
-  /// Calls `work`; its Errors are about the archive of a sample.
+  /// Calls `work`; its Errors are about an archive.
   template <class Work>
-  void about(std::size_t sample, const Work& work) const {
+  void about(std::size_t file, const Work& work) const {
     try {
       with_path({}, work);
     } catch (const Error& error) {
-      throw ErrorContext::at(error, files()[sample]);
+      throw ErrorContext::at(error, files()[file]);
     }
   }
 
@@ -17321,6 +18387,7 @@ class NpzSource final : public SampleSource<E> {
   }
 
   ArchivedParts parts_;
+  SamplesOfFiles samples_;
 };
 
 }  // namespace detail
@@ -17360,7 +18427,8 @@ class NpzArchives {
             class = std::enable_if_t<std::is_convertible_v<const Path&, std::filesystem::path>>>
   NpzArchives(const Path& folder)  // NOLINT(google-explicit-constructor)
       : where_(std::filesystem::path(folder)) {}
-  /// These files in this order. FolderOptions::pattern, recursive and natural_order have no effect.
+  /// These files in this order. With pattern(), recursive() or natural_order(), the dataset throws
+  /// Error (InvalidArgument).
   NpzArchives(std::vector<std::filesystem::path> files)  // NOLINT(google-explicit-constructor)
       : where_(std::move(files)) {}
   /// The same.
@@ -17373,31 +18441,16 @@ class NpzArchives {
 
   using Files = std::vector<std::filesystem::path>;
 
-  std::shared_ptr<const detail::ArchiveFiles> files(const FolderOptions& options) const {
-    if (const auto* const given = std::get_if<Files>(&where_)) {
-      return std::make_shared<const detail::ArchiveFiles>(*given);
+  std::shared_ptr<const FileList> files(const FolderOptions& options) const {
+    if (const auto* const files = std::get_if<Files>(&where_)) {
+      detail::require_used("NpzDataset of a list of files", options, {});
+      return std::make_shared<const FileList>(*files);
     }
-    FileList list(std::get<std::filesystem::path>(where_));
+    detail::require_used("NpzDataset", options, {true, false, false});
     detail::ListRules rules = detail::list_rules(options);
     rules.ending = ".npz";
-    if (list.add(".", rules) == 0) throw no_archives(std::move(list), std::move(rules));
-    return std::make_shared<const detail::ArchiveFiles>(std::move(list));
-  }
-
-  /// The Error for a folder without archives.
-  static Error no_archives(FileList list, detail::ListRules rules) {
-    std::string reason = "no .npz file in this folder";
-    if (rules.pattern != "*") reason += " matches the pattern " + detail::shown(rules.pattern);
-    const std::size_t folders = list.subfolders().size();
-    rules.ending = ".npy";
-    if (const std::size_t arrays = list.add(".", rules); arrays != 0) {
-      reason += "; it has " + detail::counted(arrays, ".npy file") +
-                ": FolderDataset takes each of them as a sample";
-    } else if (folders != 0 && !rules.recursive) {
-      reason += "; it has " + detail::counted(folders, "subfolder") +
-                ": set recursive(true) to include subfolders";
-    }
-    return Error(ErrorCode::NotFound, reason, 0, list.folder());
+    return std::make_shared<const FileList>(
+        detail::list_folder(std::get<std::filesystem::path>(where_), rules));
   }
 
   std::variant<std::filesystem::path, Files> where_;
@@ -17729,133 +18782,6 @@ TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_PREFETCH_HPP_
 
-// ---- torch_npy/data/random_crop.hpp
-
-#ifndef TORCH_NPY_DATA_RANDOM_CROP_HPP_
-#define TORCH_NPY_DATA_RANDOM_CROP_HPP_
-
-/// @file
-/// RandomCrop.
-
-#include <ATen/core/Generator.h>
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
-#include <c10/util/ArrayRef.h>
-
-#include <algorithm>
-#include <cstddef>
-#include <cstdint>
-#include <initializer_list>
-#include <optional>
-#include <string>
-#include <vector>
-
-TORCH_NPY_BEGIN_NAMESPACE
-namespace transforms {
-
-/// Crops images (..., H, W) to `size` (height and width, or one number for both), at a random
-/// position for each sample, after adding `padding` zeros at each edge. The result is (..., height,
-/// width), of the same dtype, in new memory. Throws Error (Mismatch) for an image that is too small
-/// even with padding.
-class RandomCrop : public Transform, public OnArrays<RandomCrop> {
- public:
-  /// All sizes in pixels. Throws Error (InvalidArgument) if `size` is not one or two numbers from 1
-  /// to 2^32, or `padding` is not from 0 to 2^32.
-  explicit RandomCrop(c10::IntArrayRef size, std::int64_t padding = 0,
-                      const std::optional<at::Generator>& generator = std::nullopt)
-      : Transform(detail::draw_seed(generator)), padding_(padding) {
-    constexpr std::int64_t kMax = std::int64_t{1} << 32;
-    if (size.empty() || size.size() > 2 || size.front() < 1 || size.back() < 1 || padding < 0 ||
-        padding > kMax || size.front() > kMax || size.back() > kMax) {
-      throw Error(ErrorCode::InvalidArgument,
-                  "RandomCrop expects a height and a width from 1 to 2^32, or one number for both, "
-                  "and a padding from 0 to 2^32");
-    }
-    height_ = size.front();
-    width_ = size.back();
-  }
-
-  /// The same for `RandomCrop({28, 28})`.
-  // Without it, the call would be ambiguous with a copy of RandomCrop(28, 28).
-  explicit RandomCrop(std::initializer_list<std::int64_t> size, std::int64_t padding = 0,
-                      const std::optional<at::Generator>& generator = std::nullopt)
-      : RandomCrop(c10::IntArrayRef(size), padding, generator) {}
-
-  /// Whether a target that is an image changes with the data; the default is true.
-  RandomCrop& with_target(bool value) {
-    with_target_ = value;
-    return *this;
-  }
-
-  /// Crops every image at a position of its own.
-  void apply(at::Tensor& data, at::Tensor* target, const Draws& draws) const override {
-    if (data.dim() < 3) detail::throw_bad_shape("RandomCrop", "(..., H, W)", data);
-    const std::int64_t down = data.size(-2) + 2 * padding_ - height_;
-    const std::int64_t right = data.size(-1) + 2 * padding_ - width_;
-    if (down < 0 || right < 0) {
-      detail::throw_bad_shape("RandomCrop",
-                              "(..., H, W) with at least " + std::to_string(height_) + " x " +
-                                  std::to_string(width_) + " pixels after padding",
-                              data);
-    }
-    at::Tensor* const image = with_target_ ? detail::image_target(target, data) : nullptr;
-    std::vector<Corner> corners(static_cast<std::size_t>(data.size(0)));
-    for (std::size_t i = 0; i < corners.size(); ++i) {
-      detail::SplitMix64 numbers = draws.sample(i);
-      const auto up_to = [&](std::int64_t max) {
-        return static_cast<std::int64_t>(numbers.below(static_cast<std::uint64_t>(max) + 1));
-      };
-      corners[i].top = up_to(down) - padding_;
-      corners[i].left = up_to(right) - padding_;
-    }
-    data = crop(data, corners);
-    if (image != nullptr) *image = crop(*image, corners);
-  }
-
- private:
-  struct Corner {
-    std::int64_t top, left;  // in the image without padding
-  };
-
-  at::Tensor crop(const at::Tensor& batch, const std::vector<Corner>& corners) const {
-    std::vector<std::int64_t> sizes = batch.sizes().vec();
-    sizes.end()[-2] = height_;
-    sizes.end()[-1] = width_;
-    const auto out =
-        padding_ == 0 ? at::empty(sizes, batch.options()) : at::zeros(sizes, batch.options());
-    for (std::size_t i = 0; i < corners.size(); ++i) {
-      const auto sample = static_cast<std::int64_t>(i);
-      at::Tensor from = batch.select(0, sample);
-      at::Tensor to = out.select(0, sample);
-      cut(-2, corners[i].top, height_, from, to);
-      cut(-1, corners[i].left, width_, from, to);
-      to.copy_(from);
-    }
-    return out;
-  }
-
-  /// Narrows both to the overlap of the crop [begin, begin + length) and the image.
-  static void cut(std::int64_t axis, std::int64_t begin, std::int64_t length, at::Tensor& from,
-                  at::Tensor& to) {
-    const std::int64_t first = std::max<std::int64_t>(begin, 0);
-    const std::int64_t common = (std::min)(begin + length, from.size(axis)) - first;
-    from = from.narrow(axis, common > 0 ? first : 0, (std::max)(common, std::int64_t{0}));
-    to = to.narrow(axis, common > 0 ? first - begin : 0, from.size(axis));
-  }
-
-  std::int64_t height_;
-  std::int64_t width_;
-  std::int64_t padding_;
-  bool with_target_ = true;
-};
-
-}  // namespace transforms
-
-TORCH_NPY_END_NAMESPACE
-
-#endif  // TORCH_NPY_DATA_RANDOM_CROP_HPP_
-
 // ---- torch_npy/data/random_flip.hpp
 
 #ifndef TORCH_NPY_DATA_RANDOM_FLIP_HPP_
@@ -18043,8 +18969,7 @@ class Resize : public Transform, public OnArrays<Resize> {
     if (data.dim() < 3 || data.numel() == 0) {
       detail::throw_bad_shape("Resize", "(..., H, W) with pixels", data);
     }
-    if (data.dim() == 4 && detail::is_channel_count(data.size(3)) &&
-        !detail::is_channel_count(data.size(1))) {
+    if (detail::seems_channels_last(data)) {
       detail::throw_bad_shape("Resize", "(..., H, W)", data,
                               ", which seems to be (H, W, C); put ToTensor before Resize");
     }
@@ -18800,8 +19725,8 @@ inline MeanAndStd mean_and_std_of(std::shared_ptr<const SourceInfo> source,
 ///
 /// Throws Error: what reading a sample throws; Mismatch for a dataset without samples or values,
 /// for NaN and infinity, for complex numbers, if samples differ in their number of channels or
-/// columns, and if axis() is necessary; NotFound if there is no tensor on(). Samples that the
-/// dataset skips do not count.
+/// columns, and if axis() is necessary; NotFound if there is no tensor on(); Exhausted if the
+/// system refuses to start a thread. Samples that the dataset skips do not count.
 template <class E, class B>
 MeanAndStd mean_and_std(const Dataset<E, B>& dataset, const StatisticsOptions& options = {}) {
   static_assert(detail::kStackable<E>,
@@ -19064,13 +19989,13 @@ Windows windows_of(const ArrayRows& data, const ArrayRows* target, std::int64_t 
 inline std::optional<LoadOptions> own_target_options(const LoadOptions& data,
                                                      const std::optional<LoadOptions>& target) {
   if (!target) return std::nullopt;
-  if (target->rows()) {
+  if (!target->region().empty()) {
     throw Error(ErrorCode::InvalidArgument,
                 "target_options() with rows(): for targets in the same array, the rows() of "
                 "data_options() apply to both");
   }
   LoadOptions own = *target;
-  if (const auto& rows = data.rows()) own.rows(rows->first, rows->second);
+  own.region(data.region()).out_of_bounds(data.out_of_bounds());
   return own;
 }
 

@@ -134,7 +134,7 @@ std::uint64_t bytes_read() {
   return 0;
 }
 
-const Indices kSome = {4, 0, 5, 2, 4, 1, 3};
+const Indices kPicked = {4, 0, 5, 2, 4, 1, 3};
 
 }  // namespace
 
@@ -144,25 +144,25 @@ TEST_CASE("a crop of files is the same whether whole samples are read or not", "
   const FolderDataset volumes(folder / "x");
   const PairedFolderDataset pairs(folder / "x", folder / "y");
   for (const std::int64_t padding : {0, 2, 9}) {
-    check_crop<TensorExample>(volumes, tf::RandomCrop({4, 5, 6}, padding), kSome);
-    check_crop<TensorExample>(volumes, tf::RandomCrop({5, 6}, padding), kSome);
+    check_crop<TensorExample>(volumes, tf::RandomCrop({4, 5, 6}, padding), kPicked);
+    check_crop<TensorExample>(volumes, tf::RandomCrop({5, 6}, padding), kPicked);
     check_crop<TensorExample>(volumes, tf::RandomCrop({4, -1, 6}, padding).fill(-3), {3, 3});
-    check_crop<Example<>>(pairs, tf::RandomCrop({4, 5, 6}, padding).fill(-3, 255), kSome);
-    check_crop<Example<>>(pairs, tf::RandomCrop({4, 5, 6}, padding).with_target(false), kSome);
+    check_crop<Example<>>(pairs, tf::RandomCrop({4, 5, 6}, padding).fill(-3, 255), kPicked);
+    check_crop<Example<>>(pairs, tf::RandomCrop({4, 5, 6}, padding).with_target(false), kPicked);
   }
   const auto large = tf::RandomCrop({11, 13, 6}).pad_if_needed(true).fill(-1, 200);
-  check_crop<Example<>>(pairs, large, kSome);
+  check_crop<Example<>>(pairs, large, kPicked);
   for (const LoadOptions& options :
        {LoadOptions().dtype(at::kFloat), LoadOptions().mmap(true), LoadOptions().rows(2, 8),
         LoadOptions().region({{}, {1, 9}, {-2, 9}}).out_of_bounds(OutOfBounds::Fill)}) {
     const FolderDataset loaded(folder / "x", FolderOptions().data_options(options));
-    check_crop<TensorExample>(loaded, tf::RandomCrop({4, 5, 6}, 1), kSome);
+    check_crop<TensorExample>(loaded, tf::RandomCrop({4, 5, 6}, 1), kPicked);
   }
   // Patches have one shape, so that they can be stacked.
-  const auto batch = volumes.map(tf::RandomCrop({4, 5, 6})).stacked().get_batch(kSome);
+  const auto batch = volumes.map(tf::RandomCrop({4, 5, 6})).stacked().get_batch(kPicked);
   CHECK(batch.data.sizes() == at::IntArrayRef({7, 4, 5, 6}));
   CHECK(batch.data.is_contiguous());
-  CHECK(batch.indices == kSome);
+  CHECK(batch.indices == kPicked);
 }
 
 TEST_CASE("the draws of a crop are those of its place in the chain", "[dataset][crop]") {
@@ -173,19 +173,19 @@ TEST_CASE("the draws of a crop are those of its place in the chain", "[dataset][
   const Dataset<TensorExample> other = unable<TensorExample>(volumes);
   // Of a crop only the first is read: the second one crops what is left.
   check_same(volumes.map(tf::RandomCrop({6, 7, 8})).map(crop),
-             other.map(tf::RandomCrop({6, 7, 8})).map(crop), kSome);
+             other.map(tf::RandomCrop({6, 7, 8})).map(crop), kPicked);
   check_same(through_function<TensorExample>(volumes).map(crop), through_function(other).map(crop),
-             kSome);
+             kPicked);
   check_same(volumes.map(crop).map(tf::RandomHorizontalFlip(0.5)),
-             other.map(crop).map(tf::RandomHorizontalFlip(0.5)), kSome);
+             other.map(crop).map(tf::RandomHorizontalFlip(0.5)), kPicked);
   // Parts and several datasets.
   const Indices list = {5, 3, 3, 0, 1, 2};
-  check_same(volumes.subset(list).map(crop), other.subset(list).map(crop), kSome);
-  check_same(volumes.map(crop).subset(list), other.map(crop).subset(list), kSome);
+  check_same(volumes.subset(list).map(crop), other.subset(list).map(crop), kPicked);
+  check_same(volumes.map(crop).subset(list), other.map(crop).subset(list), kPicked);
   check_same(concat(volumes.subset({5, 1, 2}), volumes.subset({4, 0, 3})).map(crop),
-             concat(other.subset({5, 1, 2}), other.subset({4, 0, 3})).map(crop), kSome);
+             concat(other.subset({5, 1, 2}), other.subset({4, 0, 3})).map(crop), kPicked);
   check_same(concat(volumes.subset({5, 1, 2}), other.subset({4, 0, 3})).map(crop),
-             concat(other.subset({5, 1, 2}), other.subset({4, 0, 3})).map(crop), kSome);
+             concat(other.subset({5, 1, 2}), other.subset({4, 0, 3})).map(crop), kPicked);
   // A sample that is drawn twice gets two patches.
   Loader loader(volumes.map(crop).stacked(), LoaderOptions().batch_size(3).shuffle(true).seed(5));
   Loader workers(other.map(crop).stacked(),
@@ -218,9 +218,9 @@ TEST_CASE("bad files are skipped and replaced, and the crop keeps its draws", "[
   for (const OnBadFile what : {OnBadFile::Skip, OnBadFile::Replace}) {
     const auto options = FolderOptions().on_bad_file(what);
     const PairedFolderDataset pairs(folder / "x", folder / "y", options);
-    const auto batch = pairs.map(crop).get_batch(request_of(kSome, 1));
+    const auto batch = pairs.map(crop).get_batch(request_of(kPicked, 1));
     CHECK(batch.size() == (what == OnBadFile::Skip ? 5 : 7));
-    check_crop<Example<>>(pairs, crop, kSome);
+    check_crop<Example<>>(pairs, crop, kPicked);
   }
 }
 
@@ -331,20 +331,20 @@ TEST_CASE("a crop of the rows of arrays is the same whether whole rows are read 
   const auto crop = tf::RandomCrop({4, 5, 6}, 1);
   for (const char* name : {"x.npy", "f.npy"}) {
     const auto path = folder / name;
-    check_crop<TensorExample>(ArrayDataset(path), crop, kSome);
-    check_crop<Example<>>(ArrayDataset(path, folder / "y.npy"), crop, kSome);
-    check_crop<Example<>>(ArrayDataset(path, labels), crop, kSome);
-    check_crop<Example<>>(ArrayDataset(path, (data + 3)), crop, kSome);
-    check_crop<TensorExample>(ArrayDataset(path, LoadOptions().dtype(at::kDouble)), crop, kSome);
-    check_crop<TensorExample>(ArrayDataset(path), tf::RandomCrop({5, 5}), kSome);
+    check_crop<TensorExample>(ArrayDataset(path), crop, kPicked);
+    check_crop<Example<>>(ArrayDataset(path, folder / "y.npy"), crop, kPicked);
+    check_crop<Example<>>(ArrayDataset(path, labels), crop, kPicked);
+    check_crop<Example<>>(ArrayDataset(path, (data + 3)), crop, kPicked);
+    check_crop<TensorExample>(ArrayDataset(path, LoadOptions().dtype(at::kDouble)), crop, kPicked);
+    check_crop<TensorExample>(ArrayDataset(path), tf::RandomCrop({5, 5}), kPicked);
     // A dataset of a region of an array.
     const auto region = LoadOptions().region({{0, 6}, {1, 8}, {}, {0, 6}});
     const ArrayDataset part(path, region);
-    CHECK(at::equal(part.stacked().get_batch(kSome).data,
+    CHECK(at::equal(part.stacked().get_batch(kPicked).data,
                     load(path, region).index_select(0, at::tensor({4, 0, 5, 2, 4, 1, 3}))));
-    check_crop<TensorExample>(part, crop, kSome);
+    check_crop<TensorExample>(part, crop, kPicked);
   }
-  check_crop<TensorExample>(ArrayDataset(data), crop, kSome);
+  check_crop<TensorExample>(ArrayDataset(data), crop, kPicked);
   const Error error = error_of([&] {
     ArrayDataset(folder / "x.npy",
                  LoadOptions().region({{-1, 3}}).out_of_bounds(OutOfBounds::Fill));

@@ -72,9 +72,13 @@ void for_each_part(const RowFormat& format, const RowRun& run, const Use& use) {
   const std::size_t size = format.element_size();
   for (std::size_t row = 0; row < run.rows; ++row) {
     const char* const from = run.from + row * run.layout->step * size;
-    run.layout->row.for_each(0, format.elements, [&](std::uint64_t offset, std::size_t elements) {
-      use(from + offset * size, elements);
-    });
+    run.layout->row.for_each(
+        0, format.elements,
+        [&](std::uint64_t offset, std::size_t elements, std::uint64_t stride, std::size_t parts) {
+          for (std::size_t i = 0; i < parts; ++i) {
+            use(from + (offset + i * stride) * size, elements);
+          }
+        });
   }
 }
 
