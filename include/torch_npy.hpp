@@ -7024,19 +7024,15 @@ inline std::uint64_t memory_to_load(const OpenArray& array, const LoadPlan& plan
 }
 
 /// An array in the course of being loaded. A member of an archive is unpacked, or checked while it
-/// is read; all others are read from where they are, or with mmap(true) copied from a mapping.
+/// is read; all others are read from where they are.
 class ArrayReading {
  public:
   ArrayReading(const OpenArray& array, const LoadPlan& plan, const LoadOptions& options)
       : plan_(plan), options_(options), source_(&array.source), first_(&array.first) {
     if (array.source.internal_traits().is_packed) require_room(array);
-    other_ = array.source.internal_unpacked(array.first, plan.is_whole);
-    const FileRange range = array.source.internal_traits().range;
-    if (other_ == nullptr && range.file != nullptr && options.mmap() && !plan.from.is_one()) {
-      other_ = mapped(range, plan.end);
-    }
-    if (other_ == nullptr) return;
-    source_ = other_.get();
+    unpacked_ = array.source.internal_unpacked(array.first, plan.is_whole);
+    if (unpacked_ == nullptr) return;
+    source_ = unpacked_.get();
     first_ = nullptr;
   }
 
@@ -7061,14 +7057,6 @@ class ArrayReading {
  private:
   ArrayBytes bytes() const { return {*source_, first_, plan_.end}; }
 
-  /// The file as memory: many short runs are copied in less time than they are read.
-  static std::shared_ptr<const ByteSource> mapped(const FileRange& range, std::uint64_t end) {
-    const auto size = static_cast<std::size_t>(end);
-    const auto mapping = std::make_shared<const Mapping>(Mapping::of(range, 0, size));
-    return std::make_shared<const MemorySource>(
-        std::shared_ptr<char>(mapping, static_cast<char*>(mapping->data())), size);
-  }
-
   void require_room(const OpenArray& array) const {
     const std::uint64_t size = array.source.size() - array.header.data_offset;
     if (size <= options_.max_bytes()) return;
@@ -7079,7 +7067,7 @@ class ArrayReading {
 
   const LoadPlan& plan_;
   const LoadOptions& options_;
-  std::shared_ptr<const ByteSource> other_;  // unpacked, checked or mapped
+  std::shared_ptr<const ByteSource> unpacked_;
   const ByteSource* source_;
   const FirstBytes* first_;
 };
@@ -9559,9 +9547,13 @@ void for_each_part(const RowFormat& format, const RowRun& run, const Use& use) {
   const std::size_t size = format.element_size();
   for (std::size_t row = 0; row < run.rows; ++row) {
     const char* const from = run.from + row * run.layout->step * size;
-    run.layout->row.for_each(0, format.elements, [&](std::uint64_t offset, std::size_t elements) {
-      use(from + offset * size, elements);
-    });
+    run.layout->row.for_each(
+        0, format.elements,
+        [&](std::uint64_t offset, std::size_t elements, std::uint64_t stride, std::size_t parts) {
+          for (std::size_t i = 0; i < parts; ++i) {
+            use(from + (offset + i * stride) * size, elements);
+          }
+        });
   }
 }
 
