@@ -296,7 +296,7 @@ TEST_CASE("docs/datasets.md: FolderOptions", "[docs]") {
   CHECK(bad.size() == 2);
 }
 
-TEST_CASE("docs/datasets.md: functions of a program's own", "[docs]") {
+TEST_CASE("docs/transforms.md: functions of a program's own", "[docs]") {
   const Workplace workplace;
   auto dataset = torch_npy::PairedFolderDataset("inputs", "targets")
                      .map([](torch_npy::Example<>& sample) { sample.data = sample.data.log1p(); })
@@ -313,7 +313,7 @@ TEST_CASE("docs/datasets.md: functions of a program's own", "[docs]") {
   CHECK(data.equal(two.begin()->data));
 }
 
-TEST_CASE("docs/datasets.md: a function removes samples", "[docs]") {
+TEST_CASE("docs/transforms.md: a function removes samples", "[docs]") {
   const Workplace workplace;
   auto dataset = torch_npy::PairedFolderDataset("inputs", "targets")
                      .map([](const torch_npy::Samples<>& samples) {
@@ -332,7 +332,7 @@ TEST_CASE("docs/datasets.md: a function removes samples", "[docs]") {
   CHECK(batch.data[1].max().item<float>() == 6);
 }
 
-TEST_CASE("docs/datasets.md: LibTorch's transforms of single samples", "[docs]") {
+TEST_CASE("docs/transforms.md: LibTorch's transforms of single samples", "[docs]") {
   const Workplace workplace;
   auto normalized = torch_npy::PairedFolderDataset("inputs", "targets")
                         .map(torch::data::transforms::Normalize<>(0.5, 0.5))
@@ -346,7 +346,7 @@ TEST_CASE("docs/datasets.md: LibTorch's transforms of single samples", "[docs]")
   CHECK(alone.get(1).data.min().item<float>() == 3);
 }
 
-TEST_CASE("docs/datasets.md: transforms of this library on a dataset of LibTorch", "[docs]") {
+TEST_CASE("docs/transforms.md: transforms of this library on a dataset of LibTorch", "[docs]") {
   auto flipped = MyDataset()
                      .map(torch_npy::transforms::RandomHorizontalFlip(1))
                      .map(torch_npy::transforms::Stack<>());
@@ -354,7 +354,7 @@ TEST_CASE("docs/datasets.md: transforms of this library on a dataset of LibTorch
   CHECK(flipped.get_batch({0, 1}).data[1][0][0].equal(torch::tensor({1, 1, 0, 0})));
 }
 
-TEST_CASE("docs/datasets.md: samples of different length", "[docs]") {
+TEST_CASE("docs/transforms.md: samples of different length", "[docs]") {
   const Workplace workplace;
   std::filesystem::create_directories("sentences");
   for (int i = 1; i <= 9; ++i) {
@@ -379,7 +379,7 @@ TEST_CASE("docs/datasets.md: samples of different length", "[docs]") {
   CHECK(outputs.sizes() == torch::IntArrayRef({9, 9, 2}));
 }
 
-TEST_CASE("docs/datasets.md: options of PadStack", "[docs]") {
+TEST_CASE("docs/transforms.md: options of PadStack", "[docs]") {
   const auto pad = torch_npy::transforms::PadStack()
                        .axis("data", 1)        // spectrograms of shape (80, length)
                        .value("target", -100)  // which cross_entropy ignores
@@ -397,7 +397,7 @@ TEST_CASE("docs/datasets.md: options of PadStack", "[docs]") {
   CHECK(batch.target_lengths.equal(torch::tensor({448, 2})));
 }
 
-TEST_CASE("docs/datasets.md: a mask of padded samples", "[docs]") {
+TEST_CASE("docs/transforms.md: a mask of padded samples", "[docs]") {
   const auto samples = torch_npy::concat(torch_npy::ArrayDataset(torch::ones({1, 2})),
                                          torch_npy::ArrayDataset(torch::ones({1, 3})));
   const auto batch = samples.map(torch_npy::transforms::PadStack()).get_batch({0, 1});
@@ -407,7 +407,7 @@ TEST_CASE("docs/datasets.md: a mask of padded samples", "[docs]") {
   CHECK(mask.equal(batch.data == 1));
 }
 
-TEST_CASE("docs/datasets.md: bad files are excluded before lengths() is called", "[docs]") {
+TEST_CASE("docs/transforms.md: bad files are excluded before lengths() is called", "[docs]") {
   const Workplace workplace;
   std::filesystem::create_directories("sentences");
   for (int i = 1; i <= 4; ++i) {
@@ -429,7 +429,7 @@ TEST_CASE("docs/datasets.md: bad files are excluded before lengths() is called",
   CHECK(lengths == std::vector<std::int64_t>{1, 4});
 }
 
-TEST_CASE("docs/datasets.md: samples with more than two tensors", "[docs]") {
+TEST_CASE("docs/transforms.md: samples with more than two tensors", "[docs]") {
   const Workplace workplace;
   torch::Tensor loss = torch::zeros({});
   auto dataset = torch_npy::PairedFolderDataset("inputs", "targets")
@@ -470,7 +470,7 @@ TEST_CASE("docs/datasets.md: one archive for each sample", "[docs]") {
   CHECK(images.get(2).data[0][0].item<int>() == 2);
 }
 
-TEST_CASE("docs/datasets.md: transforms of named tensors", "[docs]") {
+TEST_CASE("docs/transforms.md: transforms of named tensors", "[docs]") {
   const auto scenes =
       torch_npy::ArrayDataset(torch::arange(3)).map([](const torch_npy::TensorExample& number) {
         const auto i = number.data.item<std::int64_t>();
@@ -495,7 +495,7 @@ TEST_CASE("docs/datasets.md: transforms of named tensors", "[docs]") {
   CHECK(batch["number"].equal(torch::tensor({1, 2})));
 }
 
-TEST_CASE("docs/datasets.md: a table is standardized", "[docs]") {
+TEST_CASE("docs/transforms.md: a table is standardized", "[docs]") {
   const Workplace workplace;
   torch_npy::save("features.npy", torch::arange(60, torch::kFloat32).reshape({20, 3}));
   const auto split = [](const torch_npy::Dataset<>& all) {
@@ -805,7 +805,7 @@ TEST_CASE("docs/files.md: a region of an array", "[docs]") {
   CHECK(patch.equal(torch_npy::load("volume.npy").slice(0, 10, 74).slice(2, 32, 96)));
 }
 
-TEST_CASE("docs/datasets.md: random patches of volumes", "[docs]") {
+TEST_CASE("docs/transforms.md: random patches of volumes", "[docs]") {
   const Workplace workplace;
   for (const char* folder : {"volumes", "masks"}) {
     std::filesystem::create_directory(folder);
