@@ -7,13 +7,13 @@
 int main() {
   using namespace torch_npy;
 
-  const std::int64_t length = 1024;
-  const auto as_int64 = LoadOptions().dtype(torch::kInt64);
-  const auto next = WindowOptions().stride(length).target(/*offset=*/1, length);
   const FolderDataset shards(".", FolderOptions().pattern("tokens_*"));
-  WindowDataset<> text(
-      std::vector<std::filesystem::path>(shards.files().begin(), shards.files().end()), length,
-      WindowOptions(next).data_options(as_int64));
+  const std::int64_t length = 1024;
+  const WindowDataset text(shards.files(), length,
+                           WindowOptions()
+                               .stride(length)
+                               .data_options(LoadOptions().dtype(torch::kInt64))
+                               .target(/*offset=*/1, length));
 
   Loader loader(text.stacked(), LoaderOptions().batch_size(32).shuffle(true).seed(1).workers(2));
   for (auto& batch : loader) {

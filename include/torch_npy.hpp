@@ -6592,17 +6592,25 @@ inline void squeeze(LoadPlan& plan, std::int64_t axis) {
   plan.file_strides.erase(plan.file_strides.begin() + static_cast<std::ptrdiff_t>(index));
 }
 
-/// The bytes of an element of `type`. Throws Error (InvalidArgument) if it cannot hold the value.
-inline std::string element_of(const c10::Scalar& value, c10::ScalarType type) {
+/// The value as a 0-d tensor of this dtype; undefined if the dtype cannot hold it.
+inline at::Tensor exact_scalar(const c10::Scalar& value, c10::ScalarType dtype) {
   try {
-    const at::Tensor one = at::full({}, value, at::TensorOptions(type));
+    at::Tensor element = at::full({}, value, at::TensorOptions(dtype));
+    if (!c10::isIntegralType(dtype, /*includeBool=*/true)) return element;
     // LibTorch lets negative numbers wrap around, and truncates fractions.
-    const bool is_exact = !c10::isIntegralType(type, /*includeBool=*/true) ||
-                          one.item().toDouble() == value.toDouble();
-    if (is_exact) return {static_cast<const char*>(one.data_ptr()), c10::elementSize(type)};
+    if (!value.isComplex() && element.item().toDouble() == value.toDouble()) return element;
   } catch (const std::bad_alloc&) {
     throw;
   } catch (const std::exception&) {  // LibTorch throws more than c10::Error
+  }
+  return {};
+}
+
+/// The bytes of an element of `type`. Throws Error (InvalidArgument) if it cannot hold the value.
+inline std::string element_of(const c10::Scalar& value, c10::ScalarType type) {
+  const at::Tensor element = exact_scalar(value, type);
+  if (element.defined()) {
+    return {static_cast<const char*>(element.data_ptr()), c10::elementSize(type)};
   }
   throw Error(ErrorCode::InvalidArgument,
               std::string("the value for what is outside of the array cannot be an element of ") +
@@ -11673,7 +11681,6 @@ TORCH_NPY_END_NAMESPACE
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/full.h>
 #include <ATen/ops/tensor.h>
 #include <c10/core/Scalar.h>
 #include <c10/core/ScalarType.h>
@@ -11716,13 +11723,8 @@ struct Padding {
 /// A padding value as a tensor of one element. Throws Error (InvalidArgument) if the dtype cannot
 /// hold it: LibTorch would make 255 of -1, and 0 of 0.5.
 inline at::Tensor padding_element(const at::Scalar& value, c10::ScalarType dtype) {
-  try {
-    at::Tensor element = at::full({}, value, dtype);
-    if (!c10::isIntegralType(dtype, /*includeBool=*/true)) return element;
-    if (!value.isComplex() && element.item().toDouble() == value.toDouble()) return element;
-  } catch (const std::exception&) {
-    // The value is out of range, or complex.
-  }
+  at::Tensor element = exact_scalar(value, dtype);
+  if (element.defined()) return element;
   throw Error(ErrorCode::InvalidArgument,
               std::string("PadStack cannot pad tensors of dtype ") + c10::toString(dtype) +
                   " with the value " +

@@ -587,6 +587,8 @@ TEST_CASE("docs/datasets.md: samples that stay in memory", "[docs]") {
   const torch::Tensor first = dataset.get_batch({1, 2}).data;
   std::filesystem::remove_all("inputs");
   CHECK(torch::equal(dataset.get_batch({1, 2}).data, first));
+}
+
 TEST_CASE("docs/datasets.md: arrays of an archive, and shards", "[docs]") {
   const Workplace workplace;
   torch_npy::save_npz("medmnist.npz",

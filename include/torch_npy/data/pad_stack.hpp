@@ -6,7 +6,6 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/full.h>
 #include <ATen/ops/tensor.h>
 #include <c10/core/Scalar.h>
 #include <c10/core/ScalarType.h>
@@ -59,13 +58,8 @@ struct Padding {
 /// A padding value as a tensor of one element. Throws Error (InvalidArgument) if the dtype cannot
 /// hold it: LibTorch would make 255 of -1, and 0 of 0.5.
 inline at::Tensor padding_element(const at::Scalar& value, c10::ScalarType dtype) {
-  try {
-    at::Tensor element = at::full({}, value, dtype);
-    if (!c10::isIntegralType(dtype, /*includeBool=*/true)) return element;
-    if (!value.isComplex() && element.item().toDouble() == value.toDouble()) return element;
-  } catch (const std::exception&) {
-    // The value is out of range, or complex.
-  }
+  at::Tensor element = exact_scalar(value, dtype);
+  if (element.defined()) return element;
   throw Error(ErrorCode::InvalidArgument,
               std::string("PadStack cannot pad tensors of dtype ") + c10::toString(dtype) +
                   " with the value " +

@@ -167,17 +167,25 @@ inline void squeeze(LoadPlan& plan, std::int64_t axis) {
   plan.file_strides.erase(plan.file_strides.begin() + static_cast<std::ptrdiff_t>(index));
 }
 
-/// The bytes of an element of `type`. Throws Error (InvalidArgument) if it cannot hold the value.
-inline std::string element_of(const c10::Scalar& value, c10::ScalarType type) {
+/// The value as a 0-d tensor of this dtype; undefined if the dtype cannot hold it.
+inline at::Tensor exact_scalar(const c10::Scalar& value, c10::ScalarType dtype) {
   try {
-    const at::Tensor one = at::full({}, value, at::TensorOptions(type));
+    at::Tensor element = at::full({}, value, at::TensorOptions(dtype));
+    if (!c10::isIntegralType(dtype, /*includeBool=*/true)) return element;
     // LibTorch lets negative numbers wrap around, and truncates fractions.
-    const bool is_exact = !c10::isIntegralType(type, /*includeBool=*/true) ||
-                          one.item().toDouble() == value.toDouble();
-    if (is_exact) return {static_cast<const char*>(one.data_ptr()), c10::elementSize(type)};
+    if (!value.isComplex() && element.item().toDouble() == value.toDouble()) return element;
   } catch (const std::bad_alloc&) {
     throw;
   } catch (const std::exception&) {  // LibTorch throws more than c10::Error
+  }
+  return {};
+}
+
+/// The bytes of an element of `type`. Throws Error (InvalidArgument) if it cannot hold the value.
+inline std::string element_of(const c10::Scalar& value, c10::ScalarType type) {
+  const at::Tensor element = exact_scalar(value, type);
+  if (element.defined()) {
+    return {static_cast<const char*>(element.data_ptr()), c10::elementSize(type)};
   }
   throw Error(ErrorCode::InvalidArgument,
               std::string("the value for what is outside of the array cannot be an element of ") +
