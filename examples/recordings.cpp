@@ -7,7 +7,7 @@
 int main() {
   using namespace torch_npy;
 
-  const auto columns = FileListOptions().path_column("path");
+  const auto columns = FileListOptions().path_column("path").label_column("label");
   const ListedFiles listed = read_file_list("labels.csv", ".", columns);
   const FileDataset recordings(listed.files, listed.labels);
 
