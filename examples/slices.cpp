@@ -1,7 +1,6 @@
 // One archive a sample, and a file with the names of those to train on, as TransUNet has the slices
 // of Synapse's scans.
 
-
 #include <torch_npy.hpp>
 
 #include <iostream>

@@ -322,8 +322,8 @@ std::vector<Mapping>& mappings_of(const std::string& folder) {
   return mappings;
 }
 
-/// whole FOLDER BATCH THREADS BEGIN SIZE [sum]: every file of a folder read whole, shuffled; the sum
-/// is that of SIZE bytes from BEGIN on.
+/// whole FOLDER BATCH THREADS BEGIN SIZE [sum]: every file of a folder read whole, shuffled; the
+/// sum is that of SIZE bytes from BEGIN on.
 Answer whole(const Words& words) {
   static std::map<std::string, Folder> folders;
   Folder& folder = folders[words.at(1)];
@@ -332,21 +332,22 @@ Answer whole(const Words& words) {
   const std::size_t bytes = folder.bytes + kHeader;
   const bool sums = has(words, 6, "sum");
   std::atomic<std::uint64_t> sum{0};
-  const double time = in_batches(
-      shuffled(folder.names.size()), number(words.at(2)), number(words.at(3)), bytes,
-      [&](const std::size_t* first, const std::size_t* last, char* out) {
-        for (const std::size_t* i = first; i != last; ++i) {
-          const int fd = check(::openat(folder.descriptor, folder.names[*i].c_str(), O_RDONLY), "openat");
-          check(::read(fd, out, bytes), "read");
-          ::close(fd);
-          sum += sums ? bench::total(out + begin, size) : 1;
-        }
-      });
+  const double time =
+      in_batches(shuffled(folder.names.size()), number(words.at(2)), number(words.at(3)), bytes,
+                 [&](const std::size_t* first, const std::size_t* last, char* out) {
+                   for (const std::size_t* i = first; i != last; ++i) {
+                     const int fd = check(
+                         ::openat(folder.descriptor, folder.names[*i].c_str(), O_RDONLY), "openat");
+                     check(::read(fd, out, bytes), "read");
+                     ::close(fd);
+                     sum += sums ? bench::total(out + begin, size) : 1;
+                   }
+                 });
   return {time, sum};
 }
 
-/// windows FOLDER LENGTH BATCH THREADS [sum]: windows of LENGTH + 1 tokens of 16 bits, LENGTH apart,
-/// widened to pairs of 64 bits: all but the last one, and all but the first one.
+/// windows FOLDER LENGTH BATCH THREADS [sum]: windows of LENGTH + 1 tokens of 16 bits, LENGTH
+/// apart, widened to pairs of 64 bits: all but the last one, and all but the first one.
 Answer windows(const Words& words) {
   const std::vector<Mapping>& shards = mappings_of(words.at(1));
   const std::size_t length = number(words.at(2));
@@ -420,8 +421,8 @@ Answer unpack(const Words& words) {
         const Memory in(packed);
         members[i] = Memory(size);
         read_at(fd, in.data(), packed, value(i, 0));
-        if (::libdeflate_deflate_decompress(decompressor, in.data(), packed, members[i].data(), size,
-                                            nullptr) != LIBDEFLATE_SUCCESS ||
+        if (::libdeflate_deflate_decompress(decompressor, in.data(), packed, members[i].data(),
+                                            size, nullptr) != LIBDEFLATE_SUCCESS ||
             ::libdeflate_crc32(0, members[i].data(), size) != value(i, 2)) {
           damaged = true;
         }

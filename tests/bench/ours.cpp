@@ -274,9 +274,8 @@ Answer padding(const Words& words) {
 /// shards FOLDER BATCH WORKERS [sum]: the shuffled rows of all files of a folder as one array.
 Answer shards(const Words& words) {
   return epoch_of<Stacked>(
-      words, number(words.at(2)), number(words.at(3)), has(words, 4, "sum"), [&] {
-        return ArrayDataset<TensorExample>(files_in(words.at(1))).stacked();
-      });
+      words, number(words.at(2)), number(words.at(3)), has(words, 4, "sum"),
+      [&] { return ArrayDataset<TensorExample>(files_in(words.at(1))).stacked(); });
 }
 
 /// cached FOLDER BATCH WORKERS [sum]: files that the dataset keeps in memory.
