@@ -60,7 +60,7 @@ void check_named(const Any& dataset, const Indices& asked, const Indices& wanted
 template <class Sampler = td::samplers::RandomSampler, class Any>
 void check_epochs(const Any& dataset, std::size_t good) {
   for (const std::size_t workers : {0, 2}) {
-    auto loader = loader_of<Sampler>(dataset, 7, workers);
+    auto loader = loader_of<Sampler>(dataset, 8, workers);
     Indices seen;
     for (auto& batch : *loader) {
       check_named(dataset, batch);

@@ -263,7 +263,8 @@ TEST_CASE("a folder without archives throws Error and tells what it contains", "
   std::filesystem::rename(folder / "a.npz", folder.path() / "deeper" / "a.npz");
   CHECK(*NpzDataset(folder.path(), "image", FolderOptions().recursive(true)).size() == 1);
   fill_folder(folder, 3);
-  check(folder.path(), {}, "no .npz file in this folder; it has 3 .npy files: FolderDataset reads single arrays");
+  check(folder.path(), {},
+        "no .npz file in this folder; it has 3 .npy files: FolderDataset reads single arrays");
   const auto nowhere = LoadOptions().device(c10::Device(c10::kCUDA, 100));
   const Error device = error_of(
       [&] { NpzDataset({folder / "a.npz"}, "image", FolderOptions().data_options(nowhere)); });
