@@ -227,13 +227,15 @@ Answer archives(const Words& words) {
 /// windows FOLDER LENGTH BATCH WORKERS [sum]: pairs of tokens and next tokens.
 Answer windows(const Words& words) {
   const auto length = static_cast<std::int64_t>(number(words.at(2)));
-  return epoch_of<Batch<>>(
-      words, number(words.at(3)), number(words.at(4)), has(words, 5, "sum"), [&] {
-        return WindowDataset<>(files_in(words.at(1)), length,
-                               WindowOptions().stride(length).target(1, length).data_options(
-                                   LoadOptions().dtype(at::kLong)))
-            .stacked();
-      });
+  return epoch_of<Batch<>>(words, number(words.at(3)), number(words.at(4)), has(words, 5, "sum"),
+                           [&] {
+                             return WindowDataset(files_in(words.at(1)), length,
+                                                  WindowOptions()
+                                                      .stride(length)
+                                                      .data_options(LoadOptions().dtype(at::kLong))
+                                                      .target(1, length))
+                                 .stacked();
+                           });
 }
 
 /// patches FOLDER EDGE BATCH WORKERS: a cube from a random position of each volume.
