@@ -8446,6 +8446,8 @@ struct FileListOptions {
   TORCH_ARG(std::optional<ListColumn>, label_column);
   /// A column of names of classes.
   TORCH_ARG(std::optional<ListColumn>, class_column);
+  /// A column of numbers, for regression.
+  TORCH_ARG(std::optional<ListColumn>, value_column);
 
   /// The names of the classes; the number of a class is its position in this list. If empty, the
   /// names in the list are numbered in the order of their bytes.
@@ -8473,8 +8475,9 @@ struct BasicWindowOptions {
   TORCH_ARG(bool, across_shards) = false;
 
   /// Each file is one row, for instance one frame of a video; a window is a clip. Its length counts
-  /// files. The same is true for targets in several files; targets in one file, a tensor or a
-  /// StoredArray have one row for each frame.
+  /// files. Files of different folders are different videos, which are like shards. The same is
+  /// true for targets in several files; targets in one file, a tensor or a StoredArray have one row
+  /// for each frame.
   TORCH_ARG(bool, frames) = false;
 
   /// How to load the data. The window begins to count at the first of its rows().
@@ -11361,9 +11364,13 @@ inline bool is_only_owner(const at::Tensor& tensor) {
 /// Whether an axis of this size may be that of the channels of images: gray, RGB, RGBA.
 inline bool is_channel_count(std::int64_t size) { return size == 1 || size == 3 || size == 4; }
 
-/// Whether samples with three axes seem to be images (H, W, C), and not (C, H, W).
+/// Whether a sample of this shape seems to be an image (H, W, C), and not (C, H, W).
+inline bool seems_channels_last(c10::IntArrayRef sample) {
+  return sample.size() == 3 && is_channel_count(sample[2]) && !is_channel_count(sample[0]);
+}
+/// The same for the samples of a batch.
 inline bool seems_channels_last(const at::Tensor& batch) {
-  return batch.dim() == 4 && is_channel_count(batch.size(3)) && !is_channel_count(batch.size(1));
+  return batch.dim() == 4 && seems_channels_last(batch.sizes().slice(1));
 }
 
 /// Whether a target of this shape is an image that changes with its data: one with two or more
@@ -13023,6 +13030,13 @@ class RandomCrop : public Transform, public OnArrays<RandomCrop> {
 
   /// Throws Error (Mismatch) for a sample that cannot be cropped.
   void require_size(c10::IntArrayRef sample) const {
+    if (size_.size() == 2 && detail::seems_channels_last(sample)) {
+      throw Error(ErrorCode::Mismatch,
+                  "RandomCrop expects samples of shape (..., H, W), found shape " +
+                      detail::python_tuple(sample.vec()) +
+                      ", which seems to be (H, W, C); put ToTensor before it, or crop with the "
+                      "sizes {h, w, -1}");
+    }
     bool fits = sample.size() >= size_.size();
     for (std::size_t i = 1; fits && !pad_if_needed_ && i <= size_.size(); ++i) {
       fits = sample[sample.size() - i] + 2 * padding_ >= size_[size_.size() - i];
@@ -14690,6 +14704,22 @@ inline std::vector<std::size_t> label_numbers(const SplitOptions& options,
   return numbered(*options.labels(), "stratify()", "label", source.size());
 }
 
+/// A number for the file of each sample, if files have several samples: otherwise one part would
+/// have patches of the files of another one. None if each file is one sample.
+inline std::optional<std::vector<std::size_t>> file_numbers(const SourceInfo& source) {
+  std::vector<std::size_t> files(source.size());
+  for (std::size_t i = 0; i < files.size(); ++i) files[i] = source.file_of(i);
+  std::vector<std::size_t> different = files;
+  std::sort(different.begin(), different.end());
+  different.erase(std::unique(different.begin(), different.end()), different.end());
+  if (different.size() == files.size()) return std::nullopt;
+  for (std::size_t& file : files) {
+    const auto found = std::lower_bound(different.begin(), different.end(), file);
+    file = static_cast<std::size_t>(found - different.begin());
+  }
+  return files;
+}
+
 /// A number for the group of each sample; none without groups().
 inline std::optional<std::vector<std::size_t>> group_numbers(const SplitOptions& options,
                                                              const SourceInfo& source) {
@@ -14702,7 +14732,7 @@ inline std::optional<std::vector<std::size_t>> group_numbers(const SplitOptions&
       names.push_back(options.group_of()(source.key(i)));
     }
   } else {
-    return std::nullopt;
+    return file_numbers(source);
   }
   return numbered(names, "groups()", "name", source.size());
 }
@@ -15600,8 +15630,10 @@ TORCH_NPY_END_NAMESPACE
 #include <cstdint>
 #include <filesystem>
 #include <iterator>
+#include <locale>
 #include <map>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -15610,7 +15642,7 @@ TORCH_NPY_END_NAMESPACE
 
 TORCH_NPY_BEGIN_NAMESPACE
 
-/// What read_file_list() has read: for each file one target, one label, or neither.
+/// What read_file_list() has read: for each file one target, label or value, or none of them.
 struct ListedFiles {
   /// The files, in the order of the lines.
   std::vector<std::filesystem::path> files;
@@ -15619,6 +15651,9 @@ struct ListedFiles {
   /// The class of each file: int64, of shape (number of files). Undefined if the list has neither
   /// labels nor classes.
   at::Tensor labels;
+  /// The number of each file, if the list has a column of values: float32, of shape (number of
+  /// files).
+  at::Tensor values;
   /// If the list has a column of classes: the name of each class; its number is the index.
   std::vector<std::string> classes;
 };
@@ -15635,6 +15670,14 @@ inline std::optional<std::int64_t> integer_in(std::string_view text) {
   std::int64_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+inline std::optional<double> number_in(const std::string& text) {
+  std::istringstream stream(text);
+  stream.imbue(std::locale::classic());
+  double number = 0;
+  if (!(stream >> number) || stream.peek() != std::char_traits<char>::eof()) return std::nullopt;
   return number;
 }
 
@@ -15689,11 +15732,14 @@ class ListColumns {
     target = position(options.target_column());
     label = position(options.label_column());
     class_name = position(options.class_column());
+    value = position(options.value_column());
     const bool is_header = has_names || (is_path_heading(first_[path]) &&
                                          !is_there(listed_path(root, first_[path], options)));
     begin = options.header().value_or(is_header) ? 1 : 0;
     require_lines(begin);
-    if (!options.path_column() && !target && !label && !class_name) guess_second();
+    if (!options.path_column() && !target && !label && !class_name && !value) {
+      guess_second();
+    }
     if (label && class_name) {
       throw Error(ErrorCode::InvalidArgument,
                   "label_column() and class_column() exclude each other");
@@ -15708,6 +15754,7 @@ class ListColumns {
   std::optional<std::size_t> target;
   std::optional<std::size_t> label;
   std::optional<std::size_t> class_name;
+  std::optional<std::size_t> value;
   bool is_guessed = false;  ///< the meaning of the second column
 
   /// The columns of a line. Throws Error (Mismatch) if there are more or fewer than in the first.
@@ -15738,8 +15785,9 @@ class ListColumns {
   }
 
   bool has_named_column() const {
-    for (const auto* const column : {&options_.path_column(), &options_.target_column(),
-                                     &options_.label_column(), &options_.class_column()}) {
+    for (const auto* const column :
+         {&options_.path_column(), &options_.target_column(), &options_.label_column(),
+          &options_.class_column(), &options_.value_column()}) {
       if (*column && !(*column)->name().empty()) return true;
     }
     return false;
@@ -15862,6 +15910,7 @@ class ListReader {
     if (options_.check_files()) require_files();
     if (columns_.class_name) listed_.classes = class_numbers_.sorted(labels_);
     if (columns_.class_name || columns_.label) listed_.labels = at::tensor(labels_, at::kLong);
+    if (columns_.value) listed_.values = at::tensor(values_, at::kFloat);
     return std::move(listed_);
   }
 
@@ -15876,6 +15925,7 @@ class ListReader {
     if (columns_.target) listed_.targets.push_back(target_from(columns[*columns_.target]));
     if (columns_.label) labels_.push_back(label_from(columns[*columns_.label]));
     if (columns_.class_name) labels_.push_back(class_from(columns[*columns_.class_name]));
+    if (columns_.value) values_.push_back(value_from(columns[*columns_.value]));
   }
 
   std::filesystem::path target_from(const std::string& text) const {
@@ -15890,7 +15940,14 @@ class ListReader {
     throw Error(
         ErrorCode::Mismatch,
         "expected an integer label, found " + shown(text) +
-            (columns_.is_guessed ? "; class_column(1) takes the column for names of classes" : ""));
+            (number_in(text)       ? "; value_column() takes a column for any numbers"
+             : columns_.is_guessed ? "; class_column(1) takes the column for names of classes"
+                                   : ""));
+  }
+
+  static double value_from(const std::string& text) {
+    if (const auto number = number_in(text)) return *number;
+    throw Error(ErrorCode::Mismatch, "expected a number, found " + shown(text));
   }
 
   std::int64_t class_from(const std::string& text) {
@@ -15929,6 +15986,7 @@ class ListReader {
   ListColumns columns_;
   ClassNumbers class_numbers_;
   std::vector<std::int64_t> labels_;
+  std::vector<double> values_;
   ListedFiles listed_;
 };
 
@@ -17471,6 +17529,12 @@ class Loader {
       throw Error(ErrorCode::InvalidArgument,
                   "shuffle(true) and order() exclude each other: order(shuffled()) shuffles");
     }
+    constexpr std::size_t kMaxWorkers = 65536;
+    if (options.workers() > kMaxWorkers) {
+      throw Error(ErrorCode::InvalidArgument, "workers(" + std::to_string(options.workers()) +
+                                                  "): expected at most " +
+                                                  std::to_string(kMaxWorkers));
+    }
     if (options.workers() != 0 && options.ahead() == std::size_t{0}) {
       throw Error(
           ErrorCode::InvalidArgument,
@@ -18803,6 +18867,10 @@ class RandomFlip : public Transform {
   /// Flips the images that are chosen.
   void apply(at::Tensor& data, at::Tensor* target, const Draws& draws) const override {
     if (data.dim() < 3) detail::throw_bad_shape(name_, "(..., H, W)", data);
+    if (detail::seems_channels_last(data)) {
+      detail::throw_bad_shape(name_, "(..., H, W)", data,
+                              ", which seems to be (H, W, C); put ToTensor before the flip");
+    }
     at::Tensor* const image = with_target_ ? detail::image_target(target, data) : nullptr;
     std::vector<std::int64_t> flipped;
     for (std::int64_t i = 0; i < data.size(0); ++i) {
@@ -19933,8 +20001,8 @@ class Windows {
     }
     reason += shards_.count() == 1
                   ? ", of an array of " + counted(longest, "row")
-                  : "; the longest of " + counted(shards_.count(), "file") + " has " +
-                        counted(longest, "row") + "; across_shards(true) joins the files";
+                  : "; the longest of " + counted(shards_.count(), "shard") + " has " +
+                        counted(longest, "row") + "; across_shards(true) joins the shards";
     return Error(ErrorCode::Mismatch, reason);
   }
 
@@ -19945,6 +20013,21 @@ class Windows {
   PartTable windows_;  // how many windows each shard has
 };
 
+/// How many neighbouring frames are in the same folder: a folder is one video.
+inline PartTable folders_of(const ArrayRows& frames) {
+  std::vector<std::size_t> sizes;
+  std::string folder;
+  for (std::size_t i = 0; i < frames.size(); ++i) {
+    const std::string key = frames.key(i);
+    const std::size_t end = key.rfind('/');
+    std::string own = key.substr(0, end == key.npos ? 0 : end + 1);
+    if (i == 0 || own != folder) sizes.push_back(0);
+    folder = std::move(own);
+    ++sizes.back();
+  }
+  return PartTable(sizes);
+}
+
 /// The windows of `data`, with targets in `target`, which is null if there are none. Throws Error:
 /// as Windows; Mismatch if `target` has another length, or if a window would cross two of its
 /// shards.
@@ -19954,9 +20037,8 @@ Windows windows_of(const ArrayRows& data, const ArrayRows* target, std::int64_t 
   Windows::Target rows{0, length};
   if (options.target()) rows = {options.target()->first, options.target()->second};
   if (target != nullptr && target != &data) require_targets(data, *target);
-  const bool joins = options.across_shards() || options.frames();
-  const PartTable whole(std::vector<std::size_t>{data.size()});
-  if (!joins && target != nullptr) {
+  const bool joins = options.across_shards();
+  if (!joins && !options.frames() && target != nullptr) {
     const auto& ends = data.parts().ends();
     for (const std::size_t end : target->parts().ends()) {
       if (end == 0 || std::binary_search(ends.begin(), ends.end(), end)) continue;
@@ -19968,7 +20050,10 @@ Windows windows_of(const ArrayRows& data, const ArrayRows* target, std::int64_t 
   }
   std::optional<Windows> windows;
   const auto make = [&] {
-    windows.emplace(joins ? whole : data.parts(), length, options.stride(), rows);
+    windows.emplace(joins              ? PartTable(std::vector<std::size_t>{data.size()})
+                    : options.frames() ? folders_of(data)
+                                       : data.parts(),
+                    length, options.stride(), rows);
   };
   if (data.parts().count() == 1) {
     data.about(0, make);

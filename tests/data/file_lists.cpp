@@ -178,6 +178,17 @@ TEST_CASE("columns are chosen by name or by number", "[dataset]") {
   check("a.npy\n", FileListOptions().classes({"x"}), "needs a list with a column of classes");
 }
 
+TEST_CASE("a column of any numbers becomes a tensor of floats", "[dataset]") {
+  const Lists lists;
+  const std::string text = "path,score\na.npy,0.25\nb.npy,-1e3\nc.npy,7\n";
+  const ListedFiles listed = lists.read(text, FileListOptions().value_column("score"));
+  CHECK(at::equal(listed.values, at::tensor({0.25, -1000.0, 7.0}, at::kFloat)));
+  CHECK(!listed.labels.defined());
+  CHECK_THAT(lists.error(text).what(), says("found \"0.25\"; value_column() takes a column"));
+  CHECK_THAT(lists.error("a.npy,3x\n", FileListOptions().value_column(1)).what(),
+             says("expected a number, found \"3x\""));
+}
+
 TEST_CASE("a header line is recognized by its name for paths", "[dataset]") {
   const Lists lists;
   for (const char* header : {"path,label", "File,class", "\"filename\",y", "IMAGE_PATH,label"}) {

@@ -88,6 +88,20 @@ TEST_CASE("RandomCrop cuts regions out of images padded with zeros", "[transform
   CHECK(positions.size() >= 4);
 }
 
+TEST_CASE("flips and crops refuse images with the channels last", "[transforms]") {
+  const at::Tensor channels_last = images(2, 16, 12, 3);
+  const auto refuse = [&](const auto& transform) {
+    const Error error = error_of([&] { (void)apply(transform, channels_last); });
+    CHECK(error.code() == ErrorCode::Mismatch);
+    CHECK_THAT(error.what(), says("seems to be (H, W, C); put ToTensor before"));
+  };
+  refuse(tf::RandomHorizontalFlip(1));
+  refuse(tf::RandomVerticalFlip(1));
+  refuse(tf::RandomCrop({8, 3}));
+  CHECK(apply(tf::RandomCrop({8, 8, -1}), channels_last).data.sizes() ==
+        at::IntArrayRef({2, 8, 8, 3}));
+}
+
 TEST_CASE("RandomCrop refuses sizes and padding that do not fit", "[transforms]") {
   const at::Tensor data = images(3, 1, 4, 4);
   CHECK(at::equal(apply(tf::RandomCrop({4, 4}), data).data, data));

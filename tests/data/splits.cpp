@@ -409,6 +409,33 @@ TEST_CASE("a split that cannot be made is refused", "[split]") {
   CHECK_THAT(labels({}), says("an undefined tensor"));
 }
 
+TEST_CASE("samples of one file are never in two parts", "[split]") {
+  const Folder folder;
+  for (int i = 0; i < 6; ++i) save(folder / (std::to_string(i) + ".npy"), sample(i));
+  const FolderDataset patches(folder.path(), FolderOptions().samples_per_file(5));
+  const auto file_of = [](const std::string& key) { return key.substr(0, key.rfind('#')); };
+  const auto check = [&](const auto& some, const auto& others) {
+    std::set<std::string> files;
+    for (std::size_t i = 0; i < *some.size(); ++i) files.insert(file_of(some.key(i)));
+    CHECK(*some.size() % 5 == 0);
+    for (std::size_t i = 0; i < *others.size(); ++i)
+      CHECK(files.count(file_of(others.key(i))) == 0);
+  };
+  const auto [half, other] = random_split(patches, {0.5, 0.5}, 1);
+  CHECK(half.size() == 15);
+  check(half, other);
+  for (const auto& fold : k_fold(concat(patches, patches), 3, 1)) {
+    CHECK(*fold.train.size() + *fold.validation.size() == 60);
+  }
+  for (const auto& fold : k_fold(patches.subset({0, 29, 1, 28, 2, 27, 10, 11}), 2, 1)) {
+    for (std::size_t i = 0; i < *fold.train.size(); ++i) {
+      for (std::size_t k = 0; k < *fold.validation.size(); ++k) {
+        CHECK(file_of(fold.train.key(i)) != file_of(fold.validation.key(k)));
+      }
+    }
+  }
+}
+
 TEST_CASE("samples that overlap are not split", "[split]") {
   const Dataset<> windows(std::make_shared<const Overlapping>(10));
   CHECK_THAT(refused([&] {

@@ -266,6 +266,29 @@ TEST_CASE("each file may be one frame of a clip", "[windows]") {
              says("expected frames of shape (2, 3) and dtype '<f4'"));
 }
 
+TEST_CASE("a clip has frames of one folder, unless across_shards() is set", "[windows]") {
+  const Folder folder;
+  int frame = 0;
+  for (const char* const video : {"v0", "v1", "v2"}) {
+    fs::create_directories(folder / video);
+    for (int i = 0; i < 4; ++i) {
+      save(folder / video / ("f" + std::to_string(i) + ".npy"), sample(frame++), kNotSynced);
+    }
+  }
+  const FolderDataset frames(folder.path(), FolderOptions().recursive(true));
+  const auto options = WindowOptions().frames(true);
+  const WindowDataset clips(frames.files(), 3, options);
+  CHECK(clips.size() == 6);
+  for (std::size_t i = 0; i < 6; ++i) {
+    const int first = static_cast<int>(i / 2 * 4 + i % 2);
+    CHECK(at::equal(clips.get(i).data[2], sample(first + 2)));
+  }
+  const WindowDataset labelled(frames.files(), at::arange(12), 3, options);
+  CHECK(at::equal(labelled.get(2).target, at::arange(4, 7)));
+  CHECK(WindowDataset(frames.files(), 3, WindowOptions().frames(true).across_shards(true)).size() ==
+        10);
+}
+
 TEST_CASE("wrong windows are refused", "[windows]") {
   const Folder folder;
   const auto path = save_counting(folder, {10})[0];
@@ -290,7 +313,7 @@ TEST_CASE("wrong windows are refused", "[windows]") {
   error = error_of([&] { WindowDataset dataset(path, 10, WindowOptions().target(1, 10)); });
   CHECK_THAT(error.what(), says("with targets of length 10 at offset 1, of an array of 10 rows"));
   error = error_of([&] { WindowDataset dataset({path, path}, 12); });
-  CHECK_THAT(error.what(), says("across_shards(true) joins the files"));
+  CHECK_THAT(error.what(), says("across_shards(true) joins the shards"));
   const auto rows = LoadOptions().rows(0, 5);
   error = error_of([&] { WindowDataset d(path, 2, WindowOptions().target_options(rows)); });
   CHECK_THAT(error.what(), says("target_options() of windows without a target"));

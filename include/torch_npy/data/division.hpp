@@ -49,6 +49,22 @@ inline std::vector<std::size_t> label_numbers(const SplitOptions& options,
   return numbered(*options.labels(), "stratify()", "label", source.size());
 }
 
+/// A number for the file of each sample, if files have several samples: otherwise one part would
+/// have patches of the files of another one. None if each file is one sample.
+inline std::optional<std::vector<std::size_t>> file_numbers(const SourceInfo& source) {
+  std::vector<std::size_t> files(source.size());
+  for (std::size_t i = 0; i < files.size(); ++i) files[i] = source.file_of(i);
+  std::vector<std::size_t> different = files;
+  std::sort(different.begin(), different.end());
+  different.erase(std::unique(different.begin(), different.end()), different.end());
+  if (different.size() == files.size()) return std::nullopt;
+  for (std::size_t& file : files) {
+    const auto found = std::lower_bound(different.begin(), different.end(), file);
+    file = static_cast<std::size_t>(found - different.begin());
+  }
+  return files;
+}
+
 /// A number for the group of each sample; none without groups().
 inline std::optional<std::vector<std::size_t>> group_numbers(const SplitOptions& options,
                                                              const SourceInfo& source) {
@@ -61,7 +77,7 @@ inline std::optional<std::vector<std::size_t>> group_numbers(const SplitOptions&
       names.push_back(options.group_of()(source.key(i)));
     }
   } else {
-    return std::nullopt;
+    return file_numbers(source);
   }
   return numbered(names, "groups()", "name", source.size());
 }

@@ -13,8 +13,10 @@
 #include <cstdint>
 #include <filesystem>
 #include <iterator>
+#include <locale>
 #include <map>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -29,7 +31,7 @@
 
 TORCH_NPY_BEGIN_NAMESPACE
 
-/// What read_file_list() has read: for each file one target, one label, or neither.
+/// What read_file_list() has read: for each file one target, label or value, or none of them.
 struct ListedFiles {
   /// The files, in the order of the lines.
   std::vector<std::filesystem::path> files;
@@ -38,6 +40,9 @@ struct ListedFiles {
   /// The class of each file: int64, of shape (number of files). Undefined if the list has neither
   /// labels nor classes.
   at::Tensor labels;
+  /// The number of each file, if the list has a column of values: float32, of shape (number of
+  /// files).
+  at::Tensor values;
   /// If the list has a column of classes: the name of each class; its number is the index.
   std::vector<std::string> classes;
 };
@@ -54,6 +59,14 @@ inline std::optional<std::int64_t> integer_in(std::string_view text) {
   std::int64_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+inline std::optional<double> number_in(const std::string& text) {
+  std::istringstream stream(text);
+  stream.imbue(std::locale::classic());
+  double number = 0;
+  if (!(stream >> number) || stream.peek() != std::char_traits<char>::eof()) return std::nullopt;
   return number;
 }
 
@@ -108,11 +121,14 @@ class ListColumns {
     target = position(options.target_column());
     label = position(options.label_column());
     class_name = position(options.class_column());
+    value = position(options.value_column());
     const bool is_header = has_names || (is_path_heading(first_[path]) &&
                                          !is_there(listed_path(root, first_[path], options)));
     begin = options.header().value_or(is_header) ? 1 : 0;
     require_lines(begin);
-    if (!options.path_column() && !target && !label && !class_name) guess_second();
+    if (!options.path_column() && !target && !label && !class_name && !value) {
+      guess_second();
+    }
     if (label && class_name) {
       throw Error(ErrorCode::InvalidArgument,
                   "label_column() and class_column() exclude each other");
@@ -127,6 +143,7 @@ class ListColumns {
   std::optional<std::size_t> target;
   std::optional<std::size_t> label;
   std::optional<std::size_t> class_name;
+  std::optional<std::size_t> value;
   bool is_guessed = false;  ///< the meaning of the second column
 
   /// The columns of a line. Throws Error (Mismatch) if there are more or fewer than in the first.
@@ -157,8 +174,9 @@ class ListColumns {
   }
 
   bool has_named_column() const {
-    for (const auto* const column : {&options_.path_column(), &options_.target_column(),
-                                     &options_.label_column(), &options_.class_column()}) {
+    for (const auto* const column :
+         {&options_.path_column(), &options_.target_column(), &options_.label_column(),
+          &options_.class_column(), &options_.value_column()}) {
       if (*column && !(*column)->name().empty()) return true;
     }
     return false;
@@ -281,6 +299,7 @@ class ListReader {
     if (options_.check_files()) require_files();
     if (columns_.class_name) listed_.classes = class_numbers_.sorted(labels_);
     if (columns_.class_name || columns_.label) listed_.labels = at::tensor(labels_, at::kLong);
+    if (columns_.value) listed_.values = at::tensor(values_, at::kFloat);
     return std::move(listed_);
   }
 
@@ -295,6 +314,7 @@ class ListReader {
     if (columns_.target) listed_.targets.push_back(target_from(columns[*columns_.target]));
     if (columns_.label) labels_.push_back(label_from(columns[*columns_.label]));
     if (columns_.class_name) labels_.push_back(class_from(columns[*columns_.class_name]));
+    if (columns_.value) values_.push_back(value_from(columns[*columns_.value]));
   }
 
   std::filesystem::path target_from(const std::string& text) const {
@@ -309,7 +329,14 @@ class ListReader {
     throw Error(
         ErrorCode::Mismatch,
         "expected an integer label, found " + shown(text) +
-            (columns_.is_guessed ? "; class_column(1) takes the column for names of classes" : ""));
+            (number_in(text)       ? "; value_column() takes a column for any numbers"
+             : columns_.is_guessed ? "; class_column(1) takes the column for names of classes"
+                                   : ""));
+  }
+
+  static double value_from(const std::string& text) {
+    if (const auto number = number_in(text)) return *number;
+    throw Error(ErrorCode::Mismatch, "expected a number, found " + shown(text));
   }
 
   std::int64_t class_from(const std::string& text) {
@@ -348,6 +375,7 @@ class ListReader {
   ListColumns columns_;
   ClassNumbers class_numbers_;
   std::vector<std::int64_t> labels_;
+  std::vector<double> values_;
   ListedFiles listed_;
 };
 

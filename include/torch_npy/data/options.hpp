@@ -167,6 +167,8 @@ struct FileListOptions {
   TORCH_ARG(std::optional<ListColumn>, label_column);
   /// A column of names of classes.
   TORCH_ARG(std::optional<ListColumn>, class_column);
+  /// A column of numbers, for regression.
+  TORCH_ARG(std::optional<ListColumn>, value_column);
 
   /// The names of the classes; the number of a class is its position in this list. If empty, the
   /// names in the list are numbered in the order of their bytes.
@@ -194,8 +196,9 @@ struct BasicWindowOptions {
   TORCH_ARG(bool, across_shards) = false;
 
   /// Each file is one row, for instance one frame of a video; a window is a clip. Its length counts
-  /// files. The same is true for targets in several files; targets in one file, a tensor or a
-  /// StoredArray have one row for each frame.
+  /// files. Files of different folders are different videos, which are like shards. The same is
+  /// true for targets in several files; targets in one file, a tensor or a StoredArray have one row
+  /// for each frame.
   TORCH_ARG(bool, frames) = false;
 
   /// How to load the data. The window begins to count at the first of its rows().

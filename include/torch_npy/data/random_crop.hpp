@@ -120,6 +120,13 @@ class RandomCrop : public Transform, public OnArrays<RandomCrop> {
 
   /// Throws Error (Mismatch) for a sample that cannot be cropped.
   void require_size(c10::IntArrayRef sample) const {
+    if (size_.size() == 2 && detail::seems_channels_last(sample)) {
+      throw Error(ErrorCode::Mismatch,
+                  "RandomCrop expects samples of shape (..., H, W), found shape " +
+                      detail::python_tuple(sample.vec()) +
+                      ", which seems to be (H, W, C); put ToTensor before it, or crop with the "
+                      "sizes {h, w, -1}");
+    }
     bool fits = sample.size() >= size_.size();
     for (std::size_t i = 1; fits && !pad_if_needed_ && i <= size_.size(); ++i) {
       fits = sample[sample.size() - i] + 2 * padding_ >= size_[size_.size() - i];

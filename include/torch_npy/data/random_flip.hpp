@@ -27,6 +27,10 @@ class RandomFlip : public Transform {
   /// Flips the images that are chosen.
   void apply(at::Tensor& data, at::Tensor* target, const Draws& draws) const override {
     if (data.dim() < 3) detail::throw_bad_shape(name_, "(..., H, W)", data);
+    if (detail::seems_channels_last(data)) {
+      detail::throw_bad_shape(name_, "(..., H, W)", data,
+                              ", which seems to be (H, W, C); put ToTensor before the flip");
+    }
     at::Tensor* const image = with_target_ ? detail::image_target(target, data) : nullptr;
     std::vector<std::int64_t> flipped;
     for (std::int64_t i = 0; i < data.size(0); ++i) {

@@ -48,9 +48,13 @@ inline bool is_only_owner(const at::Tensor& tensor) {
 /// Whether an axis of this size may be that of the channels of images: gray, RGB, RGBA.
 inline bool is_channel_count(std::int64_t size) { return size == 1 || size == 3 || size == 4; }
 
-/// Whether samples with three axes seem to be images (H, W, C), and not (C, H, W).
+/// Whether a sample of this shape seems to be an image (H, W, C), and not (C, H, W).
+inline bool seems_channels_last(c10::IntArrayRef sample) {
+  return sample.size() == 3 && is_channel_count(sample[2]) && !is_channel_count(sample[0]);
+}
+/// The same for the samples of a batch.
 inline bool seems_channels_last(const at::Tensor& batch) {
-  return batch.dim() == 4 && is_channel_count(batch.size(3)) && !is_channel_count(batch.size(1));
+  return batch.dim() == 4 && seems_channels_last(batch.sizes().slice(1));
 }
 
 /// Whether a target of this shape is an image that changes with its data: one with two or more

@@ -110,8 +110,8 @@ class Windows {
     }
     reason += shards_.count() == 1
                   ? ", of an array of " + counted(longest, "row")
-                  : "; the longest of " + counted(shards_.count(), "file") + " has " +
-                        counted(longest, "row") + "; across_shards(true) joins the files";
+                  : "; the longest of " + counted(shards_.count(), "shard") + " has " +
+                        counted(longest, "row") + "; across_shards(true) joins the shards";
     return Error(ErrorCode::Mismatch, reason);
   }
 
@@ -122,6 +122,21 @@ class Windows {
   PartTable windows_;  // how many windows each shard has
 };
 
+/// How many neighbouring frames are in the same folder: a folder is one video.
+inline PartTable folders_of(const ArrayRows& frames) {
+  std::vector<std::size_t> sizes;
+  std::string folder;
+  for (std::size_t i = 0; i < frames.size(); ++i) {
+    const std::string key = frames.key(i);
+    const std::size_t end = key.rfind('/');
+    std::string own = key.substr(0, end == key.npos ? 0 : end + 1);
+    if (i == 0 || own != folder) sizes.push_back(0);
+    folder = std::move(own);
+    ++sizes.back();
+  }
+  return PartTable(sizes);
+}
+
 /// The windows of `data`, with targets in `target`, which is null if there are none. Throws Error:
 /// as Windows; Mismatch if `target` has another length, or if a window would cross two of its
 /// shards.
@@ -131,9 +146,8 @@ Windows windows_of(const ArrayRows& data, const ArrayRows* target, std::int64_t 
   Windows::Target rows{0, length};
   if (options.target()) rows = {options.target()->first, options.target()->second};
   if (target != nullptr && target != &data) require_targets(data, *target);
-  const bool joins = options.across_shards() || options.frames();
-  const PartTable whole(std::vector<std::size_t>{data.size()});
-  if (!joins && target != nullptr) {
+  const bool joins = options.across_shards();
+  if (!joins && !options.frames() && target != nullptr) {
     const auto& ends = data.parts().ends();
     for (const std::size_t end : target->parts().ends()) {
       if (end == 0 || std::binary_search(ends.begin(), ends.end(), end)) continue;
@@ -145,7 +159,10 @@ Windows windows_of(const ArrayRows& data, const ArrayRows* target, std::int64_t 
   }
   std::optional<Windows> windows;
   const auto make = [&] {
-    windows.emplace(joins ? whole : data.parts(), length, options.stride(), rows);
+    windows.emplace(joins              ? PartTable(std::vector<std::size_t>{data.size()})
+                    : options.frames() ? folders_of(data)
+                                       : data.parts(),
+                    length, options.stride(), rows);
   };
   if (data.parts().count() == 1) {
     data.about(0, make);
