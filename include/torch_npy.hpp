@@ -7618,10 +7618,9 @@ class StoredArray {
 
   /// What it was opened from, in UTF-8: a path, and after a slash the member of an archive
   /// ("medmnist.npz/train_images.npy"). Empty for memory and streams.
-  std::string name() const {
-    const std::string path = path_.generic_string();
-    return member_.empty() ? path : path + '/' + member_;
-  }
+  std::string name() const { return with_member(path_.generic_string()); }
+  /// The same without the folder of the file. @private
+  std::string internal_short_name() const { return with_member(path_.filename().generic_string()); }
 
   /// Loads the array, as load() of a path does. Throws Error, as load(), and BadZip for a damaged
   /// member of an archive; InvalidArgument for mmap(true) if the array is neither in a file nor
@@ -7704,6 +7703,10 @@ class StoredArray {
 
   std::shared_ptr<const ByteSource> source_;
   std::shared_ptr<const detail::FirstBytes> first_;
+  std::string with_member(std::string path) const {
+    return member_.empty() ? path : path + '/' + member_;
+  }
+
   std::filesystem::path path_;
   std::string member_;
   std::string version_;
@@ -9219,6 +9222,16 @@ inline std::uint64_t hash_of(std::string_view text) noexcept {
   return hash;
 }
 
+/// A number for a region of arrays.
+inline std::uint64_t fingerprint_of(const Region& region) {
+  std::uint64_t print = mix({region.size()});
+  for (const AxisRange& range : region) {
+    print = mix(
+        {print, static_cast<std::uint64_t>(range.begin), static_cast<std::uint64_t>(range.end)});
+  }
+  return print;
+}
+
 /// Names the batches of LibTorch's loader, which does not say in which epoch they are: by their
 /// indices, and by how many batches have begun with the same first index.
 class BatchNames {
@@ -9306,6 +9319,9 @@ class SourceInfo {
   /// A number that neighbouring samples of the same file have in common, so that lengths() and
   /// verify() read its header once. By default the number of the sample.
   virtual std::size_t file_of(std::size_t sample) const { return sample; }
+
+  /// The number of a sample in the source that reads it, of those that this one is made of.
+  virtual std::size_t inner_sample(std::size_t sample) const { return sample; }
 
   /// What to do if a sample is bad, and how many were. By default an Error is thrown.
   virtual detail::BadSamples& bad_samples(std::size_t /*sample*/) const { return bad_; }
@@ -9409,13 +9425,16 @@ class ArrayFiles {
     return size() == 1 ? first : first + " and " + counted(size() - 1, "other file");
   }
 
-  /// A number for the names, without folders, and for where each file begins in the array.
+  /// A number for the names, without their common folder, and for where each file begins in the
+  /// array.
   std::uint64_t hash(const std::function<std::uint64_t(std::size_t)>& begin_of) const {
-    const auto of = [&](std::size_t i) {
-      return hash_of(path_of(name(i)).filename().generic_string());
-    };
-    std::uint64_t all = of(0);
-    for (std::size_t i = 1; i < size(); ++i) all = mix({all, of(i), begin_of(i)});
+    if (array_) return hash_of(array_->internal_short_name());
+    const FileList files(paths_);
+    const std::size_t common = files.common_folder();
+    std::uint64_t all = mix({size()});
+    for (std::size_t i = 0; i < size(); ++i) {
+      all = mix({all, hash_of(files.name(i) + common), begin_of(i)});
+    }
     return all;
   }
 
@@ -9437,10 +9456,20 @@ TORCH_NPY_END_NAMESPACE
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
+
+/// `before` + `size`. Throws Error (TooLarge) if the sum, or another one of two such sums, could
+/// overflow: headers may declare any number of rows of 0 bytes.
+inline std::size_t checked_end(std::size_t before, std::size_t size) {
+  constexpr std::size_t kMost = SIZE_MAX / 4 + 1;
+  if (before <= kMost && size <= kMost - before) return before + size;
+  throw Error(ErrorCode::TooLarge,
+              "more than " + std::to_string(kMost) + " samples or rows in all");
+}
 
 /// Parts of different size, one after another, which may be empty: finds the part that has an
 /// index. For 10,000 parts that takes a few nanoseconds if they have similar sizes; a search takes
@@ -9451,7 +9480,7 @@ class PartTable {
   explicit PartTable(const std::vector<std::size_t>& sizes) {
     ends_.reserve(sizes.size());
     std::size_t end = 0;
-    for (const std::size_t size : sizes) ends_.push_back(end += size);
+    for (const std::size_t size : sizes) ends_.push_back(end = checked_end(end, size));
     while (end >> shift_ > 2 * sizes.size()) ++shift_;
     for (std::size_t first = 0; first >> shift_ <= end >> shift_;
          first += std::size_t{1} << shift_) {
@@ -9704,6 +9733,8 @@ class ArrayRows {
   const PartTable& parts() const { return parts_; }
   /// What the rows are.
   const RowFormat& format() const { return format_; }
+  /// How they are read.
+  const LoadOptions& options() const { return options_; }
 
   /// Where the rows are from, for messages; empty for a tensor.
   virtual std::string name() const = 0;
@@ -9758,7 +9789,6 @@ class ArrayRows {
     format_ = std::move(format);
   }
 
-  const LoadOptions& options() const { return options_; }
   BufferPool& pool() const { return *pool_; }
 
   virtual at::Tensor gather_on_host(c10::ArrayRef<std::size_t> first,
@@ -9810,8 +9840,8 @@ class TensorRows final : public ArrayRows {
   /// first row there. Throws Error: Mismatch for a 0-d tensor; InvalidArgument and Mismatch as the
   /// options say.
   TensorRows(at::Tensor tensor, const LoadOptions& options, std::shared_ptr<BufferPool> pool,
-             std::string name = {}, std::size_t begin = 0)
-      : ArrayRows(options, std::move(pool)), name_(std::move(name)), begin_(begin) {
+             std::string name = {}, std::size_t begin = 0, std::uint64_t hash = 0)
+      : ArrayRows(options, std::move(pool)), name_(std::move(name)), begin_(begin), hash_(hash) {
     if (!tensor.defined() || tensor.dim() == 0) {
       throw Error(ErrorCode::Mismatch, "a 0-d tensor has no axis 0 to take samples from");
     }
@@ -9847,9 +9877,7 @@ class TensorRows final : public ArrayRows {
   std::string key(std::size_t row) const override {
     return name_ + "[" + std::to_string(begin_ + row) + "]";
   }
-  std::uint64_t hash() const override {
-    return hash_of(path_of(name_).filename().generic_string());
-  }
+  std::uint64_t hash() const override { return hash_; }
   void about(std::size_t, const std::function<void()>& work) const override { with_path({}, work); }
 
  private:
@@ -9879,6 +9907,7 @@ class TensorRows final : public ArrayRows {
 
   std::string name_;
   std::size_t begin_;  // the number of row 0 in the caller's tensor or file
+  std::uint64_t hash_;
   at::Tensor tensor_;
   bool can_copy_ = false;  // by memcpy
 };
@@ -10429,7 +10458,9 @@ class ArrayData {
       if (options.squeeze()) detail::require_rows_stay(options, tensor.sizes().size() + 1);
       return std::make_shared<const detail::TensorRows>(
           tensor, LoadOptions().device(options.device()).pinned_memory(options.pinned_memory()),
-          std::move(pool), array.name(), begin);
+          std::move(pool), array.name(), begin,
+          detail::mix({detail::hash_of(array.internal_short_name()),
+                       detail::fingerprint_of(options.region())}));
     });
   }
 
@@ -10480,7 +10511,8 @@ inline void require_targets(const ArrayRows& data, const ArrayRows& target) {
 /// A number for an array and for how its rows are read.
 inline std::uint64_t fingerprint_of(const ArrayRows& rows) {
   const RowFormat& format = rows.format();
-  std::uint64_t print = mix({rows.hash(), static_cast<std::uint64_t>(format.type), rows.size()});
+  std::uint64_t print = mix({rows.hash(), static_cast<std::uint64_t>(format.type), rows.size(),
+                             fingerprint_of(rows.options().region())});
   for (const std::int64_t size : format.sizes) {
     print = mix({print, static_cast<std::uint64_t>(size)});
   }
@@ -10577,9 +10609,10 @@ class ArraySource : public SampleSource<E> {
     for (const Pick& pick : request.picks) {
       const c10::IntArrayRef sizes = data_->format().sizes;
       const auto data = regions.of_data(pick, sizes);
+      if (!data) return std::nullopt;
       const auto target = target_ ? regions.of_target(pick, sizes, target_->format().sizes)
                                   : std::optional(Region());
-      if (!data || !target) return std::nullopt;
+      if (!target) return std::nullopt;
       of_data.push_back(*data);
       of_target.push_back(*target);
     }
@@ -11233,7 +11266,9 @@ class FileSource : public SampleSource<E> {
   bool reads_regions() const override { return true; }
   std::size_t file_of(std::size_t sample) const override { return samples_.file_of(sample); }
 
-  std::uint64_t fingerprint() const override { return mix({size(), fingerprint_of(data_->list)}); }
+  std::uint64_t fingerprint() const override {
+    return mix({size(), fingerprint_of(data_->list), fingerprint_of(data_->options.region())});
+  }
 
   std::int64_t length(std::size_t sample) const override {
     return planned(*data_, file_of(sample), length_of);
@@ -11379,7 +11414,7 @@ inline bool seems_channels_last(const at::Tensor& batch) {
 inline bool is_image_target(c10::IntArrayRef target, c10::IntArrayRef data,
                             c10::IntArrayRef cut = {1, 1}) {
   if (target.size() < 2) return false;
-  bool is_alike = target.size() >= cut.size();
+  bool is_alike = target.size() >= cut.size() && data.size() >= cut.size();
   for (std::size_t i = 1; is_alike && i <= cut.size(); ++i) {
     is_alike = cut.end()[-static_cast<std::ptrdiff_t>(i)] == -1 ||
                target[target.size() - i] == data[data.size() - i];
@@ -13405,8 +13440,10 @@ class OddSamples {
     Error error = report(odd, common);
     BadSamples& bad = source_.bad_samples(sample_of(odd.second));
     if (bad.what() == OnBadFile::Skip) return std::nullopt;
-    Replacements others(asked_, odd.second);
-    while (const auto pick = others.next(odd.second)) {
+    Pick first = odd.second;
+    first.sample = sample_of(first);
+    Replacements others(asked_, first);
+    while (const auto pick = others.next(first)) {
       Request one = asked_;
       one.picks = {*pick};
       auto rows = read_(one);
@@ -13423,7 +13460,8 @@ class OddSamples {
     const Error error(
         ErrorCode::Mismatch,
         "unlike most samples: it has " + layout_of(odd.first) + "; they have " + common, 0, key);
-    source_.bad_samples(sample_of(odd.second)).report(odd.second.sample, error);
+    const std::size_t sample = sample_of(odd.second);
+    source_.bad_samples(sample).report(source_.inner_sample(sample), error);
     return error;
   }
 
@@ -13513,6 +13551,9 @@ class SubsetInfo : public SourceInfo {
   bool reads_regions() const override { return source_->reads_regions(); }
   std::size_t file_of(std::size_t sample) const override {
     return source_->file_of((*indices_)[sample]);
+  }
+  std::size_t inner_sample(std::size_t sample) const override {
+    return source_->inner_sample((*indices_)[sample]);
   }
   BadSamples& bad_samples(std::size_t sample) const override {
     return source_->bad_samples((*indices_)[sample]);
@@ -14287,7 +14328,9 @@ class ConcatInfo : public SourceInfo {
  public:
   explicit ConcatInfo(std::vector<std::shared_ptr<const SourceInfo>> sources)
       : sources_(std::move(sources)) {
-    for (const auto& source : sources_) ends_.push_back(size_before(ends_.size()) + source->size());
+    for (const auto& source : sources_) {
+      ends_.push_back(checked_end(size_before(ends_.size()), source->size()));
+    }
   }
 
   /// The source of a sample, and the sample's number in it.
@@ -14359,6 +14402,10 @@ class ConcatInfo : public SourceInfo {
   std::size_t file_of(std::size_t sample) const override {
     const auto [part, inner] = place_of(sample);
     return size_before(part) + sources_[part]->file_of(inner);
+  }
+  std::size_t inner_sample(std::size_t sample) const override {
+    const auto [part, inner] = place_of(sample);
+    return sources_[part]->inner_sample(inner);
   }
   BadSamples& bad_samples(std::size_t sample) const override {
     const auto [part, inner] = place_of(sample);
@@ -15666,7 +15713,7 @@ inline bool is_array_name(std::string_view name) {
 }
 
 inline std::optional<std::int64_t> integer_in(std::string_view text) {
-  if (!text.empty() && text.front() == '+') text.remove_prefix(1);
+  if (text.size() > 1 && text.front() == '+' && text[1] != '-') text.remove_prefix(1);
   std::int64_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
@@ -15739,6 +15786,11 @@ class ListColumns {
     require_lines(begin);
     if (!options.path_column() && !target && !label && !class_name && !value) {
       guess_second();
+    }
+    if (target == path) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "path_column() and target_column() are the same column: each file would be its "
+                  "own target");
     }
     if (label && class_name) {
       throw Error(ErrorCode::InvalidArgument,
@@ -16206,11 +16258,11 @@ inline void require_own_targets(const FileList& inputs, const FileList& targets)
                 "two inputs have the same target " + shown_path(targets[*twice]) + ": " +
                     shown_path(inputs[twice[0]]) + " and " + shown_path(inputs[twice[1]]));
   }
-  if (!inputs.has_folder_of(targets)) return;
+  const bool is_one_folder = inputs.has_folder_of(targets);
   for (std::size_t i = 0; i < inputs.size(); ++i) {
-    const auto name =
-        path_of(targets.name(i)).lexically_normal();  // a function may return "./x.npy"
-    if (name != path_of(inputs.name(i)).lexically_normal()) continue;
+    // A function may return "./x.npy" or "../inputs/x.npy".
+    if (!is_one_folder && std::strstr(targets.name(i), "..") == nullptr) continue;
+    if (targets[i].lexically_normal() != inputs[i].lexically_normal()) continue;
     throw Error(ErrorCode::Mismatch, "this input would be its own target", 0, inputs[i]);
   }
 }
@@ -18349,7 +18401,9 @@ class NpzSource final : public SampleSource<E> {
 
   std::uint64_t fingerprint() const override {
     std::uint64_t print = mix({size()});
-    for (const auto& part : parts_) print = mix({print, hash_of(part->name)});
+    for (const auto& part : parts_) {
+      print = mix({print, hash_of(part->name), fingerprint_of(part->options.region())});
+    }
     return mix({print, fingerprint_of(files())});
   }
 
@@ -19691,7 +19745,10 @@ inline Moments moments_of(const at::Tensor& batch, const std::optional<std::int6
   for (std::int64_t first = 0; first < batch.size(0); first += step) {
     const std::int64_t count = (std::min)(step, batch.size(0) - first);
     const at::Tensor values = batch.narrow(0, first, count).to(at::kCPU, at::kDouble).contiguous();
-    const auto inner = static_cast<std::size_t>(values.stride(channels));
+    std::size_t inner = 1;  // not the stride, which means nothing for an axis of length 1
+    for (std::int64_t after = channels + 1; after < values.dim(); ++after) {
+      inner *= static_cast<std::size_t>(values.size(after));
+    }
     const auto size = static_cast<std::size_t>(values.size(channels));
     const std::size_t outer = static_cast<std::size_t>(values.numel()) / (size * inner);
     Moments more = Block{values.data_ptr<double>(), outer, size, inner}.moments();
@@ -19873,10 +19930,14 @@ class ToDtype : public Transform, public OnArrays<ToDtype> {
       throw Error(ErrorCode::Mismatch,
                   std::string("ToDtype scales integers, found ") + c10::toString(from));
     }
-    data = data.to(dtype_);
-    if (!scale_ || !is_integral || from == at::kBool) return;
+    if (!scale_ || !is_integral || from == at::kBool) {
+      data = data.to(dtype_);
+      return;
+    }
     const auto bits = static_cast<int>(8 * c10::elementSize(from)) - c10::isSignedType(from);
-    data.div_(std::ldexp(1.0, bits) - 1);
+    // float16 cannot hold the integers.
+    const bool is_small = c10::elementSize(dtype_) < sizeof(float);
+    data = data.to(is_small ? at::kFloat : dtype_).div_(std::ldexp(1.0, bits) - 1).to(dtype_);
   }
 
  private:
@@ -20099,8 +20160,13 @@ class WindowSource : public SampleSource<E> {
 
   std::uint64_t fingerprint() const override {
     const auto number = [](std::int64_t value) { return static_cast<std::uint64_t>(value); };
-    return mix({fingerprint_of(*data_), size(), windows_.length(), number(windows_.stride()),
-                number(windows_.target().offset), windows_.target_length()});
+    std::uint64_t print =
+        mix({fingerprint_of(*data_), size(), windows_.length(), number(windows_.stride()),
+             number(windows_.target().offset), windows_.target_length()});
+    for (std::size_t i = 0; i < size(); i += size() / 1000 + 1) {
+      print = mix({print, windows_.first_row(i)});
+    }
+    return print;
   }
 
   /// Checks the arrays that begin after the window before this one does.

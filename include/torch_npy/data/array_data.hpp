@@ -122,7 +122,9 @@ class ArrayData {
       if (options.squeeze()) detail::require_rows_stay(options, tensor.sizes().size() + 1);
       return std::make_shared<const detail::TensorRows>(
           tensor, LoadOptions().device(options.device()).pinned_memory(options.pinned_memory()),
-          std::move(pool), array.name(), begin);
+          std::move(pool), array.name(), begin,
+          detail::mix({detail::hash_of(array.internal_short_name()),
+                       detail::fingerprint_of(options.region())}));
     });
   }
 

@@ -13,6 +13,7 @@
 #include <torch_npy/data/random.hpp>
 #include <torch_npy/data/source.hpp>
 #include <torch_npy/error.hpp>
+#include <torch_npy/io/folder.hpp>
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/read.hpp>
 #include <torch_npy/tensor/stored_array.hpp>
@@ -68,13 +69,16 @@ class ArrayFiles {
     return size() == 1 ? first : first + " and " + counted(size() - 1, "other file");
   }
 
-  /// A number for the names, without folders, and for where each file begins in the array.
+  /// A number for the names, without their common folder, and for where each file begins in the
+  /// array.
   std::uint64_t hash(const std::function<std::uint64_t(std::size_t)>& begin_of) const {
-    const auto of = [&](std::size_t i) {
-      return hash_of(path_of(name(i)).filename().generic_string());
-    };
-    std::uint64_t all = of(0);
-    for (std::size_t i = 1; i < size(); ++i) all = mix({all, of(i), begin_of(i)});
+    if (array_) return hash_of(array_->internal_short_name());
+    const FileList files(paths_);
+    const std::size_t common = files.common_folder();
+    std::uint64_t all = mix({size()});
+    for (std::size_t i = 0; i < size(); ++i) {
+      all = mix({all, hash_of(files.name(i) + common), begin_of(i)});
+    }
     return all;
   }
 

@@ -218,6 +218,8 @@ class ArrayRows {
   const PartTable& parts() const { return parts_; }
   /// What the rows are.
   const RowFormat& format() const { return format_; }
+  /// How they are read.
+  const LoadOptions& options() const { return options_; }
 
   /// Where the rows are from, for messages; empty for a tensor.
   virtual std::string name() const = 0;
@@ -272,7 +274,6 @@ class ArrayRows {
     format_ = std::move(format);
   }
 
-  const LoadOptions& options() const { return options_; }
   BufferPool& pool() const { return *pool_; }
 
   virtual at::Tensor gather_on_host(c10::ArrayRef<std::size_t> first,
@@ -324,8 +325,8 @@ class TensorRows final : public ArrayRows {
   /// first row there. Throws Error: Mismatch for a 0-d tensor; InvalidArgument and Mismatch as the
   /// options say.
   TensorRows(at::Tensor tensor, const LoadOptions& options, std::shared_ptr<BufferPool> pool,
-             std::string name = {}, std::size_t begin = 0)
-      : ArrayRows(options, std::move(pool)), name_(std::move(name)), begin_(begin) {
+             std::string name = {}, std::size_t begin = 0, std::uint64_t hash = 0)
+      : ArrayRows(options, std::move(pool)), name_(std::move(name)), begin_(begin), hash_(hash) {
     if (!tensor.defined() || tensor.dim() == 0) {
       throw Error(ErrorCode::Mismatch, "a 0-d tensor has no axis 0 to take samples from");
     }
@@ -361,9 +362,7 @@ class TensorRows final : public ArrayRows {
   std::string key(std::size_t row) const override {
     return name_ + "[" + std::to_string(begin_ + row) + "]";
   }
-  std::uint64_t hash() const override {
-    return hash_of(path_of(name_).filename().generic_string());
-  }
+  std::uint64_t hash() const override { return hash_; }
   void about(std::size_t, const std::function<void()>& work) const override { with_path({}, work); }
 
  private:
@@ -393,6 +392,7 @@ class TensorRows final : public ArrayRows {
 
   std::string name_;
   std::size_t begin_;  // the number of row 0 in the caller's tensor or file
+  std::uint64_t hash_;
   at::Tensor tensor_;
   bool can_copy_ = false;  // by memcpy
 };

@@ -47,7 +47,8 @@ inline void require_targets(const ArrayRows& data, const ArrayRows& target) {
 /// A number for an array and for how its rows are read.
 inline std::uint64_t fingerprint_of(const ArrayRows& rows) {
   const RowFormat& format = rows.format();
-  std::uint64_t print = mix({rows.hash(), static_cast<std::uint64_t>(format.type), rows.size()});
+  std::uint64_t print = mix({rows.hash(), static_cast<std::uint64_t>(format.type), rows.size(),
+                             fingerprint_of(rows.options().region())});
   for (const std::int64_t size : format.sizes) {
     print = mix({print, static_cast<std::uint64_t>(size)});
   }
@@ -144,9 +145,10 @@ class ArraySource : public SampleSource<E> {
     for (const Pick& pick : request.picks) {
       const c10::IntArrayRef sizes = data_->format().sizes;
       const auto data = regions.of_data(pick, sizes);
+      if (!data) return std::nullopt;
       const auto target = target_ ? regions.of_target(pick, sizes, target_->format().sizes)
                                   : std::optional(Region());
-      if (!data || !target) return std::nullopt;
+      if (!target) return std::nullopt;
       of_data.push_back(*data);
       of_target.push_back(*target);
     }

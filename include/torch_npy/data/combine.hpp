@@ -20,6 +20,7 @@
 #include <torch_npy/data/batch.hpp>
 #include <torch_npy/data/dataset.hpp>
 #include <torch_npy/data/map.hpp>
+#include <torch_npy/data/part_table.hpp>
 #include <torch_npy/data/random.hpp>
 #include <torch_npy/data/request.hpp>
 #include <torch_npy/data/rows.hpp>
@@ -35,7 +36,9 @@ class ConcatInfo : public SourceInfo {
  public:
   explicit ConcatInfo(std::vector<std::shared_ptr<const SourceInfo>> sources)
       : sources_(std::move(sources)) {
-    for (const auto& source : sources_) ends_.push_back(size_before(ends_.size()) + source->size());
+    for (const auto& source : sources_) {
+      ends_.push_back(checked_end(size_before(ends_.size()), source->size()));
+    }
   }
 
   /// The source of a sample, and the sample's number in it.
@@ -107,6 +110,10 @@ class ConcatInfo : public SourceInfo {
   std::size_t file_of(std::size_t sample) const override {
     const auto [part, inner] = place_of(sample);
     return size_before(part) + sources_[part]->file_of(inner);
+  }
+  std::size_t inner_sample(std::size_t sample) const override {
+    const auto [part, inner] = place_of(sample);
+    return sources_[part]->inner_sample(inner);
   }
   BadSamples& bad_samples(std::size_t sample) const override {
     const auto [part, inner] = place_of(sample);

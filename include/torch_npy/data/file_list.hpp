@@ -55,7 +55,7 @@ inline bool is_array_name(std::string_view name) {
 }
 
 inline std::optional<std::int64_t> integer_in(std::string_view text) {
-  if (!text.empty() && text.front() == '+') text.remove_prefix(1);
+  if (text.size() > 1 && text.front() == '+' && text[1] != '-') text.remove_prefix(1);
   std::int64_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
@@ -128,6 +128,11 @@ class ListColumns {
     require_lines(begin);
     if (!options.path_column() && !target && !label && !class_name && !value) {
       guess_second();
+    }
+    if (target == path) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "path_column() and target_column() are the same column: each file would be its "
+                  "own target");
     }
     if (label && class_name) {
       throw Error(ErrorCode::InvalidArgument,

@@ -138,7 +138,9 @@ class FileSource : public SampleSource<E> {
   bool reads_regions() const override { return true; }
   std::size_t file_of(std::size_t sample) const override { return samples_.file_of(sample); }
 
-  std::uint64_t fingerprint() const override { return mix({size(), fingerprint_of(data_->list)}); }
+  std::uint64_t fingerprint() const override {
+    return mix({size(), fingerprint_of(data_->list), fingerprint_of(data_->options.region())});
+  }
 
   std::int64_t length(std::size_t sample) const override {
     return planned(*data_, file_of(sample), length_of);

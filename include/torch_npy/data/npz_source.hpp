@@ -162,7 +162,9 @@ class NpzSource final : public SampleSource<E> {
 
   std::uint64_t fingerprint() const override {
     std::uint64_t print = mix({size()});
-    for (const auto& part : parts_) print = mix({print, hash_of(part->name)});
+    for (const auto& part : parts_) {
+      print = mix({print, hash_of(part->name), fingerprint_of(part->options.region())});
+    }
     return mix({print, fingerprint_of(files())});
   }
 

@@ -193,11 +193,11 @@ inline void require_own_targets(const FileList& inputs, const FileList& targets)
                 "two inputs have the same target " + shown_path(targets[*twice]) + ": " +
                     shown_path(inputs[twice[0]]) + " and " + shown_path(inputs[twice[1]]));
   }
-  if (!inputs.has_folder_of(targets)) return;
+  const bool is_one_folder = inputs.has_folder_of(targets);
   for (std::size_t i = 0; i < inputs.size(); ++i) {
-    const auto name =
-        path_of(targets.name(i)).lexically_normal();  // a function may return "./x.npy"
-    if (name != path_of(inputs.name(i)).lexically_normal()) continue;
+    // A function may return "./x.npy" or "../inputs/x.npy".
+    if (!is_one_folder && std::strstr(targets.name(i), "..") == nullptr) continue;
+    if (targets[i].lexically_normal() != inputs[i].lexically_normal()) continue;
     throw Error(ErrorCode::Mismatch, "this input would be its own target", 0, inputs[i]);
   }
 }

@@ -4,12 +4,22 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
-#include <torch_npy/version.hpp>
+#include <torch_npy/error.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
+
+/// `before` + `size`. Throws Error (TooLarge) if the sum, or another one of two such sums, could
+/// overflow: headers may declare any number of rows of 0 bytes.
+inline std::size_t checked_end(std::size_t before, std::size_t size) {
+  constexpr std::size_t kMost = SIZE_MAX / 4 + 1;
+  if (before <= kMost && size <= kMost - before) return before + size;
+  throw Error(ErrorCode::TooLarge,
+              "more than " + std::to_string(kMost) + " samples or rows in all");
+}
 
 /// Parts of different size, one after another, which may be empty: finds the part that has an
 /// index. For 10,000 parts that takes a few nanoseconds if they have similar sizes; a search takes
@@ -20,7 +30,7 @@ class PartTable {
   explicit PartTable(const std::vector<std::size_t>& sizes) {
     ends_.reserve(sizes.size());
     std::size_t end = 0;
-    for (const std::size_t size : sizes) ends_.push_back(end += size);
+    for (const std::size_t size : sizes) ends_.push_back(end = checked_end(end, size));
     while (end >> shift_ > 2 * sizes.size()) ++shift_;
     for (std::size_t first = 0; first >> shift_ <= end >> shift_;
          first += std::size_t{1} << shift_) {

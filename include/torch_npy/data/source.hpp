@@ -22,6 +22,7 @@
 #include <torch_npy/data/request.hpp>
 #include <torch_npy/data/rows.hpp>
 #include <torch_npy/error.hpp>
+#include <torch_npy/tensor/options.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
@@ -31,6 +32,16 @@ inline std::uint64_t hash_of(std::string_view text) noexcept {
   std::uint64_t hash = 0xcbf29ce484222325;
   for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
   return hash;
+}
+
+/// A number for a region of arrays.
+inline std::uint64_t fingerprint_of(const Region& region) {
+  std::uint64_t print = mix({region.size()});
+  for (const AxisRange& range : region) {
+    print = mix(
+        {print, static_cast<std::uint64_t>(range.begin), static_cast<std::uint64_t>(range.end)});
+  }
+  return print;
 }
 
 /// Names the batches of LibTorch's loader, which does not say in which epoch they are: by their
@@ -120,6 +131,9 @@ class SourceInfo {
   /// A number that neighbouring samples of the same file have in common, so that lengths() and
   /// verify() read its header once. By default the number of the sample.
   virtual std::size_t file_of(std::size_t sample) const { return sample; }
+
+  /// The number of a sample in the source that reads it, of those that this one is made of.
+  virtual std::size_t inner_sample(std::size_t sample) const { return sample; }
 
   /// What to do if a sample is bad, and how many were. By default an Error is thrown.
   virtual detail::BadSamples& bad_samples(std::size_t /*sample*/) const { return bad_; }

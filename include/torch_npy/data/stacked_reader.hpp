@@ -84,8 +84,10 @@ class OddSamples {
     Error error = report(odd, common);
     BadSamples& bad = source_.bad_samples(sample_of(odd.second));
     if (bad.what() == OnBadFile::Skip) return std::nullopt;
-    Replacements others(asked_, odd.second);
-    while (const auto pick = others.next(odd.second)) {
+    Pick first = odd.second;
+    first.sample = sample_of(first);
+    Replacements others(asked_, first);
+    while (const auto pick = others.next(first)) {
       Request one = asked_;
       one.picks = {*pick};
       auto rows = read_(one);
@@ -102,7 +104,8 @@ class OddSamples {
     const Error error(
         ErrorCode::Mismatch,
         "unlike most samples: it has " + layout_of(odd.first) + "; they have " + common, 0, key);
-    source_.bad_samples(sample_of(odd.second)).report(odd.second.sample, error);
+    const std::size_t sample = sample_of(odd.second);
+    source_.bad_samples(sample).report(source_.inner_sample(sample), error);
     return error;
   }
 

@@ -150,7 +150,10 @@ inline Moments moments_of(const at::Tensor& batch, const std::optional<std::int6
   for (std::int64_t first = 0; first < batch.size(0); first += step) {
     const std::int64_t count = (std::min)(step, batch.size(0) - first);
     const at::Tensor values = batch.narrow(0, first, count).to(at::kCPU, at::kDouble).contiguous();
-    const auto inner = static_cast<std::size_t>(values.stride(channels));
+    std::size_t inner = 1;  // not the stride, which means nothing for an axis of length 1
+    for (std::int64_t after = channels + 1; after < values.dim(); ++after) {
+      inner *= static_cast<std::size_t>(values.size(after));
+    }
     const auto size = static_cast<std::size_t>(values.size(channels));
     const std::size_t outer = static_cast<std::size_t>(values.numel()) / (size * inner);
     Moments more = Block{values.data_ptr<double>(), outer, size, inner}.moments();

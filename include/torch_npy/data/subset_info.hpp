@@ -49,6 +49,9 @@ class SubsetInfo : public SourceInfo {
   std::size_t file_of(std::size_t sample) const override {
     return source_->file_of((*indices_)[sample]);
   }
+  std::size_t inner_sample(std::size_t sample) const override {
+    return source_->inner_sample((*indices_)[sample]);
+  }
   BadSamples& bad_samples(std::size_t sample) const override {
     return source_->bad_samples((*indices_)[sample]);
   }

@@ -70,10 +70,14 @@ class ToDtype : public Transform, public OnArrays<ToDtype> {
       throw Error(ErrorCode::Mismatch,
                   std::string("ToDtype scales integers, found ") + c10::toString(from));
     }
-    data = data.to(dtype_);
-    if (!scale_ || !is_integral || from == at::kBool) return;
+    if (!scale_ || !is_integral || from == at::kBool) {
+      data = data.to(dtype_);
+      return;
+    }
     const auto bits = static_cast<int>(8 * c10::elementSize(from)) - c10::isSignedType(from);
-    data.div_(std::ldexp(1.0, bits) - 1);
+    // float16 cannot hold the integers.
+    const bool is_small = c10::elementSize(dtype_) < sizeof(float);
+    data = data.to(is_small ? at::kFloat : dtype_).div_(std::ldexp(1.0, bits) - 1).to(dtype_);
   }
 
  private:

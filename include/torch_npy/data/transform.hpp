@@ -63,7 +63,7 @@ inline bool seems_channels_last(const at::Tensor& batch) {
 inline bool is_image_target(c10::IntArrayRef target, c10::IntArrayRef data,
                             c10::IntArrayRef cut = {1, 1}) {
   if (target.size() < 2) return false;
-  bool is_alike = target.size() >= cut.size();
+  bool is_alike = target.size() >= cut.size() && data.size() >= cut.size();
   for (std::size_t i = 1; is_alike && i <= cut.size(); ++i) {
     is_alike = cut.end()[-static_cast<std::ptrdiff_t>(i)] == -1 ||
                target[target.size() - i] == data[data.size() - i];

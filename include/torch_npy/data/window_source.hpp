@@ -208,8 +208,13 @@ class WindowSource : public SampleSource<E> {
 
   std::uint64_t fingerprint() const override {
     const auto number = [](std::int64_t value) { return static_cast<std::uint64_t>(value); };
-    return mix({fingerprint_of(*data_), size(), windows_.length(), number(windows_.stride()),
-                number(windows_.target().offset), windows_.target_length()});
+    std::uint64_t print =
+        mix({fingerprint_of(*data_), size(), windows_.length(), number(windows_.stride()),
+             number(windows_.target().offset), windows_.target_length()});
+    for (std::size_t i = 0; i < size(); i += size() / 1000 + 1) {
+      print = mix({print, windows_.first_row(i)});
+    }
+    return print;
   }
 
   /// Checks the arrays that begin after the window before this one does.

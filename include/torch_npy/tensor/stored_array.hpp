@@ -62,10 +62,9 @@ class StoredArray {
 
   /// What it was opened from, in UTF-8: a path, and after a slash the member of an archive
   /// ("medmnist.npz/train_images.npy"). Empty for memory and streams.
-  std::string name() const {
-    const std::string path = path_.generic_string();
-    return member_.empty() ? path : path + '/' + member_;
-  }
+  std::string name() const { return with_member(path_.generic_string()); }
+  /// The same without the folder of the file. @private
+  std::string internal_short_name() const { return with_member(path_.filename().generic_string()); }
 
   /// Loads the array, as load() of a path does. Throws Error, as load(), and BadZip for a damaged
   /// member of an archive; InvalidArgument for mmap(true) if the array is neither in a file nor
@@ -148,6 +147,10 @@ class StoredArray {
 
   std::shared_ptr<const ByteSource> source_;
   std::shared_ptr<const detail::FirstBytes> first_;
+  std::string with_member(std::string path) const {
+    return member_.empty() ? path : path + '/' + member_;
+  }
+
   std::filesystem::path path_;
   std::string member_;
   std::string version_;
