@@ -16261,8 +16261,12 @@ inline void require_own_targets(const FileList& inputs, const FileList& targets)
   const bool is_one_folder = inputs.has_folder_of(targets);
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     // A function may return "./x.npy" or "../inputs/x.npy".
-    if (!is_one_folder && std::strstr(targets.name(i), "..") == nullptr) continue;
-    if (targets[i].lexically_normal() != inputs[i].lexically_normal()) continue;
+    const bool is_own = is_one_folder
+                            ? path_of(targets.name(i)).lexically_normal() ==
+                                  path_of(inputs.name(i)).lexically_normal()
+                            : std::strstr(targets.name(i), "..") != nullptr &&
+                                  targets[i].lexically_normal() == inputs[i].lexically_normal();
+    if (!is_own) continue;
     throw Error(ErrorCode::Mismatch, "this input would be its own target", 0, inputs[i]);
   }
 }
@@ -17580,12 +17584,6 @@ class Loader {
     if (options.shuffle() && options.order()) {
       throw Error(ErrorCode::InvalidArgument,
                   "shuffle(true) and order() exclude each other: order(shuffled()) shuffles");
-    }
-    constexpr std::size_t kMaxWorkers = 65536;
-    if (options.workers() > kMaxWorkers) {
-      throw Error(ErrorCode::InvalidArgument, "workers(" + std::to_string(options.workers()) +
-                                                  "): expected at most " +
-                                                  std::to_string(kMaxWorkers));
     }
     if (options.workers() != 0 && options.ahead() == std::size_t{0}) {
       throw Error(

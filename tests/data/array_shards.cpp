@@ -353,6 +353,8 @@ TEST_CASE("shards need few open files while they are opened, and none afterwards
     const FewDescriptors few(34);
     return ArrayDataset(paths);
   }();
+  // Before, because the undefined-behaviour sanitizer opens a pipe when it first sees a type.
+  CHECK(at::equal(dataset.stacked().get_batch({7}).data, select(whole, {7})));
   const FewDescriptors none(0);
   CHECK(at::equal(dataset.stacked().get_batch({199, 0, 100}).data, select(whole, {199, 0, 100})));
 }

@@ -267,7 +267,7 @@ TEST_CASE("transforms of a cached dataset draw as they do without a cache", "[ca
   };
   // Images.
   const Dataset<> plain(std::make_shared<const Made<Example<>>>(20, [](int i) {
-    return Example<>(at::arange(24).reshape({2, 3, 4}) + i, at::full({}, i));
+    return Example<>(at::arange(24).reshape({3, 2, 4}) + i, at::full({}, i));
   }));
   for (const std::size_t bytes : {std::size_t{1000}, kMany}) {
     check_same(changed(plain.cached(bytes)), changed(plain));

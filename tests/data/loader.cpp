@@ -380,7 +380,6 @@ TEST_CASE("options that are invalid or exclude each other are refused", "[loader
   };
   refuse(LoaderOptions().shuffle(true).order(sequential()), "exclude each other");
   refuse(LoaderOptions().workers(1).ahead(0), "ahead(0)");
-  refuse(LoaderOptions().workers(static_cast<std::size_t>(-1)), "expected at most 65536");
   refuse(LoaderOptions().batch_size(0), "batch_size is 0");
   refuse(LoaderOptions().shard(2, 2), "rank 2");
   refuse(LoaderOptions().batch_size(2).order(by_length(std::vector<std::int64_t>(10, 1), 2)),

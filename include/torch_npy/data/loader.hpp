@@ -281,12 +281,6 @@ class Loader {
       throw Error(ErrorCode::InvalidArgument,
                   "shuffle(true) and order() exclude each other: order(shuffled()) shuffles");
     }
-    constexpr std::size_t kMaxWorkers = 65536;
-    if (options.workers() > kMaxWorkers) {
-      throw Error(ErrorCode::InvalidArgument, "workers(" + std::to_string(options.workers()) +
-                                                  "): expected at most " +
-                                                  std::to_string(kMaxWorkers));
-    }
     if (options.workers() != 0 && options.ahead() == std::size_t{0}) {
       throw Error(
           ErrorCode::InvalidArgument,
