@@ -10791,6 +10791,7 @@ TORCH_NPY_END_NAMESPACE
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include <torch_npy/data/options.hpp>
+#include <torch_npy/data/request.hpp>
 #include <torch_npy/data/rows.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/literal.hpp>
