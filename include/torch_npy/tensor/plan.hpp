@@ -10,6 +10,7 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -171,6 +172,10 @@ inline void squeeze(LoadPlan& plan, std::int64_t axis) {
 inline at::Tensor exact_scalar(const c10::Scalar& value, c10::ScalarType dtype) {
   try {
     at::Tensor element = at::full({}, value, at::TensorOptions(dtype));
+    if (c10::isFloatingType(dtype)) {  // some versions of LibTorch make 1e30 an infinite float16
+      const bool is_finite = std::isfinite(element.item().toDouble());
+      return is_finite == std::isfinite(value.toDouble()) ? element : at::Tensor();
+    }
     if (!c10::isIntegralType(dtype, /*includeBool=*/true)) return element;
     // LibTorch lets negative numbers wrap around, and truncates fractions.
     if (!value.isComplex() && element.item().toDouble() == value.toDouble()) return element;
