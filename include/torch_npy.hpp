@@ -8323,8 +8323,8 @@ enum class OnBadFile {
 /// `FolderOptions().recursive(true).data_options(LoadOptions().dtype(torch::kFloat32))`; without an
 /// argument, each name returns the current value.
 struct FolderOptions {
-  /// Shell pattern for the names of the .npy files to use (`*`, `?`, `[a-z]`). Other files, and
-  /// hidden ones (".name"), are ignored.
+  /// Shell pattern for the names of the .npy files (.npz for an NpzDataset) to use (`*`, `?`,
+  /// `[a-z]`). Other files, and hidden ones (".name"), are ignored.
   TORCH_ARG(std::string, pattern) = "*";
 
   /// Include the files in subfolders, at any depth. Links to folders are followed.
@@ -8362,7 +8362,7 @@ struct FolderOptions {
   /// parallel already. With device(), each batch is copied there as a whole.
   TORCH_ARG(LoadOptions, data_options);
 
-  /// How to load the targets of a PairedFolderDataset or a FileDataset.
+  /// How to load the targets of a PairedFolderDataset, a FileDataset or an NpzDataset.
   TORCH_ARG(LoadOptions, target_options);
 
  public:

@@ -5,7 +5,7 @@
 #
 # FOLDER is where the files go that are read, on a disk with 12 GB free (the build folder otherwise);
 # they are removed at the end. The results, a table in Markdown, a JSON file and plots, go to
-# build/bench/results. The run takes some 40 minutes and figures only mean something on a quiet
+# build/bench/results. The run takes more than 25 minutes, and figures only mean something on a quiet
 # machine; --quick takes 3 minutes, to see that it works, and --only the rows whose title has these
 # words. Cold rows need to be root, to drop the page cache.
 #
