@@ -8359,7 +8359,9 @@ struct FolderOptions {
   TORCH_ARG(std::size_t, samples_per_file) = 1;
 
   /// How to load the samples. threads(0) means one thread, because a loader's workers run in
-  /// parallel already. With device(), each batch is copied there as a whole.
+  /// parallel already. With device(), each batch is copied there as a whole. With mmap(true), files
+  /// of which a RandomCrop keeps a part stay mapped from their first use on, if there are at most
+  /// 16,384 of them: a file that is replaced meanwhile keeps its old content.
   TORCH_ARG(LoadOptions, data_options);
 
   /// How to load the targets of a PairedFolderDataset, a FileDataset or an NpzDataset.
@@ -9931,7 +9933,6 @@ TORCH_NPY_END_NAMESPACE
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <mutex>
 #include <optional>
 #include <shared_mutex>
@@ -9946,8 +9947,9 @@ namespace detail {
 /// (vm.max_map_count).
 constexpr std::size_t kMaxMappings = 16384;
 
-/// Parts of many files, of which at most `limit`, and those of the batches that are being read, are
-/// mapped at a time. The others are mapped again when they are used. A mapping needs no open file.
+/// Files, or parts of them, of which at most `limit`, and those of the batches that are being read,
+/// are mapped at a time. The others are mapped again when they are used. A mapping needs no open
+/// file.
 class MappedFiles {
  public:
   MappedFiles(std::size_t count, std::size_t limit) : data_(count), parts_(count), limit_(limit) {}
@@ -9975,13 +9977,18 @@ class MappedFiles {
     std::shared_lock<std::shared_mutex> lock_;
   };
 
-  /// The bytes of part `i`, which was set. `path` is that of its file. Throws Error: NotFound, Io,
-  /// Exhausted or OutOfMemory if it has to be mapped again; Io if the file has changed meanwhile.
-  const char* data(std::size_t i, const std::filesystem::path& path) const {
+  /// The bytes of part `i`; of the whole file if the part was not set, null if that is empty.
+  /// `open()` returns the file if it has to be mapped now. Throws Error, without a path: what open()
+  /// throws; Io, Exhausted, OutOfMemory, TooLarge; Io if it has changed since it was mapped before.
+  template <class Open>
+  const char* data(std::size_t i, const Open& open) const {
     if (may_close()) parts_[i].used.store(++clock_, std::memory_order_relaxed);
     const char* const data = data_[i].load(std::memory_order_acquire);
-    return data != nullptr ? data : map_again(i, path);
+    return data != nullptr ? data : map_now(i, open());
   }
+
+  /// The size of part `i` after data(i).
+  std::size_t size(std::size_t i) const { return parts_[i].size; }
 
   /// How many are mapped.
   std::size_t mapped() const { return mapped_; }
@@ -10007,14 +10014,20 @@ class MappedFiles {
     return data;
   }
 
-  const char* map_again(std::size_t i, const std::filesystem::path& path) const {
-    return with_path(path, [&] {
-      const NamedFile file(path);
-      if (file.version() != parts_[i].version) {
-        throw Error(ErrorCode::Io, "it has changed since the dataset was made: make it again");
-      }
-      return keep(i, Mapping::of(file.internal_traits().range, parts_[i].offset, parts_[i].size));
-    });
+  const char* map_now(std::size_t i, const File& file) const {
+    const FileRange range = file.internal_traits().range;
+    const std::lock_guard lock(setting_);
+    Part& part = parts_[i];
+    if (part.size == 0) {
+      const std::uint64_t size = file.size();
+      if (size == 0) return nullptr;
+      if (size > SIZE_MAX) throw Error(ErrorCode::TooLarge, "the file is too large to be mapped");
+      part.size = static_cast<std::size_t>(size);
+      if (may_close()) part.version = version_of(*range.file);
+    } else if (may_close() && version_of(*range.file) != part.version) {
+      throw Error(ErrorCode::Io, "it has changed since the dataset was made: make it again");
+    }
+    return keep(i, Mapping::of(range, part.offset, part.size));
   }
 
   /// If too many are mapped, closes those that were not used for the longest time, a sixteenth of
@@ -10042,6 +10055,7 @@ class MappedFiles {
   mutable std::vector<Part> parts_;
   const std::size_t limit_;
   mutable std::shared_mutex mutex_;  // locked by those who close
+  mutable std::mutex setting_;       // locked by those who map
   mutable std::atomic<std::size_t> mapped_{0};
   mutable std::atomic<std::uint64_t> clock_{0};
 };
@@ -10218,7 +10232,7 @@ class StoredRows final : public ArrayRows {
         const LoadPlan plan = plan_of_region(rows[i], regions[i], fill_value);
         if (!out.defined()) out = empty_regions(plan, rows.size(), pin);
         const std::size_t shard = parts().part_of(rows[i]);
-        const MemorySource source(maps_.data(shard, files_.path(shard)), SIZE_MAX);
+        const MemorySource source(mapped_data(shard), SIZE_MAX);
         fill(ArrayBytes(source, nullptr, plan.end), plan,
              static_cast<char*>(out.data_ptr()) + i * plan.bytes, /*threads=*/1);
       });
@@ -10325,11 +10339,16 @@ class StoredRows final : public ArrayRows {
                       pin || pins_memory(options()));
   }
 
+  const char* mapped_data(std::size_t i) const {
+    const auto& path = files_.path(i);
+    return with_path(path, [&] { return maps_.data(i, [&] { return File(path); }); });
+  }
+
   RowRun run_of(std::size_t i, std::size_t row, std::size_t rows) const {
     const RowLayout* const layout = has_layouts_ ? &shards_[i].layout : nullptr;
     const std::size_t step = layout == nullptr ? format().elements : layout->step;
     if (i == first_used_) row += shards_[i].begin;
-    return {maps_.data(i, files_.path(i)) + row * step * format().element_size(), rows, layout};
+    return {mapped_data(i) + row * step * format().element_size(), rows, layout};
   }
 
   ArrayFiles files_;
@@ -10867,11 +10886,14 @@ inline std::int64_t length_of(const LoadPlan& plan) {
 /// One file for each sample.
 struct SampleFiles final : SamplePart {
   FileList list;
+  std::optional<MappedFiles> maps;  ///< from which regions are copied; if mmap(true) asks for it
 
   SampleFiles(FileList files, const LoadOptions& its_options, std::shared_ptr<BufferPool> its_pool,
               FolderOptions::Expected its_expected)
       : SamplePart(its_options, std::move(its_pool), std::move(its_expected)),
-        list(std::move(files)) {}
+        list(std::move(files)) {
+    if (options.mmap() && list.size() <= kMaxMappings) maps.emplace(list.size(), kMaxMappings);
+  }
 
   std::string origin(std::size_t file) const override { return shown_path(list[file]); }
 };
@@ -10978,8 +11000,12 @@ class BatchReader {
 
   bool read_any(const ByteSource& source, const RegionOf& region_of,
                 const c10::Scalar& fill_value) {
-    return with_array(source, options_,
-                      [&](OpenArray& array) { return read_array(array, region_of, fill_value); });
+    return with_path({}, [&] {
+      if (!region_of) require_file_to_map(source, options_);
+      FirstBytes first;
+      OpenArray array(source, first, read_header(source, options_.max_header_size(), first));
+      return read_array(array, region_of, fill_value);
+    });
   }
 
   bool read_array(OpenArray& array, const RegionOf& region_of, const c10::Scalar& fill_value) {
@@ -11099,6 +11125,11 @@ class BatchReader {
 inline bool read_file(BatchReader& reader, const SampleFiles& files, std::size_t file,
                       const RegionOf& region_of = {}, const c10::Scalar& fill_value = 0) {
   try {
+    if (region_of && files.maps) {
+      const char* const data = files.maps->data(file, [&] { return files.list.open(file); });
+      const MemorySource bytes(data, files.maps->size(file));
+      if (data != nullptr) return reader.read(file, bytes, region_of, fill_value);
+    }
     return reader.read(file, files.list.open(file), region_of, fill_value);
   } catch (const Error& error) {
     throw ErrorContext::at(error, files.list[file]);
@@ -16943,7 +16974,9 @@ class WorkerThreads {
 
   void wait_for(const Job& job) {
     std::unique_lock<std::mutex> lock(mutex_);
+    awaited_ = &job;
     finished_.wait(lock, [&job] { return job.is_done_; });
+    awaited_ = nullptr;
   }
 
   /// Drops the jobs that have not started. Does not wait for the others.
@@ -17004,8 +17037,9 @@ class WorkerThreads {
       job->run();
       lock.lock();
       job->is_done_ = true;
-      finished_.notify_one();
+      const bool is_awaited = job.get() == awaited_;  // waking the owner for another one is costly
       lock.unlock();
+      if (is_awaited) finished_.notify_one();
       job.reset();  // without the lock: it may be the last owner of a large batch
       lock.lock();
     }
@@ -17026,6 +17060,7 @@ class WorkerThreads {
   std::condition_variable submitted_;
   std::condition_variable finished_;  // a job, or the start of a thread
   std::deque<std::shared_ptr<Job>> waiting_;
+  const Job* awaited_ = nullptr;  // by the owner
   std::size_t started_ = 0;
   bool is_stopping_ = false;
   std::vector<std::thread> threads_;

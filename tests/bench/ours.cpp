@@ -238,11 +238,14 @@ Answer windows(const Words& words) {
                            });
 }
 
-/// patches FOLDER EDGE BATCH WORKERS: a cube from a random position of each volume.
+/// patches FOLDER EDGE BATCH WORKERS mapped|read: a cube from a random position of each volume.
 Answer patches(const Words& words) {
   const auto edge = static_cast<std::int64_t>(number(words.at(2)));
   return epoch_of<Stacked>(words, number(words.at(3)), number(words.at(4)), false, [&] {
-    return FolderDataset(words.at(1)).map(transforms::RandomCrop({edge, edge, edge})).stacked();
+    const auto how = LoadOptions().mmap(words.at(5) == "mapped");
+    return FolderDataset(words.at(1), FolderOptions().data_options(how))
+        .map(transforms::RandomCrop({edge, edge, edge}))
+        .stacked();
   });
 }
 

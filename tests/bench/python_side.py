@@ -212,8 +212,8 @@ def dali(folder, batch_size, threads, sums=""):
     if key not in pipelines:
         @pipeline_def(batch_size=int(batch_size), num_threads=int(threads), device_id=None)
         def read():
-            return fn.readers.numpy(file_root=folder, file_filter="*.npy", random_shuffle=True, name="reader",
-                                    prefetch_queue_depth=2, dont_use_mmap=True)
+            return fn.readers.numpy(file_root=folder, file_filter="*.npy", shuffle_after_epoch=True, name="reader",
+                                    pad_last_batch=True, prefetch_queue_depth=2, dont_use_mmap=True)
 
         pipelines[key] = read()
         pipelines[key].build()
@@ -222,9 +222,10 @@ def dali(folder, batch_size, threads, sums=""):
 
     def run():
         nonlocal check
-        for _ in range(files // int(batch_size)):
+        for begin in range(0, files, int(batch_size)):
             (batch,) = pipeline.run()
-            check += total(np.stack([np.asarray(batch.at(i)) for i in range(len(batch))])) if sums else len(batch)
+            count = min(len(batch), files - begin)  # what follows repeats the last file
+            check += total(np.stack([np.asarray(batch.at(i)) for i in range(count)])) if sums else count
 
     return seconds(1, run), check % 2**64
 

@@ -10,6 +10,7 @@
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/tensor.h>
 
 #include <cstdint>
@@ -163,6 +164,29 @@ TEST_CASE("a crop of files is the same whether whole samples are read or not", "
   CHECK(batch.data.sizes() == at::IntArrayRef({7, 4, 5, 6}));
   CHECK(batch.data.is_contiguous());
   CHECK(batch.indices == kPicked);
+}
+
+TEST_CASE("with mmap(true) files stay mapped for their patches", "[dataset][crop]") {
+  const Folder folder;
+  const auto path = folder / name_of(0);
+  torch_npy::save(path, at::full({8, 9}, 1, at::kShort));
+  write_bytes(folder / name_of(1), "");
+  write_bytes(folder / name_of(2), "no array");
+  const auto options = FolderOptions().data_options(LoadOptions().mmap(true));
+  const FolderDataset mapped(folder.path(), options);
+  const auto patches = mapped.map(tf::RandomCrop({4, 4})).stacked();
+  CHECK(at::equal(patches.get_batch({0, 0}).data, at::full({2, 4, 4}, 1, at::kShort)));
+  torch_npy::save(path, at::full({8, 9}, 2, at::kShort));  // another file of this name
+  CHECK(at::equal(patches.get_batch({0}).data, at::full({1, 4, 4}, 1, at::kShort)));
+  CHECK(at::equal(mapped.get(0).data, at::full({8, 9}, 2, at::kShort)));
+  for (const std::size_t bad : {1, 2}) {
+    const Error error = error_of([&] { (void)patches.get_batch({bad}); });
+    CHECK(error.code() == (bad == 1 ? ErrorCode::Truncated : ErrorCode::NotNpy));
+    CHECK(error.path() == folder / name_of(static_cast<int>(bad)));
+  }
+  const FolderDataset tolerant(folder.path(), FolderOptions(options).on_bad_file(OnBadFile::Skip));
+  CHECK(tolerant.map(tf::RandomCrop({4, 4})).stacked().get_batch({0, 1, 2, 0}).indices ==
+        Indices{0, 0});
 }
 
 TEST_CASE("the draws of a crop are those of its place in the chain", "[dataset][crop]") {

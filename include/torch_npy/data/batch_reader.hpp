@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include <torch_npy/data/mapped_files.hpp>
 #include <torch_npy/data/options.hpp>
 #include <torch_npy/data/request.hpp>
 #include <torch_npy/data/rows.hpp>
@@ -25,6 +26,7 @@
 #include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/io/folder.hpp>
+#include <torch_npy/io/read_header.hpp>
 #include <torch_npy/tensor/convert.hpp>
 #include <torch_npy/tensor/device.hpp>
 #include <torch_npy/tensor/memory.hpp>
@@ -96,11 +98,14 @@ inline std::int64_t length_of(const LoadPlan& plan) {
 /// One file for each sample.
 struct SampleFiles final : SamplePart {
   FileList list;
+  std::optional<MappedFiles> maps;  ///< from which regions are copied; if mmap(true) asks for it
 
   SampleFiles(FileList files, const LoadOptions& its_options, std::shared_ptr<BufferPool> its_pool,
               FolderOptions::Expected its_expected)
       : SamplePart(its_options, std::move(its_pool), std::move(its_expected)),
-        list(std::move(files)) {}
+        list(std::move(files)) {
+    if (options.mmap() && list.size() <= kMaxMappings) maps.emplace(list.size(), kMaxMappings);
+  }
 
   std::string origin(std::size_t file) const override { return shown_path(list[file]); }
 };
@@ -207,8 +212,12 @@ class BatchReader {
 
   bool read_any(const ByteSource& source, const RegionOf& region_of,
                 const c10::Scalar& fill_value) {
-    return with_array(source, options_,
-                      [&](OpenArray& array) { return read_array(array, region_of, fill_value); });
+    return with_path({}, [&] {
+      if (!region_of) require_file_to_map(source, options_);
+      FirstBytes first;
+      OpenArray array(source, first, read_header(source, options_.max_header_size(), first));
+      return read_array(array, region_of, fill_value);
+    });
   }
 
   bool read_array(OpenArray& array, const RegionOf& region_of, const c10::Scalar& fill_value) {
@@ -328,6 +337,11 @@ class BatchReader {
 inline bool read_file(BatchReader& reader, const SampleFiles& files, std::size_t file,
                       const RegionOf& region_of = {}, const c10::Scalar& fill_value = 0) {
   try {
+    if (region_of && files.maps) {
+      const char* const data = files.maps->data(file, [&] { return files.list.open(file); });
+      const MemorySource bytes(data, files.maps->size(file));
+      if (data != nullptr) return reader.read(file, bytes, region_of, fill_value);
+    }
     return reader.read(file, files.list.open(file), region_of, fill_value);
   } catch (const Error& error) {
     throw ErrorContext::at(error, files.list[file]);

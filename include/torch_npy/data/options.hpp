@@ -72,7 +72,9 @@ struct FolderOptions {
   TORCH_ARG(std::size_t, samples_per_file) = 1;
 
   /// How to load the samples. threads(0) means one thread, because a loader's workers run in
-  /// parallel already. With device(), each batch is copied there as a whole.
+  /// parallel already. With device(), each batch is copied there as a whole. With mmap(true), files
+  /// of which a RandomCrop keeps a part stay mapped from their first use on, if there are at most
+  /// 16,384 of them: a file that is replaced meanwhile keeps its old content.
   TORCH_ARG(LoadOptions, data_options);
 
   /// How to load the targets of a PairedFolderDataset, a FileDataset or an NpzDataset.

@@ -21,6 +21,7 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/literal.hpp>
 #include <torch_npy/io/byte_source.hpp>
+#include <torch_npy/io/file.hpp>
 #include <torch_npy/io/parallel.hpp>
 #include <torch_npy/tensor/device.hpp>
 #include <torch_npy/tensor/memory.hpp>
@@ -179,7 +180,7 @@ class StoredRows final : public ArrayRows {
         const LoadPlan plan = plan_of_region(rows[i], regions[i], fill_value);
         if (!out.defined()) out = empty_regions(plan, rows.size(), pin);
         const std::size_t shard = parts().part_of(rows[i]);
-        const MemorySource source(maps_.data(shard, files_.path(shard)), SIZE_MAX);
+        const MemorySource source(mapped_data(shard), SIZE_MAX);
         fill(ArrayBytes(source, nullptr, plan.end), plan,
              static_cast<char*>(out.data_ptr()) + i * plan.bytes, /*threads=*/1);
       });
@@ -286,11 +287,16 @@ class StoredRows final : public ArrayRows {
                       pin || pins_memory(options()));
   }
 
+  const char* mapped_data(std::size_t i) const {
+    const auto& path = files_.path(i);
+    return with_path(path, [&] { return maps_.data(i, [&] { return File(path); }); });
+  }
+
   RowRun run_of(std::size_t i, std::size_t row, std::size_t rows) const {
     const RowLayout* const layout = has_layouts_ ? &shards_[i].layout : nullptr;
     const std::size_t step = layout == nullptr ? format().elements : layout->step;
     if (i == first_used_) row += shards_[i].begin;
-    return {maps_.data(i, files_.path(i)) + row * step * format().element_size(), rows, layout};
+    return {mapped_data(i) + row * step * format().element_size(), rows, layout};
   }
 
   ArrayFiles files_;

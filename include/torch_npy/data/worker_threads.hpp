@@ -90,7 +90,9 @@ class WorkerThreads {
 
   void wait_for(const Job& job) {
     std::unique_lock<std::mutex> lock(mutex_);
+    awaited_ = &job;
     finished_.wait(lock, [&job] { return job.is_done_; });
+    awaited_ = nullptr;
   }
 
   /// Drops the jobs that have not started. Does not wait for the others.
@@ -151,8 +153,9 @@ class WorkerThreads {
       job->run();
       lock.lock();
       job->is_done_ = true;
-      finished_.notify_one();
+      const bool is_awaited = job.get() == awaited_;  // waking the owner for another one is costly
       lock.unlock();
+      if (is_awaited) finished_.notify_one();
       job.reset();  // without the lock: it may be the last owner of a large batch
       lock.lock();
     }
@@ -173,6 +176,7 @@ class WorkerThreads {
   std::condition_variable submitted_;
   std::condition_variable finished_;  // a job, or the start of a thread
   std::deque<std::shared_ptr<Job>> waiting_;
+  const Job* awaited_ = nullptr;  // by the owner
   std::size_t started_ = 0;
   bool is_stopping_ = false;
   std::vector<std::thread> threads_;
