@@ -9307,12 +9307,12 @@ class SourceInfo {
                 "the source of this dataset cannot tell the lengths of its samples");
   }
 
-  /// The class labels of `samples`, in order, for Dataset::targets(). Reads no data. By default
-  /// throws Error (InvalidArgument).
+  /// The class labels of `samples`, in order, for Dataset::targets(). By default throws Error
+  /// (InvalidArgument).
   virtual std::vector<std::int64_t> labels(c10::ArrayRef<std::size_t> /*samples*/) const {
     throw Error(ErrorCode::InvalidArgument,
-                "this dataset has no class labels: its targets, if there are any, are read with "
-                "the samples");
+                "this dataset has no class labels: its samples have no target, or it does not "
+                "know which array is the target");
   }
 
   /// The Errors for which reading a sample would fail, as far as they show without reading values.
@@ -9978,8 +9978,9 @@ class MappedFiles {
   };
 
   /// The bytes of part `i`; of the whole file if the part was not set, null if that is empty.
-  /// `open()` returns the file if it has to be mapped now. Throws Error, without a path: what open()
-  /// throws; Io, Exhausted, OutOfMemory, TooLarge; Io if it has changed since it was mapped before.
+  /// `open()` returns the file if it has to be mapped now. Throws Error, without a path: what
+  /// open() throws; Io, Exhausted, OutOfMemory, TooLarge; Io if it has changed since it was mapped
+  /// before.
   template <class Open>
   const char* data(std::size_t i, const Open& open) const {
     if (may_close()) parts_[i].used.store(++clock_, std::memory_order_relaxed);
@@ -10809,6 +10810,7 @@ TORCH_NPY_END_NAMESPACE
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/Scalar.h>
+#include <c10/core/ScalarType.h>
 #include <c10/util/ArrayRef.h>
 
 #include <algorithm>
@@ -10881,6 +10883,18 @@ struct SamplePart {
 inline std::int64_t length_of(const LoadPlan& plan) {
   if (!plan.sizes.empty()) return plan.sizes[0];
   throw Error(ErrorCode::Mismatch, "a 0-d array has no length");
+}
+
+/// The array of one sample as a class label. Throws Error (InvalidArgument) if it is not one
+/// integer.
+inline std::int64_t label_in(OpenArray& array, const LoadOptions& options) {
+  const LoadPlan plan = array.plan(options);
+  if (plan.count != 1 || !c10::isIntegralType(plan.type, /*includeBool=*/true)) {
+    throw Error(ErrorCode::InvalidArgument,
+                "a class label is one integer, found a target of shape " +
+                    python_tuple(plan.sizes) + " and dtype " + c10::toString(plan.type));
+  }
+  return ArrayReading(array, plan, options).tensor().to(at::kLong).item<std::int64_t>();
 }
 
 /// One file for each sample.
@@ -11312,11 +11326,18 @@ class FileSource : public SampleSource<E> {
   }
 
   std::vector<std::int64_t> labels(c10::ArrayRef<std::size_t> samples) const override {
-    if (!labels_) return SampleSource<E>::labels(samples);
+    if (!labels_ && !targets_) return SampleSource<E>::labels(samples);
     std::vector<std::size_t> files;
     files.reserve(samples.size());
     for (const std::size_t sample : samples) files.push_back(file_of(sample));
-    return labels_from(*labels_, files);
+    if (labels_) return labels_from(*labels_, files);
+    std::vector<std::int64_t> labels;
+    labels.reserve(files.size());
+    for (std::size_t i = 0; i < files.size(); ++i) {
+      const bool is_known = i != 0 && files[i] == files[i - 1];
+      labels.push_back(is_known ? labels.back() : label_of(files[i]));
+    }
+    return labels;
   }
 
   std::vector<Error> check(std::size_t sample) const override {
@@ -11373,13 +11394,23 @@ class FileSource : public SampleSource<E> {
   const SampleFiles& targets() const noexcept { return *targets_; }
 
  private:
+  std::int64_t label_of(std::size_t file) const {
+    return with_open(*targets_, file,
+                     [&](OpenArray& array) { return label_in(array, targets_->options); });
+  }
+
+  /// Calls `use` with the array of a file.
+  template <class Use>
+  static auto with_open(const SampleFiles& files, std::size_t file, const Use& use) {
+    return with_path(files.list[file],
+                     [&] { return with_array(files.list.open(file), files.options, use); });
+  }
+
   /// Calls `use` with what is known of a file after its header was read.
   template <class Use>
   static auto planned(const SampleFiles& files, std::size_t file, const Use& use) {
-    return with_path(files.list[file], [&] {
-      return with_array(files.list.open(file), files.options,
-                        [&](OpenArray& array) { return use(array.plan(files.options)); });
-    });
+    return with_open(files, file,
+                     [&](OpenArray& array) { return use(array.plan(files.options)); });
   }
 
   std::shared_ptr<const SampleFiles> data_;
@@ -13618,6 +13649,7 @@ TORCH_NPY_END_NAMESPACE
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/tensor.h>
 #include <c10/util/Optional.h>
+#include <c10/util/ArrayRef.h>
 #include <torch/data.h>
 
 #include <algorithm>
@@ -13655,14 +13687,30 @@ void for_each_sample(std::size_t count, const Progress& progress, const Work& wo
   });
 }
 
-inline at::Tensor targets_of(const SourceInfo& source) {
+inline at::Tensor targets_of(const SourceInfo& source, const Progress& progress) {
+  constexpr std::size_t kStep = 256;  // samples: few enough to share the files among the threads
   std::vector<std::size_t> all(source.size());
   std::iota(all.begin(), all.end(), std::size_t{0});
-  const std::vector<std::int64_t> labels = source.labels(all);
-  if (labels.size() == all.size()) return at::tensor(labels, at::kLong);
-  throw Error(ErrorCode::Mismatch, "the source of this dataset returned " +
-                                       counted(labels.size(), "label") + " for " +
-                                       counted(all.size(), "sample"));
+  std::vector<std::int64_t> targets(all.size());
+  Progress of_samples;
+  if (progress) {
+    of_samples = [&](std::size_t done, std::size_t) {
+      progress((std::min)(done * kStep, all.size()), all.size());
+    };
+  }
+  for_each_sample((all.size() + kStep - 1) / kStep, of_samples, [&](std::size_t i) {
+    const auto samples = c10::ArrayRef<std::size_t>(all).slice(
+        i * kStep, (std::min)(kStep, all.size() - i * kStep));
+    const std::vector<std::int64_t> labels = source.labels(samples);
+    if (labels.size() != samples.size()) {
+      throw Error(ErrorCode::Mismatch, "the source of this dataset returned " +
+                                           counted(labels.size(), "label") + " for " +
+                                           counted(samples.size(), "sample"));
+    }
+    std::copy(labels.begin(), labels.end(),
+              targets.begin() + static_cast<std::ptrdiff_t>(i * kStep));
+  });
+  return at::tensor(targets, at::kLong);
 }
 
 /// True if what map() is given draws random numbers: such a transform has a seed.
@@ -13860,11 +13908,16 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   }
 
   /// The class label of each sample: int64, of shape (size()), for weights of classes or to split a
-  /// dataset by class. Available for a ClassFolderDataset, and for a FileDataset or an ArrayDataset
-  /// whose targets are an array of integers of shape (size()); also after subset(), concat(),
+  /// dataset by class. Available where a target is one integer, also after subset(), concat(),
   /// stacked() and map(). What a function given to map() does to the targets is not seen here.
-  /// Reads no data. Throws Error: InvalidArgument if there are no such labels.
-  at::Tensor targets() const { return detail::targets_of(*source_); }
+  ///
+  /// Targets that are files or arrays of archives are read, on at least 32 threads; for all others
+  /// nothing is read. `progress` as for lengths(). Throws what progress throws, and Error:
+  /// InvalidArgument if there are no such labels; for a target that cannot be read, what load()
+  /// throws, whatever on_bad_file() says.
+  at::Tensor targets(const Progress& progress = {}) const {
+    return detail::targets_of(*source_, progress);
+  }
 
   /// Checks the header and the size of every file on at least 32 threads, and returns an Error for
   /// each bad one, in the order of the samples. Does not read values, and does not compare the
@@ -18302,6 +18355,8 @@ TORCH_NPY_END_NAMESPACE
 #ifndef TORCH_NPY_DATA_NPZ_SOURCE_HPP_
 #define TORCH_NPY_DATA_NPZ_SOURCE_HPP_
 
+#include <c10/util/ArrayRef.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -18456,6 +18511,28 @@ class NpzSource final : public SampleSource<E> {
     return length;
   }
 
+  std::vector<std::int64_t> labels(c10::ArrayRef<std::size_t> samples) const override {
+    if constexpr (!kHasTarget<E>) return SampleSource<E>::labels(samples);
+    constexpr std::size_t kTarget = 1;
+    std::vector<std::int64_t> labels;
+    labels.reserve(samples.size());
+    ArchiveReader archive(parts_);
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      const std::size_t file = file_of(samples[i]);
+      if (i != 0 && file == file_of(samples[i - 1])) {
+        labels.push_back(labels.back());
+        continue;
+      }
+      about(file, [&] {
+        archive.open(file);
+        labels.push_back(with_open(archive, kTarget, [&](OpenArray& array) {
+          return label_in(array, parts_[kTarget]->options);
+        }));
+      });
+    }
+    return labels;
+  }
+
   std::vector<Error> check(std::size_t sample) const override {
     std::vector<Error> errors;
     const auto is_good = [&](const auto& work) {
@@ -18528,13 +18605,19 @@ class NpzSource final : public SampleSource<E> {
     }
   }
 
+  /// Calls `use` with an array of the archive.
+  template <class Use>
+  auto with_open(const ArchiveReader& archive, std::size_t part, const Use& use) const {
+    return archive.with_bytes(part, DeflatedMember::kWholeForHeader, [&](const ByteSource& bytes) {
+      return with_array(bytes, parts_[part]->options, use);
+    });
+  }
+
   /// Calls `use` with what is known of an array after its header was read.
   template <class Use>
   auto with_plan(const ArchiveReader& archive, std::size_t part, const Use& use) const {
-    const LoadOptions& options = parts_[part]->options;
-    return archive.with_bytes(part, DeflatedMember::kWholeForHeader, [&](const ByteSource& bytes) {
-      return with_array(bytes, options, [&](OpenArray& array) { return use(array.plan(options)); });
-    });
+    return with_open(archive, part,
+                     [&](OpenArray& array) { return use(array.plan(parts_[part]->options)); });
   }
 
   ArchivedParts parts_;

@@ -202,13 +202,34 @@ TEST_CASE("targets() returns the labels of any dataset that has some", "[dataset
   CHECK(at::equal(joined.targets(), longs({1, 0, 1, 5, 6, 7, 8, 9, 8, 7})));
   CHECK(at::equal(joined.subset({9, 0, 4, 1, 3}).targets(), longs({7, 1, 6, 0, 5})));
 
+  // Targets that are files are read.
+  std::vector<std::filesystem::path> labels;
+  for (const std::int64_t label : {3, -1, 3, 2}) {
+    const at::Tensor one = at::tensor(label, at::kShort);
+    labels.push_back(all.folder / ("label_" + std::to_string(labels.size()) + ".npy"));
+    save(labels.back(), labels.size() % 2 == 0 ? one : one.reshape({1}));
+  }
+  const FileDataset read(all.files, labels, FolderOptions().samples_per_file(2));
+  CHECK(at::equal(read.targets(), longs({3, 3, -1, -1, 3, 3, 2, 2})));
+  CHECK(at::equal(read.subset({6, 2, 0}).targets(), longs({2, -1, 3})));
+  std::size_t last = 0;
+  (void)read.targets([&](std::size_t done, std::size_t total) {
+    CHECK((last < done && done <= total && total == 8));
+    last = done;
+  });
+  CHECK(last == 8);
+  std::filesystem::remove(labels[2]);
+  const Error missing = error_of([&] { (void)read.targets(); });
+  CHECK(missing.code() == ErrorCode::NotFound);
+  CHECK(missing.path() == labels[2]);
+
   const auto refused = [](const auto& dataset) {
     const Error error = error_of([&] { (void)dataset.targets(); });
     CHECK(error.code() == ErrorCode::InvalidArgument);
     return std::string(error.what());
   };
   CHECK_THAT(refused(FileDataset(all.files)), says("no class labels"));
-  CHECK_THAT(refused(FileDataset(all.files, all.files)), says("no class labels"));
+  CHECK_THAT(refused(FileDataset(all.files, all.files)), says("a class label is one integer"));
   CHECK_THAT(refused(ArrayDataset(at::zeros({3, 2}))), says("no class labels"));
   CHECK_THAT(refused(number_dataset(3)), says("no class labels"));
   CHECK_THAT(refused(FileDataset(all.files, at::zeros({4}))),

@@ -3,10 +3,12 @@
 #include <torch_npy/data/combine.hpp>
 #include <torch_npy/data/loader.hpp>
 #include <torch_npy/data/npz_dataset.hpp>
+#include <torch_npy/data/split.hpp>
 #include <torch_npy/data/transforms.hpp>
 #include <torch_npy/tensor/npz.hpp>
 
 #include <ATen/ops/arange.h>
+#include <ATen/ops/bincount.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/stack.h>
@@ -169,6 +171,31 @@ TEST_CASE("subset, concat and lengths work on archives", "[npz_dataset]") {
   CHECK(dataset.source()->fingerprint() == same.source()->fingerprint());
   const NpzDataset other(folder.path(), "image", "weight");
   CHECK(dataset.source()->fingerprint() != other.source()->fingerprint());
+}
+
+TEST_CASE("the labels of archives are known for a stratified split", "[npz_dataset]") {
+  const Folder folder;
+  for (int i = 0; i < 40; ++i) {
+    save_npz(folder / archive_name(i),
+             {{"image", sample(i)}, {"label", at::full({1}, i % 4, at::kInt)}},
+             SaveNpzOptions().sync(false));
+  }
+  const NpzDataset dataset(folder.path(), "image", "label");
+  const at::Tensor targets = dataset.targets();
+  CHECK(targets.scalar_type() == at::kLong);
+  for (int i = 0; i < 40; ++i) CHECK(targets[i].item<int>() == i % 4);
+  const auto parts = random_split(dataset, {0.5, 0.5}, 1, SplitOptions().stratify(targets));
+  CHECK(at::equal(parts[0].targets().bincount(), labels({5, 5, 5, 5})));
+  CHECK(
+      at::equal(concat(dataset.subset({3, 1}), parts[1]).targets().slice(0, 0, 2), labels({3, 1})));
+  const Error error =
+      error_of([&] { (void)NpzDataset(folder.path(), "label", "image").targets(); });
+  CHECK(error.code() == ErrorCode::InvalidArgument);
+  CHECK(error.path() == folder / archive_name(0));
+  CHECK_THAT(error.what(), says("a class label is one integer, found a target of shape"));
+  CHECK(error_of([&] {
+          (void)NpzDataset(folder.path(), {"image", "label"}).targets();
+        }).code() == ErrorCode::InvalidArgument);
 }
 
 TEST_CASE("samples equal what NpzFile loads, for any layout of the archives", "[npz_dataset]") {

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/Scalar.h>
+#include <c10/core/ScalarType.h>
 #include <c10/util/ArrayRef.h>
 
 #include <algorithm>
@@ -93,6 +94,18 @@ struct SamplePart {
 inline std::int64_t length_of(const LoadPlan& plan) {
   if (!plan.sizes.empty()) return plan.sizes[0];
   throw Error(ErrorCode::Mismatch, "a 0-d array has no length");
+}
+
+/// The array of one sample as a class label. Throws Error (InvalidArgument) if it is not one
+/// integer.
+inline std::int64_t label_in(OpenArray& array, const LoadOptions& options) {
+  const LoadPlan plan = array.plan(options);
+  if (plan.count != 1 || !c10::isIntegralType(plan.type, /*includeBool=*/true)) {
+    throw Error(ErrorCode::InvalidArgument,
+                "a class label is one integer, found a target of shape " +
+                    python_tuple(plan.sizes) + " and dtype " + c10::toString(plan.type));
+  }
+  return ArrayReading(array, plan, options).tensor().to(at::kLong).item<std::int64_t>();
 }
 
 /// One file for each sample.

@@ -6,6 +6,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/tensor.h>
+#include <c10/util/ArrayRef.h>
 #include <c10/util/Optional.h>
 #include <torch/data.h>
 
@@ -60,14 +61,30 @@ void for_each_sample(std::size_t count, const Progress& progress, const Work& wo
   });
 }
 
-inline at::Tensor targets_of(const SourceInfo& source) {
+inline at::Tensor targets_of(const SourceInfo& source, const Progress& progress) {
+  constexpr std::size_t kStep = 256;  // samples: few enough to share the files among the threads
   std::vector<std::size_t> all(source.size());
   std::iota(all.begin(), all.end(), std::size_t{0});
-  const std::vector<std::int64_t> labels = source.labels(all);
-  if (labels.size() == all.size()) return at::tensor(labels, at::kLong);
-  throw Error(ErrorCode::Mismatch, "the source of this dataset returned " +
-                                       counted(labels.size(), "label") + " for " +
-                                       counted(all.size(), "sample"));
+  std::vector<std::int64_t> targets(all.size());
+  Progress of_samples;
+  if (progress) {
+    of_samples = [&](std::size_t done, std::size_t) {
+      progress((std::min)(done * kStep, all.size()), all.size());
+    };
+  }
+  for_each_sample((all.size() + kStep - 1) / kStep, of_samples, [&](std::size_t i) {
+    const auto samples =
+        c10::ArrayRef<std::size_t>(all).slice(i * kStep, (std::min)(kStep, all.size() - i * kStep));
+    const std::vector<std::int64_t> labels = source.labels(samples);
+    if (labels.size() != samples.size()) {
+      throw Error(ErrorCode::Mismatch, "the source of this dataset returned " +
+                                           counted(labels.size(), "label") + " for " +
+                                           counted(samples.size(), "sample"));
+    }
+    std::copy(labels.begin(), labels.end(),
+              targets.begin() + static_cast<std::ptrdiff_t>(i * kStep));
+  });
+  return at::tensor(targets, at::kLong);
 }
 
 /// True if what map() is given draws random numbers: such a transform has a seed.
@@ -265,11 +282,16 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   }
 
   /// The class label of each sample: int64, of shape (size()), for weights of classes or to split a
-  /// dataset by class. Available for a ClassFolderDataset, and for a FileDataset or an ArrayDataset
-  /// whose targets are an array of integers of shape (size()); also after subset(), concat(),
+  /// dataset by class. Available where a target is one integer, also after subset(), concat(),
   /// stacked() and map(). What a function given to map() does to the targets is not seen here.
-  /// Reads no data. Throws Error: InvalidArgument if there are no such labels.
-  at::Tensor targets() const { return detail::targets_of(*source_); }
+  ///
+  /// Targets that are files or arrays of archives are read, on at least 32 threads; for all others
+  /// nothing is read. `progress` as for lengths(). Throws what progress throws, and Error:
+  /// InvalidArgument if there are no such labels; for a target that cannot be read, what load()
+  /// throws, whatever on_bad_file() says.
+  at::Tensor targets(const Progress& progress = {}) const {
+    return detail::targets_of(*source_, progress);
+  }
 
   /// Checks the header and the size of every file on at least 32 threads, and returns an Error for
   /// each bad one, in the order of the samples. Does not read values, and does not compare the

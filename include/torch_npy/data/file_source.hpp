@@ -147,11 +147,18 @@ class FileSource : public SampleSource<E> {
   }
 
   std::vector<std::int64_t> labels(c10::ArrayRef<std::size_t> samples) const override {
-    if (!labels_) return SampleSource<E>::labels(samples);
+    if (!labels_ && !targets_) return SampleSource<E>::labels(samples);
     std::vector<std::size_t> files;
     files.reserve(samples.size());
     for (const std::size_t sample : samples) files.push_back(file_of(sample));
-    return labels_from(*labels_, files);
+    if (labels_) return labels_from(*labels_, files);
+    std::vector<std::int64_t> labels;
+    labels.reserve(files.size());
+    for (std::size_t i = 0; i < files.size(); ++i) {
+      const bool is_known = i != 0 && files[i] == files[i - 1];
+      labels.push_back(is_known ? labels.back() : label_of(files[i]));
+    }
+    return labels;
   }
 
   std::vector<Error> check(std::size_t sample) const override {
@@ -208,13 +215,22 @@ class FileSource : public SampleSource<E> {
   const SampleFiles& targets() const noexcept { return *targets_; }
 
  private:
+  std::int64_t label_of(std::size_t file) const {
+    return with_open(*targets_, file,
+                     [&](OpenArray& array) { return label_in(array, targets_->options); });
+  }
+
+  /// Calls `use` with the array of a file.
+  template <class Use>
+  static auto with_open(const SampleFiles& files, std::size_t file, const Use& use) {
+    return with_path(files.list[file],
+                     [&] { return with_array(files.list.open(file), files.options, use); });
+  }
+
   /// Calls `use` with what is known of a file after its header was read.
   template <class Use>
   static auto planned(const SampleFiles& files, std::size_t file, const Use& use) {
-    return with_path(files.list[file], [&] {
-      return with_array(files.list.open(file), files.options,
-                        [&](OpenArray& array) { return use(array.plan(files.options)); });
-    });
+    return with_open(files, file, [&](OpenArray& array) { return use(array.plan(files.options)); });
   }
 
   std::shared_ptr<const SampleFiles> data_;

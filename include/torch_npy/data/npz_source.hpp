@@ -1,6 +1,8 @@
 #ifndef TORCH_NPY_DATA_NPZ_SOURCE_HPP_
 #define TORCH_NPY_DATA_NPZ_SOURCE_HPP_
 
+#include <c10/util/ArrayRef.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -178,6 +180,28 @@ class NpzSource final : public SampleSource<E> {
     return length;
   }
 
+  std::vector<std::int64_t> labels(c10::ArrayRef<std::size_t> samples) const override {
+    if constexpr (!kHasTarget<E>) return SampleSource<E>::labels(samples);
+    constexpr std::size_t kTarget = 1;
+    std::vector<std::int64_t> labels;
+    labels.reserve(samples.size());
+    ArchiveReader archive(parts_);
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      const std::size_t file = file_of(samples[i]);
+      if (i != 0 && file == file_of(samples[i - 1])) {
+        labels.push_back(labels.back());
+        continue;
+      }
+      about(file, [&] {
+        archive.open(file);
+        labels.push_back(with_open(archive, kTarget, [&](OpenArray& array) {
+          return label_in(array, parts_[kTarget]->options);
+        }));
+      });
+    }
+    return labels;
+  }
+
   std::vector<Error> check(std::size_t sample) const override {
     std::vector<Error> errors;
     const auto is_good = [&](const auto& work) {
@@ -250,13 +274,19 @@ class NpzSource final : public SampleSource<E> {
     }
   }
 
+  /// Calls `use` with an array of the archive.
+  template <class Use>
+  auto with_open(const ArchiveReader& archive, std::size_t part, const Use& use) const {
+    return archive.with_bytes(part, DeflatedMember::kWholeForHeader, [&](const ByteSource& bytes) {
+      return with_array(bytes, parts_[part]->options, use);
+    });
+  }
+
   /// Calls `use` with what is known of an array after its header was read.
   template <class Use>
   auto with_plan(const ArchiveReader& archive, std::size_t part, const Use& use) const {
-    const LoadOptions& options = parts_[part]->options;
-    return archive.with_bytes(part, DeflatedMember::kWholeForHeader, [&](const ByteSource& bytes) {
-      return with_array(bytes, options, [&](OpenArray& array) { return use(array.plan(options)); });
-    });
+    return with_open(archive, part,
+                     [&](OpenArray& array) { return use(array.plan(parts_[part]->options)); });
   }
 
   ArchivedParts parts_;

@@ -112,12 +112,12 @@ class SourceInfo {
                 "the source of this dataset cannot tell the lengths of its samples");
   }
 
-  /// The class labels of `samples`, in order, for Dataset::targets(). Reads no data. By default
-  /// throws Error (InvalidArgument).
+  /// The class labels of `samples`, in order, for Dataset::targets(). By default throws Error
+  /// (InvalidArgument).
   virtual std::vector<std::int64_t> labels(c10::ArrayRef<std::size_t> /*samples*/) const {
     throw Error(ErrorCode::InvalidArgument,
-                "this dataset has no class labels: its targets, if there are any, are read with "
-                "the samples");
+                "this dataset has no class labels: its samples have no target, or it does not "
+                "know which array is the target");
   }
 
   /// The Errors for which reading a sample would fail, as far as they show without reading values.
