@@ -8458,6 +8458,8 @@ struct FileListOptions {
   TORCH_ARG(std::optional<ListColumn>, class_column);
   /// A column of numbers, for regression.
   TORCH_ARG(std::optional<ListColumn>, value_column);
+  /// A column of any text, such as the patient for SplitOptions::groups(), or "train" and "test".
+  TORCH_ARG(std::optional<ListColumn>, group_column);
 
   /// The names of the classes; the number of a class is its position in this list. If empty, the
   /// names in the list are numbered in the order of their bytes.
@@ -11409,8 +11411,7 @@ class FileSource : public SampleSource<E> {
   /// Calls `use` with what is known of a file after its header was read.
   template <class Use>
   static auto planned(const SampleFiles& files, std::size_t file, const Use& use) {
-    return with_open(files, file,
-                     [&](OpenArray& array) { return use(array.plan(files.options)); });
+    return with_open(files, file, [&](OpenArray& array) { return use(array.plan(files.options)); });
   }
 
   std::shared_ptr<const SampleFiles> data_;
@@ -13648,8 +13649,8 @@ TORCH_NPY_END_NAMESPACE
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/tensor.h>
-#include <c10/util/Optional.h>
 #include <c10/util/ArrayRef.h>
+#include <c10/util/Optional.h>
 #include <torch/data.h>
 
 #include <algorithm>
@@ -13699,8 +13700,8 @@ inline at::Tensor targets_of(const SourceInfo& source, const Progress& progress)
     };
   }
   for_each_sample((all.size() + kStep - 1) / kStep, of_samples, [&](std::size_t i) {
-    const auto samples = c10::ArrayRef<std::size_t>(all).slice(
-        i * kStep, (std::min)(kStep, all.size() - i * kStep));
+    const auto samples =
+        c10::ArrayRef<std::size_t>(all).slice(i * kStep, (std::min)(kStep, all.size() - i * kStep));
     const std::vector<std::int64_t> labels = source.labels(samples);
     if (labels.size() != samples.size()) {
       throw Error(ErrorCode::Mismatch, "the source of this dataset returned " +
@@ -15779,7 +15780,8 @@ TORCH_NPY_END_NAMESPACE
 
 TORCH_NPY_BEGIN_NAMESPACE
 
-/// What read_file_list() has read: for each file one target, label or value, or none of them.
+/// What read_file_list() has read: for each file its target, label, value and group, as far as the
+/// list has them.
 struct ListedFiles {
   /// The files, in the order of the lines.
   std::vector<std::filesystem::path> files;
@@ -15791,8 +15793,23 @@ struct ListedFiles {
   /// The number of each file, if the list has a column of values: float32, of shape (number of
   /// files).
   at::Tensor values;
+  /// The group of each file, if the list has a column of groups.
+  std::vector<std::string> groups;
   /// If the list has a column of classes: the name of each class; its number is the index.
   std::vector<std::string> classes;
+
+  /// The numbers of the files in a group, for Dataset::subset(). Throws Error (NotFound) if there
+  /// is none: the name may be misspelt.
+  std::vector<std::size_t> in_group(const std::string& name) const {
+    std::vector<std::size_t> found;
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      if (groups[i] == name) found.push_back(i);
+    }
+    if (!found.empty()) return found;
+    throw Error(ErrorCode::NotFound,
+                "no file is in the group " + detail::in_quotes(name) +
+                    (groups.empty() ? ": the list has no group_column()" : ""));
+  }
 };
 
 namespace detail {
@@ -15870,11 +15887,12 @@ class ListColumns {
     label = position(options.label_column());
     class_name = position(options.class_column());
     value = position(options.value_column());
+    group = position(options.group_column());
     const bool is_header = has_names || (is_path_heading(first_[path]) &&
                                          !is_there(listed_path(root, first_[path], options)));
     begin = options.header().value_or(is_header) ? 1 : 0;
     require_lines(begin);
-    if (!options.path_column() && !target && !label && !class_name && !value) {
+    if (!options.path_column() && !target && !label && !class_name && !value && !group) {
       guess_second();
     }
     if (target == path) {
@@ -15897,6 +15915,7 @@ class ListColumns {
   std::optional<std::size_t> label;
   std::optional<std::size_t> class_name;
   std::optional<std::size_t> value;
+  std::optional<std::size_t> group;
   bool is_guessed = false;  ///< the meaning of the second column
 
   /// The columns of a line. Throws Error (Mismatch) if there are more or fewer than in the first.
@@ -15929,7 +15948,7 @@ class ListColumns {
   bool has_named_column() const {
     for (const auto* const column :
          {&options_.path_column(), &options_.target_column(), &options_.label_column(),
-          &options_.class_column(), &options_.value_column()}) {
+          &options_.class_column(), &options_.value_column(), &options_.group_column()}) {
       if (*column && !(*column)->name().empty()) return true;
     }
     return false;
@@ -16068,6 +16087,7 @@ class ListReader {
     if (columns_.label) labels_.push_back(label_from(columns[*columns_.label]));
     if (columns_.class_name) labels_.push_back(class_from(columns[*columns_.class_name]));
     if (columns_.value) values_.push_back(value_from(columns[*columns_.value]));
+    if (columns_.group) listed_.groups.push_back(columns[*columns_.group]);
   }
 
   std::filesystem::path target_from(const std::string& text) const {

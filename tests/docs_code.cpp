@@ -250,6 +250,20 @@ TEST_CASE("docs/datasets.md: the columns of a list of files", "[docs]") {
   CHECK(listed.files[0] == "inputs/train_4.npy");
 }
 
+TEST_CASE("docs/datasets.md: a list with a column of groups", "[docs]") {
+  const Workplace workplace;
+  write_bytes("animals.csv",
+              "path,species,part\ninputs/train_4.npy,horse,test\ninputs/train_1.npy,cat,train\n");
+  const auto options = torch_npy::FileListOptions().class_column("species").group_column("part");
+  const auto listed = torch_npy::read_file_list("animals.csv", "", options);
+  const torch_npy::FileDataset animals(listed.files, listed.labels);
+  auto train_part = animals.subset(listed.in_group("train"));
+  auto test_part = animals.subset(listed.in_group("test"));
+
+  CHECK(train_part.key(0) == "inputs/train_1.npy");
+  CHECK(test_part.targets().equal(torch::tensor({1}, torch::kInt64)));
+}
+
 TEST_CASE("docs/datasets.md: a folder of images, and an array of labels", "[docs]") {
   const Workplace workplace;
   std::filesystem::rename("inputs", "images");

@@ -189,6 +189,26 @@ TEST_CASE("a column of any numbers becomes a tensor of floats", "[dataset]") {
              says("expected a number, found \"3x\""));
 }
 
+TEST_CASE("a column of groups divides the files of a list", "[dataset]") {
+  const Lists lists;
+  const std::string text =
+      "path,species,part\na.npy,dog,train\nb.npy,cat,test\nc.npy,emu,\"train\"\n";
+  const auto options = FileListOptions().class_column("species").group_column("part");
+  const ListedFiles listed = lists.read(text, options);
+  CHECK(listed.groups == Names{"train", "test", "train"});
+  CHECK(listed.in_group("train") == std::vector<std::size_t>{0, 2});
+  CHECK(listed.in_group("test") == std::vector<std::size_t>{1});
+  CHECK(listed.classes == Names{"cat", "dog", "emu"});  // of all groups
+  const Error misspelt = error_of([&] { (void)listed.in_group("Train"); });
+  CHECK(misspelt.code() == ErrorCode::NotFound);
+  CHECK_THAT(misspelt.what(), says("no file is in the group \"Train\""));
+  CHECK_THAT(error_of([&] { (void)lists.read("a.npy\n").in_group("x"); }).what(),
+             says("the list has no group_column()"));
+  const auto alone = lists.read("a.npy,2,p1\n", FileListOptions().group_column(2));
+  CHECK(alone.groups == Names{"p1"});
+  CHECK(!alone.labels.defined());
+}
+
 TEST_CASE("a header line is recognized by its name for paths", "[dataset]") {
   const Lists lists;
   for (const char* header : {"path,label", "File,class", "\"filename\",y", "IMAGE_PATH,label"}) {

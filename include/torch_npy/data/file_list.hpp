@@ -31,7 +31,8 @@
 
 TORCH_NPY_BEGIN_NAMESPACE
 
-/// What read_file_list() has read: for each file one target, label or value, or none of them.
+/// What read_file_list() has read: for each file its target, label, value and group, as far as the
+/// list has them.
 struct ListedFiles {
   /// The files, in the order of the lines.
   std::vector<std::filesystem::path> files;
@@ -43,8 +44,23 @@ struct ListedFiles {
   /// The number of each file, if the list has a column of values: float32, of shape (number of
   /// files).
   at::Tensor values;
+  /// The group of each file, if the list has a column of groups.
+  std::vector<std::string> groups;
   /// If the list has a column of classes: the name of each class; its number is the index.
   std::vector<std::string> classes;
+
+  /// The numbers of the files in a group, for Dataset::subset(). Throws Error (NotFound) if there
+  /// is none: the name may be misspelt.
+  std::vector<std::size_t> in_group(const std::string& name) const {
+    std::vector<std::size_t> found;
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      if (groups[i] == name) found.push_back(i);
+    }
+    if (!found.empty()) return found;
+    throw Error(ErrorCode::NotFound,
+                "no file is in the group " + detail::in_quotes(name) +
+                    (groups.empty() ? ": the list has no group_column()" : ""));
+  }
 };
 
 namespace detail {
@@ -122,11 +138,12 @@ class ListColumns {
     label = position(options.label_column());
     class_name = position(options.class_column());
     value = position(options.value_column());
+    group = position(options.group_column());
     const bool is_header = has_names || (is_path_heading(first_[path]) &&
                                          !is_there(listed_path(root, first_[path], options)));
     begin = options.header().value_or(is_header) ? 1 : 0;
     require_lines(begin);
-    if (!options.path_column() && !target && !label && !class_name && !value) {
+    if (!options.path_column() && !target && !label && !class_name && !value && !group) {
       guess_second();
     }
     if (target == path) {
@@ -149,6 +166,7 @@ class ListColumns {
   std::optional<std::size_t> label;
   std::optional<std::size_t> class_name;
   std::optional<std::size_t> value;
+  std::optional<std::size_t> group;
   bool is_guessed = false;  ///< the meaning of the second column
 
   /// The columns of a line. Throws Error (Mismatch) if there are more or fewer than in the first.
@@ -181,7 +199,7 @@ class ListColumns {
   bool has_named_column() const {
     for (const auto* const column :
          {&options_.path_column(), &options_.target_column(), &options_.label_column(),
-          &options_.class_column(), &options_.value_column()}) {
+          &options_.class_column(), &options_.value_column(), &options_.group_column()}) {
       if (*column && !(*column)->name().empty()) return true;
     }
     return false;
@@ -320,6 +338,7 @@ class ListReader {
     if (columns_.label) labels_.push_back(label_from(columns[*columns_.label]));
     if (columns_.class_name) labels_.push_back(class_from(columns[*columns_.class_name]));
     if (columns_.value) values_.push_back(value_from(columns[*columns_.value]));
+    if (columns_.group) listed_.groups.push_back(columns[*columns_.group]);
   }
 
   std::filesystem::path target_from(const std::string& text) const {

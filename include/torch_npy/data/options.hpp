@@ -171,6 +171,8 @@ struct FileListOptions {
   TORCH_ARG(std::optional<ListColumn>, class_column);
   /// A column of numbers, for regression.
   TORCH_ARG(std::optional<ListColumn>, value_column);
+  /// A column of any text, such as the patient for SplitOptions::groups(), or "train" and "test".
+  TORCH_ARG(std::optional<ListColumn>, group_column);
 
   /// The names of the classes; the number of a class is its position in this list. If empty, the
   /// names in the list are numbered in the order of their bytes.
