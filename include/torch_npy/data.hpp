@@ -12,6 +12,7 @@
 #include <torch_npy/data/array_source.hpp>
 #include <torch_npy/data/bad_samples.hpp>
 #include <torch_npy/data/batch.hpp>
+#include <torch_npy/data/batch_buffer.hpp>
 #include <torch_npy/data/batch_copier.hpp>
 #include <torch_npy/data/batch_mover.hpp>
 #include <torch_npy/data/batch_reader.hpp>
