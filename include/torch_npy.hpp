@@ -3063,6 +3063,10 @@ class FileList {
     std::size_t index_;
   };
 
+  /// The paths of all files, for what takes a list of files: `FileDataset(folder.files(), labels)`.
+  operator std::vector<std::filesystem::path>() const {  // NOLINT(google-explicit-constructor)
+    return {begin(), end()};
+  }
   /// Number of files.
   std::size_t size() const noexcept { return starts_.size(); }
   /// The path of file `index`, which must be less than size(); not checked.
@@ -13721,6 +13725,7 @@ TORCH_NPY_END_NAMESPACE
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/tensor.h>
+#include <c10/core/ScalarType.h>
 #include <c10/util/ArrayRef.h>
 #include <c10/util/Optional.h>
 #include <torch/data.h>
@@ -13784,6 +13789,21 @@ inline at::Tensor targets_of(const SourceInfo& source, const Progress& progress)
               targets.begin() + static_cast<std::ptrdiff_t>(i * kStep));
   });
   return at::tensor(targets, at::kLong);
+}
+
+/// The indices of samples. A negative one becomes a large one, which no dataset has.
+inline std::vector<std::size_t> indices_in(const at::Tensor& indices) {
+  if (!indices.defined() || indices.dim() != 1 ||
+      !c10::isIntegralType(indices.scalar_type(), /*includeBool=*/false)) {
+    throw Error(ErrorCode::InvalidArgument,
+                "subset() expects integers of shape (number of samples), found " +
+                    (indices.defined() ? "shape " + python_tuple(indices.sizes().vec()) +
+                                             " and dtype " + c10::toString(indices.scalar_type())
+                                       : std::string("an undefined tensor")));
+  }
+  const at::Tensor host = indices.detach().to(at::kCPU, at::kLong).contiguous();
+  const auto* const first = host.data_ptr<std::int64_t>();
+  return {first, first + host.numel()};
 }
 
 /// True if what map() is given draws random numbers: such a transform has a seed.
@@ -13951,6 +13971,12 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   /// The samples `indices` of this dataset, in that order; sample i of the result is sample
   /// indices[i] of this one. Throws Error (InvalidArgument) if one is not less than size().
   Dataset subset(std::vector<std::size_t> indices) const;
+  /// The same for a tensor of integers of shape (number of samples), on any device. Throws Error
+  /// (InvalidArgument) for another tensor, too.
+  template <class T, std::enable_if_t<std::is_same_v<T, at::Tensor>, int> = 0>
+  Dataset subset(const T& indices) const {
+    return subset(detail::indices_in(indices));
+  }
 
   /// This dataset, which keeps up to `bytes` bytes of its samples in memory after it has read them.
   /// The result and what is made of it share this memory; it is freed with the last of them.
@@ -14044,7 +14070,8 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
     if (index < source_->size()) return;
     throw Error(ErrorCode::InvalidArgument,
                 "index " + std::to_string(index) + " is out of range for a dataset of " +
-                    detail::counted(source_->size(), "sample") + "; a sampler needs the same size");
+                    detail::counted(source_->size(), "sample") +
+                    "; indices count from 0, and a sampler of LibTorch needs the same size");
   }
 
   std::shared_ptr<const SourceInfo> source_;
@@ -15721,6 +15748,9 @@ class FileTargets {
   /// Files.
   FileTargets(std::initializer_list<std::filesystem::path> files)
       : where_(std::vector<std::filesystem::path>(files)) {}
+  /// Files.
+  FileTargets(const FileList& files)  // NOLINT(google-explicit-constructor)
+      : where_(std::vector<std::filesystem::path>(files)) {}
   /// A tensor of any dtype and of shape (number of files, ...), which is not copied: later changes
   /// of it change the targets.
   FileTargets(at::Tensor labels)  // NOLINT(google-explicit-constructor)
@@ -15965,7 +15995,7 @@ class ListColumns {
     begin = options.header().value_or(is_header) ? 1 : 0;
     require_lines(begin);
     if (!options.path_column() && !target && !label && !class_name && !value && !group) {
-      guess_second();
+      guess_second(root);
     }
     if (target == path) {
       throw Error(ErrorCode::InvalidArgument,
@@ -16053,7 +16083,7 @@ class ListColumns {
   }
 
   /// The meaning of the second column, if no columns were chosen.
-  void guess_second() {
+  void guess_second(const std::filesystem::path& root) {
     if (first_.size() == 1) return;
     if (first_.size() > 2) {
       throw Error(ErrorCode::InvalidArgument,
@@ -16064,7 +16094,11 @@ class ListColumns {
     }
     const std::string text = of(begin)[1];
     is_guessed = true;
-    if (options_.classes().empty() && is_array_name(text)) {
+    const auto is_target = [&] {
+      return is_array_name(text) ||
+             (!options_.ending().empty() && is_there(listed_path(root, text, options_)));
+    };
+    if (options_.classes().empty() && !text.empty() && is_target()) {
       target = 1;
     } else if (options_.classes().empty() && (is_numeric(text) || text.empty())) {
       label = 1;
@@ -16163,7 +16197,9 @@ class ListReader {
   }
 
   std::filesystem::path target_from(const std::string& text) const {
-    if (!columns_.is_guessed || is_array_name(text)) return listed_path(root_, text, options_);
+    if (!columns_.is_guessed || is_array_name(text) || !options_.ending().empty()) {
+      return listed_path(root_, text, options_);
+    }
     throw Error(ErrorCode::Mismatch,
                 "expected the path of a target, found " + shown(text) +
                     "; target_column(1) takes the column for paths with any ending");
@@ -16174,7 +16210,8 @@ class ListReader {
     throw Error(
         ErrorCode::Mismatch,
         "expected an integer label, found " + shown(text) +
-            (number_in(text)       ? "; value_column() takes a column for any numbers"
+            (number_in(text)       ? "; value_column() takes a column for any numbers, a label "
+                                     "is written without a point"
              : columns_.is_guessed ? "; class_column(1) takes the column for names of classes"
                                    : ""));
   }
@@ -16199,19 +16236,28 @@ class ListReader {
     const bool is_file = !files.empty() && (targets.empty() || files[0] <= targets[0]);
     const std::size_t first = is_file ? files[0] : targets[0];
     const std::filesystem::path& path = is_file ? listed_.files[first] : listed_.targets[first];
+    const bool is_all = count == listed_.files.size() + listed_.targets.size();
+    const auto is_first = [](std::size_t i) { return i == 0; };
+    const bool is_only_first = std::all_of(files.begin(), files.end(), is_first) &&
+                               std::all_of(targets.begin(), targets.end(), is_first);
+    const bool may_be_header =
+        first == 0 && columns_.begin == 0 && (is_only_first || !is_array_name(utf8_of(path)));
+    throw Error(ErrorCode::NotFound,
+                line_name(lines_[columns_.begin + first]) + ": no such file: " + shown_path(path) +
+                    and_more(count, "file", " missing") + advice_for(path, may_be_header, is_all));
+  }
+
+  static std::string advice_for(const std::filesystem::path& path, bool may_be_header,
+                                bool all_are_missing) {
     std::filesystem::path with_ending = path;
-    std::string advice;
-    if (is_there(with_ending += ".npy")) {
-      advice = "; with ending(\".npy\") it is found";
-    } else if (first == 0 && columns_.begin == 0 && !is_array_name(utf8_of(path))) {
-      advice = "; header(true) skips a header line";
-    } else if (count == listed_.files.size() + listed_.targets.size()) {
-      advice =
-          "; relative paths are relative to the second argument, or else to the folder of the list";
-    }
-    throw Error(ErrorCode::NotFound, line_name(lines_[columns_.begin + first]) +
-                                         ": no such file: " + shown_path(path) +
-                                         and_more(count, "file", " missing") + advice);
+    if (is_there(with_ending += ".npy")) return "; with ending(\".npy\") it is found";
+    const std::string name = utf8_of(path.filename());
+    if (name.find(';') != name.npos) return "; separator(';') divides lines at semicolons";
+    if (name.find('\\') != name.npos) return "; a backslash does not separate folders here";
+    if (may_be_header) return "; header(true) skips a header line";
+    if (!all_are_missing) return {};
+    return "; relative paths are relative to the second argument, or else to the folder of the "
+           "list";
   }
 
   std::filesystem::path root_;
@@ -19750,8 +19796,9 @@ std::array<Dataset<E, B>, sizeof...(I)> subsets_of(const Dataset<E, B>& dataset,
 ///
 /// The parts depend on the seed, the number of samples, `lengths` and `options`, and on nothing
 /// else: they are the same on every platform, in every process and in every epoch. With
-/// SplitOptions::stratify(), each part has its share of each label, rounded up or down. With
-/// groups(), the sizes of the parts are near those asked for, as far as whole groups allow.
+/// SplitOptions::stratify(), each part has its share of each label, rounded; of three or more
+/// parts, small ones may differ from that by a sample. With groups(), one group after another goes
+/// to the part that lacks most, so the sizes of the parts are only near those asked for.
 ///
 /// Throws Error (InvalidArgument) if lengths do not fit the dataset, if a part with a fraction
 /// above 0 would be empty, if `options` do not have one value for each sample, if there are fewer
@@ -19763,6 +19810,14 @@ std::array<Dataset<E, B>, N> random_split(const Dataset<E, B>& dataset, const T 
   return detail::subsets_of(
       dataset, detail::split(dataset, std::vector<T>(lengths, lengths + N), seed, options),
       std::make_index_sequence<N>());
+}
+
+/// The same for integers of different types, such as `{50, *dataset.size() - 50}`.
+template <class E, class B, std::size_t N>
+std::array<Dataset<E, B>, N> random_split(const Dataset<E, B>& dataset,
+                                          const std::size_t (&lengths)[N], std::uint64_t seed,
+                                          const SplitOptions& options = {}) {
+  return random_split<E, B, std::size_t, N>(dataset, lengths, seed, options);
 }
 
 /// The same for any number of parts.
@@ -19837,6 +19892,7 @@ TORCH_NPY_END_NAMESPACE
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -19860,6 +19916,10 @@ struct StatisticsOptions {
   /// The axis of a sample that has the channels or columns, as Normalize::axis(). Not necessary for
   /// samples of shape (columns) or (channels, height, width).
   TORCH_ARG(std::optional<std::int64_t>, axis);
+
+  /// false: one mean and one standard deviation of all values, for instance of volumes or
+  /// spectrograms, whatever their shapes. Excludes axis().
+  TORCH_ARG(bool, per_channel) = true;
 
   /// Threads that read samples; one for each processor if not set. The result does not depend on
   /// it.
@@ -19893,7 +19953,9 @@ inline void merge(Moments& all, const Moments& more) {
                 "mean_and_std expects samples with the same number of "
                 "channels or columns: " +
                     all.sample + " has " + std::to_string(all.mean.size()) + ", " + more.sample +
-                    " has " + std::to_string(more.mean.size()));
+                    " has " + std::to_string(more.mean.size()) +
+                    "; axis() says where they are, and per_channel(false) computes one mean of all "
+                    "values");
   }
   const double count = all.count + more.count;
   for (std::size_t i = 0; i < all.mean.size(); ++i) {
@@ -19946,12 +20008,14 @@ struct Block {
 };
 
 /// The moments of a batch, whose i-th sample has the name name(i).
-inline Moments moments_of(const at::Tensor& batch, const std::optional<std::int64_t>& axis,
+inline Moments moments_of(at::Tensor batch, const StatisticsOptions& options,
                           const std::function<std::string(std::size_t)>& name) {
   require_sample_axis(batch);
   if (batch.is_complex()) throw Error(ErrorCode::Mismatch, "mean_and_std expects real numbers");
-  const std::int64_t channels = channel_axis(batch, axis, "mean_and_std");
   Moments all;
+  if (!options.per_channel() && batch.numel() != 0) batch = batch.reshape({batch.size(0), 1, -1});
+  const std::int64_t channels =
+      options.per_channel() ? channel_axis(batch, options.axis(), "mean_and_std") : 1;
   if (batch.numel() == 0) return all;
   constexpr std::int64_t kValues = 16384;  // converted at once: they stay in the cache
   const std::int64_t sample = batch.numel() / batch.size(0);
@@ -19982,12 +20046,34 @@ inline Moments moments_of(const at::Tensor& batch, const std::optional<std::int6
   return all;
 }
 
+/// 0, 1, 2, ... less than `count`.
+inline std::vector<std::size_t> numbers_to(std::size_t count) {
+  std::vector<std::size_t> numbers(count);
+  std::iota(numbers.begin(), numbers.end(), std::size_t{0});
+  return numbers;
+}
+
+/// Which of the samples that were read are those that were asked for, and not other ones instead
+/// of bad ones: these would count twice. Both are in the order of their positions.
+inline std::vector<std::size_t> not_replaced(const std::vector<Pick>& asked,
+                                             const std::vector<Pick>& found) {
+  std::vector<std::size_t> kept;
+  auto pick = asked.begin();
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    while (pick != asked.end() && pick->position != found[i].position) ++pick;
+    if (pick != asked.end() && pick->index == found[i].index) kept.push_back(i);
+  }
+  return kept;
+}
+
 /// The moments of the samples of a request.
 template <class E, class B>
 std::optional<Moments> moments_in(const Dataset<E, B>& dataset, const StatisticsOptions& options,
                                   Request& request) {
+  const std::vector<Pick> asked = request.picks;
   std::optional<B> batch = dataset.read(request);
   if (!batch) return std::nullopt;
+  const std::vector<std::size_t> kept = not_replaced(asked, request.picks);
   const auto name = [&](std::size_t i) {
     return i < request.picks.size() ? in_quotes(dataset.key(request.picks[i].index))
                                     : "sample " + std::to_string(i) + " of a batch";
@@ -19995,16 +20081,26 @@ std::optional<Moments> moments_in(const Dataset<E, B>& dataset, const Statistics
   if constexpr (std::is_same_v<B, Samples<E>>) {
     std::vector<at::Tensor> samples;
     for (E& sample : *batch) samples.push_back(std::move(tensor_named(sample, options.on())));
-    const at::Tensor whole = whole_of(samples);
-    if (whole.defined()) return moments_of(whole, options.axis(), name);
+    const bool is_all = kept.size() == samples.size();
+    const at::Tensor whole = is_all ? whole_of(samples) : at::Tensor();
+    if (whole.defined()) return moments_of(whole, options, name);
     Moments all;
-    for (std::size_t i = 0; i < samples.size(); ++i) {
-      const at::Tensor one = samples[i].defined() ? samples[i].unsqueeze(0) : at::Tensor();
-      merge(all, moments_of(one, options.axis(), [&](std::size_t) { return name(i); }));
+    for (const std::size_t i : is_all ? numbers_to(samples.size()) : kept) {
+      const at::Tensor one = samples.at(i).defined() ? samples[i].unsqueeze(0) : at::Tensor();
+      merge(all, moments_of(one, options, [&](std::size_t) { return name(i); }));
     }
     return all;
   } else {
-    return moments_of(tensor_named(static_cast<E&>(*batch), options.on()), options.axis(), name);
+    at::Tensor whole = tensor_named(static_cast<E&>(*batch), options.on());
+    if (kept.size() == request.picks.size()) return moments_of(whole, options, name);
+    if (whole.size(0) != static_cast<std::int64_t>(request.picks.size())) {
+      throw Error(ErrorCode::Mismatch,
+                  "mean_and_std cannot tell which rows of a batch replace bad samples: use "
+                  "OnBadFile::Skip");
+    }
+    const std::vector<std::int64_t> rows(kept.begin(), kept.end());
+    whole = whole.index_select(0, at::tensor(rows, at::kLong).to(whole.device()));
+    return moments_of(whole, options, [&](std::size_t i) { return name(kept[i]); });
   }
 }
 
@@ -20014,6 +20110,10 @@ inline MeanAndStd mean_and_std_of(std::shared_ptr<const SourceInfo> source,
                                   const StatisticsOptions& options) {
   const std::size_t total = source->size();
   if (total == 0) throw Error(ErrorCode::Mismatch, "mean_and_std of a dataset without samples");
+  if (!options.per_channel() && options.axis()) {
+    throw Error(ErrorCode::InvalidArgument,
+                "mean_and_std: per_channel(false) and axis() exclude each other");
+  }
   Request one{0};
   one.seed = 0;
   const Moments first = read(one).value_or(Moments());
@@ -20059,7 +20159,8 @@ inline MeanAndStd mean_and_std_of(std::shared_ptr<const SourceInfo> source,
 /// Throws Error: what reading a sample throws; Mismatch for a dataset without samples or values,
 /// for NaN and infinity, for complex numbers, if samples differ in their number of channels or
 /// columns, and if axis() is necessary; NotFound if there is no tensor on(); Exhausted if the
-/// system refuses to start a thread. Samples that the dataset skips do not count.
+/// system refuses to start a thread; InvalidArgument for options that exclude each other. Samples
+/// that the dataset skips or replaces do not count.
 template <class E, class B>
 MeanAndStd mean_and_std(const Dataset<E, B>& dataset, const StatisticsOptions& options = {}) {
   static_assert(detail::kStackable<E>,

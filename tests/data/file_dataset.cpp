@@ -179,6 +179,24 @@ TEST_CASE("FileDataset refuses paths that are no paths, and options without mean
              says("classes() has no meaning for a PairedFolderDataset"));
 }
 
+TEST_CASE("the list of a folder and a tensor of labels make a dataset", "[dataset]") {
+  const Folder folder;
+  fill_folder(folder, 4);
+  const FolderDataset all(folder.path());
+  const FileDataset labelled(all.files(), at::tensor({9, 8, 7, 6}, at::kLong));
+  const FileDataset pairs(all.files(), all.files());
+  CHECK(labelled.get(2).target.item<int>() == 7);
+  CHECK(at::equal(labelled.get(2).data, sample(2)));
+  CHECK(at::equal(pairs.get(1).target, sample(1)));
+  // Indices in a tensor.
+  const auto part = labelled.subset(at::tensor({3, 1}, at::kInt));
+  CHECK(at::equal(part.targets(), at::tensor({6, 8}, at::kLong)));
+  for (const at::Tensor& wrong : {at::zeros({2}), at::tensor({-1}, at::kLong), at::Tensor(),
+                                  at::tensor({4}, at::kLong), at::zeros({1, 1}, at::kLong)}) {
+    CHECK(error_of([&] { (void)labelled.subset(wrong); }).code() == ErrorCode::InvalidArgument);
+  }
+}
+
 TEST_CASE("targets() returns the labels of any dataset that has some", "[dataset]") {
   const Scattered all;
   const auto longs = [](const std::vector<std::int64_t>& values) {

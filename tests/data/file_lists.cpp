@@ -271,6 +271,27 @@ TEST_CASE("a listed file that is missing throws Error with its line", "[dataset]
   CHECK(error.path() == missing);
 }
 
+TEST_CASE("a list that is read in a wrong way gets advice", "[dataset]") {
+  const Lists lists;
+  const auto npy = FileListOptions().ending(".npy");
+  // Names without endings, in pairs.
+  const ListedFiles pairs = lists.read("a,b\nb,c\n", npy);
+  CHECK(lists.names(pairs.files) == Names{"a.npy", "b.npy"});
+  CHECK(lists.names(pairs.targets) == Names{"b.npy", "c.npy"});
+  CHECK(pairs.classes.empty());
+  CHECK(lists.read("a,cat\nb,dog\n", npy).classes == Names{"cat", "dog"});
+  CHECK_THAT(lists.error("a,b\nb,missing\n", npy).what(), says("no such file"));
+
+  const auto check = [&](const std::string& text, const char* advice) {
+    CHECK_THAT(lists.error(text).what(), says(advice));
+  };
+  check("image;label\na.npy;1\n", "separator(';') divides lines at semicolons");
+  check("x\\a.npy\nx\\b.npy\n", "a backslash does not separate folders here");
+  check("a.npy,1.0\n", "a label is written without a point");
+  CHECK_THAT(lists.error("id,label\na,1\n", npy).what(), says("header(true) skips a header line"));
+  CHECK_THAT(lists.error("id\na\nb\n", npy).what(), says("header(true) skips a header line"));
+}
+
 TEST_CASE("wrong lines throw Error with the first of them", "[dataset]") {
   const Lists lists;
   const auto check = [&](const std::string& text, const std::string& words,

@@ -130,6 +130,15 @@ TEST_CASE("the sizes of parts are those of PyTorch's random_split", "[split]") {
   CHECK(sizes_of(members_of(random_split(counting(0), {0, 0}, 5))) == Indices{0, 0});
 }
 
+TEST_CASE("numbers of samples may have different types of integers", "[split]") {
+  const ArrayDataset dataset(at::arange(10));
+  const auto [first, rest] = random_split(dataset, {3, *dataset.size() - 3}, 1);
+  const auto parts = random_split(dataset, {3, 7}, 1);
+  CHECK(*first.size() == 3);
+  CHECK(first.key(2) == parts[0].key(2));
+  CHECK(rest.key(6) == parts[1].key(6));
+}
+
 TEST_CASE("a seed gives the same parts everywhere, another seed gives others", "[split]") {
   // These numbers must never change: a run that continues validates on the same samples.
   CHECK(members(random_split(counting(20), {0.7, 0.3}, 1)[1]) == Indices{2, 11, 12, 14, 16, 17});

@@ -185,6 +185,50 @@ TEST_CASE("mean_and_std says what it cannot compute", "[statistics]") {
   CHECK(is_near(mean_and_std(skipping).mean[0], (40 * 39 / 2 - 33) / 39.0));
 }
 
+TEST_CASE("mean_and_std counts good samples once, also if bad ones are replaced", "[statistics]") {
+  const Folder folder;
+  for (int i = 0; i < 12; ++i) {
+    const auto path = folder / (std::to_string(100 + i) + ".npy");
+    save(path, at::full({4}, i, i == 8 ? at::kDouble : at::kFloat));
+    if (i == 5) write_bytes(path, "junk");
+  }
+  double sum = 0, squares = 0;
+  for (const int i : {0, 1, 2, 3, 4, 6, 7, 9, 10, 11}) sum += i / 10.0, squares += i * i / 10.0;
+  for (const OnBadFile what : {OnBadFile::Skip, OnBadFile::Replace}) {
+    const FolderDataset dataset(folder.path(),
+                                FolderOptions().expect({4}, at::kFloat).on_bad_file(what));
+    const auto check = [&](const MeanAndStd& found) {
+      CHECK(found.mean.size() == 4);
+      CHECK(std::abs(found.mean[0] - sum) < 1e-12);
+      CHECK(std::abs(found.std[3] - std::sqrt(squares - sum * sum)) < 1e-12);
+    };
+    check(mean_and_std(dataset));
+    check(mean_and_std(dataset.stacked(), StatisticsOptions().workers(2)));
+  }
+}
+
+TEST_CASE("mean_and_std of all values does not look at shapes", "[statistics]") {
+  const Folder folder;
+  std::vector<at::Tensor> volumes;
+  for (int i = 0; i < 3; ++i) {
+    volumes.push_back(at::rand({4 + i, 5, 6}, at::kDouble));
+    save(folder / (std::to_string(i) + ".npy"), volumes.back());
+    volumes.back() = volumes.back().reshape(-1);
+  }
+  const FolderDataset dataset(folder.path());
+  const auto [mean, std] = mean_and_std(dataset, StatisticsOptions().per_channel(false));
+  const at::Tensor all = at::cat(volumes);
+  REQUIRE(mean.size() == 1);
+  CHECK(std::abs(mean[0] - all.mean().item<double>()) < 1e-12);
+  CHECK(std::abs(std[0] - all.std(/*unbiased=*/false).item<double>()) < 1e-12);
+  const auto normalized = dataset.map(transforms::Normalize(mean, std)).get(1).data;
+  CHECK(at::allclose(normalized.reshape(-1), (volumes[1] - mean[0]) / std[0]));
+  CHECK_THAT(error_of([&] { (void)mean_and_std(dataset); }).what(),
+             says("per_channel(false) computes one mean of all values"));
+  const auto both = StatisticsOptions().per_channel(false).axis(0);
+  CHECK(error_of([&] { (void)mean_and_std(dataset, both); }).code() == ErrorCode::InvalidArgument);
+}
+
 TEST_CASE("mean_and_std reports its progress", "[statistics]") {
   std::vector<std::size_t> seen;
   const auto options = StatisticsOptions().progress([&](std::size_t done, std::size_t total) {

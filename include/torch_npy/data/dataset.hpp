@@ -6,6 +6,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/tensor.h>
+#include <c10/core/ScalarType.h>
 #include <c10/util/ArrayRef.h>
 #include <c10/util/Optional.h>
 #include <torch/data.h>
@@ -36,6 +37,7 @@
 #include <torch_npy/data/subset_info.hpp>
 #include <torch_npy/data/transform.hpp>
 #include <torch_npy/error.hpp>
+#include <torch_npy/format/literal.hpp>
 #include <torch_npy/io/parallel.hpp>
 #include <torch_npy/text.hpp>
 
@@ -85,6 +87,21 @@ inline at::Tensor targets_of(const SourceInfo& source, const Progress& progress)
               targets.begin() + static_cast<std::ptrdiff_t>(i * kStep));
   });
   return at::tensor(targets, at::kLong);
+}
+
+/// The indices of samples. A negative one becomes a large one, which no dataset has.
+inline std::vector<std::size_t> indices_in(const at::Tensor& indices) {
+  if (!indices.defined() || indices.dim() != 1 ||
+      !c10::isIntegralType(indices.scalar_type(), /*includeBool=*/false)) {
+    throw Error(ErrorCode::InvalidArgument,
+                "subset() expects integers of shape (number of samples), found " +
+                    (indices.defined() ? "shape " + python_tuple(indices.sizes().vec()) +
+                                             " and dtype " + c10::toString(indices.scalar_type())
+                                       : std::string("an undefined tensor")));
+  }
+  const at::Tensor host = indices.detach().to(at::kCPU, at::kLong).contiguous();
+  const auto* const first = host.data_ptr<std::int64_t>();
+  return {first, first + host.numel()};
 }
 
 /// True if what map() is given draws random numbers: such a transform has a seed.
@@ -252,6 +269,12 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   /// The samples `indices` of this dataset, in that order; sample i of the result is sample
   /// indices[i] of this one. Throws Error (InvalidArgument) if one is not less than size().
   Dataset subset(std::vector<std::size_t> indices) const;
+  /// The same for a tensor of integers of shape (number of samples), on any device. Throws Error
+  /// (InvalidArgument) for another tensor, too.
+  template <class T, std::enable_if_t<std::is_same_v<T, at::Tensor>, int> = 0>
+  Dataset subset(const T& indices) const {
+    return subset(detail::indices_in(indices));
+  }
 
   /// This dataset, which keeps up to `bytes` bytes of its samples in memory after it has read them.
   /// The result and what is made of it share this memory; it is freed with the last of them.
@@ -345,7 +368,8 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
     if (index < source_->size()) return;
     throw Error(ErrorCode::InvalidArgument,
                 "index " + std::to_string(index) + " is out of range for a dataset of " +
-                    detail::counted(source_->size(), "sample") + "; a sampler needs the same size");
+                    detail::counted(source_->size(), "sample") +
+                    "; indices count from 0, and a sampler of LibTorch needs the same size");
   }
 
   std::shared_ptr<const SourceInfo> source_;

@@ -35,6 +35,9 @@ class FileTargets {
   /// Files.
   FileTargets(std::initializer_list<std::filesystem::path> files)
       : where_(std::vector<std::filesystem::path>(files)) {}
+  /// Files.
+  FileTargets(const FileList& files)  // NOLINT(google-explicit-constructor)
+      : where_(std::vector<std::filesystem::path>(files)) {}
   /// A tensor of any dtype and of shape (number of files, ...), which is not copied: later changes
   /// of it change the targets.
   FileTargets(at::Tensor labels)  // NOLINT(google-explicit-constructor)

@@ -144,7 +144,7 @@ class ListColumns {
     begin = options.header().value_or(is_header) ? 1 : 0;
     require_lines(begin);
     if (!options.path_column() && !target && !label && !class_name && !value && !group) {
-      guess_second();
+      guess_second(root);
     }
     if (target == path) {
       throw Error(ErrorCode::InvalidArgument,
@@ -232,7 +232,7 @@ class ListColumns {
   }
 
   /// The meaning of the second column, if no columns were chosen.
-  void guess_second() {
+  void guess_second(const std::filesystem::path& root) {
     if (first_.size() == 1) return;
     if (first_.size() > 2) {
       throw Error(ErrorCode::InvalidArgument,
@@ -243,7 +243,11 @@ class ListColumns {
     }
     const std::string text = of(begin)[1];
     is_guessed = true;
-    if (options_.classes().empty() && is_array_name(text)) {
+    const auto is_target = [&] {
+      return is_array_name(text) ||
+             (!options_.ending().empty() && is_there(listed_path(root, text, options_)));
+    };
+    if (options_.classes().empty() && !text.empty() && is_target()) {
       target = 1;
     } else if (options_.classes().empty() && (is_numeric(text) || text.empty())) {
       label = 1;
@@ -342,7 +346,9 @@ class ListReader {
   }
 
   std::filesystem::path target_from(const std::string& text) const {
-    if (!columns_.is_guessed || is_array_name(text)) return listed_path(root_, text, options_);
+    if (!columns_.is_guessed || is_array_name(text) || !options_.ending().empty()) {
+      return listed_path(root_, text, options_);
+    }
     throw Error(ErrorCode::Mismatch,
                 "expected the path of a target, found " + shown(text) +
                     "; target_column(1) takes the column for paths with any ending");
@@ -353,7 +359,8 @@ class ListReader {
     throw Error(
         ErrorCode::Mismatch,
         "expected an integer label, found " + shown(text) +
-            (number_in(text)       ? "; value_column() takes a column for any numbers"
+            (number_in(text)       ? "; value_column() takes a column for any numbers, a label "
+                                     "is written without a point"
              : columns_.is_guessed ? "; class_column(1) takes the column for names of classes"
                                    : ""));
   }
@@ -378,19 +385,28 @@ class ListReader {
     const bool is_file = !files.empty() && (targets.empty() || files[0] <= targets[0]);
     const std::size_t first = is_file ? files[0] : targets[0];
     const std::filesystem::path& path = is_file ? listed_.files[first] : listed_.targets[first];
+    const bool is_all = count == listed_.files.size() + listed_.targets.size();
+    const auto is_first = [](std::size_t i) { return i == 0; };
+    const bool is_only_first = std::all_of(files.begin(), files.end(), is_first) &&
+                               std::all_of(targets.begin(), targets.end(), is_first);
+    const bool may_be_header =
+        first == 0 && columns_.begin == 0 && (is_only_first || !is_array_name(utf8_of(path)));
+    throw Error(ErrorCode::NotFound,
+                line_name(lines_[columns_.begin + first]) + ": no such file: " + shown_path(path) +
+                    and_more(count, "file", " missing") + advice_for(path, may_be_header, is_all));
+  }
+
+  static std::string advice_for(const std::filesystem::path& path, bool may_be_header,
+                                bool all_are_missing) {
     std::filesystem::path with_ending = path;
-    std::string advice;
-    if (is_there(with_ending += ".npy")) {
-      advice = "; with ending(\".npy\") it is found";
-    } else if (first == 0 && columns_.begin == 0 && !is_array_name(utf8_of(path))) {
-      advice = "; header(true) skips a header line";
-    } else if (count == listed_.files.size() + listed_.targets.size()) {
-      advice =
-          "; relative paths are relative to the second argument, or else to the folder of the list";
-    }
-    throw Error(ErrorCode::NotFound, line_name(lines_[columns_.begin + first]) +
-                                         ": no such file: " + shown_path(path) +
-                                         and_more(count, "file", " missing") + advice);
+    if (is_there(with_ending += ".npy")) return "; with ending(\".npy\") it is found";
+    const std::string name = utf8_of(path.filename());
+    if (name.find(';') != name.npos) return "; separator(';') divides lines at semicolons";
+    if (name.find('\\') != name.npos) return "; a backslash does not separate folders here";
+    if (may_be_header) return "; header(true) skips a header line";
+    if (!all_are_missing) return {};
+    return "; relative paths are relative to the second argument, or else to the folder of the "
+           "list";
   }
 
   std::filesystem::path root_;

@@ -52,8 +52,9 @@ std::array<Dataset<E, B>, sizeof...(I)> subsets_of(const Dataset<E, B>& dataset,
 ///
 /// The parts depend on the seed, the number of samples, `lengths` and `options`, and on nothing
 /// else: they are the same on every platform, in every process and in every epoch. With
-/// SplitOptions::stratify(), each part has its share of each label, rounded up or down. With
-/// groups(), the sizes of the parts are near those asked for, as far as whole groups allow.
+/// SplitOptions::stratify(), each part has its share of each label, rounded; of three or more
+/// parts, small ones may differ from that by a sample. With groups(), one group after another goes
+/// to the part that lacks most, so the sizes of the parts are only near those asked for.
 ///
 /// Throws Error (InvalidArgument) if lengths do not fit the dataset, if a part with a fraction
 /// above 0 would be empty, if `options` do not have one value for each sample, if there are fewer
@@ -65,6 +66,14 @@ std::array<Dataset<E, B>, N> random_split(const Dataset<E, B>& dataset, const T 
   return detail::subsets_of(
       dataset, detail::split(dataset, std::vector<T>(lengths, lengths + N), seed, options),
       std::make_index_sequence<N>());
+}
+
+/// The same for integers of different types, such as `{50, *dataset.size() - 50}`.
+template <class E, class B, std::size_t N>
+std::array<Dataset<E, B>, N> random_split(const Dataset<E, B>& dataset,
+                                          const std::size_t (&lengths)[N], std::uint64_t seed,
+                                          const SplitOptions& options = {}) {
+  return random_split<E, B, std::size_t, N>(dataset, lengths, seed, options);
 }
 
 /// The same for any number of parts.

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -52,6 +53,10 @@ struct StatisticsOptions {
   /// samples of shape (columns) or (channels, height, width).
   TORCH_ARG(std::optional<std::int64_t>, axis);
 
+  /// false: one mean and one standard deviation of all values, for instance of volumes or
+  /// spectrograms, whatever their shapes. Excludes axis().
+  TORCH_ARG(bool, per_channel) = true;
+
   /// Threads that read samples; one for each processor if not set. The result does not depend on
   /// it.
   TORCH_ARG(std::optional<std::size_t>, workers);
@@ -84,7 +89,9 @@ inline void merge(Moments& all, const Moments& more) {
                 "mean_and_std expects samples with the same number of "
                 "channels or columns: " +
                     all.sample + " has " + std::to_string(all.mean.size()) + ", " + more.sample +
-                    " has " + std::to_string(more.mean.size()));
+                    " has " + std::to_string(more.mean.size()) +
+                    "; axis() says where they are, and per_channel(false) computes one mean of all "
+                    "values");
   }
   const double count = all.count + more.count;
   for (std::size_t i = 0; i < all.mean.size(); ++i) {
@@ -137,12 +144,14 @@ struct Block {
 };
 
 /// The moments of a batch, whose i-th sample has the name name(i).
-inline Moments moments_of(const at::Tensor& batch, const std::optional<std::int64_t>& axis,
+inline Moments moments_of(at::Tensor batch, const StatisticsOptions& options,
                           const std::function<std::string(std::size_t)>& name) {
   require_sample_axis(batch);
   if (batch.is_complex()) throw Error(ErrorCode::Mismatch, "mean_and_std expects real numbers");
-  const std::int64_t channels = channel_axis(batch, axis, "mean_and_std");
   Moments all;
+  if (!options.per_channel() && batch.numel() != 0) batch = batch.reshape({batch.size(0), 1, -1});
+  const std::int64_t channels =
+      options.per_channel() ? channel_axis(batch, options.axis(), "mean_and_std") : 1;
   if (batch.numel() == 0) return all;
   constexpr std::int64_t kValues = 16384;  // converted at once: they stay in the cache
   const std::int64_t sample = batch.numel() / batch.size(0);
@@ -173,12 +182,34 @@ inline Moments moments_of(const at::Tensor& batch, const std::optional<std::int6
   return all;
 }
 
+/// 0, 1, 2, ... less than `count`.
+inline std::vector<std::size_t> numbers_to(std::size_t count) {
+  std::vector<std::size_t> numbers(count);
+  std::iota(numbers.begin(), numbers.end(), std::size_t{0});
+  return numbers;
+}
+
+/// Which of the samples that were read are those that were asked for, and not other ones instead
+/// of bad ones: these would count twice. Both are in the order of their positions.
+inline std::vector<std::size_t> not_replaced(const std::vector<Pick>& asked,
+                                             const std::vector<Pick>& found) {
+  std::vector<std::size_t> kept;
+  auto pick = asked.begin();
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    while (pick != asked.end() && pick->position != found[i].position) ++pick;
+    if (pick != asked.end() && pick->index == found[i].index) kept.push_back(i);
+  }
+  return kept;
+}
+
 /// The moments of the samples of a request.
 template <class E, class B>
 std::optional<Moments> moments_in(const Dataset<E, B>& dataset, const StatisticsOptions& options,
                                   Request& request) {
+  const std::vector<Pick> asked = request.picks;
   std::optional<B> batch = dataset.read(request);
   if (!batch) return std::nullopt;
+  const std::vector<std::size_t> kept = not_replaced(asked, request.picks);
   const auto name = [&](std::size_t i) {
     return i < request.picks.size() ? in_quotes(dataset.key(request.picks[i].index))
                                     : "sample " + std::to_string(i) + " of a batch";
@@ -186,16 +217,26 @@ std::optional<Moments> moments_in(const Dataset<E, B>& dataset, const Statistics
   if constexpr (std::is_same_v<B, Samples<E>>) {
     std::vector<at::Tensor> samples;
     for (E& sample : *batch) samples.push_back(std::move(tensor_named(sample, options.on())));
-    const at::Tensor whole = whole_of(samples);
-    if (whole.defined()) return moments_of(whole, options.axis(), name);
+    const bool is_all = kept.size() == samples.size();
+    const at::Tensor whole = is_all ? whole_of(samples) : at::Tensor();
+    if (whole.defined()) return moments_of(whole, options, name);
     Moments all;
-    for (std::size_t i = 0; i < samples.size(); ++i) {
-      const at::Tensor one = samples[i].defined() ? samples[i].unsqueeze(0) : at::Tensor();
-      merge(all, moments_of(one, options.axis(), [&](std::size_t) { return name(i); }));
+    for (const std::size_t i : is_all ? numbers_to(samples.size()) : kept) {
+      const at::Tensor one = samples.at(i).defined() ? samples[i].unsqueeze(0) : at::Tensor();
+      merge(all, moments_of(one, options, [&](std::size_t) { return name(i); }));
     }
     return all;
   } else {
-    return moments_of(tensor_named(static_cast<E&>(*batch), options.on()), options.axis(), name);
+    at::Tensor whole = tensor_named(static_cast<E&>(*batch), options.on());
+    if (kept.size() == request.picks.size()) return moments_of(whole, options, name);
+    if (whole.size(0) != static_cast<std::int64_t>(request.picks.size())) {
+      throw Error(ErrorCode::Mismatch,
+                  "mean_and_std cannot tell which rows of a batch replace bad samples: use "
+                  "OnBadFile::Skip");
+    }
+    const std::vector<std::int64_t> rows(kept.begin(), kept.end());
+    whole = whole.index_select(0, at::tensor(rows, at::kLong).to(whole.device()));
+    return moments_of(whole, options, [&](std::size_t i) { return name(kept[i]); });
   }
 }
 
@@ -205,6 +246,10 @@ inline MeanAndStd mean_and_std_of(std::shared_ptr<const SourceInfo> source,
                                   const StatisticsOptions& options) {
   const std::size_t total = source->size();
   if (total == 0) throw Error(ErrorCode::Mismatch, "mean_and_std of a dataset without samples");
+  if (!options.per_channel() && options.axis()) {
+    throw Error(ErrorCode::InvalidArgument,
+                "mean_and_std: per_channel(false) and axis() exclude each other");
+  }
   Request one{0};
   one.seed = 0;
   const Moments first = read(one).value_or(Moments());
@@ -250,7 +295,8 @@ inline MeanAndStd mean_and_std_of(std::shared_ptr<const SourceInfo> source,
 /// Throws Error: what reading a sample throws; Mismatch for a dataset without samples or values,
 /// for NaN and infinity, for complex numbers, if samples differ in their number of channels or
 /// columns, and if axis() is necessary; NotFound if there is no tensor on(); Exhausted if the
-/// system refuses to start a thread. Samples that the dataset skips do not count.
+/// system refuses to start a thread; InvalidArgument for options that exclude each other. Samples
+/// that the dataset skips or replaces do not count.
 template <class E, class B>
 MeanAndStd mean_and_std(const Dataset<E, B>& dataset, const StatisticsOptions& options = {}) {
   static_assert(detail::kStackable<E>,

@@ -152,6 +152,10 @@ class FileList {
     std::size_t index_;
   };
 
+  /// The paths of all files, for what takes a list of files: `FileDataset(folder.files(), labels)`.
+  operator std::vector<std::filesystem::path>() const {  // NOLINT(google-explicit-constructor)
+    return {begin(), end()};
+  }
   /// Number of files.
   std::size_t size() const noexcept { return starts_.size(); }
   /// The path of file `index`, which must be less than size(); not checked.
