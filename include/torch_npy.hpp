@@ -8364,8 +8364,9 @@ struct FolderOptions {
 
   /// How to load the samples. threads(0) means one thread, because a loader's workers run in
   /// parallel already. With device(), each batch is copied there as a whole. With mmap(true), files
-  /// of which a RandomCrop keeps a part stay mapped from their first use on, if there are at most
-  /// 16,384 of them: a file that is replaced meanwhile keeps its old content.
+  /// of which a RandomCrop keeps a part stay mapped from their first use on, at most 16,384 in the
+  /// process: a file that is replaced by rename() meanwhile keeps its old content, and one that is
+  /// truncated ends the process, as LoadOptions::mmap() says.
   TORCH_ARG(LoadOptions, data_options);
 
   /// How to load the targets of a PairedFolderDataset, a FileDataset or an NpzDataset.
@@ -9329,9 +9330,13 @@ class SourceInfo {
   /// is made of others, whether all of them can. By default false.
   virtual bool reads_regions() const { return false; }
 
-  /// A number that neighbouring samples of the same file have in common, so that lengths() and
-  /// verify() read its header once. By default the number of the sample.
+  /// A number that the samples of the same file have in common, and no other ones: lengths() and
+  /// verify() read its header once, and a split keeps them together. By default the number of the
+  /// sample.
   virtual std::size_t file_of(std::size_t sample) const { return sample; }
+
+  /// The source whose numbers file_of() returns: this one, unless it is a part of another one.
+  virtual const SourceInfo& source_of_files() const { return *this; }
 
   /// The number of a sample in the source that reads it, of those that this one is made of.
   virtual std::size_t inner_sample(std::size_t sample) const { return sample; }
@@ -9385,6 +9390,7 @@ TORCH_NPY_END_NAMESPACE
 #include <functional>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -9397,18 +9403,25 @@ class ArrayFiles {
   /// Throws Error (InvalidArgument) if there is none.
   explicit ArrayFiles(std::vector<std::filesystem::path> paths) : paths_(std::move(paths)) {
     if (paths_.empty()) throw Error(ErrorCode::InvalidArgument, "the list of files is empty");
+    for (const std::filesystem::path& path : paths_) {
+      std::error_code error;  // such as an empty path, which open() refuses
+      absolute_.push_back(std::filesystem::absolute(path, error));
+      if (error) absolute_.back() = path;
+    }
   }
-  explicit ArrayFiles(const StoredArray& array) : paths_(1), array_(array) {}
+  explicit ArrayFiles(const StoredArray& array) : paths_(1), absolute_(1), array_(array) {}
 
   std::size_t size() const { return paths_.size(); }
   /// Empty for a StoredArray, which keeps its file open.
   const std::filesystem::path& path(std::size_t i) const { return paths_[i]; }
+  /// The same file, also if the working directory has changed meanwhile.
+  const std::filesystem::path& absolute_path(std::size_t i) const { return absolute_[i]; }
 
   /// Calls `use` with the array in file `i`.
   void open(std::size_t i, const LoadOptions& options,
             const std::function<void(OpenArray&)>& use) const {
     if (array_) return array_->internal_with_array(use);
-    with_array(paths_[i], options, use);
+    with_path(paths_[i], [&] { with_array(File(absolute_[i]), options, use); });
   }
 
   /// Calls `work`, and adds what is known of file `i` to an Error without a path.
@@ -9453,6 +9466,7 @@ class ArrayFiles {
 
  private:
   std::vector<std::filesystem::path> paths_;
+  std::vector<std::filesystem::path> absolute_;
   std::optional<StoredArray> array_;
 };
 
@@ -9939,6 +9953,7 @@ TORCH_NPY_END_NAMESPACE
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <mutex>
 #include <optional>
 #include <shared_mutex>
@@ -9953,9 +9968,8 @@ namespace detail {
 /// (vm.max_map_count).
 constexpr std::size_t kMaxMappings = 16384;
 
-/// Files, or parts of them, of which at most `limit`, and those of the batches that are being read,
-/// are mapped at a time. The others are mapped again when they are used. A mapping needs no open
-/// file.
+/// Parts of many files, of which at most `limit`, and those of the batches that are being read, are
+/// mapped at a time. The others are mapped again when they are used. A mapping needs no open file.
 class MappedFiles {
  public:
   MappedFiles(std::size_t count, std::size_t limit) : data_(count), parts_(count), limit_(limit) {}
@@ -9983,19 +9997,13 @@ class MappedFiles {
     std::shared_lock<std::shared_mutex> lock_;
   };
 
-  /// The bytes of part `i`; of the whole file if the part was not set, null if that is empty.
-  /// `open()` returns the file if it has to be mapped now. Throws Error, without a path: what
-  /// open() throws; Io, Exhausted, OutOfMemory, TooLarge; Io if it has changed since it was mapped
-  /// before.
-  template <class Open>
-  const char* data(std::size_t i, const Open& open) const {
+  /// The bytes of part `i`, which was set. `path` is that of its file. Throws Error: NotFound, Io,
+  /// Exhausted or OutOfMemory if it has to be mapped again; Io if the file has changed meanwhile.
+  const char* data(std::size_t i, const std::filesystem::path& path) const {
     if (may_close()) parts_[i].used.store(++clock_, std::memory_order_relaxed);
     const char* const data = data_[i].load(std::memory_order_acquire);
-    return data != nullptr ? data : map_now(i, open());
+    return data != nullptr ? data : map_again(i, path);
   }
-
-  /// The size of part `i` after data(i).
-  std::size_t size(std::size_t i) const { return parts_[i].size; }
 
   /// How many are mapped.
   std::size_t mapped() const { return mapped_; }
@@ -10021,20 +10029,14 @@ class MappedFiles {
     return data;
   }
 
-  const char* map_now(std::size_t i, const File& file) const {
-    const FileRange range = file.internal_traits().range;
-    const std::lock_guard lock(setting_);
-    Part& part = parts_[i];
-    if (part.size == 0) {
-      const std::uint64_t size = file.size();
-      if (size == 0) return nullptr;
-      if (size > SIZE_MAX) throw Error(ErrorCode::TooLarge, "the file is too large to be mapped");
-      part.size = static_cast<std::size_t>(size);
-      if (may_close()) part.version = version_of(*range.file);
-    } else if (may_close() && version_of(*range.file) != part.version) {
-      throw Error(ErrorCode::Io, "it has changed since the dataset was made: make it again");
-    }
-    return keep(i, Mapping::of(range, part.offset, part.size));
+  const char* map_again(std::size_t i, const std::filesystem::path& path) const {
+    return with_path(path, [&] {
+      const NamedFile file(path);
+      if (file.version() != parts_[i].version) {
+        throw Error(ErrorCode::Io, "it has changed since the dataset was made: make it again");
+      }
+      return keep(i, Mapping::of(file.internal_traits().range, parts_[i].offset, parts_[i].size));
+    });
   }
 
   /// If too many are mapped, closes those that were not used for the longest time, a sixteenth of
@@ -10062,7 +10064,6 @@ class MappedFiles {
   mutable std::vector<Part> parts_;
   const std::size_t limit_;
   mutable std::shared_mutex mutex_;  // locked by those who close
-  mutable std::mutex setting_;       // locked by those who map
   mutable std::atomic<std::size_t> mapped_{0};
   mutable std::atomic<std::uint64_t> clock_{0};
 };
@@ -10217,9 +10218,12 @@ class StoredRows final : public ArrayRows {
   }
 
   void check(std::size_t begin, std::size_t end, std::vector<Error>& errors) const override {
-    for (std::size_t i = parts().part_of(begin); i < shards_.size(); ++i) {
+    const bool has_last = end == size();  // then also what is empty after it
+    std::size_t i = parts().part_of(begin);
+    while (i != 0 && parts().begin_of(i - 1) >= begin) --i;  // shards without rows
+    for (; i < shards_.size(); ++i) {
       if (parts().begin_of(i) < begin) continue;
-      if (parts().begin_of(i) >= end) break;
+      if (parts().begin_of(i) >= end && !has_last) break;
       try {
         files_.open(i, options(), [&](OpenArray& array) { require_same(array, i); });
       } catch (const Error& error) {
@@ -10239,7 +10243,7 @@ class StoredRows final : public ArrayRows {
         const LoadPlan plan = plan_of_region(rows[i], regions[i], fill_value);
         if (!out.defined()) out = empty_regions(plan, rows.size(), pin);
         const std::size_t shard = parts().part_of(rows[i]);
-        const MemorySource source(mapped_data(shard), SIZE_MAX);
+        const MemorySource source(maps_.data(shard, files_.absolute_path(shard)), SIZE_MAX);
         fill(ArrayBytes(source, nullptr, plan.end), plan,
              static_cast<char*>(out.data_ptr()) + i * plan.bytes, /*threads=*/1);
       });
@@ -10346,16 +10350,12 @@ class StoredRows final : public ArrayRows {
                       pin || pins_memory(options()));
   }
 
-  const char* mapped_data(std::size_t i) const {
-    const auto& path = files_.path(i);
-    return with_path(path, [&] { return maps_.data(i, [&] { return File(path); }); });
-  }
-
   RowRun run_of(std::size_t i, std::size_t row, std::size_t rows) const {
     const RowLayout* const layout = has_layouts_ ? &shards_[i].layout : nullptr;
     const std::size_t step = layout == nullptr ? format().elements : layout->step;
     if (i == first_used_) row += shards_[i].begin;
-    return {mapped_data(i) + row * step * format().element_size(), rows, layout};
+    return {maps_.data(i, files_.absolute_path(i)) + row * step * format().element_size(), rows,
+            layout};
   }
 
   ArrayFiles files_;
@@ -11010,6 +11010,86 @@ TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_BATCH_BUFFER_HPP_
 
+// ---- torch_npy/data/mapped_samples.hpp
+
+#ifndef TORCH_NPY_DATA_MAPPED_SAMPLES_HPP_
+#define TORCH_NPY_DATA_MAPPED_SAMPLES_HPP_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// Files that stay mapped from their first use on, as long as this object exists. All objects of
+/// this class together map at most kMaxMappings files. Safe from any thread.
+class MappedSamples {
+ public:
+  explicit MappedSamples(std::size_t count) : files_(count) {}
+  MappedSamples(const MappedSamples&) = delete;
+  MappedSamples& operator=(const MappedSamples&) = delete;
+  ~MappedSamples() {
+    for (const auto& file : files_) {
+      if (file == nullptr) continue;
+      delete file.load();
+      --mapped();
+    }
+  }
+
+  /// The bytes of file `i`. `open()` returns the file if it is not mapped yet. Empty if it cannot
+  /// be mapped: too many files are, the system refuses, or it is empty. Throws what open() throws.
+  template <class Open>
+  std::string_view bytes(std::size_t i, const Open& open) const {
+    const Bytes* known = files_[i].load(std::memory_order_acquire);
+    if (known == nullptr) known = map(i, open());
+    if (known == nullptr) return {};
+    return {static_cast<const char*>(known->mapping.data()), known->size};
+  }
+
+ private:
+  struct Bytes {
+    Mapping mapping;
+    std::size_t size;
+  };
+
+  /// How many files all objects map.
+  static std::atomic<std::size_t>& mapped() {
+    static std::atomic<std::size_t> count{0};
+    return count;
+  }
+
+  const Bytes* map(std::size_t i, const File& file) const {
+    const std::uint64_t size = file.size();
+    if (size == 0 || size > SIZE_MAX) return nullptr;
+    if (++mapped() <= kMaxMappings) {
+      try {
+        const auto bytes = static_cast<std::size_t>(size);
+        auto made = std::make_unique<const Bytes>(
+            Bytes{Mapping::of(file.internal_traits().range, 0, bytes), bytes});
+        const Bytes* there = nullptr;
+        if (files_[i].compare_exchange_strong(there, made.get())) return made.release();
+        --mapped();
+        return there;  // another thread was faster
+      } catch (const Error&) {
+      }
+    }
+    --mapped();
+    return nullptr;
+  }
+
+  mutable std::vector<std::atomic<const Bytes*>> files_;  // null if not mapped
+};
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_MAPPED_SAMPLES_HPP_
+
 // ---- torch_npy/data/batch_reader.hpp
 
 #ifndef TORCH_NPY_DATA_BATCH_READER_HPP_
@@ -11057,13 +11137,13 @@ inline std::int64_t label_in(OpenArray& array, const LoadOptions& options) {
 /// One file for each sample.
 struct SampleFiles final : SamplePart {
   FileList list;
-  std::optional<MappedFiles> maps;  ///< from which regions are copied; if mmap(true) asks for it
+  std::optional<MappedSamples> maps;  ///< from which regions are copied, if mmap(true) asks for it
 
   SampleFiles(FileList files, const LoadOptions& its_options, std::shared_ptr<BufferPool> its_pool,
               FolderOptions::Expected its_expected)
       : SamplePart(its_options, std::move(its_pool), std::move(its_expected)),
         list(std::move(files)) {
-    if (options.mmap() && list.size() <= kMaxMappings) maps.emplace(list.size(), kMaxMappings);
+    if (options.mmap()) maps.emplace(list.size());
   }
 
   std::string origin(std::size_t file) const override { return shown_path(list[file]); }
@@ -11218,9 +11298,12 @@ inline bool read_file(BatchReader& reader, const SampleFiles& files, std::size_t
                       const RegionOf& region_of = {}, const c10::Scalar& fill_value = 0) {
   try {
     if (region_of && files.maps) {
-      const char* const data = files.maps->data(file, [&] { return files.list.open(file); });
-      const MemorySource bytes(data, files.maps->size(file));
-      if (data != nullptr) return reader.read(file, bytes, region_of, fill_value);
+      const auto bytes = files.maps->bytes(file, [&] { return files.list.open(file); });
+      try {
+        const MemorySource source(bytes.data(), bytes.size());
+        if (!bytes.empty()) return reader.read(file, source, region_of, fill_value);
+      } catch (const Error&) {  // the file may be better now, or is read for its own Error
+      }
     }
     return reader.read(file, files.list.open(file), region_of, fill_value);
   } catch (const Error& error) {
@@ -11247,7 +11330,8 @@ class SamplesOfFiles {
   /// Throws Error (InvalidArgument) for samples_per_file(0), and if there would be too many.
   SamplesOfFiles(std::size_t files, const FolderOptions& options)
       : files_(files), per_file_(options.samples_per_file()) {
-    if (per_file_ != 0 && files <= SIZE_MAX / per_file_) return;
+    constexpr std::size_t kMost = SIZE_MAX / 64;  // lists of all samples can be allocated, or not
+    if (per_file_ != 0 && files <= kMost / per_file_) return;
     throw Error(
         ErrorCode::InvalidArgument,
         "samples_per_file() of " + counted(per_file_, "sample") + " for " + counted(files, "file"));
@@ -13697,6 +13781,7 @@ class SubsetInfo : public SourceInfo {
   std::size_t file_of(std::size_t sample) const override {
     return source_->file_of((*indices_)[sample]);
   }
+  const SourceInfo& source_of_files() const override { return source_->source_of_files(); }
   std::size_t inner_sample(std::size_t sample) const override {
     return source_->inner_sample((*indices_)[sample]);
   }
@@ -14520,6 +14605,11 @@ class ConcatInfo : public SourceInfo {
       : sources_(std::move(sources)) {
     for (const auto& source : sources_) {
       ends_.push_back(checked_end(size_before(ends_.size()), source->size()));
+      const auto has_same_files = [&](const auto& other) {
+        return &other->source_of_files() == &source->source_of_files();
+      };
+      const auto first = std::find_if(sources_.begin(), sources_.end(), has_same_files);
+      first_with_files_.push_back(static_cast<std::size_t>(first - sources_.begin()));
     }
   }
 
@@ -14591,7 +14681,7 @@ class ConcatInfo : public SourceInfo {
   }
   std::size_t file_of(std::size_t sample) const override {
     const auto [part, inner] = place_of(sample);
-    return size_before(part) + sources_[part]->file_of(inner);
+    return static_cast<std::size_t>(mix({first_with_files_[part], sources_[part]->file_of(inner)}));
   }
   std::size_t inner_sample(std::size_t sample) const override {
     const auto [part, inner] = place_of(sample);
@@ -14607,6 +14697,8 @@ class ConcatInfo : public SourceInfo {
 
   std::vector<std::shared_ptr<const SourceInfo>> sources_;
   std::vector<std::size_t> ends_;
+  // For each source, the first one with the same files: both may be subsets of one dataset.
+  std::vector<std::size_t> first_with_files_;
 };
 
 /// Reads each part of a request from the dataset that has it, and puts the samples in order again.
@@ -15062,53 +15154,122 @@ std::vector<std::size_t> part_sizes(const std::vector<T>& lengths, std::size_t c
   }
 }
 
-/// How many of `wanted` samples come from each class, if the classes have these sizes, `total` in
-/// all: proportional, and what is left goes to the classes with the largest remainders. Equal
-/// remainders are taken in a random order.
-inline std::vector<std::size_t> shares_of(const std::vector<std::vector<std::size_t>>& classes,
-                                          std::size_t wanted, std::size_t total,
-                                          std::uint64_t key) {
-  std::vector<std::size_t> shares;
-  std::vector<std::uint64_t> remainders;
-  std::size_t left = wanted;
-  for (const auto& samples : classes) {
-    const std::uint64_t product = std::uint64_t{samples.size()} * wanted;
-    shares.push_back(total == 0 ? 0 : static_cast<std::size_t>(product / total));
-    remainders.push_back(total == 0 ? 0 : product % total);
-    left -= shares.back();
+/// How many samples of each class are in each part: its proportional share, rounded up or down, so
+/// that classes and parts keep their sizes. Such numbers always exist: they are an integral flow
+/// from the classes to the parts, where a fractional share is an edge that can carry one sample.
+class Shares {
+ public:
+  /// `key` decides what is rounded up where there is a choice.
+  Shares(const std::vector<std::size_t>& classes, const std::vector<std::size_t>& parts,
+         std::size_t total, std::uint64_t key)
+      : parts_(parts.size()), cells_(classes.size() * parts.size()), lacking_(parts) {
+    std::vector<std::size_t> left = classes;
+    for (std::size_t cell = 0; cell < cells_.size(); ++cell) {
+      const std::uint64_t product = std::uint64_t{classes[cell / parts_]} * parts[cell % parts_];
+      cells_[cell].count = static_cast<std::size_t>(product / total);
+      cells_[cell].is_open = product % total != 0;
+      left[cell / parts_] -= cells_[cell].count;
+      lacking_[cell % parts_] -= cells_[cell].count;
+    }
+    const Permutation order(cells_.size(), key);
+    for (std::size_t i = 0; i < cells_.size(); ++i) {
+      const auto cell = static_cast<std::size_t>(order(i));
+      if (!cells_[cell].is_open || left[cell / parts_] == 0 || lacking_[cell % parts_] == 0) {
+        continue;
+      }
+      round_up(cell);
+      --left[cell / parts_];
+      --lacking_[cell % parts_];
+    }
+    for (std::size_t row = 0; row < left.size(); ++row) {
+      for (; left[row] != 0; --left[row]) place_one_more(row);
+    }
   }
-  const Permutation order(classes.size(), key);
-  std::vector<std::size_t> by_remainder;
-  for (std::size_t i = 0; i < classes.size(); ++i) {
-    by_remainder.push_back(static_cast<std::size_t>(order(i)));
+
+  std::size_t operator()(std::size_t row, std::size_t part) const {
+    return cells_[row * parts_ + part].count;
   }
-  std::stable_sort(by_remainder.begin(), by_remainder.end(),
-                   [&](std::size_t a, std::size_t b) { return remainders[a] > remainders[b]; });
-  for (std::size_t i = 0; i < left; ++i) ++shares[by_remainder[i]];
-  return shares;
-}
+
+ private:
+  struct Cell {
+    std::size_t count = 0;
+    bool is_open = false;     // its share is fractional, and not rounded up
+    bool is_rounded = false;  // up
+  };
+
+  void round_up(std::size_t cell) {
+    cells_[cell].is_open = false;
+    cells_[cell].is_rounded = true;
+    ++cells_[cell].count;
+  }
+  void round_down(std::size_t cell) {
+    cells_[cell].is_open = true;
+    cells_[cell].is_rounded = false;
+    --cells_[cell].count;
+  }
+
+  /// Rounds up one more share of a class, and moves others so that only a part that lacks a sample
+  /// gets one: a shortest augmenting path, found in breadth.
+  void place_one_more(std::size_t row) {
+    constexpr std::size_t kNone = SIZE_MAX;
+    std::vector<std::size_t> from(parts_, kNone);  // the cell by which a part is reached
+    std::vector<bool> is_known(cells_.size() / parts_);
+    std::vector<std::size_t> rows = {row};
+    is_known[row] = true;
+    for (std::size_t next = 0; next < rows.size(); ++next) {
+      for (std::size_t part = 0; part < parts_; ++part) {
+        const std::size_t cell = rows[next] * parts_ + part;
+        if (!cells_[cell].is_open || from[part] != kNone) continue;
+        from[part] = cell;
+        if (lacking_[part] != 0) return augment(row, part, from);
+        for (std::size_t other = 0; other < is_known.size(); ++other) {
+          if (is_known[other] || !cells_[other * parts_ + part].is_rounded) continue;
+          is_known[other] = true;
+          rows.push_back(other);
+          reached_by_.resize(is_known.size());
+          reached_by_[other] = part;
+        }
+      }
+    }
+  }
+
+  void augment(std::size_t row, std::size_t part, const std::vector<std::size_t>& from) {
+    --lacking_[part];
+    for (;;) {
+      const std::size_t of = from[part] / parts_;
+      round_up(from[part]);
+      if (of == row) return;
+      part = reached_by_[of];
+      round_down(of * parts_ + part);
+    }
+  }
+
+  std::size_t parts_;
+  std::vector<Cell> cells_;              // parts_ of each class
+  std::vector<std::size_t> lacking_;     // samples of each part
+  std::vector<std::size_t> reached_by_;  // the part by which a class is reached
+};
 
 /// The part of each sample: parts of exactly these sizes, each with its share of every label.
 inline std::vector<std::size_t> divide_samples(const std::vector<std::size_t>& labels,
                                                const std::vector<std::size_t>& sizes,
                                                std::uint64_t key) {
-  std::vector<std::vector<std::size_t>> left(counts_of(labels).size());  // in random order
+  const std::vector<std::size_t> classes = counts_of(labels);
+  std::vector<std::vector<std::size_t>> left(classes.size());  // in random order
   const Permutation order(labels.size(), key);
   for (std::size_t i = 0; i < labels.size(); ++i) {
     const auto sample = static_cast<std::size_t>(order(i));
     left[labels[sample]].push_back(sample);
   }
+  const Shares shares(classes, sizes, labels.size(), mix({key, sizes.size()}));
   std::vector<std::size_t> parts(labels.size());
-  std::size_t total = labels.size();
-  for (std::size_t part = 0; part < sizes.size(); ++part) {
-    const auto shares = shares_of(left, sizes[part], total, mix({key, part}));
-    for (std::size_t c = 0; c < left.size(); ++c) {
-      for (std::size_t i = 0; i < shares[c]; ++i) {
+  for (std::size_t c = 0; c < left.size(); ++c) {
+    for (std::size_t part = 0; part < sizes.size(); ++part) {
+      for (std::size_t i = 0; i < shares(c, part); ++i) {
         parts[left[c].back()] = part;
         left[c].pop_back();
       }
     }
-    total -= sizes[part];
   }
   return parts;
 }
@@ -15866,6 +16027,7 @@ TORCH_NPY_END_NAMESPACE
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -15945,9 +16107,10 @@ inline bool is_numeric(std::string_view text) {
 
 /// True for the name of a column of paths.
 inline bool is_path_heading(std::string text) {
-  constexpr std::string_view kHeadings[] = {"path",      "paths",     "file",      "files",
-                                            "filename",  "filenames", "file_name", "filepath",
-                                            "file_path", "image",     "images",    "image_path"};
+  constexpr std::string_view kHeadings[] = {
+      "path",     "paths",     "file",  "files",  "filename",   "filenames", "file_name",
+      "filepath", "file_path", "image", "images", "image_path", "name",      "names",
+      "img",      "img_path",  "input", "inputs", "volume",     "audio"};
   for (char& c : text) {
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
   }
@@ -16176,6 +16339,7 @@ class ListReader {
     if (bad) throw Error(bad->code(), bad->what() + and_more(count, "line", " wrong"));
     if (options_.check_files()) require_files();
     if (columns_.class_name) listed_.classes = class_numbers_.sorted(labels_);
+    if (columns_.class_name && columns_.is_guessed) require_no_header();
     if (columns_.class_name || columns_.label) listed_.labels = at::tensor(labels_, at::kLong);
     if (columns_.value) listed_.values = at::tensor(values_, at::kFloat);
     return std::move(listed_);
@@ -16185,6 +16349,23 @@ class ListReader {
   static std::string and_more(std::size_t count, const char* noun, const char* what) {
     if (count == 1) return {};
     return "; " + counted(count - 1, noun) + " more " + (count == 2 ? "is" : "are") + what;
+  }
+
+  /// Throws Error (Mismatch) if the class of the first line alone is not a number: then it is the
+  /// name of a column of labels.
+  void require_no_header() const {
+    const std::string& first = listed_.classes[static_cast<std::size_t>(labels_[0])];
+    const auto is_label = [&](const std::string& name) {
+      return name == first || is_numeric(name);
+    };
+    if (columns_.begin != 0 || options_.header() || is_numeric(first) ||
+        listed_.classes.size() == 1 ||
+        !std::all_of(listed_.classes.begin(), listed_.classes.end(), is_label)) {
+      return;
+    }
+    throw Error(ErrorCode::Mismatch, line_name(lines_[0]) + ": the class is " + in_quotes(first) +
+                                         ", and those of all other lines are numbers; header(true) "
+                                         "skips a header line");
   }
 
   void add(const std::vector<std::string>& columns) {
@@ -16217,8 +16398,11 @@ class ListReader {
   }
 
   static double value_from(const std::string& text) {
-    if (const auto number = number_in(text)) return *number;
-    throw Error(ErrorCode::Mismatch, "expected a number, found " + shown(text));
+    const auto number = number_in(text);
+    if (number && std::isfinite(static_cast<float>(*number))) return *number;
+    throw Error(ErrorCode::Mismatch, "expected a number" +
+                                         std::string(number ? " that float32 can hold" : "") +
+                                         ", found " + shown(text));
   }
 
   std::int64_t class_from(const std::string& text) {
@@ -17082,6 +17266,7 @@ TORCH_NPY_END_NAMESPACE
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstddef>
 #include <deque>
@@ -17129,13 +17314,14 @@ class WorkerThreads {
     // Asked in a new thread: this one may have a number of its own.
     int intra_op_threads = 1;
     in_new_thread([&] { intra_op_threads = at::get_num_threads(); });
+    make_pool(intra_op_threads);
     try {
       threads_.reserve(count);
       while (threads_.size() < count) threads_.emplace_back([this] { work(); });
       wait_until_started();
     } catch (const std::exception& error) {
       wait_until_started();
-      restore_intra_op_threads(intra_op_threads);
+      if (!threads_.empty()) restore_intra_op_threads(intra_op_threads);
       const std::size_t started = threads_.size();
       stop();
       throw Error(ErrorCode::Exhausted, "the system started only " + counted(started, "worker") +
@@ -17178,6 +17364,41 @@ class WorkerThreads {
   }
 
  private:
+  /// The first at::set_num_threads() of a process makes LibTorch start the threads of a pool, and
+  /// wait for them without end if the system refuses some. So this finds out before. Throws Error
+  /// (Exhausted). For one thread at a time.
+  static void make_pool([[maybe_unused]] int intra_op_threads) {
+#if AT_PARALLEL_OPENMP
+    static bool is_made = false;
+    if (is_made) return;
+    require_threads((std::max)(static_cast<std::size_t>(intra_op_threads), processor_count()));
+    restore_intra_op_threads(intra_op_threads);
+    is_made = true;
+#endif
+  }
+
+  /// Throws Error (Exhausted) if the system refuses so many threads at the same time.
+  static void require_threads(std::size_t count) {
+    std::mutex mutex;
+    std::unique_lock<std::mutex> hold(mutex);  // until all have started
+    std::vector<std::thread> threads;
+    std::string refused;
+    try {
+      threads.reserve(count);
+      while (threads.size() < count) {
+        threads.emplace_back([&] { const std::lock_guard<std::mutex> wait(mutex); });
+      }
+    } catch (const std::exception& error) {
+      refused = error.what();
+    }
+    hold.unlock();
+    for (std::thread& thread : threads) thread.join();
+    if (threads.size() == count) return;
+    throw Error(ErrorCode::Exhausted,
+                "the system started only " + counted(threads.size(), "thread") + " of the " +
+                    std::to_string(count) + " that LibTorch needs: " + refused);
+  }
+
   /// at::set_num_threads() sets the number of this thread, and the number with which new threads
   /// begin. A thread takes the latter when it first calls at::get_num_threads(), which would undo
   /// what was set before. LibTorch's own thread pool, which some builds use instead of OpenMP, is
@@ -19796,9 +20017,9 @@ std::array<Dataset<E, B>, sizeof...(I)> subsets_of(const Dataset<E, B>& dataset,
 ///
 /// The parts depend on the seed, the number of samples, `lengths` and `options`, and on nothing
 /// else: they are the same on every platform, in every process and in every epoch. With
-/// SplitOptions::stratify(), each part has its share of each label, rounded; of three or more
-/// parts, small ones may differ from that by a sample. With groups(), one group after another goes
-/// to the part that lacks most, so the sizes of the parts are only near those asked for.
+/// SplitOptions::stratify(), each part has its share of each label, rounded up or down. With
+/// groups(), one group after another goes to the part that lacks most, so the sizes of the parts
+/// are only near those asked for.
 ///
 /// Throws Error (InvalidArgument) if lengths do not fit the dataset, if a part with a fraction
 /// above 0 would be empty, if `options` do not have one value for each sample, if there are fewer
@@ -20114,11 +20335,16 @@ inline MeanAndStd mean_and_std_of(std::shared_ptr<const SourceInfo> source,
     throw Error(ErrorCode::InvalidArgument,
                 "mean_and_std: per_channel(false) and axis() exclude each other");
   }
-  Request one{0};
-  one.seed = 0;
-  const Moments first = read(one).value_or(Moments());
-  // About as many samples at a time as have this number of values.
-  const auto values = static_cast<std::size_t>(first.count) * first.mean.size();
+  // About as many samples at a time as have a number of values, by some samples of all parts of the
+  // dataset: the first one may be bad, or smaller than the others.
+  constexpr std::size_t kProbes = 8;
+  std::size_t values = 0;
+  for (std::size_t i = 0; i < (std::min)(kProbes, total); ++i) {
+    Request one{i * (total - 1) / (std::max)(kProbes - 1, std::size_t{1})};
+    one.seed = 0;
+    const Moments some = read(one).value_or(Moments());
+    values = (std::max)(values, static_cast<std::size_t>(some.count) * some.mean.size());
+  }
   const std::size_t batch_size =
       std::clamp<std::size_t>((std::size_t{1} << 17) / (values + 1), 1, 1024);
 
@@ -20150,7 +20376,7 @@ inline MeanAndStd mean_and_std_of(std::shared_ptr<const SourceInfo> source,
 ///     const auto [mean, std] = mean_and_std(train_set.map(ToTensor()));
 ///     train_set.map(ToTensor()).map(Normalize(mean, std));
 ///
-/// Reads each sample once, and the first one twice, with several threads. Computes in double
+/// Reads each sample once, and eight of them twice, with several threads. Computes in double
 /// precision, also if means are large, and gives the same result for any number of threads.
 /// Integers are used as they are. Images may have different heights and widths: each pixel has the
 /// same weight. Transforms of the dataset are applied, with the random numbers of epoch 0 and seed

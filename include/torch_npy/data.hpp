@@ -34,6 +34,7 @@
 #include <torch_npy/data/map.hpp>
 #include <torch_npy/data/mapped_files.hpp>
 #include <torch_npy/data/mapped_reader.hpp>
+#include <torch_npy/data/mapped_samples.hpp>
 #include <torch_npy/data/mixed_order.hpp>
 #include <torch_npy/data/normalize.hpp>
 #include <torch_npy/data/npz_dataset.hpp>

@@ -3,7 +3,12 @@
 #include <torch/data.h>
 #include <torch_npy.hpp>
 
+#include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
+
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
@@ -126,3 +131,41 @@ TEST_CASE("a small archive takes an open, one read and a close", "[faults]") {
   CHECK(calls ==
         std::vector<Call>{kOpen, kRead, kClose, kOpen, kRead, kClose, kOpen, kRead, kClose});
 }
+
+#ifndef __SANITIZE_ADDRESS__  // which needs a thread of its own to look for leaks
+TEST_CASE("a Loader whose threads are refused throws Error, and does not wait for them",
+          "[faults]") {
+  // In processes of a user who has no other ones: root has no limit.
+  const ArrayDataset<TensorExample> dataset(at::arange(8).reshape({8, 1}));
+  const auto status_of = [&](rlim_t threads, std::size_t workers) {
+    const pid_t child = fork();
+    if (child == 0) {
+      alarm(60);
+      const rlimit limit{threads, threads};
+      if ((geteuid() == 0 && setuid(54321) != 0) || setrlimit(RLIMIT_NPROC, &limit) != 0) _exit(9);
+      try {
+        Loader loader(dataset.stacked(), LoaderOptions().batch_size(2).workers(workers));
+        std::int64_t seen = 0;
+        for (auto& batch : loader) seen += batch.data.size(0);
+        _exit(seen == 8 ? 0 : 2);
+      } catch (const Error& error) {
+        _exit(error.code() == ErrorCode::Exhausted ? 1 : 3);
+      } catch (...) {
+        _exit(4);
+      }
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  };
+  CHECK(status_of(1, 2) == 1);
+  for (const rlim_t threads : {2, 3, 4, 8}) {
+    for (const std::size_t workers : {1, 2, 4}) {
+      INFO(threads << " threads, " << workers << " workers");
+      const int status = status_of(threads, workers);
+      CHECK((status == 0 || status == 1));
+    }
+  }
+  CHECK(status_of(200, 2) == 0);
+}
+#endif

@@ -288,6 +288,12 @@ TEST_CASE("a list that is read in a wrong way gets advice", "[dataset]") {
   check("image;label\na.npy;1\n", "separator(';') divides lines at semicolons");
   check("x\\a.npy\nx\\b.npy\n", "a backslash does not separate folders here");
   check("a.npy,1.0\n", "a label is written without a point");
+  CHECK_THAT(lists.error("a.npy,1e39\n", FileListOptions().value_column(1)).what(),
+             says("expected a number that float32 can hold, found \"1e39\""));
+  const auto unchecked = FileListOptions().check_files(false);
+  CHECK_THAT(lists.error("sample,label\na.npy,10\nb.npy,2\n", unchecked).what(),
+             says("the class is \"label\", and those of all other lines are numbers"));
+  CHECK(lists.read("name,label\na.npy,10\nb.npy,2\n").files.size() == 2);
   CHECK_THAT(lists.error("id,label\na,1\n", npy).what(), says("header(true) skips a header line"));
   CHECK_THAT(lists.error("id\na\nb\n", npy).what(), says("header(true) skips a header line"));
 }

@@ -2,8 +2,10 @@
 
 #include <torch_npy/data/array_dataset.hpp>
 #include <torch_npy/data/combine.hpp>
+#include <torch_npy/data/file_dataset.hpp>
 #include <torch_npy/data/folder_datasets.hpp>
 #include <torch_npy/data/loader.hpp>
+#include <torch_npy/data/split.hpp>
 #include <torch_npy/data/statistics.hpp>
 #include <torch_npy/data/transforms.hpp>
 #include <torch_npy/data/window_dataset.hpp>
@@ -15,8 +17,11 @@
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -158,6 +163,96 @@ TEST_CASE("ToDtype scales integers that float16 cannot hold", "[transforms]") {
   CHECK(halves[0].item<float>() == 0);
   CHECK(halves[1].item<float>() < 1e-4F);
   CHECK(halves[2].item<float>() == 1);
+}
+
+TEST_CASE("files of joined subsets are not taken for one another", "[dataset]") {
+  const Folder folder;
+  std::vector<std::filesystem::path> a, b;
+  for (int i = 0; i < 8; ++i) {
+    a.push_back(folder / ("a" + std::to_string(i) + ".npy"));
+    b.push_back(folder / ("b" + std::to_string(i) + ".npy"));
+    save(a.back(), at::zeros({10 + i}));
+    save(b.back(), at::zeros({100 + i}));
+  }
+  const FileDataset first(a), second(b);
+  const auto both = concat(first.subset({5}), second.subset({4}));
+  CHECK(both.lengths() == std::vector<std::int64_t>{15, 104});
+  CHECK(concat(first.subset({7, 6, 5, 4}), second.subset({0, 1, 2, 3})).lengths() ==
+        std::vector<std::int64_t>{17, 16, 15, 14, 100, 101, 102, 103});
+  CHECK(random_split(both, {1, 1}, 1)[1].size() == std::size_t{1});
+  write_bytes(b[4], "damaged");
+  CHECK(both.verify().size() == 1);
+
+  // Patches of one file stay together, also if they come from two subsets.
+  const FileDataset patches(a, FolderOptions().samples_per_file(2));
+  const auto joined = concat(patches.subset({0, 2, 4, 6}), patches.subset({7, 5, 3, 1}));
+  const auto parts = random_split(joined, {0.5, 0.5}, 3);
+  for (std::size_t i = 0; i < *parts[0].size(); ++i) {
+    for (std::size_t k = 0; k < *parts[1].size(); ++k) {
+      CHECK(parts[0].key(i).substr(0, parts[0].key(i).rfind('#')) !=
+            parts[1].key(k).substr(0, parts[1].key(k).rfind('#')));
+    }
+  }
+}
+
+TEST_CASE("too many samples of a file are refused", "[dataset]") {
+  const Folder folder;
+  fill_folder(folder, 3);
+  for (const std::size_t n : {SIZE_MAX, SIZE_MAX / 4, SIZE_MAX / 5}) {
+    CHECK(error_of([&] {
+            FolderDataset(folder.path(), FolderOptions().samples_per_file(n));
+          }).code() == ErrorCode::InvalidArgument);
+  }
+}
+
+TEST_CASE("verify() looks at shards without rows", "[dataset]") {
+  const Folder folder;
+  std::vector<std::filesystem::path> shards;
+  for (const std::int64_t rows : {0, 3, 0, 2, 0}) {
+    shards.push_back(folder / (std::to_string(shards.size()) + ".npy"));
+    save(shards.back(), at::zeros({rows, 2}));
+  }
+  const ArrayDataset<TensorExample> dataset(shards);
+  CHECK(dataset.verify().empty());
+  for (const std::size_t i : {0, 2, 4}) {
+    std::filesystem::remove(shards[i]);
+    const auto errors = dataset.verify();
+    REQUIRE(errors.size() == 1);
+    CHECK(errors[0].path() == shards[i]);
+    save(shards[i], at::zeros({0, 2}));
+  }
+}
+
+TEST_CASE("an ArrayDataset finds its files from another working directory", "[dataset]") {
+  const Folder folder;
+  save(folder / "x.npy", at::arange(4));
+  const auto home = std::filesystem::current_path();
+  std::filesystem::current_path(folder.path());
+  const ArrayDataset dataset(std::vector<std::filesystem::path>{"x.npy", "x.npy"});
+  std::filesystem::current_path(home);
+  CHECK(dataset.verify().empty());
+  CHECK(dataset.key(5) == "x.npy[1]");
+}
+
+TEST_CASE("mean_and_std reads few samples at a time, also if the first one is small",
+          "[statistics]") {
+  struct Images final : SampleSource<TensorExample> {
+    std::size_t size() const override { return 300; }
+    std::string key(std::size_t sample) const override { return std::to_string(sample); }
+    SampleRows<TensorExample> read(Request& request) const override {
+      most = (std::max)(most.load(), request.picks.size());
+      std::vector<TensorExample> samples;
+      for (const Pick& pick : request.picks) {
+        const std::int64_t edge = pick.sample == 0 ? 2 : 128;
+        samples.emplace_back(at::zeros({3, edge, edge}));
+      }
+      return samples;
+    }
+    mutable std::atomic<std::size_t> most{0};
+  };
+  const auto source = std::make_shared<const Images>();
+  CHECK(mean_and_std(Dataset<TensorExample>(source)).mean == std::vector<double>{0, 0, 0});
+  CHECK(source->most <= 4);
 }
 
 TEST_CASE("a target under another spelling of its own path is refused", "[dataset]") {

@@ -2,6 +2,7 @@
 
 #include <torch_npy/data/array_dataset.hpp>
 #include <torch_npy/data/combine.hpp>
+#include <torch_npy/data/file_dataset.hpp>
 #include <torch_npy/data/folder_datasets.hpp>
 #include <torch_npy/data/loader.hpp>
 #include <torch_npy/data/transforms.hpp>
@@ -16,6 +17,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <memory>
 #include <set>
 #include <stdexcept>
@@ -187,6 +189,43 @@ TEST_CASE("with mmap(true) files stay mapped for their patches", "[dataset][crop
   const FolderDataset tolerant(folder.path(), FolderOptions(options).on_bad_file(OnBadFile::Skip));
   CHECK(tolerant.map(tf::RandomCrop({4, 4})).stacked().get_batch({0, 1, 2, 0}).indices ==
         Indices{0, 0});
+}
+
+TEST_CASE("with mmap(true) a file that was incomplete is read when it is complete",
+          "[dataset][crop]") {
+  const Folder folder;
+  const auto path = folder / name_of(0);
+  save(path, at::full({8, 9}, 1, at::kShort));
+  std::ifstream in(path, std::ios::binary);
+  const std::string whole((std::istreambuf_iterator<char>(in)), {});
+  write_bytes(path, whole.substr(0, whole.size() - 8));
+  const auto options = FolderOptions().data_options(LoadOptions().mmap(true));
+  const auto patches = FolderDataset(folder.path(), options).map(tf::RandomCrop({4, 4})).stacked();
+  CHECK(error_of([&] { (void)patches.get_batch({0}); }).code() == ErrorCode::Truncated);
+  write_bytes(path, whole);
+  CHECK(at::equal(patches.get_batch({0}).data, at::full({1, 4, 4}, 1, at::kShort)));
+}
+
+TEST_CASE("more files than can be mapped are read for their patches", "[dataset][crop]") {
+  const Folder folder;
+  const auto path = folder / name_of(0);
+  save(path, at::full({8, 9}, 1, at::kShort));
+  const std::vector<std::filesystem::path> files(12000, path);
+  const auto options = FolderOptions().data_options(LoadOptions().mmap(true));
+  const at::Tensor want = at::full({1, 4, 4}, 1, at::kShort);
+  std::vector<Dataset<TensorExample, Batch<TensorExample>>> both;
+  for (int i = 0; i < 2; ++i) {
+    both.push_back(FileDataset(files, options).map(tf::RandomCrop({4, 4})).stacked());
+    for (std::size_t k = 0; k < files.size(); ++k) {
+      REQUIRE(at::equal(both.back().get_batch({k}).data, want));
+    }
+  }
+  std::ifstream maps("/proc/self/maps");  // where the system has it
+  std::size_t count = 0;
+  for (std::string line; std::getline(maps, line);) {
+    count += line.find(path.filename().string()) != line.npos;
+  }
+  CHECK(count <= 16384);
 }
 
 TEST_CASE("the draws of a crop are those of its place in the chain", "[dataset][crop]") {

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <random>
 #include <set>
 #include <string>
 #include <utility>
@@ -211,8 +212,14 @@ TEST_CASE("parts of a stacked, mapped or joined dataset are of its type", "[spli
       {0.6, 0.4}, 1);
   CHECK(keys(mapped[1]) == want);
   CHECK(mapped[1].get_batch({1}).data.scalar_type() == at::kDouble);
-  const auto joined = concat(files, files);
-  CHECK(*random_split(joined, {5, 15}, 1)[1].size() == 15);
+  const FolderDataset others(folder.path());
+  CHECK(*random_split(concat(files, others), {5, 15}, 1)[1].size() == 15);
+  // A sample that is there twice is twice in one part.
+  const auto twice = random_split(concat(files, files), {0.5, 0.5}, 1);
+  std::multiset<std::string> found;
+  for (std::size_t i = 0; i < *twice[0].size(); ++i) found.insert(twice[0].key(i));
+  CHECK(found.size() == 10);
+  for (const std::string& key : found) CHECK(found.count(key) == 2);
   CHECK(*random_split(files.subset({1, 2, 3}), {1, 2}, 1)[0].size() == 1);
 }
 
@@ -238,6 +245,34 @@ TEST_CASE("a stratified split divides every label in the same proportions", "[sp
     CHECK(members(random_split(counting(100), {0.8, 0.2}, 1,
                                SplitOptions().stratify(tensor.to(dtype)))[1]) ==
           members(random_split(counting(100), {0.8, 0.2}, 1, SplitOptions().stratify(same))[1]));
+  }
+}
+
+TEST_CASE("every stratified split rounds the share of each label up or down", "[split]") {
+  // Any sizes of labels and of parts; found with parts that took their share of what was left.
+  std::mt19937 random(1);
+  for (int round = 0; round < 2000; ++round) {
+    const auto size = static_cast<std::int64_t>(2 + random() % 30);
+    std::vector<std::int64_t> labels;
+    for (std::int64_t i = 0; i < size; ++i) labels.push_back(random() % (1 + random() % 6));
+    std::vector<std::int64_t> sizes;
+    for (std::int64_t left = size; left != 0; left -= sizes.back()) {
+      sizes.push_back(static_cast<std::int64_t>(random() % static_cast<std::size_t>(left + 1)));
+    }
+    const auto parts =
+        members_of(random_split(counting(size), sizes, random(), SplitOptions().stratify(labels)));
+    check_partition(parts, labels.size());
+    std::map<std::int64_t, int> all;
+    for (const std::int64_t label : labels) ++all[label];
+    for (std::size_t part = 0; part < parts.size(); ++part) {
+      REQUIRE(parts[part].size() == static_cast<std::size_t>(sizes[part]));
+      auto found = counts(parts[part], labels);
+      for (const auto& [label, count] : all) {
+        const double share = static_cast<double>(count * sizes[part]) / static_cast<double>(size);
+        REQUIRE(found[label] >= std::floor(share));
+        REQUIRE(found[label] <= std::ceil(share));
+      }
+    }
   }
 }
 

@@ -7,12 +7,14 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include <torch_npy/data/random.hpp>
 #include <torch_npy/data/source.hpp>
 #include <torch_npy/error.hpp>
+#include <torch_npy/io/file.hpp>
 #include <torch_npy/io/folder.hpp>
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/read.hpp>
@@ -28,18 +30,25 @@ class ArrayFiles {
   /// Throws Error (InvalidArgument) if there is none.
   explicit ArrayFiles(std::vector<std::filesystem::path> paths) : paths_(std::move(paths)) {
     if (paths_.empty()) throw Error(ErrorCode::InvalidArgument, "the list of files is empty");
+    for (const std::filesystem::path& path : paths_) {
+      std::error_code error;  // such as an empty path, which open() refuses
+      absolute_.push_back(std::filesystem::absolute(path, error));
+      if (error) absolute_.back() = path;
+    }
   }
-  explicit ArrayFiles(const StoredArray& array) : paths_(1), array_(array) {}
+  explicit ArrayFiles(const StoredArray& array) : paths_(1), absolute_(1), array_(array) {}
 
   std::size_t size() const { return paths_.size(); }
   /// Empty for a StoredArray, which keeps its file open.
   const std::filesystem::path& path(std::size_t i) const { return paths_[i]; }
+  /// The same file, also if the working directory has changed meanwhile.
+  const std::filesystem::path& absolute_path(std::size_t i) const { return absolute_[i]; }
 
   /// Calls `use` with the array in file `i`.
   void open(std::size_t i, const LoadOptions& options,
             const std::function<void(OpenArray&)>& use) const {
     if (array_) return array_->internal_with_array(use);
-    with_array(paths_[i], options, use);
+    with_path(paths_[i], [&] { with_array(File(absolute_[i]), options, use); });
   }
 
   /// Calls `work`, and adds what is known of file `i` to an Error without a path.
@@ -84,6 +93,7 @@ class ArrayFiles {
 
  private:
   std::vector<std::filesystem::path> paths_;
+  std::vector<std::filesystem::path> absolute_;
   std::optional<StoredArray> array_;
 };
 

@@ -18,7 +18,7 @@
 #include <vector>
 
 #include <torch_npy/data/batch_buffer.hpp>
-#include <torch_npy/data/mapped_files.hpp>
+#include <torch_npy/data/mapped_samples.hpp>
 #include <torch_npy/data/options.hpp>
 #include <torch_npy/data/request.hpp>
 #include <torch_npy/error.hpp>
@@ -60,13 +60,13 @@ inline std::int64_t label_in(OpenArray& array, const LoadOptions& options) {
 /// One file for each sample.
 struct SampleFiles final : SamplePart {
   FileList list;
-  std::optional<MappedFiles> maps;  ///< from which regions are copied; if mmap(true) asks for it
+  std::optional<MappedSamples> maps;  ///< from which regions are copied, if mmap(true) asks for it
 
   SampleFiles(FileList files, const LoadOptions& its_options, std::shared_ptr<BufferPool> its_pool,
               FolderOptions::Expected its_expected)
       : SamplePart(its_options, std::move(its_pool), std::move(its_expected)),
         list(std::move(files)) {
-    if (options.mmap() && list.size() <= kMaxMappings) maps.emplace(list.size(), kMaxMappings);
+    if (options.mmap()) maps.emplace(list.size());
   }
 
   std::string origin(std::size_t file) const override { return shown_path(list[file]); }
@@ -221,9 +221,12 @@ inline bool read_file(BatchReader& reader, const SampleFiles& files, std::size_t
                       const RegionOf& region_of = {}, const c10::Scalar& fill_value = 0) {
   try {
     if (region_of && files.maps) {
-      const char* const data = files.maps->data(file, [&] { return files.list.open(file); });
-      const MemorySource bytes(data, files.maps->size(file));
-      if (data != nullptr) return reader.read(file, bytes, region_of, fill_value);
+      const auto bytes = files.maps->bytes(file, [&] { return files.list.open(file); });
+      try {
+        const MemorySource source(bytes.data(), bytes.size());
+        if (!bytes.empty()) return reader.read(file, source, region_of, fill_value);
+      } catch (const Error&) {  // the file may be better now, or is read for its own Error
+      }
     }
     return reader.read(file, files.list.open(file), region_of, fill_value);
   } catch (const Error& error) {
@@ -250,7 +253,8 @@ class SamplesOfFiles {
   /// Throws Error (InvalidArgument) for samples_per_file(0), and if there would be too many.
   SamplesOfFiles(std::size_t files, const FolderOptions& options)
       : files_(files), per_file_(options.samples_per_file()) {
-    if (per_file_ != 0 && files <= SIZE_MAX / per_file_) return;
+    constexpr std::size_t kMost = SIZE_MAX / 64;  // lists of all samples can be allocated, or not
+    if (per_file_ != 0 && files <= kMost / per_file_) return;
     throw Error(
         ErrorCode::InvalidArgument,
         "samples_per_file() of " + counted(per_file_, "sample") + " for " + counted(files, "file"));

@@ -170,53 +170,122 @@ std::vector<std::size_t> part_sizes(const std::vector<T>& lengths, std::size_t c
   }
 }
 
-/// How many of `wanted` samples come from each class, if the classes have these sizes, `total` in
-/// all: proportional, and what is left goes to the classes with the largest remainders. Equal
-/// remainders are taken in a random order.
-inline std::vector<std::size_t> shares_of(const std::vector<std::vector<std::size_t>>& classes,
-                                          std::size_t wanted, std::size_t total,
-                                          std::uint64_t key) {
-  std::vector<std::size_t> shares;
-  std::vector<std::uint64_t> remainders;
-  std::size_t left = wanted;
-  for (const auto& samples : classes) {
-    const std::uint64_t product = std::uint64_t{samples.size()} * wanted;
-    shares.push_back(total == 0 ? 0 : static_cast<std::size_t>(product / total));
-    remainders.push_back(total == 0 ? 0 : product % total);
-    left -= shares.back();
+/// How many samples of each class are in each part: its proportional share, rounded up or down, so
+/// that classes and parts keep their sizes. Such numbers always exist: they are an integral flow
+/// from the classes to the parts, where a fractional share is an edge that can carry one sample.
+class Shares {
+ public:
+  /// `key` decides what is rounded up where there is a choice.
+  Shares(const std::vector<std::size_t>& classes, const std::vector<std::size_t>& parts,
+         std::size_t total, std::uint64_t key)
+      : parts_(parts.size()), cells_(classes.size() * parts.size()), lacking_(parts) {
+    std::vector<std::size_t> left = classes;
+    for (std::size_t cell = 0; cell < cells_.size(); ++cell) {
+      const std::uint64_t product = std::uint64_t{classes[cell / parts_]} * parts[cell % parts_];
+      cells_[cell].count = static_cast<std::size_t>(product / total);
+      cells_[cell].is_open = product % total != 0;
+      left[cell / parts_] -= cells_[cell].count;
+      lacking_[cell % parts_] -= cells_[cell].count;
+    }
+    const Permutation order(cells_.size(), key);
+    for (std::size_t i = 0; i < cells_.size(); ++i) {
+      const auto cell = static_cast<std::size_t>(order(i));
+      if (!cells_[cell].is_open || left[cell / parts_] == 0 || lacking_[cell % parts_] == 0) {
+        continue;
+      }
+      round_up(cell);
+      --left[cell / parts_];
+      --lacking_[cell % parts_];
+    }
+    for (std::size_t row = 0; row < left.size(); ++row) {
+      for (; left[row] != 0; --left[row]) place_one_more(row);
+    }
   }
-  const Permutation order(classes.size(), key);
-  std::vector<std::size_t> by_remainder;
-  for (std::size_t i = 0; i < classes.size(); ++i) {
-    by_remainder.push_back(static_cast<std::size_t>(order(i)));
+
+  std::size_t operator()(std::size_t row, std::size_t part) const {
+    return cells_[row * parts_ + part].count;
   }
-  std::stable_sort(by_remainder.begin(), by_remainder.end(),
-                   [&](std::size_t a, std::size_t b) { return remainders[a] > remainders[b]; });
-  for (std::size_t i = 0; i < left; ++i) ++shares[by_remainder[i]];
-  return shares;
-}
+
+ private:
+  struct Cell {
+    std::size_t count = 0;
+    bool is_open = false;     // its share is fractional, and not rounded up
+    bool is_rounded = false;  // up
+  };
+
+  void round_up(std::size_t cell) {
+    cells_[cell].is_open = false;
+    cells_[cell].is_rounded = true;
+    ++cells_[cell].count;
+  }
+  void round_down(std::size_t cell) {
+    cells_[cell].is_open = true;
+    cells_[cell].is_rounded = false;
+    --cells_[cell].count;
+  }
+
+  /// Rounds up one more share of a class, and moves others so that only a part that lacks a sample
+  /// gets one: a shortest augmenting path, found in breadth.
+  void place_one_more(std::size_t row) {
+    constexpr std::size_t kNone = SIZE_MAX;
+    std::vector<std::size_t> from(parts_, kNone);  // the cell by which a part is reached
+    std::vector<bool> is_known(cells_.size() / parts_);
+    std::vector<std::size_t> rows = {row};
+    is_known[row] = true;
+    for (std::size_t next = 0; next < rows.size(); ++next) {
+      for (std::size_t part = 0; part < parts_; ++part) {
+        const std::size_t cell = rows[next] * parts_ + part;
+        if (!cells_[cell].is_open || from[part] != kNone) continue;
+        from[part] = cell;
+        if (lacking_[part] != 0) return augment(row, part, from);
+        for (std::size_t other = 0; other < is_known.size(); ++other) {
+          if (is_known[other] || !cells_[other * parts_ + part].is_rounded) continue;
+          is_known[other] = true;
+          rows.push_back(other);
+          reached_by_.resize(is_known.size());
+          reached_by_[other] = part;
+        }
+      }
+    }
+  }
+
+  void augment(std::size_t row, std::size_t part, const std::vector<std::size_t>& from) {
+    --lacking_[part];
+    for (;;) {
+      const std::size_t of = from[part] / parts_;
+      round_up(from[part]);
+      if (of == row) return;
+      part = reached_by_[of];
+      round_down(of * parts_ + part);
+    }
+  }
+
+  std::size_t parts_;
+  std::vector<Cell> cells_;              // parts_ of each class
+  std::vector<std::size_t> lacking_;     // samples of each part
+  std::vector<std::size_t> reached_by_;  // the part by which a class is reached
+};
 
 /// The part of each sample: parts of exactly these sizes, each with its share of every label.
 inline std::vector<std::size_t> divide_samples(const std::vector<std::size_t>& labels,
                                                const std::vector<std::size_t>& sizes,
                                                std::uint64_t key) {
-  std::vector<std::vector<std::size_t>> left(counts_of(labels).size());  // in random order
+  const std::vector<std::size_t> classes = counts_of(labels);
+  std::vector<std::vector<std::size_t>> left(classes.size());  // in random order
   const Permutation order(labels.size(), key);
   for (std::size_t i = 0; i < labels.size(); ++i) {
     const auto sample = static_cast<std::size_t>(order(i));
     left[labels[sample]].push_back(sample);
   }
+  const Shares shares(classes, sizes, labels.size(), mix({key, sizes.size()}));
   std::vector<std::size_t> parts(labels.size());
-  std::size_t total = labels.size();
-  for (std::size_t part = 0; part < sizes.size(); ++part) {
-    const auto shares = shares_of(left, sizes[part], total, mix({key, part}));
-    for (std::size_t c = 0; c < left.size(); ++c) {
-      for (std::size_t i = 0; i < shares[c]; ++i) {
+  for (std::size_t c = 0; c < left.size(); ++c) {
+    for (std::size_t part = 0; part < sizes.size(); ++part) {
+      for (std::size_t i = 0; i < shares(c, part); ++i) {
         parts[left[c].back()] = part;
         left[c].pop_back();
       }
     }
-    total -= sizes[part];
   }
   return parts;
 }

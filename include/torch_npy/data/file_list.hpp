@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -94,9 +95,10 @@ inline bool is_numeric(std::string_view text) {
 
 /// True for the name of a column of paths.
 inline bool is_path_heading(std::string text) {
-  constexpr std::string_view kHeadings[] = {"path",      "paths",     "file",      "files",
-                                            "filename",  "filenames", "file_name", "filepath",
-                                            "file_path", "image",     "images",    "image_path"};
+  constexpr std::string_view kHeadings[] = {
+      "path",     "paths",     "file",  "files",  "filename",   "filenames", "file_name",
+      "filepath", "file_path", "image", "images", "image_path", "name",      "names",
+      "img",      "img_path",  "input", "inputs", "volume",     "audio"};
   for (char& c : text) {
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
   }
@@ -325,6 +327,7 @@ class ListReader {
     if (bad) throw Error(bad->code(), bad->what() + and_more(count, "line", " wrong"));
     if (options_.check_files()) require_files();
     if (columns_.class_name) listed_.classes = class_numbers_.sorted(labels_);
+    if (columns_.class_name && columns_.is_guessed) require_no_header();
     if (columns_.class_name || columns_.label) listed_.labels = at::tensor(labels_, at::kLong);
     if (columns_.value) listed_.values = at::tensor(values_, at::kFloat);
     return std::move(listed_);
@@ -334,6 +337,23 @@ class ListReader {
   static std::string and_more(std::size_t count, const char* noun, const char* what) {
     if (count == 1) return {};
     return "; " + counted(count - 1, noun) + " more " + (count == 2 ? "is" : "are") + what;
+  }
+
+  /// Throws Error (Mismatch) if the class of the first line alone is not a number: then it is the
+  /// name of a column of labels.
+  void require_no_header() const {
+    const std::string& first = listed_.classes[static_cast<std::size_t>(labels_[0])];
+    const auto is_label = [&](const std::string& name) {
+      return name == first || is_numeric(name);
+    };
+    if (columns_.begin != 0 || options_.header() || is_numeric(first) ||
+        listed_.classes.size() == 1 ||
+        !std::all_of(listed_.classes.begin(), listed_.classes.end(), is_label)) {
+      return;
+    }
+    throw Error(ErrorCode::Mismatch, line_name(lines_[0]) + ": the class is " + in_quotes(first) +
+                                         ", and those of all other lines are numbers; header(true) "
+                                         "skips a header line");
   }
 
   void add(const std::vector<std::string>& columns) {
@@ -366,8 +386,11 @@ class ListReader {
   }
 
   static double value_from(const std::string& text) {
-    if (const auto number = number_in(text)) return *number;
-    throw Error(ErrorCode::Mismatch, "expected a number, found " + shown(text));
+    const auto number = number_in(text);
+    if (number && std::isfinite(static_cast<float>(*number))) return *number;
+    throw Error(ErrorCode::Mismatch, "expected a number" +
+                                         std::string(number ? " that float32 can hold" : "") +
+                                         ", found " + shown(text));
   }
 
   std::int64_t class_from(const std::string& text) {

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <mutex>
 #include <optional>
 #include <shared_mutex>
@@ -22,9 +23,8 @@ namespace detail {
 /// (vm.max_map_count).
 constexpr std::size_t kMaxMappings = 16384;
 
-/// Files, or parts of them, of which at most `limit`, and those of the batches that are being read,
-/// are mapped at a time. The others are mapped again when they are used. A mapping needs no open
-/// file.
+/// Parts of many files, of which at most `limit`, and those of the batches that are being read, are
+/// mapped at a time. The others are mapped again when they are used. A mapping needs no open file.
 class MappedFiles {
  public:
   MappedFiles(std::size_t count, std::size_t limit) : data_(count), parts_(count), limit_(limit) {}
@@ -52,19 +52,13 @@ class MappedFiles {
     std::shared_lock<std::shared_mutex> lock_;
   };
 
-  /// The bytes of part `i`; of the whole file if the part was not set, null if that is empty.
-  /// `open()` returns the file if it has to be mapped now. Throws Error, without a path: what
-  /// open() throws; Io, Exhausted, OutOfMemory, TooLarge; Io if it has changed since it was mapped
-  /// before.
-  template <class Open>
-  const char* data(std::size_t i, const Open& open) const {
+  /// The bytes of part `i`, which was set. `path` is that of its file. Throws Error: NotFound, Io,
+  /// Exhausted or OutOfMemory if it has to be mapped again; Io if the file has changed meanwhile.
+  const char* data(std::size_t i, const std::filesystem::path& path) const {
     if (may_close()) parts_[i].used.store(++clock_, std::memory_order_relaxed);
     const char* const data = data_[i].load(std::memory_order_acquire);
-    return data != nullptr ? data : map_now(i, open());
+    return data != nullptr ? data : map_again(i, path);
   }
-
-  /// The size of part `i` after data(i).
-  std::size_t size(std::size_t i) const { return parts_[i].size; }
 
   /// How many are mapped.
   std::size_t mapped() const { return mapped_; }
@@ -90,20 +84,14 @@ class MappedFiles {
     return data;
   }
 
-  const char* map_now(std::size_t i, const File& file) const {
-    const FileRange range = file.internal_traits().range;
-    const std::lock_guard lock(setting_);
-    Part& part = parts_[i];
-    if (part.size == 0) {
-      const std::uint64_t size = file.size();
-      if (size == 0) return nullptr;
-      if (size > SIZE_MAX) throw Error(ErrorCode::TooLarge, "the file is too large to be mapped");
-      part.size = static_cast<std::size_t>(size);
-      if (may_close()) part.version = version_of(*range.file);
-    } else if (may_close() && version_of(*range.file) != part.version) {
-      throw Error(ErrorCode::Io, "it has changed since the dataset was made: make it again");
-    }
-    return keep(i, Mapping::of(range, part.offset, part.size));
+  const char* map_again(std::size_t i, const std::filesystem::path& path) const {
+    return with_path(path, [&] {
+      const NamedFile file(path);
+      if (file.version() != parts_[i].version) {
+        throw Error(ErrorCode::Io, "it has changed since the dataset was made: make it again");
+      }
+      return keep(i, Mapping::of(file.internal_traits().range, parts_[i].offset, parts_[i].size));
+    });
   }
 
   /// If too many are mapped, closes those that were not used for the longest time, a sixteenth of
@@ -131,7 +119,6 @@ class MappedFiles {
   mutable std::vector<Part> parts_;
   const std::size_t limit_;
   mutable std::shared_mutex mutex_;  // locked by those who close
-  mutable std::mutex setting_;       // locked by those who map
   mutable std::atomic<std::size_t> mapped_{0};
   mutable std::atomic<std::uint64_t> clock_{0};
 };

@@ -73,8 +73,9 @@ struct FolderOptions {
 
   /// How to load the samples. threads(0) means one thread, because a loader's workers run in
   /// parallel already. With device(), each batch is copied there as a whole. With mmap(true), files
-  /// of which a RandomCrop keeps a part stay mapped from their first use on, if there are at most
-  /// 16,384 of them: a file that is replaced meanwhile keeps its old content.
+  /// of which a RandomCrop keeps a part stay mapped from their first use on, at most 16,384 in the
+  /// process: a file that is replaced by rename() meanwhile keeps its old content, and one that is
+  /// truncated ends the process, as LoadOptions::mmap() says.
   TORCH_ARG(LoadOptions, data_options);
 
   /// How to load the targets of a PairedFolderDataset, a FileDataset or an NpzDataset.

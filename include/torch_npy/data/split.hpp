@@ -52,9 +52,9 @@ std::array<Dataset<E, B>, sizeof...(I)> subsets_of(const Dataset<E, B>& dataset,
 ///
 /// The parts depend on the seed, the number of samples, `lengths` and `options`, and on nothing
 /// else: they are the same on every platform, in every process and in every epoch. With
-/// SplitOptions::stratify(), each part has its share of each label, rounded; of three or more
-/// parts, small ones may differ from that by a sample. With groups(), one group after another goes
-/// to the part that lacks most, so the sizes of the parts are only near those asked for.
+/// SplitOptions::stratify(), each part has its share of each label, rounded up or down. With
+/// groups(), one group after another goes to the part that lacks most, so the sizes of the parts
+/// are only near those asked for.
 ///
 /// Throws Error (InvalidArgument) if lengths do not fit the dataset, if a part with a fraction
 /// above 0 would be empty, if `options` do not have one value for each sample, if there are fewer

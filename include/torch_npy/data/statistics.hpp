@@ -250,11 +250,16 @@ inline MeanAndStd mean_and_std_of(std::shared_ptr<const SourceInfo> source,
     throw Error(ErrorCode::InvalidArgument,
                 "mean_and_std: per_channel(false) and axis() exclude each other");
   }
-  Request one{0};
-  one.seed = 0;
-  const Moments first = read(one).value_or(Moments());
-  // About as many samples at a time as have this number of values.
-  const auto values = static_cast<std::size_t>(first.count) * first.mean.size();
+  // About as many samples at a time as have a number of values, by some samples of all parts of the
+  // dataset: the first one may be bad, or smaller than the others.
+  constexpr std::size_t kProbes = 8;
+  std::size_t values = 0;
+  for (std::size_t i = 0; i < (std::min)(kProbes, total); ++i) {
+    Request one{i * (total - 1) / (std::max)(kProbes - 1, std::size_t{1})};
+    one.seed = 0;
+    const Moments some = read(one).value_or(Moments());
+    values = (std::max)(values, static_cast<std::size_t>(some.count) * some.mean.size());
+  }
   const std::size_t batch_size =
       std::clamp<std::size_t>((std::size_t{1} << 17) / (values + 1), 1, 1024);
 
@@ -286,7 +291,7 @@ inline MeanAndStd mean_and_std_of(std::shared_ptr<const SourceInfo> source,
 ///     const auto [mean, std] = mean_and_std(train_set.map(ToTensor()));
 ///     train_set.map(ToTensor()).map(Normalize(mean, std));
 ///
-/// Reads each sample once, and the first one twice, with several threads. Computes in double
+/// Reads each sample once, and eight of them twice, with several threads. Computes in double
 /// precision, also if means are large, and gives the same result for any number of threads.
 /// Integers are used as they are. Images may have different heights and widths: each pixel has the
 /// same weight. Transforms of the dataset are applied, with the random numbers of epoch 0 and seed

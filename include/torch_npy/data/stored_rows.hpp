@@ -21,7 +21,6 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/literal.hpp>
 #include <torch_npy/io/byte_source.hpp>
-#include <torch_npy/io/file.hpp>
 #include <torch_npy/io/parallel.hpp>
 #include <torch_npy/tensor/device.hpp>
 #include <torch_npy/tensor/memory.hpp>
@@ -158,9 +157,12 @@ class StoredRows final : public ArrayRows {
   }
 
   void check(std::size_t begin, std::size_t end, std::vector<Error>& errors) const override {
-    for (std::size_t i = parts().part_of(begin); i < shards_.size(); ++i) {
+    const bool has_last = end == size();  // then also what is empty after it
+    std::size_t i = parts().part_of(begin);
+    while (i != 0 && parts().begin_of(i - 1) >= begin) --i;  // shards without rows
+    for (; i < shards_.size(); ++i) {
       if (parts().begin_of(i) < begin) continue;
-      if (parts().begin_of(i) >= end) break;
+      if (parts().begin_of(i) >= end && !has_last) break;
       try {
         files_.open(i, options(), [&](OpenArray& array) { require_same(array, i); });
       } catch (const Error& error) {
@@ -180,7 +182,7 @@ class StoredRows final : public ArrayRows {
         const LoadPlan plan = plan_of_region(rows[i], regions[i], fill_value);
         if (!out.defined()) out = empty_regions(plan, rows.size(), pin);
         const std::size_t shard = parts().part_of(rows[i]);
-        const MemorySource source(mapped_data(shard), SIZE_MAX);
+        const MemorySource source(maps_.data(shard, files_.absolute_path(shard)), SIZE_MAX);
         fill(ArrayBytes(source, nullptr, plan.end), plan,
              static_cast<char*>(out.data_ptr()) + i * plan.bytes, /*threads=*/1);
       });
@@ -287,16 +289,12 @@ class StoredRows final : public ArrayRows {
                       pin || pins_memory(options()));
   }
 
-  const char* mapped_data(std::size_t i) const {
-    const auto& path = files_.path(i);
-    return with_path(path, [&] { return maps_.data(i, [&] { return File(path); }); });
-  }
-
   RowRun run_of(std::size_t i, std::size_t row, std::size_t rows) const {
     const RowLayout* const layout = has_layouts_ ? &shards_[i].layout : nullptr;
     const std::size_t step = layout == nullptr ? format().elements : layout->step;
     if (i == first_used_) row += shards_[i].begin;
-    return {mapped_data(i) + row * step * format().element_size(), rows, layout};
+    return {maps_.data(i, files_.absolute_path(i)) + row * step * format().element_size(), rows,
+            layout};
   }
 
   ArrayFiles files_;

@@ -3,6 +3,7 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstddef>
 #include <deque>
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include <torch_npy/error.hpp>
+#include <torch_npy/io/parallel.hpp>
 #include <torch_npy/text.hpp>
 #include <torch_npy/version.hpp>
 
@@ -54,13 +56,14 @@ class WorkerThreads {
     // Asked in a new thread: this one may have a number of its own.
     int intra_op_threads = 1;
     in_new_thread([&] { intra_op_threads = at::get_num_threads(); });
+    make_pool(intra_op_threads);
     try {
       threads_.reserve(count);
       while (threads_.size() < count) threads_.emplace_back([this] { work(); });
       wait_until_started();
     } catch (const std::exception& error) {
       wait_until_started();
-      restore_intra_op_threads(intra_op_threads);
+      if (!threads_.empty()) restore_intra_op_threads(intra_op_threads);
       const std::size_t started = threads_.size();
       stop();
       throw Error(ErrorCode::Exhausted, "the system started only " + counted(started, "worker") +
@@ -103,6 +106,41 @@ class WorkerThreads {
   }
 
  private:
+  /// The first at::set_num_threads() of a process makes LibTorch start the threads of a pool, and
+  /// wait for them without end if the system refuses some. So this finds out before. Throws Error
+  /// (Exhausted). For one thread at a time.
+  static void make_pool([[maybe_unused]] int intra_op_threads) {
+#if AT_PARALLEL_OPENMP
+    static bool is_made = false;
+    if (is_made) return;
+    require_threads((std::max)(static_cast<std::size_t>(intra_op_threads), processor_count()));
+    restore_intra_op_threads(intra_op_threads);
+    is_made = true;
+#endif
+  }
+
+  /// Throws Error (Exhausted) if the system refuses so many threads at the same time.
+  static void require_threads(std::size_t count) {
+    std::mutex mutex;
+    std::unique_lock<std::mutex> hold(mutex);  // until all have started
+    std::vector<std::thread> threads;
+    std::string refused;
+    try {
+      threads.reserve(count);
+      while (threads.size() < count) {
+        threads.emplace_back([&] { const std::lock_guard<std::mutex> wait(mutex); });
+      }
+    } catch (const std::exception& error) {
+      refused = error.what();
+    }
+    hold.unlock();
+    for (std::thread& thread : threads) thread.join();
+    if (threads.size() == count) return;
+    throw Error(ErrorCode::Exhausted,
+                "the system started only " + counted(threads.size(), "thread") + " of the " +
+                    std::to_string(count) + " that LibTorch needs: " + refused);
+  }
+
   /// at::set_num_threads() sets the number of this thread, and the number with which new threads
   /// begin. A thread takes the latter when it first calls at::get_num_threads(), which would undo
   /// what was set before. LibTorch's own thread pool, which some builds use instead of OpenMP, is
