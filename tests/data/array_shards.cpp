@@ -203,6 +203,31 @@ TEST_CASE("shards in Fortran order, swapped or converted, give the rows that loa
   CHECK(at::equal(ArrayDataset(paths, as_double).get(4).data, large[1].to(at::kDouble)));
 }
 
+TEST_CASE("shards in Fortran order may have one that is in both orders", "[shards]") {
+  // NumPy writes fortran_order: False for it, whatever it is asked for.
+  const Folder folder;
+  const auto make = [&](const char* name, std::int64_t rows, bool fortran) {
+    const at::Tensor values = at::arange(rows * 5).reshape({rows, 1, 5}) + 100 * rows;
+    const auto path = folder / name;
+    save(path, fortran ? values.permute({2, 1, 0}).contiguous().permute({2, 1, 0}) : values);
+    return std::pair(path, values);
+  };
+  const auto [a, first] = make("a.npy", 3, true);
+  const auto [b, second] = make("b.npy", 1, false);
+  const auto [c, third] = make("c.npy", 4, true);
+  const at::Tensor all = at::cat({first, second, third});
+  for (const auto& paths : {std::vector{a, b, c}, std::vector{b, a, c}}) {
+    const auto rows = paths[0] == a ? all : at::cat({second, first, third});
+    const ArrayDataset<TensorExample> dataset(paths);
+    for (std::int64_t i = 0; i < 8; ++i) {
+      CHECK(at::equal(dataset.get(static_cast<std::size_t>(i)).data, rows[i]));
+    }
+    const auto crops = dataset.map(transforms::RandomCrop({1, 5})).stacked();
+    CHECK(at::equal(crops.get_batch({3, 0, 7}).data,
+                    rows.index_select(0, at::tensor({3, 0, 7}, at::kLong))));
+  }
+}
+
 TEST_CASE("rows() selects rows of the joined array, and key() is the row in the file", "[shards]") {
   const Folder folder;
   const auto paths = save_shards(folder, samples(10), {2, 3, 0, 4, 1});

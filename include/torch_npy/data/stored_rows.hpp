@@ -38,6 +38,8 @@ struct Shard {
   std::size_t rows = 0;      ///< in the file
   std::size_t begin = 0;     ///< the first of them that is used
   std::uint64_t offset = 0;  ///< of the first element in the file, in bytes
+  bool fortran_order = false;
+  std::vector<std::int64_t> strides;  ///< of the axes in the file, in elements
   RowLayout layout;          ///< of its rows
 };
 
@@ -73,6 +75,8 @@ inline std::pair<Shard, RowFormat> shard_of(const LoadPlan& plan, const LoadOpti
   Shard shard;
   shard.rows = frames ? 1 : static_cast<std::size_t>(plan.sizes[0]);
   shard.offset = plan.offset;
+  shard.fortran_order = plan.fortran_order;
+  shard.strides = plan.file_strides;
   std::vector<std::int64_t> row = plan.sizes;
   if (!frames) row[0] = 1;
   shard.layout.row = runs_of(row, plan.file_strides, plan.fortran_order, plan.inner_axes);
@@ -91,7 +95,12 @@ inline void require_alike(const RowFormat& found, const RowFormat& expected,
     throw Error(ErrorCode::Mismatch,
                 "expected " + what + " of " + shown(expected) + first + "; found " + shown(found));
   }
-  if (found.strides != expected.strides) {
+  bool is_same_order = true;
+  for (std::size_t axis = 0; axis < found.sizes.size(); ++axis) {  // NumPy's name for both is C
+    is_same_order = is_same_order && (found.sizes[axis] == 1 ||
+                                      found.strides[axis] == expected.strides[axis]);
+  }
+  if (!is_same_order) {
     throw Error(ErrorCode::Mismatch,
                 "expected the same order of axes, C or Fortran" + first +
                     "; found the other one: save the file again with np.ascontiguousarray or "
@@ -261,13 +270,9 @@ class StoredRows final : public ArrayRows {
     const std::size_t i = parts().part_of(row);
     const Shard& shard = shards_[i];
     LoadPlan plan = plan_;
-    const std::int64_t rows_of_first = std::max<std::int64_t>(plan.sizes[0], 1);
     plan.sizes[0] = static_cast<std::int64_t>(shard.rows);
-    if (plan.fortran_order) {  // the strides are multiples of the number of rows
-      for (std::size_t axis = 1; axis < plan.sizes.size(); ++axis) {
-        plan.file_strides[axis] = plan.file_strides[axis] / rows_of_first * plan.sizes[0];
-      }
-    }
+    plan.fortran_order = shard.fortran_order;
+    plan.file_strides = shard.strides;
     plan.offset = 0;
     const auto first = static_cast<std::int64_t>(shard.begin + row - parts().begin_of(i));
     region.insert(region.begin(), {first, first + 1});
