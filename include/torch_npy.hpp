@@ -10101,7 +10101,7 @@ struct Shard {
   std::uint64_t offset = 0;  ///< of the first element in the file, in bytes
   bool fortran_order = false;
   std::vector<std::int64_t> strides;  ///< of the axes in the file, in elements
-  RowLayout layout;          ///< of its rows
+  RowLayout layout;                   ///< of its rows
 };
 
 /// What to load of each file: all rows, whatever rows() says, and the region of the other axes.
@@ -10158,8 +10158,8 @@ inline void require_alike(const RowFormat& found, const RowFormat& expected,
   }
   bool is_same_order = true;
   for (std::size_t axis = 0; axis < found.sizes.size(); ++axis) {  // NumPy's name for both is C
-    is_same_order = is_same_order && (found.sizes[axis] == 1 ||
-                                      found.strides[axis] == expected.strides[axis]);
+    is_same_order =
+        is_same_order && (found.sizes[axis] == 1 || found.strides[axis] == expected.strides[axis]);
   }
   if (!is_same_order) {
     throw Error(ErrorCode::Mismatch,
@@ -11023,6 +11023,7 @@ TORCH_NPY_END_NAMESPACE
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -11079,8 +11080,8 @@ class MappedSamples {
         const Bytes* there = nullptr;
         if (files_[i].compare_exchange_strong(there, made.get())) return made.release();
         --mapped();
-        return there;  // another thread was faster
-      } catch (const Error&) {
+        return there;                    // another thread was faster
+      } catch (const std::exception&) {  // Error or std::bad_alloc
       }
     }
     --mapped();
@@ -20109,6 +20110,7 @@ TORCH_NPY_END_NAMESPACE
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/isfinite.h>
+#include <ATen/ops/tensor.h>
 #include <c10/core/ScalarType.h>
 #include <torch/arg.h>
 
@@ -20118,7 +20120,6 @@ TORCH_NPY_END_NAMESPACE
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <numeric>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -20272,13 +20273,6 @@ inline Moments moments_of(at::Tensor batch, const StatisticsOptions& options,
   return all;
 }
 
-/// 0, 1, 2, ... less than `count`.
-inline std::vector<std::size_t> numbers_to(std::size_t count) {
-  std::vector<std::size_t> numbers(count);
-  std::iota(numbers.begin(), numbers.end(), std::size_t{0});
-  return numbers;
-}
-
 /// Which of the samples that were read are those that were asked for, and not other ones instead
 /// of bad ones: these would count twice. Both are in the order of their positions.
 inline std::vector<std::size_t> not_replaced(const std::vector<Pick>& asked,
@@ -20300,33 +20294,44 @@ std::optional<Moments> moments_in(const Dataset<E, B>& dataset, const Statistics
   std::optional<B> batch = dataset.read(request);
   if (!batch) return std::nullopt;
   const std::vector<std::size_t> kept = not_replaced(asked, request.picks);
+  const bool has_others = kept.size() != request.picks.size();
   const auto name = [&](std::size_t i) {
+    if (has_others) i = kept[i];
     return i < request.picks.size() ? in_quotes(dataset.key(request.picks[i].index))
                                     : "sample " + std::to_string(i) + " of a batch";
   };
+  const auto require_all = [&](std::size_t rows) {
+    if (!has_others || rows == request.picks.size()) return;
+    throw Error(ErrorCode::Mismatch,
+                "mean_and_std cannot tell which samples of a batch replace bad ones, because map() "
+                "changed their number: use OnBadFile::Skip");
+  };
   if constexpr (std::is_same_v<B, Samples<E>>) {
+    require_all(batch->size());
     std::vector<at::Tensor> samples;
     for (E& sample : *batch) samples.push_back(std::move(tensor_named(sample, options.on())));
-    const bool is_all = kept.size() == samples.size();
-    const at::Tensor whole = is_all ? whole_of(samples) : at::Tensor();
+    if (has_others) {
+      std::vector<at::Tensor> good;
+      for (const std::size_t i : kept) good.push_back(std::move(samples[i]));
+      samples = std::move(good);
+    }
+    const at::Tensor whole = whole_of(samples);
     if (whole.defined()) return moments_of(whole, options, name);
     Moments all;
-    for (const std::size_t i : is_all ? numbers_to(samples.size()) : kept) {
-      const at::Tensor one = samples.at(i).defined() ? samples[i].unsqueeze(0) : at::Tensor();
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      const at::Tensor one = samples[i].defined() ? samples[i].unsqueeze(0) : at::Tensor();
       merge(all, moments_of(one, options, [&](std::size_t) { return name(i); }));
     }
     return all;
   } else {
     at::Tensor whole = tensor_named(static_cast<E&>(*batch), options.on());
-    if (kept.size() == request.picks.size()) return moments_of(whole, options, name);
-    if (whole.size(0) != static_cast<std::int64_t>(request.picks.size())) {
-      throw Error(ErrorCode::Mismatch,
-                  "mean_and_std cannot tell which rows of a batch replace bad samples: use "
-                  "OnBadFile::Skip");
+    if (has_others) {
+      require_sample_axis(whole);
+      require_all(static_cast<std::size_t>(whole.size(0)));
+      const std::vector<std::int64_t> rows(kept.begin(), kept.end());
+      whole = whole.index_select(0, at::tensor(rows, at::kLong).to(whole.device()));
     }
-    const std::vector<std::int64_t> rows(kept.begin(), kept.end());
-    whole = whole.index_select(0, at::tensor(rows, at::kLong).to(whole.device()));
-    return moments_of(whole, options, [&](std::size_t i) { return name(kept[i]); });
+    return moments_of(whole, options, name);
   }
 }
 

@@ -4,14 +4,15 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include <torch_npy/data/mapped_files.hpp>
-#include <torch_npy/error.hpp>
 #include <torch_npy/io/file.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
@@ -64,8 +65,8 @@ class MappedSamples {
         const Bytes* there = nullptr;
         if (files_[i].compare_exchange_strong(there, made.get())) return made.release();
         --mapped();
-        return there;  // another thread was faster
-      } catch (const Error&) {
+        return there;                    // another thread was faster
+      } catch (const std::exception&) {  // Error or std::bad_alloc
       }
     }
     --mapped();

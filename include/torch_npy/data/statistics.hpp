@@ -6,6 +6,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/isfinite.h>
+#include <ATen/ops/tensor.h>
 #include <c10/core/ScalarType.h>
 #include <torch/arg.h>
 
@@ -15,7 +16,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <numeric>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -182,13 +182,6 @@ inline Moments moments_of(at::Tensor batch, const StatisticsOptions& options,
   return all;
 }
 
-/// 0, 1, 2, ... less than `count`.
-inline std::vector<std::size_t> numbers_to(std::size_t count) {
-  std::vector<std::size_t> numbers(count);
-  std::iota(numbers.begin(), numbers.end(), std::size_t{0});
-  return numbers;
-}
-
 /// Which of the samples that were read are those that were asked for, and not other ones instead
 /// of bad ones: these would count twice. Both are in the order of their positions.
 inline std::vector<std::size_t> not_replaced(const std::vector<Pick>& asked,
@@ -210,33 +203,44 @@ std::optional<Moments> moments_in(const Dataset<E, B>& dataset, const Statistics
   std::optional<B> batch = dataset.read(request);
   if (!batch) return std::nullopt;
   const std::vector<std::size_t> kept = not_replaced(asked, request.picks);
+  const bool has_others = kept.size() != request.picks.size();
   const auto name = [&](std::size_t i) {
+    if (has_others) i = kept[i];
     return i < request.picks.size() ? in_quotes(dataset.key(request.picks[i].index))
                                     : "sample " + std::to_string(i) + " of a batch";
   };
+  const auto require_all = [&](std::size_t rows) {
+    if (!has_others || rows == request.picks.size()) return;
+    throw Error(ErrorCode::Mismatch,
+                "mean_and_std cannot tell which samples of a batch replace bad ones, because map() "
+                "changed their number: use OnBadFile::Skip");
+  };
   if constexpr (std::is_same_v<B, Samples<E>>) {
+    require_all(batch->size());
     std::vector<at::Tensor> samples;
     for (E& sample : *batch) samples.push_back(std::move(tensor_named(sample, options.on())));
-    const bool is_all = kept.size() == samples.size();
-    const at::Tensor whole = is_all ? whole_of(samples) : at::Tensor();
+    if (has_others) {
+      std::vector<at::Tensor> good;
+      for (const std::size_t i : kept) good.push_back(std::move(samples[i]));
+      samples = std::move(good);
+    }
+    const at::Tensor whole = whole_of(samples);
     if (whole.defined()) return moments_of(whole, options, name);
     Moments all;
-    for (const std::size_t i : is_all ? numbers_to(samples.size()) : kept) {
-      const at::Tensor one = samples.at(i).defined() ? samples[i].unsqueeze(0) : at::Tensor();
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      const at::Tensor one = samples[i].defined() ? samples[i].unsqueeze(0) : at::Tensor();
       merge(all, moments_of(one, options, [&](std::size_t) { return name(i); }));
     }
     return all;
   } else {
     at::Tensor whole = tensor_named(static_cast<E&>(*batch), options.on());
-    if (kept.size() == request.picks.size()) return moments_of(whole, options, name);
-    if (whole.size(0) != static_cast<std::int64_t>(request.picks.size())) {
-      throw Error(ErrorCode::Mismatch,
-                  "mean_and_std cannot tell which rows of a batch replace bad samples: use "
-                  "OnBadFile::Skip");
+    if (has_others) {
+      require_sample_axis(whole);
+      require_all(static_cast<std::size_t>(whole.size(0)));
+      const std::vector<std::int64_t> rows(kept.begin(), kept.end());
+      whole = whole.index_select(0, at::tensor(rows, at::kLong).to(whole.device()));
     }
-    const std::vector<std::int64_t> rows(kept.begin(), kept.end());
-    whole = whole.index_select(0, at::tensor(rows, at::kLong).to(whole.device()));
-    return moments_of(whole, options, [&](std::size_t i) { return name(kept[i]); });
+    return moments_of(whole, options, name);
   }
 }
 

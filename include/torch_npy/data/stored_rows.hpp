@@ -40,7 +40,7 @@ struct Shard {
   std::uint64_t offset = 0;  ///< of the first element in the file, in bytes
   bool fortran_order = false;
   std::vector<std::int64_t> strides;  ///< of the axes in the file, in elements
-  RowLayout layout;          ///< of its rows
+  RowLayout layout;                   ///< of its rows
 };
 
 /// What to load of each file: all rows, whatever rows() says, and the region of the other axes.
@@ -97,8 +97,8 @@ inline void require_alike(const RowFormat& found, const RowFormat& expected,
   }
   bool is_same_order = true;
   for (std::size_t axis = 0; axis < found.sizes.size(); ++axis) {  // NumPy's name for both is C
-    is_same_order = is_same_order && (found.sizes[axis] == 1 ||
-                                      found.strides[axis] == expected.strides[axis]);
+    is_same_order =
+        is_same_order && (found.sizes[axis] == 1 || found.strides[axis] == expected.strides[axis]);
   }
   if (!is_same_order) {
     throw Error(ErrorCode::Mismatch,
