@@ -8366,7 +8366,7 @@ struct FolderOptions {
   /// parallel already. With device(), each batch is copied there as a whole. With mmap(true), files
   /// of which a RandomCrop keeps a part stay mapped from their first use on, at most 16,384 in the
   /// process: a file that is replaced by rename() meanwhile keeps its old content, and one that is
-  /// truncated ends the process, as LoadOptions::mmap() says.
+  /// truncated ends the process, as LoadOptions::mmap() says. mmap(true) takes 8 more bytes a file.
   TORCH_ARG(LoadOptions, data_options);
 
   /// How to load the targets of a PairedFolderDataset, a FileDataset or an NpzDataset.
@@ -11052,7 +11052,7 @@ class MappedSamples {
   template <class Open>
   std::string_view bytes(std::size_t i, const Open& open) const {
     const Bytes* known = files_[i].load(std::memory_order_acquire);
-    if (known == nullptr) known = map(i, open());
+    if (known == nullptr && mapped() < kMaxMappings) known = map(i, open());
     if (known == nullptr) return {};
     return {static_cast<const char*>(known->mapping.data()), known->size};
   }
@@ -16464,8 +16464,9 @@ class ListReader {
 
 /// Reads a list of files, one on each line, for a FileDataset. A line is a path alone; or a path
 /// and, after a comma, a tab or blanks, an integer label, the path of a target (with the ending
-/// .npy or .npz), or the name of a class. The first line decides which of them all lines have.
-/// FileListOptions choose columns of other lists, such as CSV files with a header line.
+/// .npy or .npz; or with ending(), an existing file without it), or the name of a class. The first
+/// line decides which of them all lines have. FileListOptions choose columns of other lists, such
+/// as CSV files with a header line.
 ///
 /// A column may be in quotes, with two quotes for one. Blank lines and lines that begin with '#'
 /// are ignored. Relative paths are relative to `root`; by default, to the folder of the list.
@@ -20025,7 +20026,8 @@ std::array<Dataset<E, B>, sizeof...(I)> subsets_of(const Dataset<E, B>& dataset,
 /// else: they are the same on every platform, in every process and in every epoch. With
 /// SplitOptions::stratify(), each part has its share of each label, rounded up or down. With
 /// groups(), one group after another goes to the part that lacks most, so the sizes of the parts
-/// are only near those asked for.
+/// are only near those asked for. Without groups(), that is so for samples of one file, and for a
+/// sample that the dataset has more than once: they form a group.
 ///
 /// Throws Error (InvalidArgument) if lengths do not fit the dataset, if a part with a fraction
 /// above 0 would be empty, if `options` do not have one value for each sample, if there are fewer

@@ -24,7 +24,7 @@ need pkg-config pkgconf
 need doxygen doxygen
 
 echo "Step 2 of 4: configuring $build"
-# -O1, because -O3 takes 1.5 times as long to compile. The tests for the thread sanitizer have -O2, the fuzzers -O3.
+# -O1, because -O3 takes 1.5 times as long to compile. The fuzzers have -O3.
 output=$(configure "$root" "$build" -DCMAKE_BUILD_TYPE=Release "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG" -DTORCH_NPY_BUILD_TESTS=ON \
   -DTORCH_NPY_BUILD_EXAMPLES=ON "-DTORCH_NPY_PYTHON=$TORCH_NPY_PYTHON" 2>&1) ||
   die "$output" "CMake could not configure $build"

@@ -288,7 +288,8 @@ def volume_patches(bench):
     title = f"`RandomCrop`, {edge} x {edge} x {edge} of {count} int16 volumes of {' x '.join(map(str, shape))}"
     if bench.wants(title):
         folder = bench.files.volumes(count, shape)
-        works = [*(bench.ours("patches", folder, edge, 8, 2, how, variant=f"2 workers, {how}") for how in ("mapped", "read")),
+        works = [*(bench.ours("patches", folder, edge, 8, 2, how, variant=f"2 workers, {how}")
+                   for how in ("mapped", "read")),
                  bench.bare("patches", folder, *shape, edge, 8, 2, variant="2 threads"),
                  *(bench.numpy("patches", folder, 8, n, name="mmap_mode", variant=counted(n, "worker")) for n in (0, 2))]
         bench.row(title, works, [at_least(5, "mmap_mode"), at_least(0.8, LIMIT)], count, "a patch")

@@ -446,8 +446,9 @@ class ListReader {
 
 /// Reads a list of files, one on each line, for a FileDataset. A line is a path alone; or a path
 /// and, after a comma, a tab or blanks, an integer label, the path of a target (with the ending
-/// .npy or .npz), or the name of a class. The first line decides which of them all lines have.
-/// FileListOptions choose columns of other lists, such as CSV files with a header line.
+/// .npy or .npz; or with ending(), an existing file without it), or the name of a class. The first
+/// line decides which of them all lines have. FileListOptions choose columns of other lists, such
+/// as CSV files with a header line.
 ///
 /// A column may be in quotes, with two quotes for one. Blank lines and lines that begin with '#'
 /// are ignored. Relative paths are relative to `root`; by default, to the folder of the list.

@@ -37,7 +37,7 @@ class MappedSamples {
   template <class Open>
   std::string_view bytes(std::size_t i, const Open& open) const {
     const Bytes* known = files_[i].load(std::memory_order_acquire);
-    if (known == nullptr) known = map(i, open());
+    if (known == nullptr && mapped() < kMaxMappings) known = map(i, open());
     if (known == nullptr) return {};
     return {static_cast<const char*>(known->mapping.data()), known->size};
   }

@@ -75,7 +75,7 @@ struct FolderOptions {
   /// parallel already. With device(), each batch is copied there as a whole. With mmap(true), files
   /// of which a RandomCrop keeps a part stay mapped from their first use on, at most 16,384 in the
   /// process: a file that is replaced by rename() meanwhile keeps its old content, and one that is
-  /// truncated ends the process, as LoadOptions::mmap() says.
+  /// truncated ends the process, as LoadOptions::mmap() says. mmap(true) takes 8 more bytes a file.
   TORCH_ARG(LoadOptions, data_options);
 
   /// How to load the targets of a PairedFolderDataset, a FileDataset or an NpzDataset.
