@@ -290,6 +290,12 @@ struct ErrorContext {
     return Error(error.code_, part + ": " + error.where_->reason, error.offset_,
                  error.where_->path);
   }
+
+  /// The same error with a way out at the end of its reason.
+  static Error with_way_out(const Error& error, const std::string& way_out) {
+    return Error(error.code_, error.where_->reason + "; " + way_out, error.offset_,
+                 error.where_->path);
+  }
 };
 
 /// Calls `work`. Adds `path` to an Error that has none; std::bad_alloc becomes an Error
@@ -1288,6 +1294,70 @@ inline std::string format_header(const Header& header) {
 TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_FORMAT_HEADER_HPP_
+
+// ---- torch_npy/io/byte_sink.hpp
+
+#ifndef TORCH_NPY_IO_BYTE_SINK_HPP_
+#define TORCH_NPY_IO_BYTE_SINK_HPP_
+
+#include <cstddef>
+#include <exception>
+#include <ostream>
+#include <string>
+
+// What bytes are written to, one after another.
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// A file or a stream that is being written.
+class ByteSink {
+ public:
+  /// Writes all of the bytes after those before them. Throws Error (Io, Exhausted).
+  virtual void write(const void* data, std::size_t size) = 0;
+
+ protected:
+  ByteSink() = default;
+  ByteSink(const ByteSink&) = default;
+  ByteSink& operator=(const ByteSink&) = default;
+  ~ByteSink() = default;
+};
+
+/// A stream from its current position on. It outlives the sink.
+class StreamSink final : public ByteSink {
+ public:
+  /// Throws Error (Io) if the stream cannot be written to.
+  explicit StreamSink(std::ostream& stream) : stream_(stream) {
+    if (!stream || stream.rdbuf() == nullptr) throw not_writable();
+  }
+
+  /// To the buffer directly: the stream's own write() would throw what its exceptions() mask says.
+  void write(const void* data, std::size_t size) override {
+    const auto length = static_cast<std::streamsize>(size);
+    bool is_written = false;
+    try {
+      is_written = stream_.rdbuf()->sputn(static_cast<const char*>(data), length) == length;
+    } catch (const std::exception& error) {
+      throw Error(ErrorCode::Io, std::string("the stream cannot be written to: ") + error.what());
+    }
+    if (!is_written) throw not_writable();
+  }
+
+ private:
+  static Error not_writable() {
+    return Error(
+        ErrorCode::Io,
+        "the stream cannot be written to: check that the file is open and that the disk is "
+        "not full");
+  }
+
+  std::ostream& stream_;
+};
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_IO_BYTE_SINK_HPP_
 
 // ---- torch_npy/io/system_posix.hpp
 
@@ -2688,8 +2758,9 @@ class LockedFile : public File {
  public:
   explicit LockedFile(const std::filesystem::path& path)
       : File(open_to_change((require_path(path), path))) {
-    require_regular(file_, "; only a regular file can be appended to");
-    if (!lock(file_)) throw Error(ErrorCode::Io, "locked: another Appender has the file open");
+    require_regular(file_, "; only a regular file can be changed in place");
+    if (!lock(file_))
+      throw Error(ErrorCode::Io, "locked: another Appender or update_npz() has the file open");
   }
 
   void write(const void* data, std::size_t size, std::uint64_t offset) {
@@ -2729,7 +2800,7 @@ class LockedFile : public File {
 /// behind, and the old file unchanged.
 ///
 /// Follows symbolic links as open() does: the file that the link names is replaced.
-class AtomicFile {
+class AtomicFile final : public ByteSink {
  public:
   /// With `sync` the file survives a power failure after commit(). Without, the system writes it to
   /// the disk later.
@@ -2761,7 +2832,7 @@ class AtomicFile {
 
   /// Large data is written in chunks, and each chunk starts going to the disk while the next one is
   /// written: faster than one flush at the end. tests/bench/NOTES.md has the measurement.
-  void write(const void* data, std::size_t size) {
+  void write(const void* data, std::size_t size) override {
     constexpr std::size_t kChunk = std::size_t{16} << 20;
     const bool flushes = sync_ && size > kChunk;
     if (flushes) expect_size(file_, written_ + size);
@@ -3327,10 +3398,13 @@ TORCH_NPY_END_NAMESPACE
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <exception>
 #include <istream>
+#include <memory>
 #include <new>
 #include <string>
+#include <utility>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
@@ -3416,6 +3490,40 @@ class StreamSource final : public ByteSource {
   std::uint64_t size_ = 0;
   mutable std::uint64_t position_ = 0;
 };
+
+/// The bytes of a stream from its position to its end, in memory. Throws Error (Io, OutOfMemory),
+/// and TooLarge if there are more than `max_bytes`.
+inline std::shared_ptr<const ByteSource> read_to_end(std::istream& stream,
+                                                     std::uint64_t max_bytes) {
+  constexpr std::size_t kFirst = std::size_t{64} << 10;
+  const StreamSource source(stream);
+  const bool is_known = source.size() != UINT64_MAX;
+  const auto limit = std::min<std::uint64_t>(max_bytes, PTRDIFF_MAX - 1);
+  const auto require_within_limit = [&](std::uint64_t size) {
+    if (size <= limit) return;
+    throw Error(ErrorCode::TooLarge, "the stream has more than " + counted(limit, "byte") +
+                                         ", which is the limit max_bytes");
+  };
+  if (is_known) require_within_limit(source.size());
+  // Not all at once if the size is unknown. realloc() moves large memory without a copy.
+  std::shared_ptr<char> memory;
+  std::size_t room = is_known ? static_cast<std::size_t>(source.size()) + 1 : kFirst;
+  std::size_t size = 0;
+  for (std::unique_ptr<char, void (*)(void*)> bytes(nullptr, &std::free);; room += room / 2) {
+    char* const grown = static_cast<char*>(std::realloc(bytes.get(), room));
+    if (grown == nullptr) {
+      throw Error(ErrorCode::OutOfMemory, "out of memory for " + counted(room, "byte"));
+    }
+    (void)bytes.release();
+    bytes.reset(grown);
+    size += source.read_available(grown + size, room - size, size);
+    require_within_limit(size);
+    if (size == room) continue;
+    memory = std::move(bytes);
+    break;
+  }
+  return std::make_shared<const MemorySource>(std::move(memory), size);
+}
 
 }  // namespace detail
 TORCH_NPY_END_NAMESPACE
@@ -4616,44 +4724,34 @@ namespace detail {
 class ZipWriter {
  public:
   /// Writes numbers from `zip64_from` on in zip64 fields; tests pass a small one.
-  explicit ZipWriter(AtomicFile& file, std::uint64_t zip64_from = UINT32_MAX)
-      : file_(file), zip64_from_(zip64_from) {}
+  explicit ZipWriter(ByteSink& sink, std::uint64_t zip64_from = UINT32_MAX)
+      : sink_(sink), zip64_from_(zip64_from) {}
 
   /// Adds a member whose packed bytes are `parts`, one after another; `member` describes it except
   /// for its offset. The bytes begin at a multiple of 64, so that a stored array can be mapped.
   void add(ZipMember member, std::initializer_list<std::string_view> parts) {
-    constexpr std::uint64_t kAlignment = 64;
-    // The padding field of Android's zipalign: the alignment, and zeros.
-    constexpr std::uint16_t kPaddingField = 0xd935;
-    constexpr std::size_t kPaddingFieldSize = 6;
-    member.offset = written_;
-    member.flags = is_ascii(member.name) ? 0 : kUtf8Flag;
-    std::string extra;
-    std::string sizes;
-    if (is_large(member.size) || is_large(member.packed)) {
-      // In a local header, both sizes are in the zip64 field or none.
-      append_little_endian(extra,
-                           {{kZip64Field, 2}, {16, 2}, {member.size, 8}, {member.packed, 8}});
-      sizes.assign(8, '\xff');
-    } else {
-      append_little_endian(sizes, {{member.packed, 4}, {member.size, 4}});
-    }
-    const std::uint64_t begin = written_ + kLocalHeaderSize + member.name.size() + extra.size();
-    if (begin % kAlignment != 0) {
-      const std::uint64_t gap = kAlignment - (begin + kPaddingFieldSize) % kAlignment;
-      append_little_endian(extra, {{kPaddingField, 2}, {2 + gap % kAlignment, 2}, {kAlignment, 2}});
-      extra.append(gap % kAlignment, '\0');
-    }
-    std::string header;
-    append_little_endian(header, {{kLocalHeader, 4}});
-    append_common(header, member);
-    header += sizes;
-    append_little_endian(header, {{member.name.size(), 2}, {extra.size(), 2}});
-    write(header + member.name + extra);
+    begin(std::move(member), 0);
     for (const std::string_view part : parts) write(part);
-    members_.push_back(std::move(member));
   }
 
+  /// Adds a member of another archive, as it is packed there from byte `offset` of `source` on.
+  /// Byte `aligned` of it comes to a multiple of 64. Throws what the source throws.
+  void copy(ZipMember member, const ByteSource& source, std::uint64_t offset,
+            std::uint64_t aligned) {
+    constexpr std::size_t kChunk = std::size_t{1} << 20;
+    std::uint64_t left = member.packed;
+    begin(std::move(member), aligned);
+    std::string chunk(static_cast<std::size_t>(std::min<std::uint64_t>(left, kChunk)), '\0');
+    while (left != 0) {
+      const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(left, chunk.size()));
+      source.read_fully(chunk.data(), size, offset);
+      write({chunk.data(), size});
+      offset += size;
+      left -= size;
+    }
+  }
+
+  /// Writes the directory, after all members.
   void finish() {
     const std::uint64_t offset = written_;
     for (const ZipMember& member : members_) write_entry(member);
@@ -4677,10 +4775,45 @@ class ZipWriter {
     return std::all_of(text.begin(), text.end(), [](char c) { return (c & 0x80) == 0; });
   }
 
+  /// Writes the local header of a member whose bytes follow. Byte `aligned` of them comes to a
+  /// multiple of 64.
+  void begin(ZipMember member, std::uint64_t aligned) {
+    constexpr std::uint64_t kAlignment = 64;
+    // The padding field of Android's zipalign: the alignment, and zeros.
+    constexpr std::uint16_t kPaddingField = 0xd935;
+    constexpr std::size_t kPaddingFieldSize = 6;
+    member.offset = written_;
+    member.flags = is_ascii(member.name) ? 0 : kUtf8Flag;
+    std::string extra;
+    std::string sizes;
+    if (is_large(member.size) || is_large(member.packed)) {
+      // In a local header, both sizes are in the zip64 field or none.
+      append_little_endian(extra,
+                           {{kZip64Field, 2}, {16, 2}, {member.size, 8}, {member.packed, 8}});
+      sizes.assign(8, '\xff');
+    } else {
+      append_little_endian(sizes, {{member.packed, 4}, {member.size, 4}});
+    }
+    const std::uint64_t at =
+        written_ + kLocalHeaderSize + member.name.size() + extra.size() + aligned;
+    if (at % kAlignment != 0) {
+      const std::uint64_t gap = kAlignment - (at + kPaddingFieldSize) % kAlignment;
+      append_little_endian(extra, {{kPaddingField, 2}, {2 + gap % kAlignment, 2}, {kAlignment, 2}});
+      extra.append(gap % kAlignment, '\0');
+    }
+    std::string header;
+    append_little_endian(header, {{kLocalHeader, 4}});
+    append_common(header, member);
+    header += sizes;
+    append_little_endian(header, {{member.name.size(), 2}, {extra.size(), 2}});
+    write(header + member.name + extra);
+    members_.push_back(std::move(member));
+  }
+
   bool is_large(std::uint64_t number) const { return number >= zip64_from_; }
 
   void write(std::string_view bytes) {
-    file_.write(bytes.data(), bytes.size());
+    sink_.write(bytes.data(), bytes.size());
     written_ += bytes.size();
   }
 
@@ -4739,7 +4872,7 @@ class ZipWriter {
     write(end);
   }
 
-  AtomicFile& file_;
+  ByteSink& sink_;
   std::uint64_t zip64_from_;
   std::uint64_t written_ = 0;
   std::vector<ZipMember> members_;
@@ -5030,7 +5163,7 @@ TORCH_NPY_END_NAMESPACE
 #define TORCH_NPY_TENSOR_OPTIONS_HPP_
 
 /// @file
-/// LoadOptions, Region, OutOfBounds, SaveOptions and SaveNpzOptions.
+/// LoadOptions, Region, OutOfBounds, OnUnreadable, SaveOptions and SaveNpzOptions.
 
 #include <c10/core/Device.h>
 #include <c10/core/Scalar.h>
@@ -5039,6 +5172,7 @@ TORCH_NPY_END_NAMESPACE
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -5062,6 +5196,17 @@ enum class OutOfBounds {
   Shift,  ///< move the region inside; throw Error (InvalidArgument) if an axis is too short for it
 };
 
+/// What to do about an array of an archive, or a field of a structured array, that cannot be
+/// loaded.
+enum class OnUnreadable {
+  Throw,  ///< throw its Error
+  Skip,   ///< leave it out of the result, and give its Error to the callback
+};
+
+/// For LoadOptions::unsigned_as(): the smallest signed integer dtype that LibTorch has and that
+/// holds all values: int32 for uint16, int64 for uint32. For uint64 it is int64, which is checked.
+inline constexpr c10::ScalarType kNextSigned = c10::ScalarType::Undefined;
+
 /// How to load an array. Setters chain:
 /// `LoadOptions().device(torch::kCUDA).dtype(torch::kFloat32)`; without an argument, each name
 /// returns the current value. Setters throw nothing: the function that takes the options validates
@@ -5073,9 +5218,16 @@ struct LoadOptions {
   /// The dtype of the tensor; not set: the dtype of the file. Elements are converted while they are
   /// read, as by Tensor::to(): a value that the new dtype cannot hold wraps around or is truncated.
   /// Unsigned integers of 16 to 64 bits are checked instead: one that an integer dtype or float16
-  /// cannot hold throws Error (Mismatch); the other floating-point dtypes round. LibTorch before
-  /// 2.3 has no dtype for these integers, and needs this option to load them.
+  /// cannot hold throws Error (Mismatch); the other floating-point dtypes round. longdouble and
+  /// clongdouble, which no tensor has, are rounded to float32, float64, complex64 or complex128.
   TORCH_ARG(std::optional<c10::ScalarType>, dtype) = std::nullopt;
+
+  /// The dtype of arrays of uint16, uint32 and uint64, with every version of LibTorch; all other
+  /// arrays keep theirs. LibTorch before 2.3 has no dtype for these integers, and needs this option
+  /// to load them: `unsigned_as(torch_npy::kNextSigned)`. A value that an integer dtype or float16
+  /// cannot hold throws Error (Mismatch); the other floating-point dtypes round. Has no effect if
+  /// dtype() is set.
+  TORCH_ARG(std::optional<c10::ScalarType>, unsigned_as) = std::nullopt;
 
   /// Map the file instead of reading it: data is read on first use, so loading takes the same time
   /// for any size. Writes to the tensor do not change the file. Changes of the file may show in the
@@ -5098,6 +5250,12 @@ struct LoadOptions {
   /// package stores them as raw items: `void_as(torch::kBFloat16)` reads V2. Has no effect on other
   /// dtypes. A dtype of another item size throws Error (Mismatch).
   TORCH_ARG(std::optional<c10::ScalarType>, void_as) = std::nullopt;
+
+  /// Read items that no tensor holds as their bytes in the file, uint8 along one more axis, the
+  /// last one: V18 with 18 of them. These are raw items unless void_as() names a dtype of their
+  /// size, strings without strings_as_codes(), longdouble without dtype(), and for load() the
+  /// records of a structured array. dtype() does not convert the bytes. Objects are never read.
+  TORCH_ARG(bool, raw_bytes) = false;
 
   /// Read strings as numbers along one more axis, the last one: S5 as uint8 bytes and U5 as int32
   /// code points, both with a last axis of length 5, filled with zeros after the end of a string.
@@ -5145,8 +5303,27 @@ struct LoadOptions {
   /// Load only rows [begin, end) of axis 0: `region({{begin, end}})`.
   LoadOptions& rows(std::int64_t begin, std::int64_t end) { return region({{begin, end}}); }
 
+  /// What load_npz() and load_fields() do about an array or a field that cannot be loaded: its
+  /// bytes are damaged, no tensor holds its dtype, or it is not what the options ask for. With
+  /// Skip, the callback gets its Error, in the order of the result, in the thread that calls
+  /// load_npz() or load_fields(). Always thrown: failures of the system (Io, Exhausted,
+  /// OutOfMemory), limits (TooLarge), and wrong calls (InvalidArgument, NotFound).
+  LoadOptions& on_unreadable(OnUnreadable what, std::function<void(const Error&)> callback = {}) {
+    on_unreadable_ = what;
+    unreadable_callback_ = std::move(callback);
+    return *this;
+  }
+  /// What to do about an array or a field that cannot be loaded.
+  OnUnreadable on_unreadable() const noexcept { return on_unreadable_; }
+  /// The callback for what is skipped; may be empty.
+  const std::function<void(const Error&)>& unreadable_callback() const noexcept {
+    return unreadable_callback_;
+  }
+
  private:
   Region region_;
+  OnUnreadable on_unreadable_ = OnUnreadable::Throw;
+  std::function<void(const Error&)> unreadable_callback_;
 };
 
 /// How to save an array. Setters chain; without an argument, each name returns the current value.
@@ -5233,6 +5410,13 @@ inline bool is_wide_unsigned(const DType& dtype) {
   return dtype.kind == 'u' && dtype.item_size > 1;
 }
 
+/// True for longdouble and clongdouble if their items are this machine's long double.
+inline bool is_long_double(const DType& dtype) {
+  constexpr auto kSize = static_cast<std::int64_t>(sizeof(long double));
+  return kSize > 8 && ((dtype.kind == 'f' && dtype.item_size == kSize) ||
+                       (dtype.kind == 'c' && dtype.item_size == 2 * kSize));
+}
+
 /// NumPy's dtype for elements of `type`, in native byte order; none if NumPy has none. bfloat16 and
 /// float8 become raw items, as in ml_dtypes ('<V2'). The exception is float8_e5m2, for which
 /// ml_dtypes writes '<f1', which NumPy itself cannot load.
@@ -5295,7 +5479,6 @@ TORCH_NPY_END_NAMESPACE
 
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <filesystem>
 #include <ostream>
 #include <string>
@@ -5390,20 +5573,9 @@ inline void save(const std::filesystem::path& path, const at::Tensor& tensor,
 /// Use a stream from one thread at a time.
 inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptions& = {}) {
   const detail::Saved saved(tensor);
-  const auto put = [&](const void* data, std::size_t size) {
-    const auto length = static_cast<std::streamsize>(size);
-    try {
-      return stream.rdbuf()->sputn(static_cast<const char*>(data), length) == length;
-    } catch (const std::exception& error) {
-      throw Error(ErrorCode::Io, std::string("the stream cannot be written to: ") + error.what());
-    }
-  };
-  if (!stream || stream.rdbuf() == nullptr || !put(saved.header.data(), saved.header.size()) ||
-      !put(saved.data.data_ptr(), saved.data.nbytes())) {
-    throw Error(ErrorCode::Io,
-                "the stream cannot be written to: check that the file is open and that the disk is "
-                "not full");
-  }
+  detail::StreamSink sink(stream);
+  sink.write(saved.header.data(), saved.header.size());
+  sink.write(saved.data.data_ptr(), saved.data.nbytes());
 }
 
 TORCH_NPY_END_NAMESPACE
@@ -5887,6 +6059,119 @@ TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_TENSOR_APPEND_HPP_
 
+// ---- torch_npy/tensor/unreadable.hpp
+
+#ifndef TORCH_NPY_TENSOR_UNREADABLE_HPP_
+#define TORCH_NPY_TENSOR_UNREADABLE_HPP_
+
+#include <cstddef>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+// Arrays of an archive and fields of an array that are not loaded: not asked for, or skipped.
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// True if the Error is about what was to be loaded: its bytes, its dtype, or that it is not what
+/// the options ask for. Others need not fail for the same reason.
+inline bool is_about_content(const Error& error) {
+  switch (error.code()) {
+    case ErrorCode::NotNpy:
+    case ErrorCode::UnsupportedVersion:
+    case ErrorCode::BadHeader:
+    case ErrorCode::UnsupportedDtype:
+    case ErrorCode::Truncated:
+    case ErrorCode::BadZip:
+    case ErrorCode::Mismatch: return true;
+    default: return false;
+  }
+}
+
+/// What could not be loaded of several things, which are loaded by several threads.
+class Unreadable {
+ public:
+  /// `way_out` is added to an Error that is thrown.
+  Unreadable(std::size_t count, const LoadOptions& options, const char* way_out)
+      : errors_(count), options_(options), way_out_(way_out) {}
+
+  /// Calls `work` for number `i`, unless that has failed before. Returns whether it succeeded.
+  /// Throws an Error that is not skipped.
+  template <class Work>
+  bool load(std::size_t i, const Work& work) {
+    if (errors_[i]) return false;
+    try {
+      work();
+      return true;
+    } catch (const Error& error) {
+      if (!is_about_content(error)) throw;
+      if (options_.on_unreadable() == OnUnreadable::Throw) {
+        throw ErrorContext::with_way_out(error, way_out_);
+      }
+      errors_[i] = error;
+      return false;
+    }
+  }
+
+  bool is_skipped(std::size_t i) const { return errors_[i].has_value(); }
+
+  /// Calls the callback with the Errors, in order.
+  void report() const {
+    if (!options_.unreadable_callback()) return;
+    for (const auto& error : errors_) {
+      if (error) options_.unreadable_callback()(*error);
+    }
+  }
+
+ private:
+  std::vector<std::optional<Error>> errors_;
+  const LoadOptions& options_;
+  const char* way_out_;
+};
+
+/// The same options, whose callback gets Errors with a path, and with the name of a member if that
+/// is not empty.
+inline LoadOptions with_origin(const LoadOptions& options, const std::filesystem::path& path,
+                               const std::string& member) {
+  LoadOptions with = options;
+  if (const auto& callback = options.unreadable_callback()) {
+    with.on_unreadable(options.on_unreadable(), [callback, path, member](const Error& error) {
+      const Error about =
+          member.empty() ? error : ErrorContext::within(error, "member " + in_quotes(member));
+      callback(ErrorContext::at(about, path));
+    });
+  }
+  return with;
+}
+
+/// Throws Error (InvalidArgument) for a name that is in the list twice.
+inline void require_distinct(const std::vector<std::string>& names, const char* call) {
+  const auto twice = first_duplicate({names.begin(), names.end()});
+  if (!twice) return;
+  throw Error(ErrorCode::InvalidArgument,
+              std::string(call) + " is given the name " + in_quotes(*twice) + " twice");
+}
+
+/// The start of a list of names, for a message: `"a", "b", ...`; empty for no names.
+inline std::string few_names(const std::vector<std::string>& names) {
+  constexpr std::size_t kMaxLength = 200;
+  std::string text;
+  for (const std::string& name : names) {
+    if (text.size() > kMaxLength) return text + ", ...";
+    text += (text.empty() ? "" : ", ") + in_quotes(name);
+  }
+  return text;
+}
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_TENSOR_UNREADABLE_HPP_
+
 // ---- torch_npy/tensor/array_members.hpp
 
 #ifndef TORCH_NPY_TENSOR_ARRAY_MEMBERS_HPP_
@@ -5915,6 +6200,17 @@ inline constexpr std::string_view kEnding = ".npy";
 inline bool ends_as_array(const std::string& name) {
   return name.size() >= kEnding.size() &&
          name.compare(name.size() - kEnding.size(), kEnding.size(), kEnding) == 0;
+}
+
+/// True for what macOS, version control and editors put beside the arrays of an archive, such as
+/// `__MACOSX/._a.npy` and `.git/index`: a part of the name starts with a dot, or is `__MACOSX`.
+inline bool is_hidden(std::string_view name) {
+  while (!name.empty()) {
+    const std::string_view part = name.substr(0, name.find_first_of("/\\"));
+    if (part == "__MACOSX" || (!part.empty() && part.front() == '.')) return true;
+    name.remove_prefix((std::min)(part.size() + 1, name.size()));
+  }
+  return false;
 }
 
 /// Why a member of an archive of arrays cannot have this name, with or without ".npy"; empty if it
@@ -6011,34 +6307,51 @@ class ArrayMembers {
     return nullptr;
   }
 
-  /// The same. Throws Error (NotFound), which lists the arrays.
+  /// The members that an array saved under this name replaces: the array of exactly this name, and
+  /// what has the name of its member.
+  std::vector<const ZipMember*> named(const std::string& array) const {
+    std::vector<const ZipMember*> members;
+    if (const auto found = indices_.find(array); found != indices_.end()) {
+      members.push_back(arrays_[found->second]);
+    }
+    for (const ZipMember& member : archive_->members()) {
+      const bool is_new = members.empty() || members.front() != &member;
+      if (is_new && member.name == array + std::string(kEnding)) members.push_back(&member);
+    }
+    return members;
+  }
+
+  /// As find_member(). Throws Error (NotFound), which lists the arrays.
   const ZipMember& at(const std::string& name) const {
     if (const ZipMember* const member = find_member(name)) return *member;
-    std::string there;
-    for (const std::string& other : names_) {
-      there += (there.empty() ? "; there are " : ", ") + in_quotes(other);
-      if (there.size() > 200) {
-        there += ", ...";
-        break;
-      }
-    }
-    throw Error(ErrorCode::NotFound, "no array " + in_quotes(name) + there);
+    throw Error(ErrorCode::NotFound,
+                "no array " + in_quotes(name) +
+                    (names_.empty() ? "; there is none" : "; there are " + few_names(names_)));
   }
 
  private:
-  /// None if the member is not an array. One that cannot be read counts as an array: its Error
-  /// comes when it is loaded.
+  /// None if the member is not an array: its name says neither, and its content does not start like
+  /// one. One that cannot be read counts as an array, unless its name is hidden: its Error comes
+  /// when it is loaded.
   std::optional<std::string> array_name(const ZipMember& member) const {
     const std::string& name = member.name;
-    if (ends_as_array(name)) return name.substr(0, name.size() - kEnding.size());
+    const bool hidden = is_hidden(name);
+    const bool named_as_array = ends_as_array(name);
+    if ((hidden || !named_as_array) && !starts_as_array(member, /*if_unreadable=*/!hidden)) {
+      return std::nullopt;
+    }
+    return named_as_array ? name.substr(0, name.size() - kEnding.size()) : name;
+  }
+
+  bool starts_as_array(const ZipMember& member, bool if_unreadable) const {
     try {
       char magic[kMagicSize] = {};
       const auto size = std::min<std::uint64_t>(member.size, sizeof magic);
       source_of(archive_, member)->read_fully(magic, static_cast<std::size_t>(size), 0);
-      if (std::memcmp(magic, kMagic, sizeof magic) != 0) return std::nullopt;
+      return std::memcmp(magic, kMagic, sizeof magic) == 0;
     } catch (const Error&) {
+      return if_unreadable;
     }
-    return name;
   }
 
   std::shared_ptr<const ZipArchive> archive_;
@@ -6062,6 +6375,7 @@ TORCH_NPY_END_NAMESPACE
 #include <c10/core/ScalarType.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -6079,10 +6393,17 @@ inline std::size_t swap_unit(const DType& dtype) {
   return static_cast<std::size_t>(dtype.kind == 'c' ? dtype.item_size / 2 : dtype.item_size);
 }
 
-/// Reverses the bytes of every unit of 2, 4 or 8 bytes, eight bytes at a time: swaps neighboring
-/// bytes, then pairs of bytes, then halves. Compilers turn this into vector code or bswap.
+/// Reverses the bytes of every unit of 2, 4, 8 or 16 bytes, eight bytes at a time: swaps
+/// neighboring bytes, then pairs of bytes, then halves. Compilers turn this into vector code or
+/// bswap.
 inline void swap_bytes(void* data, std::size_t size, std::size_t unit) {
   if (unit == 1) return;
+  if (unit > sizeof(std::uint64_t)) {
+    for (char* item = static_cast<char*>(data); size != 0; item += unit, size -= unit) {
+      std::reverse(item, item + unit);
+    }
+    return;
+  }
   const auto swapped = [unit](std::uint64_t word) {
     constexpr std::uint64_t kBytes = 0x00ff00ff00ff00ff;
     constexpr std::uint64_t kPairs = 0x0000ffff0000ffff;
@@ -6127,7 +6448,9 @@ inline std::uint64_t largest_integer(c10::ScalarType type) {
   throw Error(ErrorCode::Mismatch,
               "the value " + std::to_string(value) +
                   " does not fit in the requested dtype, whose largest value is " +
-                  std::to_string(largest) + "; set a wider dtype()");
+                  std::to_string(largest) +
+                  (largest >= INT64_MAX ? "; torch::kFloat64 holds it, rounded"
+                                        : "; torch::kInt64 is wider"));
 }
 
 /// Converts unsigned integers, and throws Error (Mismatch) for a value over `largest`. LibTorch
@@ -6159,13 +6482,33 @@ void widen(const void* in, std::int64_t item_size, To* out, std::size_t count,
   }
 }
 
+/// Converts long doubles, two of them for each complex element, as C++ does, which is what NumPy
+/// does. The imaginary part is lost, or 0, if only one side is complex.
+template <class To>
+void round_long_double(const void* in, bool from_complex, To* out, bool to_complex,
+                       std::size_t count) {
+  const char* from = static_cast<const char*>(in);
+  const auto next = [&from] {
+    long double value;
+    std::memcpy(&value, from, sizeof value);
+    from += sizeof value;
+    return static_cast<To>(value);
+  };
+  for (; count != 0; --count) {
+    *out++ = next();
+    const To imaginary = from_complex ? next() : To{0};
+    if (to_complex) *out++ = imaginary;
+  }
+}
+
 /// Elements per block of a conversion: few enough that ATen starts no threads for it, because the
 /// caller may be one of several threads.
 constexpr std::size_t kConvertBlock = 16384;
 
 /// Converts `count` elements, at most kConvertBlock, as Tensor::to() does. Unsigned integers of 2
 /// to 8 bytes are checked: a value that does not fit throws Error (Mismatch). `in` is in native
-/// byte order and has the type `stored`; if that does not exist in this LibTorch, `dtype`.
+/// byte order and has the type `stored`; if that does not exist in this LibTorch, `dtype`. Long
+/// doubles become float, double or a complex number of them.
 inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, void* out,
                     c10::ScalarType type, std::size_t count) {
   const auto copy = [count, out, type](const void* from, c10::ScalarType from_type) {
@@ -6179,6 +6522,13 @@ inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, 
                                                    c10::toString(type));
     }
   };
+  if (is_long_double(dtype)) {
+    const bool from_complex = dtype.kind == 'c';
+    const bool to_complex = c10::isComplexType(type);
+    return c10::toRealValueType(type) == c10::ScalarType::Double
+               ? round_long_double(in, from_complex, static_cast<double*>(out), to_complex, count)
+               : round_long_double(in, from_complex, static_cast<float*>(out), to_complex, count);
+  }
   // void_as() may have declared raw items to be unsigned integers.
   const auto stored_dtype = dtype_of(stored);
   if (!is_wide_unsigned(dtype) && !(stored_dtype && is_wide_unsigned(*stored_dtype))) {
@@ -6493,8 +6843,8 @@ struct LoadPlan {
   bool is_padded() const { return !padding.empty(); }
   /// Whether the tensor has the bytes in the order in which they are adjacent in the file.
   bool in_one_run() const { return from.is_one() && !is_padded(); }
-  /// Whether this LibTorch has a dtype for the items at all.
-  bool is_native() const { return !is_wide_unsigned(dtype) || scalar_type_of(dtype); }
+  /// Whether this LibTorch has a dtype for the items at all; raw items have that of void_as().
+  bool is_native() const { return dtype.kind == 'V' || scalar_type_of(dtype); }
 };
 
 /// Refuses types without plain elements: quantized, undefined and unknown ones.
@@ -6512,7 +6862,86 @@ inline void require_plain(const std::optional<c10::ScalarType>& type, const char
   }
 }
 
-/// The ScalarType of the items in the file; none for unsigned integers that only dtype() can load.
+/// A dtype of this LibTorch that raw items of a size can have, for a message; null if there is
+/// none.
+inline const char* example_for_raw(std::int64_t size) {
+  switch (size) {
+#if TORCH_NPY_TORCH_AT_LEAST(2, 1)
+    case 1: return "void_as(torch::kFloat8_e4m3fn) for the float8_e4m3fn of ml_dtypes";
+#else
+    case 1: return "void_as(torch::kUInt8); LibTorch 2.1 and later have float8";
+#endif
+    case 2: return "void_as(torch::kBFloat16) for the bfloat16 of ml_dtypes";
+    case 4: return "void_as(torch::kInt32)";
+    case 8: return "void_as(torch::kInt64)";
+    case 16: return "void_as(torch::kComplexDouble)";
+    default: return nullptr;
+  }
+}
+
+inline bool void_as_fits(const DType& dtype, const LoadOptions& options) {
+  return options.void_as() &&
+         static_cast<std::int64_t>(c10::elementSize(*options.void_as())) == dtype.item_size;
+}
+
+/// Why raw items cannot be loaded: void_as() does not give them a dtype.
+inline Error no_type_for_raw(const DType& dtype, const LoadOptions& options) {
+  constexpr const char* kRawBytes = "raw_bytes(true) loads their bytes as uint8";
+  if (options.void_as()) {
+    return Error(ErrorCode::Mismatch, "void_as() names a dtype of " +
+                                          counted(c10::elementSize(*options.void_as()), "byte") +
+                                          ", the items have " + std::to_string(dtype.item_size) +
+                                          "; " + kRawBytes);
+  }
+  const char* const example = example_for_raw(dtype.item_size);
+  const std::string way_out =
+      example == nullptr ? "; "
+                         : std::string("; void_as() sets one, for instance ") + example + "; ";
+  return Error(ErrorCode::UnsupportedDtype, "raw bytes (" + descr_literal(dtype) +
+                                                ") have no numeric type" + way_out + kRawBytes);
+}
+
+/// Throws Error (UnsupportedDtype) unless dtype() asks for a dtype to which these items are
+/// rounded.
+inline void require_long_double(const DType& dtype, const LoadOptions& options) {
+  const auto unsupported = [&](const std::string& reason) {
+    return Error(ErrorCode::UnsupportedDtype,
+                 "LibTorch has no dtype for " + descr_literal(dtype) +
+                     (dtype.kind == 'f' ? ", NumPy's longdouble" : ", NumPy's clongdouble") +
+                     reason);
+  };
+  if (!is_long_double(dtype)) {
+    throw unsupported(
+        ": save the array as float64 or complex128, or load the bytes with "
+        "raw_bytes(true)");
+  }
+  if (!options.dtype()) {
+    throw unsupported(std::string(": load it alone with dtype(torch::") +
+                      (dtype.kind == 'f' ? "kFloat64" : "kComplexDouble") +
+                      "), which rounds its values, or its bytes with raw_bytes(true)");
+  }
+  const c10::ScalarType real = c10::toRealValueType(*options.dtype());
+  if (real != c10::ScalarType::Double && real != c10::ScalarType::Float) {
+    throw unsupported(std::string(", and it is not converted to ") +
+                      c10::toString(*options.dtype()) +
+                      ": expected kFloat32, kFloat64, kComplexFloat or kComplexDouble");
+  }
+}
+
+/// Whether raw_bytes() loads the items as their bytes, because no tensor holds them.
+inline bool loads_raw_bytes(const DType& dtype, const LoadOptions& options) {
+  if (!options.raw_bytes()) return false;
+  switch (dtype.kind) {
+    case 'S':
+    case 'U': return true;
+    case 'V': return dtype.is_structured() || !void_as_fits(dtype, options);
+    case 'f':
+    case 'c': return !scalar_type_of(dtype) && !(is_long_double(dtype) && options.dtype());
+    default: return false;
+  }
+}
+
+/// The ScalarType of the items in the file; none for those that are only loaded by converting them.
 inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const LoadOptions& options) {
   const auto unsupported = [](const std::string& reason) {
     return Error(ErrorCode::UnsupportedDtype, reason);
@@ -6525,45 +6954,37 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
     case 'O':
       throw unsupported(
           "object dtype: its items are pickled Python objects, which can execute code and are "
-          "never "
-          "loaded; save the array with a numeric dtype");
+          "never loaded; save the array with a numeric dtype");
     case 'S':
     case 'U':
       throw unsupported("strings (" + descr_literal(dtype) +
                         ") are not numbers; strings_as_codes(true) loads their " +
                         (dtype.kind == 'S' ? "bytes as uint8" : "code points as int32"));
     case 'V':
-      if (!options.void_as()) {
-        const char* const example =
-            dtype.item_size == 1   ? ", for instance void_as(torch::kFloat8_e4m3fn) for the "
-                                     "float8_e4m3fn of ml_dtypes"
-            : dtype.item_size == 2 ? ", for instance void_as(torch::kBFloat16) for the bfloat16 of "
-                                     "ml_dtypes"
-                                   : "";
-        throw unsupported("raw bytes (" + descr_literal(dtype) +
-                          ") have no numeric type; void_as() sets one" + example);
-      }
-      if (static_cast<std::int64_t>(c10::elementSize(*options.void_as())) != dtype.item_size) {
-        throw Error(ErrorCode::Mismatch, "void_as() names a dtype of " +
-                                             counted(c10::elementSize(*options.void_as()), "byte") +
-                                             ", the items have " + std::to_string(dtype.item_size));
-      }
+      if (!void_as_fits(dtype, options)) throw no_type_for_raw(dtype, options);
       return options.void_as();
     default: break;
   }
   const auto type = scalar_type_of(dtype);
-  if (!type && dtype.kind != 'u') {
-    throw unsupported("LibTorch has no dtype for " + descr_literal(dtype) +
-                      ": save the array as float64 or complex128");
-  }
-  if (!type && !options.dtype()) {
+  if (!type && !is_wide_unsigned(dtype)) require_long_double(dtype, options);
+  if (!type && is_wide_unsigned(dtype) && !options.dtype() && !options.unsigned_as()) {
     throw unsupported("LibTorch " + std::to_string(TORCH_VERSION_MAJOR) + "." +
                       std::to_string(TORCH_VERSION_MINOR) + " has no dtype for " +
                       descr_literal(dtype) +
-                      " (2.3 and later do): load it with a wider one, for instance "
-                      "dtype(torch::kInt64)");
+                      " (2.3 and later do): unsigned_as(torch_npy::kNextSigned) loads unsigned "
+                      "integers as " +
+                      (dtype.item_size == 2 ? "int32" : "int64") + " and changes nothing else");
   }
   return type;
+}
+
+/// The ScalarType of the tensor. `stored`: of the items.
+inline c10::ScalarType type_to_load(const DType& dtype, std::optional<c10::ScalarType> stored,
+                                    const LoadOptions& options) {
+  if (options.dtype()) return *options.dtype();
+  if (!is_wide_unsigned(dtype) || !options.unsigned_as()) return *stored;
+  if (*options.unsigned_as() != kNextSigned) return *options.unsigned_as();
+  return dtype.item_size == 2 ? c10::ScalarType::Int : c10::ScalarType::Long;
 }
 
 /// Replaces a string dtype by that of its characters, which get one more axis in `inner`.
@@ -6683,12 +7104,19 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
   LoadPlan plan;
   require_plain(options.dtype(), "dtype()");
   require_plain(options.void_as(), "void_as()");
+  if (options.unsigned_as() != kNextSigned) require_plain(options.unsigned_as(), "unsigned_as()");
   if (options.strings_as_codes() && (header.dtype.kind == 'S' || header.dtype.kind == 'U')) {
     split_string(header.dtype, inner);
   }
-  const auto stored = stored_type(header.dtype, options);
-  plan.type = options.dtype() ? *options.dtype() : *stored;
-  plan.stored = stored.value_or(plan.type);
+  if (loads_raw_bytes(header.dtype, options)) {
+    inner.push_back(header.dtype.item_size);
+    header.dtype = *parse_type_string("|u1");
+    plan.stored = plan.type = c10::ScalarType::Byte;
+  } else {
+    const auto stored = stored_type(header.dtype, options);
+    plan.type = type_to_load(header.dtype, stored, options);
+    plan.stored = stored.value_or(plan.type);
+  }
 
   plan.sizes = std::move(header.shape);
   if (!inner.empty()) {
@@ -7323,6 +7751,7 @@ TORCH_NPY_END_NAMESPACE
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -7364,19 +7793,59 @@ inline void append_leaves(const DType& dtype, const Leaf& around, std::vector<Le
   }
 }
 
-/// The leaves of `dtype`. Throws Error for objects, and for two leaves of one name.
-inline std::vector<Leaf> leaves_of(const DType& dtype, const LoadOptions& options) {
-  std::vector<Leaf> leaves;
-  append_leaves(dtype, {}, leaves);
-  std::vector<std::string_view> names;
+/// Throws Error (UnsupportedDtype) if a leaf is an object: the data is then one pickle of any
+/// length, not the bytes of records.
+inline void require_records(const std::vector<Leaf>& leaves, const LoadOptions& options) {
   for (const Leaf& leaf : leaves) {
-    names.push_back(leaf.name);
-    // Checked first: the data is then one pickle of any length, not the bytes of records.
-    if (leaf.dtype.kind == 'O') {
+    if (leaf.dtype.kind != 'O') continue;
+    try {
       with_part("field", leaf.name, [&] { (void)stored_type(leaf.dtype, options); });
+    } catch (const Error& error) {
+      throw ErrorContext::with_way_out(error,
+                                       "the data of an array with such a field is one pickle, so "
+                                       "none of its fields can be loaded");
     }
   }
-  if (const auto duplicate = first_duplicate(std::move(names))) {
+}
+
+/// The leaves with these names, in their order. The name of a field that has fields stands for all
+/// of them. Throws Error (NotFound, InvalidArgument).
+inline std::vector<Leaf> chosen_leaves(const std::vector<Leaf>& leaves,
+                                       const std::vector<std::string>& names) {
+  std::vector<Leaf> chosen;
+  std::unordered_set<const Leaf*> taken;
+  for (const std::string& name : names) {
+    bool is_there = false;
+    for (const Leaf& leaf : leaves) {
+      const bool is_inside = leaf.name.compare(0, name.size() + 1, name + '.') == 0;
+      if (leaf.name != name && !is_inside) continue;
+      is_there = true;
+      if (!taken.insert(&leaf).second) {
+        throw Error(ErrorCode::InvalidArgument,
+                    "load_fields() is given the field " + in_quotes(leaf.name) + " twice");
+      }
+      chosen.push_back(leaf);
+    }
+    if (is_there) continue;
+    std::vector<std::string> there;
+    for (const Leaf& leaf : leaves) there.push_back(leaf.name);
+    throw Error(ErrorCode::NotFound,
+                "no field " + in_quotes(name) + "; there are " + few_names(there));
+  }
+  return chosen;
+}
+
+/// The leaves of `dtype` that are to be loaded: those with the names, or all without a list of
+/// names. Throws Error.
+inline std::vector<Leaf> leaves_of(const DType& dtype, const std::vector<std::string>* names,
+                                   const LoadOptions& options) {
+  std::vector<Leaf> leaves;
+  append_leaves(dtype, {}, leaves);
+  require_records(leaves, options);
+  if (names != nullptr) leaves = chosen_leaves(leaves, *names);
+  std::vector<std::string_view> found;
+  for (const Leaf& leaf : leaves) found.push_back(leaf.name);
+  if (const auto duplicate = first_duplicate(std::move(found))) {
     throw Error(ErrorCode::UnsupportedDtype,
                 "two fields have the name " + in_quotes(*duplicate) + ", written with dots");
   }
@@ -7486,10 +7955,20 @@ inline at::Tensor leaf_of(const at::Tensor& records, const Leaf& leaf, const Loa
   return read_tensor(ArrayBytes(source, nullptr, plan.end), plan, options);
 }
 
-/// One tensor for each field of a structured array. The records are loaded once everything else is
-/// known to be valid.
-inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(OpenArray& array,
-                                                                  const LoadOptions& options) {
+/// Throws Error (TooLarge) if the tensors of the leaves have more than max_bytes() together.
+inline void require_bytes(const std::vector<Leaf>& leaves, const LoadOptions& options) {
+  std::uint64_t bytes = 0;  // no overflow: each field has at most 16 times the bytes of the file
+  for (const Leaf& leaf : leaves) bytes += leaf.plan.bytes;
+  if (bytes <= options.max_bytes()) return;
+  throw Error(ErrorCode::TooLarge, "the tensors of the fields have " + counted(bytes, "byte") +
+                                       ", which is over the limit of " +
+                                       std::to_string(options.max_bytes()) + ", max_bytes()");
+}
+
+/// One tensor for each field of a structured array, or for those with the names if there is a list.
+/// The records are loaded once everything else is known to be valid.
+inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(
+    OpenArray& array, const std::vector<std::string>* names, const LoadOptions& options) {
   Header& header = array.header;
   if (!header.dtype.is_structured()) {
     throw Error(ErrorCode::Mismatch,
@@ -7497,10 +7976,10 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(OpenArray& arr
                     descr_literal(header.dtype));
   }
   const DType dtype = std::exchange(header.dtype, *parse_type_string("|u1"));
-  std::vector<Leaf> leaves = leaves_of(dtype, options);
+  std::vector<Leaf> leaves = leaves_of(dtype, names, options);
   const bool fortran_order = header.fortran_order;
   LoadOptions as_bytes = options;
-  as_bytes.device(c10::kCPU).dtype(std::nullopt).void_as(std::nullopt);
+  as_bytes.device(c10::kCPU).dtype(std::nullopt);
   as_bytes.squeeze(std::nullopt).fill_value(0);
   const LoadPlan plan = array.plan(as_bytes, {dtype.item_size});
   if (plan.is_padded()) {
@@ -7512,34 +7991,43 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(OpenArray& arr
   const std::vector<std::int64_t> sizes(plan.sizes.begin(), plan.sizes.end() - 1);
   LoadOptions of_field = options;
   of_field.region({}).squeeze(std::nullopt);  // of the records, and of the tensor of the field
-  for (Leaf& leaf : leaves) {
-    with_part("field", leaf.name, [&] { plan_leaf(leaf, sizes, fortran_order, of_field); });
+  Unreadable unreadable(leaves.size(), options,
+                        "load_fields() loads the other fields if it is given their names, or with "
+                        "on_unreadable(OnUnreadable::Skip)");
+  const auto about = [&](std::size_t i, const auto& work) {
+    return unreadable.load(i, [&] { with_part("field", leaves[i].name, work); });
+  };
+  for (std::size_t i = 0; i < leaves.size(); ++i) {
+    about(i, [&] { plan_leaf(leaves[i], sizes, fortran_order, of_field); });
   }
-
-  std::uint64_t bytes = 0;  // no overflow: each field has at most 16 times the bytes of the file
-  for (const Leaf& leaf : leaves) bytes += leaf.plan.bytes;
-  if (bytes > options.max_bytes()) {
-    throw Error(ErrorCode::TooLarge, "the tensors of the fields have " + counted(bytes, "byte") +
-                                         ", which is over the limit of " +
-                                         std::to_string(options.max_bytes()) + ", max_bytes()");
-  }
+  require_bytes(leaves, options);
 
   const at::Tensor records = load_on_host(array, plan, as_bytes);
   torch::OrderedDict<std::string, at::Tensor> fields("Field");
   fields.reserve(leaves.size());
-  for (const Leaf& leaf : leaves) {
-    with_part("field", leaf.name, [&] {
-      at::Tensor field = leaf_of(records, leaf, of_field);
+  for (std::size_t i = 0; i < leaves.size(); ++i) {
+    about(i, [&] {
+      at::Tensor field = leaf_of(records, leaves[i], of_field);
       if (const auto axis = options.squeeze()) {
         field = field.squeeze(static_cast<std::int64_t>(squeezed_axis(field.sizes(), *axis)));
       }
       // Not asynchronously: pinned memory is kept until a copy from it is finished only if the copy
       // starts at the beginning of the memory.
       if (!options.device().is_cpu()) field = to_device(field, options.device());
-      fields.insert(leaf.name, std::move(field));
+      fields.insert(leaves[i].name, std::move(field));
     });
   }
+  unreadable.report();
   return fields;
+}
+
+/// load_fields() of a file; `names` may be null.
+inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(
+    const std::filesystem::path& path, const std::vector<std::string>* names,
+    const LoadOptions& options) {
+  with_path(path, [&] { require_device(options.device()); });
+  const LoadOptions own = with_origin(options, path, {});
+  return with_array(path, own, [&](OpenArray& array) { return load_fields_of(array, names, own); });
 }
 
 }  // namespace detail
@@ -7547,26 +8035,34 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(OpenArray& arr
 /// Loads a structured .npy file: a tensor for each field, under its name and in the order of the
 /// file. A field of a field has a name with a dot, `pos.x`. The shape of a tensor is the shape of
 /// the array, then the axes of sub-arrays, outer ones first, then with strings_as_codes() the axis
-/// of the characters. dtypes are those of load(). dtype(), void_as(), squeeze() and device() apply
-/// to every field. Padding is skipped.
+/// of the characters, or with raw_bytes() that of the bytes. dtypes are those of load(). dtype(),
+/// unsigned_as(), void_as(), squeeze() and device() apply to every field. Padding is skipped.
 ///
 /// The records are read (or mapped, unless they are a region that is not contiguous) once, as they
-/// are. A field is a strided view of them if it is
-/// in native byte order, its elements are aligned, and their size divides all strides. Any other
-/// field is a copy in the order of the array. A view keeps all records in memory;
-/// clone(MemoryFormat::Contiguous) makes an independent tensor. Peak memory is that of the records
-/// and the copies. Fields are copied to a device one after another, synchronously.
+/// are. A field is a strided view of them if it is in native byte order, its elements are aligned,
+/// and their size divides all strides. Any other field is a copy in the order of the array. A view
+/// keeps all records in memory; clone(MemoryFormat::Contiguous) makes an independent tensor. Peak
+/// memory is that of the records and the copies. Fields are copied to a device one after another,
+/// synchronously.
 ///
 /// Safe from any thread. Throws Error, as load(), with the name of the field: Mismatch for an array
 /// without fields; InvalidArgument for a region that OutOfBounds::Fill would have to fill;
-/// UnsupportedDtype if any field cannot be loaded, or two fields have the same name when it is
-/// written with dots.
+/// UnsupportedDtype if a field cannot be loaded, unless on_unreadable() skips it, if two fields
+/// have the same name when it is written with dots, or if any field holds objects: the data is then
+/// one pickle.
 [[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_fields(
     const std::filesystem::path& path, const LoadOptions& options = {}) {
-  detail::with_path(path, [&] { detail::require_device(options.device()); });
-  return detail::with_array(path, options, [&](detail::OpenArray& array) {
-    return detail::load_fields_of(array, options);
-  });
+  return detail::load_fields_of(path, nullptr, options);
+}
+
+/// The same for the fields with these names, in the order of the names: `load_fields(path, {"id",
+/// "pos.x"})`. The name of a field that has fields, `pos`, stands for all of them. The other fields
+/// are not converted, and need not have a dtype that a tensor holds. Throws Error, as above;
+/// NotFound if there is no such field; InvalidArgument for a field that is named twice.
+[[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_fields(
+    const std::filesystem::path& path, const std::vector<std::string>& names,
+    const LoadOptions& options = {}) {
+  return detail::load_fields_of(path, &names, options);
 }
 
 TORCH_NPY_END_NAMESPACE
@@ -7654,10 +8150,13 @@ class StoredArray {
   /// Loads a structured array: a tensor for each field, as load_fields() of a path does.
   [[nodiscard]] torch::OrderedDict<std::string, at::Tensor> load_fields(
       const LoadOptions& options = {}) const {
-    return internal_with_array([&](detail::OpenArray& array) {
-      detail::require_device(options.device());
-      return detail::load_fields_of(array, options);
-    });
+    return fields_of(nullptr, options);
+  }
+
+  /// The same for the fields with these names, in the order of the names.
+  [[nodiscard]] torch::OrderedDict<std::string, at::Tensor> load_fields(
+      const std::vector<std::string>& fields, const LoadOptions& options = {}) const {
+    return fields_of(&fields, options);
   }
 
   /// Whether load() with these options and mmap(true) maps the array. If not, load() reads it, or
@@ -7710,12 +8209,21 @@ class StoredArray {
     first_ = first;
   }
 
-  std::shared_ptr<const ByteSource> source_;
-  std::shared_ptr<const detail::FirstBytes> first_;
   std::string with_member(std::string path) const {
     return member_.empty() ? path : path + '/' + member_;
   }
 
+  torch::OrderedDict<std::string, at::Tensor> fields_of(const std::vector<std::string>* fields,
+                                                        const LoadOptions& options) const {
+    const LoadOptions own = detail::with_origin(options, path_, member_);
+    return internal_with_array([&](detail::OpenArray& array) {
+      detail::require_device(own.device());
+      return detail::load_fields_of(array, fields, own);
+    });
+  }
+
+  std::shared_ptr<const ByteSource> source_;
+  std::shared_ptr<const detail::FirstBytes> first_;
   std::filesystem::path path_;
   std::string member_;
   std::string version_;
@@ -7771,10 +8279,9 @@ TORCH_NPY_END_NAMESPACE
 #define TORCH_NPY_TENSOR_NPZ_HPP_
 
 /// @file
-/// Archives of arrays, .npz.
+/// Reads archives of arrays, .npz.
 
 #include <ATen/core/Tensor.h>
-#include <c10/core/ScalarType.h>
 #include <torch/ordered_dict.h>
 
 #include <algorithm>
@@ -7782,9 +8289,9 @@ TORCH_NPY_END_NAMESPACE
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <istream>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -7813,47 +8320,6 @@ class Budget {
   std::atomic<std::uint64_t> left_;
 };
 
-/// An array packed as a member of an archive.
-struct PackedArray {
-  ZipMember member;
-  std::string front;  ///< the header, or the whole array deflated
-  at::Tensor data;    ///< the data if it is stored
-
-  void add_to(ZipWriter& zip) const {
-    if (!data.defined()) return zip.add(member, {front});
-    zip.add(member, {front, {static_cast<const char*>(data.data_ptr()), data.nbytes()}});
-  }
-};
-
-inline PackedArray pack(const std::string& name, const at::Tensor& tensor, bool compressed) {
-  if (const std::string fault = fault_of_member(name); !fault.empty()) {
-    throw Error(ErrorCode::InvalidArgument,
-                "not a valid name for a member of an archive: " + fault);
-  }
-  const ZipCodec& codec = *zip_codec().load();
-  Saved array(tensor);
-  const std::size_t size = array.data.nbytes();
-  PackedArray packed;
-  packed.member.name = name;
-  packed.member.size = packed.member.packed = array.header.size() + size;
-  packed.member.crc = codec.crc32(0, array.header.data(), array.header.size());
-  packed.member.crc = codec.crc32(packed.member.crc, array.data.data_ptr(), size);
-  if (compressed) {
-    std::string whole;  // libdeflate takes contiguous input
-    whole.reserve(array.header.size() + size);
-    whole.append(array.header).append(static_cast<const char*>(array.data.data_ptr()), size);
-    packed.front = codec.deflate(whole.data(), whole.size());
-    if (!packed.front.empty()) {
-      packed.member.method = kDeflated;
-      packed.member.packed = packed.front.size();
-      return packed;
-    }
-  }
-  packed.front = std::move(array.header);
-  packed.data = std::move(array.data);
-  return packed;
-}
-
 }  // namespace detail
 
 /// An .npz archive, as np.savez and np.savez_compressed write it, open for reading. Its directory
@@ -7875,11 +8341,27 @@ class NpzFile {
                           path, [&] { return std::make_shared<const detail::NamedFile>(path); })) {}
 
   /// An archive in any source. Errors have source->name() as their path. Throws Error:
-  /// InvalidArgument for a null pointer, what the other constructor throws, and what the source
+  /// InvalidArgument for a null pointer, what the first constructor throws, and what the source
   /// throws.
   explicit NpzFile(std::shared_ptr<const ByteSource> source)
       : NpzFile(source == nullptr ? std::filesystem::path() : detail::path_of(source->name()),
                 source) {}
+
+  /// An archive of `size` bytes in memory, which are not copied and have to outlive the NpzFile and
+  /// its StoredArrays. Errors have no path. Throws Error: InvalidArgument for a null pointer, and
+  /// what the first constructor throws about the content of a file.
+  NpzFile(const void* data, std::size_t size)
+      : NpzFile(std::filesystem::path(), detail::with_path({}, [&] {
+                  return std::make_shared<const detail::MemorySource>(data, size);
+                })) {}
+
+  /// The archive between the position of a stream and its end. The stream is read to its end, into
+  /// memory: the directory of an archive is at its end. More than `max_bytes` bytes throw Error
+  /// (TooLarge). Also throws Error: Io if the stream fails, OutOfMemory, and what the first
+  /// constructor throws about the content of a file.
+  explicit NpzFile(std::istream& stream, std::uint64_t max_bytes = UINT64_MAX)
+      : NpzFile(std::filesystem::path(),
+                detail::with_path({}, [&] { return detail::read_to_end(stream, max_bytes); })) {}
 
   /// Names of the arrays in the order of the archive, without ".npy". A member is not an array if
   /// its name does not end in ".npy" and its content does not start like an .npy file.
@@ -7931,13 +8413,25 @@ class NpzFile {
   /// Error: NotFound, BadZip, and what load_fields() throws.
   [[nodiscard]] torch::OrderedDict<std::string, at::Tensor> load_fields(
       const std::string& name, const LoadOptions& options = {}) const {
-    return with_array(at(name), options, [&](detail::OpenArray& array) {
-      return detail::load_fields_of(array, options);
-    });
+    return fields_of(name, nullptr, options);
+  }
+
+  /// The same for the fields with these names, in the order of the names.
+  [[nodiscard]] torch::OrderedDict<std::string, at::Tensor> load_fields(
+      const std::string& name, const std::vector<std::string>& fields,
+      const LoadOptions& options = {}) const {
+    return fields_of(name, &fields, options);
+  }
+
+  /// Whether load() of this array with these options and mmap(true) maps it, as
+  /// StoredArray::can_map(). Reads its header. Throws Error: what array() and can_map() throw.
+  bool can_map(const std::string& name, const LoadOptions& options = {}) const {
+    return array(name, options).can_map(options);
   }
 
  private:
-  friend torch::OrderedDict<std::string, at::Tensor> load_npz(const std::filesystem::path&,
+  friend torch::OrderedDict<std::string, at::Tensor> load_npz(const NpzFile&,
+                                                              const std::vector<std::string>&,
                                                               const LoadOptions&);
 
   NpzFile(const std::filesystem::path& path, const std::shared_ptr<const ByteSource>& source)
@@ -7966,6 +8460,16 @@ class NpzFile {
     });
   }
 
+  torch::OrderedDict<std::string, at::Tensor> fields_of(const std::string& name,
+                                                        const std::vector<std::string>* fields,
+                                                        const LoadOptions& options) const {
+    const detail::ZipMember& member = at(name);
+    const LoadOptions own = detail::with_origin(options, path_, member.name);
+    return with_array(member, own, [&](detail::OpenArray& array) {
+      return detail::load_fields_of(array, fields, own);
+    });
+  }
+
   const detail::ZipMember& at(const std::string& name) const {
     return detail::with_path(path_, [&]() -> const detail::ZipMember& { return arrays_.at(name); });
   }
@@ -7974,37 +8478,184 @@ class NpzFile {
   detail::ArrayMembers arrays_;
 };
 
-/// Loads all arrays of an .npz archive, several at a time, in the order of the archive. Members
-/// that are not arrays are skipped. See NpzFile::load() for mmap(true), and to load single arrays.
+/// Loads the arrays with these names, with or without ".npy" at their end, several at a time, in
+/// the order of the names: `load_npz(file, {"a", "b"})`. The other arrays are not looked at.
 /// threads(0) uses as many threads as there are processors. region() is that of each array: one
 /// that has fewer axes or is too short throws Error (InvalidArgument), which names it. max_bytes()
 /// limits all arrays together. If several arrays cannot be loaded, the Error of the first of them
-/// is thrown. Throws Error: what NpzFile and its load() throw. Safe from any thread.
+/// is thrown; on_unreadable() skips them instead. Throws Error: InvalidArgument for a name that is
+/// given twice, and what NpzFile::load() throws. Safe from any thread.
 [[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
-    const std::filesystem::path& path, const LoadOptions& options = {}) {
-  detail::with_path(path, [&] { detail::require_device(options.device()); });
-  const NpzFile file(path);
-  const std::size_t count = file.names().size();
+    const NpzFile& file, const std::vector<std::string>& names, const LoadOptions& options = {}) {
+  detail::with_path(file.path_, [&] {
+    detail::require_device(options.device());
+    detail::require_distinct(names, "load_npz()");
+  });
+  const std::size_t count = names.size();
   const std::size_t threads =
       options.threads() != 0 ? options.threads() : detail::processor_count();
   LoadOptions one = options;
   one.threads((std::max)(threads / (std::max)(count, std::size_t{1}), std::size_t{1}));
+  std::vector<const detail::ZipMember*> members(count);
+  for (std::size_t i = 0; i < count; ++i) members[i] = &file.at(names[i]);
   std::vector<at::Tensor> tensors(count);
   detail::Budget budget(options.max_bytes());
+  detail::Unreadable unreadable(count, options,
+                                "load_npz() loads the other arrays if it is given their names, or "
+                                "with on_unreadable(OnUnreadable::Skip)");
   detail::for_each_index(count, threads, [&](std::size_t i) {
-    tensors[i] = file.with_array(file.arrays_[i], one, [&](detail::OpenArray& array) {
-      const detail::LoadPlan plan = array.plan(one);
-      budget.take(detail::memory_to_load(array, plan, one));
-      return detail::load_on_host(array, plan, one);
+    unreadable.load(i, [&] {
+      tensors[i] = file.with_array(*members[i], one, [&](detail::OpenArray& array) {
+        const detail::LoadPlan plan = array.plan(one);
+        budget.take(detail::memory_to_load(array, plan, one));
+        return detail::load_on_host(array, plan, one);
+      });
     });
   });
+  unreadable.report();
   torch::OrderedDict<std::string, at::Tensor> arrays("array");
   arrays.reserve(count);
   for (std::size_t i = 0; i < count; ++i) {
-    arrays.insert(file.names()[i], detail::on_device(std::move(tensors[i]), options));
+    if (unreadable.is_skipped(i)) continue;
+    arrays.insert(names[i], detail::on_device(std::move(tensors[i]), options));
   }
   return arrays;
 }
+
+/// Loads all arrays of an archive, in its order. Members that are not arrays are skipped.
+[[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
+    const NpzFile& file, const LoadOptions& options = {}) {
+  return load_npz(file, file.names(), options);
+}
+
+/// Loads the arrays of an .npz file with these names. Throws Error: what NpzFile throws, and as
+/// above.
+[[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
+    const std::filesystem::path& path, const std::vector<std::string>& names,
+    const LoadOptions& options = {}) {
+  return load_npz(NpzFile(path), names, options);
+}
+
+/// Loads all arrays of an .npz file: `load_npz(NpzFile(path), options)`.
+[[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
+    const std::filesystem::path& path, const LoadOptions& options = {}) {
+  return load_npz(NpzFile(path), options);
+}
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_TENSOR_NPZ_HPP_
+
+// ---- torch_npy/tensor/save_npz.hpp
+
+#ifndef TORCH_NPY_TENSOR_SAVE_NPZ_HPP_
+#define TORCH_NPY_TENSOR_SAVE_NPZ_HPP_
+
+/// @file
+/// Saves tensors as archives of arrays, .npz.
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/ScalarType.h>
+#include <torch/ordered_dict.h>
+
+#include <cstddef>
+#include <filesystem>
+#include <ostream>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// An array packed as a member of an archive.
+struct PackedArray {
+  ZipMember member;
+  std::string front;  ///< the header, or the whole array deflated
+  at::Tensor data;    ///< the data if it is stored
+
+  void add_to(ZipWriter& zip) const {
+    if (!data.defined()) return zip.add(member, {front});
+    zip.add(member, {front, {static_cast<const char*>(data.data_ptr()), data.nbytes()}});
+  }
+};
+
+inline PackedArray pack(const std::string& name, const at::Tensor& tensor, bool compressed) {
+  if (const std::string fault = fault_of_member(name); !fault.empty()) {
+    throw Error(ErrorCode::InvalidArgument,
+                "not a valid name for a member of an archive: " + fault);
+  }
+  const ZipCodec& codec = *zip_codec().load();
+  Saved array(tensor);
+  const std::size_t size = array.data.nbytes();
+  PackedArray packed;
+  packed.member.name = name;
+  packed.member.size = packed.member.packed = array.header.size() + size;
+  packed.member.crc = codec.crc32(0, array.header.data(), array.header.size());
+  packed.member.crc = codec.crc32(packed.member.crc, array.data.data_ptr(), size);
+  if (compressed) {
+    std::string whole;  // libdeflate takes contiguous input
+    whole.reserve(array.header.size() + size);
+    whole.append(array.header).append(static_cast<const char*>(array.data.data_ptr()), size);
+    packed.front = codec.deflate(whole.data(), whole.size());
+    if (!packed.front.empty()) {
+      packed.member.method = kDeflated;
+      packed.member.packed = packed.front.size();
+      return packed;
+    }
+  }
+  packed.front = std::move(array.header);
+  packed.data = std::move(array.data);
+  return packed;
+}
+
+/// Throws Error (InvalidArgument) for two arrays of one name, and for compressed() without a codec.
+inline void require_writable(const torch::OrderedDict<std::string, at::Tensor>& arrays,
+                             const SaveNpzOptions& options) {
+  if (options.compressed() && zip_codec().load()->deflate == nullptr) throw_no_deflate();
+  // An OrderedDict made from an initializer list does not check for duplicates.
+  std::vector<std::string_view> names;
+  for (const auto& array : arrays) names.push_back(array.key());
+  if (const auto duplicate = first_duplicate(std::move(names))) {
+    throw Error(ErrorCode::InvalidArgument, "two arrays have the name " + shown(*duplicate));
+  }
+}
+
+/// The end of the arrays from `first` on that are packed at the same time: one for each processor,
+/// and small ones up to some total size.
+inline std::size_t end_of_round(const torch::OrderedDict<std::string, at::Tensor>& arrays,
+                                std::size_t first, std::size_t processors) {
+  constexpr std::size_t kSmall = std::size_t{32} << 20;
+  std::size_t end = first;
+  for (std::size_t bytes = 0;
+       end < arrays.size() && (end < first + processors || (processors > 1 && bytes < kSmall));
+       ++end) {
+    const at::Tensor& tensor = arrays[end].value();
+    if (!tensor.defined() || tensor.is_nested()) continue;
+    bytes += static_cast<std::size_t>(tensor.numel()) * c10::elementSize(tensor.scalar_type());
+  }
+  return end;
+}
+
+/// Adds arrays to an archive, in their order.
+inline void add_arrays(ZipWriter& zip, const torch::OrderedDict<std::string, at::Tensor>& arrays,
+                       const SaveNpzOptions& options) {
+  const std::size_t processors = options.compressed() ? processor_count() : 1;
+  for (std::size_t first = 0; first < arrays.size();) {
+    std::vector<PackedArray> packed(end_of_round(arrays, first, processors) - first);
+    for_each_index(packed.size(), processors, [&](std::size_t i) {
+      const auto& array = arrays[first + i];
+      with_part("array", array.key(), [&] {
+        packed[i] = pack(array.key() + std::string(kEnding), array.value(), options.compressed());
+      });
+    });
+    for (const PackedArray& array : packed) array.add_to(zip);
+    first += packed.size();
+  }
+}
+
+}  // namespace detail
 
 /// Saves arrays as np.savez does, each as the member `<name>.npy`, for NumPy and any program that
 /// reads zip archives. zip64 is used only if a size or offset exceeds 4 GiB. A stored array starts
@@ -8017,53 +8668,162 @@ class NpzFile {
 inline void save_npz(const std::filesystem::path& path,
                      const torch::OrderedDict<std::string, at::Tensor>& arrays,
                      const SaveNpzOptions& options = {}) {
-  const auto about = [&](std::size_t i, const auto& work) {
-    detail::with_part("array", arrays[i].key(), work);
-  };
   detail::with_path(path, [&] {
-    if (options.compressed() && detail::zip_codec().load()->deflate == nullptr) {
-      detail::throw_no_deflate();
-    }
-    // An OrderedDict made from an initializer list does not check for duplicates.
-    std::vector<std::string_view> names;
-    for (const auto& array : arrays) names.push_back(array.key());
-    if (const auto duplicate = detail::first_duplicate(std::move(names))) {
-      throw Error(ErrorCode::InvalidArgument,
-                  "two arrays have the name " + detail::shown(*duplicate));
-    }
+    detail::require_writable(arrays, options);
     detail::AtomicFile file(path, options.sync());
     detail::ZipWriter zip(file);
-    for (std::size_t first = 0; first < arrays.size();) {
-      // Packed in parallel: an array for each processor, and small ones up to some total size.
-      constexpr std::size_t kSmall = std::size_t{32} << 20;
-      const std::size_t processors = options.compressed() ? detail::processor_count() : 1;
-      std::size_t end = first;
-      for (std::size_t bytes = 0; end < arrays.size() && (end < first + processors ||
-                                                          (options.compressed() && bytes < kSmall));
-           ++end) {
-        const at::Tensor& tensor = arrays[end].value();
-        if (tensor.defined() && !tensor.is_nested())
-          bytes +=
-              static_cast<std::size_t>(tensor.numel()) * c10::elementSize(tensor.scalar_type());
-      }
-      std::vector<detail::PackedArray> packed(end - first);
-      detail::for_each_index(packed.size(), processors, [&](std::size_t i) {
-        const auto& array = arrays[first + i];
-        about(first + i, [&] {
-          packed[i] = detail::pack(array.key() + ".npy", array.value(), options.compressed());
-        });
-      });
-      for (const detail::PackedArray& array : packed) array.add_to(zip);
-      first = end;
-    }
+    detail::add_arrays(zip, arrays, options);
     zip.finish();
     file.commit();
   });
 }
 
+/// Writes the same bytes to a stream, which need not be seekable; sync() has no effect here. Throws
+/// Error: Io if the stream accepts fewer bytes, and as above. A failure to write what the stream
+/// has buffered shows only when the stream is flushed. Use a stream from one thread at a time.
+inline void save_npz(std::ostream& stream,
+                     const torch::OrderedDict<std::string, at::Tensor>& arrays,
+                     const SaveNpzOptions& options = {}) {
+  detail::with_path({}, [&] {
+    detail::require_writable(arrays, options);
+    detail::StreamSink sink(stream);
+    detail::ZipWriter zip(sink);
+    detail::add_arrays(zip, arrays, options);
+    zip.finish();
+  });
+}
+
 TORCH_NPY_END_NAMESPACE
 
-#endif  // TORCH_NPY_TENSOR_NPZ_HPP_
+#endif  // TORCH_NPY_TENSOR_SAVE_NPZ_HPP_
+
+// ---- torch_npy/tensor/update_npz.hpp
+
+#ifndef TORCH_NPY_TENSOR_UPDATE_NPZ_HPP_
+#define TORCH_NPY_TENSOR_UPDATE_NPZ_HPP_
+
+/// @file
+/// Changes archives of arrays, .npz: adds, replaces, removes and aligns arrays.
+
+#include <ATen/core/Tensor.h>
+#include <torch/ordered_dict.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// The file of this name, locked: nobody else changes it until the result is destroyed.
+inline std::shared_ptr<const LockedFile> lock_file(const std::filesystem::path& path) {
+  constexpr int kTries = 100;
+  for (int i = 0; i < kTries; ++i) {
+    auto file = std::make_shared<const LockedFile>(path);
+    // Another update may have replaced it between open() and the lock.
+    if (file->is_at(path)) return file;
+  }
+  throw Error(ErrorCode::Io, "the file is replaced all the time by other programs");
+}
+
+/// The byte of a stored array at which its data begins; 0 if it is no array or not stored.
+inline std::uint64_t data_begin(const ByteSource& archive, const ZipMember& member,
+                                std::uint64_t offset) {
+  char start[kMaxPrefixSize];
+  if (member.method != kStored || member.size < sizeof start) return 0;
+  archive.read_fully(start, sizeof start, offset);
+  try {
+    return parse_prefix(start, sizeof start, UINT64_MAX).end();
+  } catch (const Error&) {
+    return 0;
+  }
+}
+
+/// The members of an archive that an update does not copy: those that it removes, and those that it
+/// replaces. Throws Error (NotFound, InvalidArgument).
+inline std::unordered_set<const ZipMember*> members_to_drop(
+    const ArrayMembers& members, const torch::OrderedDict<std::string, at::Tensor>& arrays,
+    const std::vector<std::string>& remove) {
+  std::unordered_set<const ZipMember*> dropped;
+  for (const std::string& name : remove) {
+    if (!dropped.insert(&members.at(name)).second) {
+      throw Error(ErrorCode::InvalidArgument, "the array " + in_quotes(name) + " is removed twice");
+    }
+  }
+  for (const auto& array : arrays) {
+    for (const ZipMember* const member : members.named(array.key())) {
+      if (dropped.count(member) != 0) {
+        throw Error(ErrorCode::InvalidArgument,
+                    "the array " + in_quotes(array.key()) + " is both saved and removed");
+      }
+      dropped.insert(member);
+    }
+  }
+  return dropped;
+}
+
+/// Writes an archive anew, without some of its members and with other arrays at its end.
+inline void rewrite_npz(const std::filesystem::path& path,
+                        const torch::OrderedDict<std::string, at::Tensor>& arrays,
+                        const std::vector<std::string>& remove, const SaveNpzOptions& options) {
+  with_path(path, [&] {
+    require_writable(arrays, options);
+    const auto archive = open_archive(lock_file(path));
+    const ArrayMembers members(archive);
+    const auto dropped = members_to_drop(members, arrays, remove);
+    AtomicFile file(path, options.sync());
+    ZipWriter zip(file);
+    for (const ZipMember& member : archive->members()) {
+      if (dropped.count(&member) != 0) continue;
+      with_part("member", member.name, [&] {
+        const std::uint64_t offset = archive->data_offset(member);
+        zip.copy(member, archive->source(), offset, data_begin(archive->source(), member, offset));
+      });
+    }
+    add_arrays(zip, arrays, options);
+    zip.finish();
+    file.commit();
+  });
+}
+
+}  // namespace detail
+
+/// Adds arrays to an existing archive, in place of those that have the same names, and removes the
+/// arrays named by `remove`, which may end in ".npy". The other members are copied as they are
+/// packed, arrays or not, and keep their order; the saved arrays come after them. compressed() is
+/// about the saved arrays alone. Comments and times of members are not kept.
+///
+/// The file is replaced when the new one is complete, as by save(): at any time, and after a crash,
+/// the path names the old archive or the new one. This takes disk space for both, and the time of a
+/// copy: give all changes to one call. Stored arrays, whoever wrote them, start at a multiple of 64
+/// bytes afterwards, so they can be mapped.
+///
+/// Throws Error: NotFound if there is no archive, or no array to remove; Io if another update_npz()
+/// has it open; InvalidArgument for an array that is saved and removed; what NpzFile and save_npz()
+/// throw. The archive is then unchanged. Safe from any thread.
+inline void update_npz(const std::filesystem::path& path,
+                       const torch::OrderedDict<std::string, at::Tensor>& arrays,
+                       const std::vector<std::string>& remove = {},
+                       const SaveNpzOptions& options = {}) {
+  detail::rewrite_npz(path, arrays, remove, options);
+}
+
+/// Rewrites an archive so that all of its stored arrays can be mapped: their data starts at a
+/// multiple of 64 bytes. np.savez does not ensure that. Arrays that are deflated, or byte-swapped,
+/// stay so and are still read. As update_npz() without changes. Of the options only sync() is used.
+inline void align_npz(const std::filesystem::path& path, const SaveNpzOptions& options = {}) {
+  const torch::OrderedDict<std::string, at::Tensor> none;
+  detail::rewrite_npz(path, none, {}, SaveNpzOptions().sync(options.sync()));
+}
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_TENSOR_UPDATE_NPZ_HPP_
 
 #ifndef TORCH_NPY_NO_DATA
 

@@ -98,6 +98,12 @@ struct ErrorContext {
     return Error(error.code_, part + ": " + error.where_->reason, error.offset_,
                  error.where_->path);
   }
+
+  /// The same error with a way out at the end of its reason.
+  static Error with_way_out(const Error& error, const std::string& way_out) {
+    return Error(error.code_, error.where_->reason + "; " + way_out, error.offset_,
+                 error.where_->path);
+  }
 };
 
 /// Calls `work`. Adds `path` to an Error that has none; std::bad_alloc becomes an Error

@@ -5,6 +5,7 @@
 /// Headers of files, and lists of files. Takes the standard library and the operating system alone.
 
 // IWYU pragma: begin_exports
+#include <torch_npy/io/byte_sink.hpp>
 #include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/io/file_writer.hpp>

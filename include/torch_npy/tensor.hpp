@@ -18,8 +18,11 @@
 #include <torch_npy/tensor/read.hpp>
 #include <torch_npy/tensor/region.hpp>
 #include <torch_npy/tensor/save.hpp>
+#include <torch_npy/tensor/save_npz.hpp>
 #include <torch_npy/tensor/scalar_type.hpp>
 #include <torch_npy/tensor/stored_array.hpp>
+#include <torch_npy/tensor/unreadable.hpp>
+#include <torch_npy/tensor/update_npz.hpp>
 // IWYU pragma: end_exports
 
 #endif  // TORCH_NPY_TENSOR_HPP_

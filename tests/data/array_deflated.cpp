@@ -2,6 +2,7 @@
 
 #include <torch_npy/data/array_dataset.hpp>
 #include <torch_npy/tensor/npz.hpp>
+#include <torch_npy/tensor/save_npz.hpp>
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>

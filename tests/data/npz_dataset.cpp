@@ -6,6 +6,7 @@
 #include <torch_npy/data/split.hpp>
 #include <torch_npy/data/transforms.hpp>
 #include <torch_npy/tensor/npz.hpp>
+#include <torch_npy/tensor/save_npz.hpp>
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/bincount.h>

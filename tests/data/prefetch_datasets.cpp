@@ -11,6 +11,7 @@
 #include <torch_npy/data/transforms.hpp>
 #include <torch_npy/data/window_dataset.hpp>
 #include <torch_npy/tensor/npz.hpp>
+#include <torch_npy/tensor/save_npz.hpp>
 #include <torch_npy/tensor/save.hpp>
 
 #include <ATen/ops/arange.h>

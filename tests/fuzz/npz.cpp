@@ -5,6 +5,7 @@
 
 #include <torch_npy/tensor/load.hpp>
 #include <torch_npy/tensor/npz.hpp>
+#include <torch_npy/tensor/save_npz.hpp>
 
 #include <cstring>
 #include <memory>

@@ -12,6 +12,7 @@
 
 #include <torch_npy/tensor/append.hpp>
 #include <torch_npy/tensor/npz.hpp>
+#include <torch_npy/tensor/save_npz.hpp>
 
 #include <iostream>
 #include <random>

@@ -6,6 +6,8 @@
 #include <torch_npy.hpp>
 #else
 #include <torch_npy/tensor/npz.hpp>
+#include <torch_npy/tensor/save.hpp>
+#include <torch_npy/tensor/save_npz.hpp>
 #endif
 
 #include <torch/ordered_dict.h>

@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include <torch_npy/error.hpp>
+#include <torch_npy/io/byte_sink.hpp>
 #include <torch_npy/io/file.hpp>
 
 // Writes files, in place or atomically. As in file.hpp, an Error has no path yet.
@@ -48,8 +49,9 @@ class LockedFile : public File {
  public:
   explicit LockedFile(const std::filesystem::path& path)
       : File(open_to_change((require_path(path), path))) {
-    require_regular(file_, "; only a regular file can be appended to");
-    if (!lock(file_)) throw Error(ErrorCode::Io, "locked: another Appender has the file open");
+    require_regular(file_, "; only a regular file can be changed in place");
+    if (!lock(file_))
+      throw Error(ErrorCode::Io, "locked: another Appender or update_npz() has the file open");
   }
 
   void write(const void* data, std::size_t size, std::uint64_t offset) {
@@ -89,7 +91,7 @@ class LockedFile : public File {
 /// behind, and the old file unchanged.
 ///
 /// Follows symbolic links as open() does: the file that the link names is replaced.
-class AtomicFile {
+class AtomicFile final : public ByteSink {
  public:
   /// With `sync` the file survives a power failure after commit(). Without, the system writes it to
   /// the disk later.
@@ -121,7 +123,7 @@ class AtomicFile {
 
   /// Large data is written in chunks, and each chunk starts going to the disk while the next one is
   /// written: faster than one flush at the end. tests/bench/NOTES.md has the measurement.
-  void write(const void* data, std::size_t size) {
+  void write(const void* data, std::size_t size) override {
     constexpr std::size_t kChunk = std::size_t{16} << 20;
     const bool flushes = sync_ && size > kChunk;
     if (flushes) expect_size(file_, written_ + size);

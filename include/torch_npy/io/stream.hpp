@@ -4,10 +4,13 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <exception>
 #include <istream>
+#include <memory>
 #include <new>
 #include <string>
+#include <utility>
 
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/byte_source.hpp>
@@ -96,6 +99,40 @@ class StreamSource final : public ByteSource {
   std::uint64_t size_ = 0;
   mutable std::uint64_t position_ = 0;
 };
+
+/// The bytes of a stream from its position to its end, in memory. Throws Error (Io, OutOfMemory),
+/// and TooLarge if there are more than `max_bytes`.
+inline std::shared_ptr<const ByteSource> read_to_end(std::istream& stream,
+                                                     std::uint64_t max_bytes) {
+  constexpr std::size_t kFirst = std::size_t{64} << 10;
+  const StreamSource source(stream);
+  const bool is_known = source.size() != UINT64_MAX;
+  const auto limit = std::min<std::uint64_t>(max_bytes, PTRDIFF_MAX - 1);
+  const auto require_within_limit = [&](std::uint64_t size) {
+    if (size <= limit) return;
+    throw Error(ErrorCode::TooLarge, "the stream has more than " + counted(limit, "byte") +
+                                         ", which is the limit max_bytes");
+  };
+  if (is_known) require_within_limit(source.size());
+  // Not all at once if the size is unknown. realloc() moves large memory without a copy.
+  std::shared_ptr<char> memory;
+  std::size_t room = is_known ? static_cast<std::size_t>(source.size()) + 1 : kFirst;
+  std::size_t size = 0;
+  for (std::unique_ptr<char, void (*)(void*)> bytes(nullptr, &std::free);; room += room / 2) {
+    char* const grown = static_cast<char*>(std::realloc(bytes.get(), room));
+    if (grown == nullptr) {
+      throw Error(ErrorCode::OutOfMemory, "out of memory for " + counted(room, "byte"));
+    }
+    (void)bytes.release();
+    bytes.reset(grown);
+    size += source.read_available(grown + size, room - size, size);
+    require_within_limit(size);
+    if (size == room) continue;
+    memory = std::move(bytes);
+    break;
+  }
+  return std::make_shared<const MemorySource>(std::move(memory), size);
+}
 
 }  // namespace detail
 TORCH_NPY_END_NAMESPACE

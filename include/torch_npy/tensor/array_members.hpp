@@ -16,6 +16,7 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/header.hpp>
 #include <torch_npy/io/byte_source.hpp>
+#include <torch_npy/tensor/unreadable.hpp>
 #include <torch_npy/text.hpp>
 #include <torch_npy/zip/deflate.hpp>
 #include <torch_npy/zip/member.hpp>
@@ -33,6 +34,17 @@ inline constexpr std::string_view kEnding = ".npy";
 inline bool ends_as_array(const std::string& name) {
   return name.size() >= kEnding.size() &&
          name.compare(name.size() - kEnding.size(), kEnding.size(), kEnding) == 0;
+}
+
+/// True for what macOS, version control and editors put beside the arrays of an archive, such as
+/// `__MACOSX/._a.npy` and `.git/index`: a part of the name starts with a dot, or is `__MACOSX`.
+inline bool is_hidden(std::string_view name) {
+  while (!name.empty()) {
+    const std::string_view part = name.substr(0, name.find_first_of("/\\"));
+    if (part == "__MACOSX" || (!part.empty() && part.front() == '.')) return true;
+    name.remove_prefix((std::min)(part.size() + 1, name.size()));
+  }
+  return false;
 }
 
 /// Why a member of an archive of arrays cannot have this name, with or without ".npy"; empty if it
@@ -129,34 +141,51 @@ class ArrayMembers {
     return nullptr;
   }
 
-  /// The same. Throws Error (NotFound), which lists the arrays.
+  /// The members that an array saved under this name replaces: the array of exactly this name, and
+  /// what has the name of its member.
+  std::vector<const ZipMember*> named(const std::string& array) const {
+    std::vector<const ZipMember*> members;
+    if (const auto found = indices_.find(array); found != indices_.end()) {
+      members.push_back(arrays_[found->second]);
+    }
+    for (const ZipMember& member : archive_->members()) {
+      const bool is_new = members.empty() || members.front() != &member;
+      if (is_new && member.name == array + std::string(kEnding)) members.push_back(&member);
+    }
+    return members;
+  }
+
+  /// As find_member(). Throws Error (NotFound), which lists the arrays.
   const ZipMember& at(const std::string& name) const {
     if (const ZipMember* const member = find_member(name)) return *member;
-    std::string there;
-    for (const std::string& other : names_) {
-      there += (there.empty() ? "; there are " : ", ") + in_quotes(other);
-      if (there.size() > 200) {
-        there += ", ...";
-        break;
-      }
-    }
-    throw Error(ErrorCode::NotFound, "no array " + in_quotes(name) + there);
+    throw Error(ErrorCode::NotFound,
+                "no array " + in_quotes(name) +
+                    (names_.empty() ? "; there is none" : "; there are " + few_names(names_)));
   }
 
  private:
-  /// None if the member is not an array. One that cannot be read counts as an array: its Error
-  /// comes when it is loaded.
+  /// None if the member is not an array: its name says neither, and its content does not start like
+  /// one. One that cannot be read counts as an array, unless its name is hidden: its Error comes
+  /// when it is loaded.
   std::optional<std::string> array_name(const ZipMember& member) const {
     const std::string& name = member.name;
-    if (ends_as_array(name)) return name.substr(0, name.size() - kEnding.size());
+    const bool hidden = is_hidden(name);
+    const bool named_as_array = ends_as_array(name);
+    if ((hidden || !named_as_array) && !starts_as_array(member, /*if_unreadable=*/!hidden)) {
+      return std::nullopt;
+    }
+    return named_as_array ? name.substr(0, name.size() - kEnding.size()) : name;
+  }
+
+  bool starts_as_array(const ZipMember& member, bool if_unreadable) const {
     try {
       char magic[kMagicSize] = {};
       const auto size = std::min<std::uint64_t>(member.size, sizeof magic);
       source_of(archive_, member)->read_fully(magic, static_cast<std::size_t>(size), 0);
-      if (std::memcmp(magic, kMagic, sizeof magic) != 0) return std::nullopt;
+      return std::memcmp(magic, kMagic, sizeof magic) == 0;
     } catch (const Error&) {
+      return if_unreadable;
     }
-    return name;
   }
 
   std::shared_ptr<const ZipArchive> archive_;

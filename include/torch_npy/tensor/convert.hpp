@@ -6,6 +6,7 @@
 #include <c10/core/ScalarType.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -28,10 +29,17 @@ inline std::size_t swap_unit(const DType& dtype) {
   return static_cast<std::size_t>(dtype.kind == 'c' ? dtype.item_size / 2 : dtype.item_size);
 }
 
-/// Reverses the bytes of every unit of 2, 4 or 8 bytes, eight bytes at a time: swaps neighboring
-/// bytes, then pairs of bytes, then halves. Compilers turn this into vector code or bswap.
+/// Reverses the bytes of every unit of 2, 4, 8 or 16 bytes, eight bytes at a time: swaps
+/// neighboring bytes, then pairs of bytes, then halves. Compilers turn this into vector code or
+/// bswap.
 inline void swap_bytes(void* data, std::size_t size, std::size_t unit) {
   if (unit == 1) return;
+  if (unit > sizeof(std::uint64_t)) {
+    for (char* item = static_cast<char*>(data); size != 0; item += unit, size -= unit) {
+      std::reverse(item, item + unit);
+    }
+    return;
+  }
   const auto swapped = [unit](std::uint64_t word) {
     constexpr std::uint64_t kBytes = 0x00ff00ff00ff00ff;
     constexpr std::uint64_t kPairs = 0x0000ffff0000ffff;
@@ -76,7 +84,9 @@ inline std::uint64_t largest_integer(c10::ScalarType type) {
   throw Error(ErrorCode::Mismatch,
               "the value " + std::to_string(value) +
                   " does not fit in the requested dtype, whose largest value is " +
-                  std::to_string(largest) + "; set a wider dtype()");
+                  std::to_string(largest) +
+                  (largest >= INT64_MAX ? "; torch::kFloat64 holds it, rounded"
+                                        : "; torch::kInt64 is wider"));
 }
 
 /// Converts unsigned integers, and throws Error (Mismatch) for a value over `largest`. LibTorch
@@ -108,13 +118,33 @@ void widen(const void* in, std::int64_t item_size, To* out, std::size_t count,
   }
 }
 
+/// Converts long doubles, two of them for each complex element, as C++ does, which is what NumPy
+/// does. The imaginary part is lost, or 0, if only one side is complex.
+template <class To>
+void round_long_double(const void* in, bool from_complex, To* out, bool to_complex,
+                       std::size_t count) {
+  const char* from = static_cast<const char*>(in);
+  const auto next = [&from] {
+    long double value;
+    std::memcpy(&value, from, sizeof value);
+    from += sizeof value;
+    return static_cast<To>(value);
+  };
+  for (; count != 0; --count) {
+    *out++ = next();
+    const To imaginary = from_complex ? next() : To{0};
+    if (to_complex) *out++ = imaginary;
+  }
+}
+
 /// Elements per block of a conversion: few enough that ATen starts no threads for it, because the
 /// caller may be one of several threads.
 constexpr std::size_t kConvertBlock = 16384;
 
 /// Converts `count` elements, at most kConvertBlock, as Tensor::to() does. Unsigned integers of 2
 /// to 8 bytes are checked: a value that does not fit throws Error (Mismatch). `in` is in native
-/// byte order and has the type `stored`; if that does not exist in this LibTorch, `dtype`.
+/// byte order and has the type `stored`; if that does not exist in this LibTorch, `dtype`. Long
+/// doubles become float, double or a complex number of them.
 inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, void* out,
                     c10::ScalarType type, std::size_t count) {
   const auto copy = [count, out, type](const void* from, c10::ScalarType from_type) {
@@ -128,6 +158,13 @@ inline void convert(const void* in, const DType& dtype, c10::ScalarType stored, 
                                                    c10::toString(type));
     }
   };
+  if (is_long_double(dtype)) {
+    const bool from_complex = dtype.kind == 'c';
+    const bool to_complex = c10::isComplexType(type);
+    return c10::toRealValueType(type) == c10::ScalarType::Double
+               ? round_long_double(in, from_complex, static_cast<double*>(out), to_complex, count)
+               : round_long_double(in, from_complex, static_cast<float*>(out), to_complex, count);
+  }
   // void_as() may have declared raw items to be unsigned integers.
   const auto stored_dtype = dtype_of(stored);
   if (!is_wide_unsigned(dtype) && !(stored_dtype && is_wide_unsigned(*stored_dtype))) {

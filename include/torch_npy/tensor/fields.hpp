@@ -17,6 +17,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -28,6 +29,7 @@
 #include <torch_npy/tensor/load.hpp>
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/plan.hpp>
+#include <torch_npy/tensor/unreadable.hpp>
 #include <torch_npy/text.hpp>
 
 // The records of a structured array are loaded like an array of bytes: mapped, read by several
@@ -68,19 +70,59 @@ inline void append_leaves(const DType& dtype, const Leaf& around, std::vector<Le
   }
 }
 
-/// The leaves of `dtype`. Throws Error for objects, and for two leaves of one name.
-inline std::vector<Leaf> leaves_of(const DType& dtype, const LoadOptions& options) {
-  std::vector<Leaf> leaves;
-  append_leaves(dtype, {}, leaves);
-  std::vector<std::string_view> names;
+/// Throws Error (UnsupportedDtype) if a leaf is an object: the data is then one pickle of any
+/// length, not the bytes of records.
+inline void require_records(const std::vector<Leaf>& leaves, const LoadOptions& options) {
   for (const Leaf& leaf : leaves) {
-    names.push_back(leaf.name);
-    // Checked first: the data is then one pickle of any length, not the bytes of records.
-    if (leaf.dtype.kind == 'O') {
+    if (leaf.dtype.kind != 'O') continue;
+    try {
       with_part("field", leaf.name, [&] { (void)stored_type(leaf.dtype, options); });
+    } catch (const Error& error) {
+      throw ErrorContext::with_way_out(error,
+                                       "the data of an array with such a field is one pickle, so "
+                                       "none of its fields can be loaded");
     }
   }
-  if (const auto duplicate = first_duplicate(std::move(names))) {
+}
+
+/// The leaves with these names, in their order. The name of a field that has fields stands for all
+/// of them. Throws Error (NotFound, InvalidArgument).
+inline std::vector<Leaf> chosen_leaves(const std::vector<Leaf>& leaves,
+                                       const std::vector<std::string>& names) {
+  std::vector<Leaf> chosen;
+  std::unordered_set<const Leaf*> taken;
+  for (const std::string& name : names) {
+    bool is_there = false;
+    for (const Leaf& leaf : leaves) {
+      const bool is_inside = leaf.name.compare(0, name.size() + 1, name + '.') == 0;
+      if (leaf.name != name && !is_inside) continue;
+      is_there = true;
+      if (!taken.insert(&leaf).second) {
+        throw Error(ErrorCode::InvalidArgument,
+                    "load_fields() is given the field " + in_quotes(leaf.name) + " twice");
+      }
+      chosen.push_back(leaf);
+    }
+    if (is_there) continue;
+    std::vector<std::string> there;
+    for (const Leaf& leaf : leaves) there.push_back(leaf.name);
+    throw Error(ErrorCode::NotFound,
+                "no field " + in_quotes(name) + "; there are " + few_names(there));
+  }
+  return chosen;
+}
+
+/// The leaves of `dtype` that are to be loaded: those with the names, or all without a list of
+/// names. Throws Error.
+inline std::vector<Leaf> leaves_of(const DType& dtype, const std::vector<std::string>* names,
+                                   const LoadOptions& options) {
+  std::vector<Leaf> leaves;
+  append_leaves(dtype, {}, leaves);
+  require_records(leaves, options);
+  if (names != nullptr) leaves = chosen_leaves(leaves, *names);
+  std::vector<std::string_view> found;
+  for (const Leaf& leaf : leaves) found.push_back(leaf.name);
+  if (const auto duplicate = first_duplicate(std::move(found))) {
     throw Error(ErrorCode::UnsupportedDtype,
                 "two fields have the name " + in_quotes(*duplicate) + ", written with dots");
   }
@@ -190,10 +232,20 @@ inline at::Tensor leaf_of(const at::Tensor& records, const Leaf& leaf, const Loa
   return read_tensor(ArrayBytes(source, nullptr, plan.end), plan, options);
 }
 
-/// One tensor for each field of a structured array. The records are loaded once everything else is
-/// known to be valid.
-inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(OpenArray& array,
-                                                                  const LoadOptions& options) {
+/// Throws Error (TooLarge) if the tensors of the leaves have more than max_bytes() together.
+inline void require_bytes(const std::vector<Leaf>& leaves, const LoadOptions& options) {
+  std::uint64_t bytes = 0;  // no overflow: each field has at most 16 times the bytes of the file
+  for (const Leaf& leaf : leaves) bytes += leaf.plan.bytes;
+  if (bytes <= options.max_bytes()) return;
+  throw Error(ErrorCode::TooLarge, "the tensors of the fields have " + counted(bytes, "byte") +
+                                       ", which is over the limit of " +
+                                       std::to_string(options.max_bytes()) + ", max_bytes()");
+}
+
+/// One tensor for each field of a structured array, or for those with the names if there is a list.
+/// The records are loaded once everything else is known to be valid.
+inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(
+    OpenArray& array, const std::vector<std::string>* names, const LoadOptions& options) {
   Header& header = array.header;
   if (!header.dtype.is_structured()) {
     throw Error(ErrorCode::Mismatch,
@@ -201,10 +253,10 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(OpenArray& arr
                     descr_literal(header.dtype));
   }
   const DType dtype = std::exchange(header.dtype, *parse_type_string("|u1"));
-  std::vector<Leaf> leaves = leaves_of(dtype, options);
+  std::vector<Leaf> leaves = leaves_of(dtype, names, options);
   const bool fortran_order = header.fortran_order;
   LoadOptions as_bytes = options;
-  as_bytes.device(c10::kCPU).dtype(std::nullopt).void_as(std::nullopt);
+  as_bytes.device(c10::kCPU).dtype(std::nullopt);
   as_bytes.squeeze(std::nullopt).fill_value(0);
   const LoadPlan plan = array.plan(as_bytes, {dtype.item_size});
   if (plan.is_padded()) {
@@ -216,34 +268,43 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(OpenArray& arr
   const std::vector<std::int64_t> sizes(plan.sizes.begin(), plan.sizes.end() - 1);
   LoadOptions of_field = options;
   of_field.region({}).squeeze(std::nullopt);  // of the records, and of the tensor of the field
-  for (Leaf& leaf : leaves) {
-    with_part("field", leaf.name, [&] { plan_leaf(leaf, sizes, fortran_order, of_field); });
+  Unreadable unreadable(leaves.size(), options,
+                        "load_fields() loads the other fields if it is given their names, or with "
+                        "on_unreadable(OnUnreadable::Skip)");
+  const auto about = [&](std::size_t i, const auto& work) {
+    return unreadable.load(i, [&] { with_part("field", leaves[i].name, work); });
+  };
+  for (std::size_t i = 0; i < leaves.size(); ++i) {
+    about(i, [&] { plan_leaf(leaves[i], sizes, fortran_order, of_field); });
   }
-
-  std::uint64_t bytes = 0;  // no overflow: each field has at most 16 times the bytes of the file
-  for (const Leaf& leaf : leaves) bytes += leaf.plan.bytes;
-  if (bytes > options.max_bytes()) {
-    throw Error(ErrorCode::TooLarge, "the tensors of the fields have " + counted(bytes, "byte") +
-                                         ", which is over the limit of " +
-                                         std::to_string(options.max_bytes()) + ", max_bytes()");
-  }
+  require_bytes(leaves, options);
 
   const at::Tensor records = load_on_host(array, plan, as_bytes);
   torch::OrderedDict<std::string, at::Tensor> fields("Field");
   fields.reserve(leaves.size());
-  for (const Leaf& leaf : leaves) {
-    with_part("field", leaf.name, [&] {
-      at::Tensor field = leaf_of(records, leaf, of_field);
+  for (std::size_t i = 0; i < leaves.size(); ++i) {
+    about(i, [&] {
+      at::Tensor field = leaf_of(records, leaves[i], of_field);
       if (const auto axis = options.squeeze()) {
         field = field.squeeze(static_cast<std::int64_t>(squeezed_axis(field.sizes(), *axis)));
       }
       // Not asynchronously: pinned memory is kept until a copy from it is finished only if the copy
       // starts at the beginning of the memory.
       if (!options.device().is_cpu()) field = to_device(field, options.device());
-      fields.insert(leaf.name, std::move(field));
+      fields.insert(leaves[i].name, std::move(field));
     });
   }
+  unreadable.report();
   return fields;
+}
+
+/// load_fields() of a file; `names` may be null.
+inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(
+    const std::filesystem::path& path, const std::vector<std::string>* names,
+    const LoadOptions& options) {
+  with_path(path, [&] { require_device(options.device()); });
+  const LoadOptions own = with_origin(options, path, {});
+  return with_array(path, own, [&](OpenArray& array) { return load_fields_of(array, names, own); });
 }
 
 }  // namespace detail
@@ -251,26 +312,34 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(OpenArray& arr
 /// Loads a structured .npy file: a tensor for each field, under its name and in the order of the
 /// file. A field of a field has a name with a dot, `pos.x`. The shape of a tensor is the shape of
 /// the array, then the axes of sub-arrays, outer ones first, then with strings_as_codes() the axis
-/// of the characters. dtypes are those of load(). dtype(), void_as(), squeeze() and device() apply
-/// to every field. Padding is skipped.
+/// of the characters, or with raw_bytes() that of the bytes. dtypes are those of load(). dtype(),
+/// unsigned_as(), void_as(), squeeze() and device() apply to every field. Padding is skipped.
 ///
 /// The records are read (or mapped, unless they are a region that is not contiguous) once, as they
-/// are. A field is a strided view of them if it is
-/// in native byte order, its elements are aligned, and their size divides all strides. Any other
-/// field is a copy in the order of the array. A view keeps all records in memory;
-/// clone(MemoryFormat::Contiguous) makes an independent tensor. Peak memory is that of the records
-/// and the copies. Fields are copied to a device one after another, synchronously.
+/// are. A field is a strided view of them if it is in native byte order, its elements are aligned,
+/// and their size divides all strides. Any other field is a copy in the order of the array. A view
+/// keeps all records in memory; clone(MemoryFormat::Contiguous) makes an independent tensor. Peak
+/// memory is that of the records and the copies. Fields are copied to a device one after another,
+/// synchronously.
 ///
 /// Safe from any thread. Throws Error, as load(), with the name of the field: Mismatch for an array
 /// without fields; InvalidArgument for a region that OutOfBounds::Fill would have to fill;
-/// UnsupportedDtype if any field cannot be loaded, or two fields have the same name when it is
-/// written with dots.
+/// UnsupportedDtype if a field cannot be loaded, unless on_unreadable() skips it, if two fields
+/// have the same name when it is written with dots, or if any field holds objects: the data is then
+/// one pickle.
 [[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_fields(
     const std::filesystem::path& path, const LoadOptions& options = {}) {
-  detail::with_path(path, [&] { detail::require_device(options.device()); });
-  return detail::with_array(path, options, [&](detail::OpenArray& array) {
-    return detail::load_fields_of(array, options);
-  });
+  return detail::load_fields_of(path, nullptr, options);
+}
+
+/// The same for the fields with these names, in the order of the names: `load_fields(path, {"id",
+/// "pos.x"})`. The name of a field that has fields, `pos`, stands for all of them. The other fields
+/// are not converted, and need not have a dtype that a tensor holds. Throws Error, as above;
+/// NotFound if there is no such field; InvalidArgument for a field that is named twice.
+[[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_fields(
+    const std::filesystem::path& path, const std::vector<std::string>& names,
+    const LoadOptions& options = {}) {
+  return detail::load_fields_of(path, &names, options);
 }
 
 TORCH_NPY_END_NAMESPACE

@@ -2,10 +2,9 @@
 #define TORCH_NPY_TENSOR_NPZ_HPP_
 
 /// @file
-/// Archives of arrays, .npz.
+/// Reads archives of arrays, .npz.
 
 #include <ATen/core/Tensor.h>
-#include <c10/core/ScalarType.h>
 #include <torch/ordered_dict.h>
 
 #include <algorithm>
@@ -13,9 +12,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <istream>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -23,21 +22,18 @@
 #include <torch_npy/format/header.hpp>
 #include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/file.hpp>
-#include <torch_npy/io/file_writer.hpp>
 #include <torch_npy/io/parallel.hpp>
+#include <torch_npy/io/stream.hpp>
 #include <torch_npy/tensor/array_members.hpp>
 #include <torch_npy/tensor/fields.hpp>
 #include <torch_npy/tensor/load.hpp>
-#include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/plan.hpp>
 #include <torch_npy/tensor/read.hpp>
-#include <torch_npy/tensor/save.hpp>
 #include <torch_npy/tensor/stored_array.hpp>
+#include <torch_npy/tensor/unreadable.hpp>
 #include <torch_npy/text.hpp>
-#include <torch_npy/zip/codec.hpp>
 #include <torch_npy/zip/records.hpp>
-#include <torch_npy/zip/writer.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
@@ -64,47 +60,6 @@ class Budget {
   std::atomic<std::uint64_t> left_;
 };
 
-/// An array packed as a member of an archive.
-struct PackedArray {
-  ZipMember member;
-  std::string front;  ///< the header, or the whole array deflated
-  at::Tensor data;    ///< the data if it is stored
-
-  void add_to(ZipWriter& zip) const {
-    if (!data.defined()) return zip.add(member, {front});
-    zip.add(member, {front, {static_cast<const char*>(data.data_ptr()), data.nbytes()}});
-  }
-};
-
-inline PackedArray pack(const std::string& name, const at::Tensor& tensor, bool compressed) {
-  if (const std::string fault = fault_of_member(name); !fault.empty()) {
-    throw Error(ErrorCode::InvalidArgument,
-                "not a valid name for a member of an archive: " + fault);
-  }
-  const ZipCodec& codec = *zip_codec().load();
-  Saved array(tensor);
-  const std::size_t size = array.data.nbytes();
-  PackedArray packed;
-  packed.member.name = name;
-  packed.member.size = packed.member.packed = array.header.size() + size;
-  packed.member.crc = codec.crc32(0, array.header.data(), array.header.size());
-  packed.member.crc = codec.crc32(packed.member.crc, array.data.data_ptr(), size);
-  if (compressed) {
-    std::string whole;  // libdeflate takes contiguous input
-    whole.reserve(array.header.size() + size);
-    whole.append(array.header).append(static_cast<const char*>(array.data.data_ptr()), size);
-    packed.front = codec.deflate(whole.data(), whole.size());
-    if (!packed.front.empty()) {
-      packed.member.method = kDeflated;
-      packed.member.packed = packed.front.size();
-      return packed;
-    }
-  }
-  packed.front = std::move(array.header);
-  packed.data = std::move(array.data);
-  return packed;
-}
-
 }  // namespace detail
 
 /// An .npz archive, as np.savez and np.savez_compressed write it, open for reading. Its directory
@@ -126,11 +81,27 @@ class NpzFile {
                           path, [&] { return std::make_shared<const detail::NamedFile>(path); })) {}
 
   /// An archive in any source. Errors have source->name() as their path. Throws Error:
-  /// InvalidArgument for a null pointer, what the other constructor throws, and what the source
+  /// InvalidArgument for a null pointer, what the first constructor throws, and what the source
   /// throws.
   explicit NpzFile(std::shared_ptr<const ByteSource> source)
       : NpzFile(source == nullptr ? std::filesystem::path() : detail::path_of(source->name()),
                 source) {}
+
+  /// An archive of `size` bytes in memory, which are not copied and have to outlive the NpzFile and
+  /// its StoredArrays. Errors have no path. Throws Error: InvalidArgument for a null pointer, and
+  /// what the first constructor throws about the content of a file.
+  NpzFile(const void* data, std::size_t size)
+      : NpzFile(std::filesystem::path(), detail::with_path({}, [&] {
+                  return std::make_shared<const detail::MemorySource>(data, size);
+                })) {}
+
+  /// The archive between the position of a stream and its end. The stream is read to its end, into
+  /// memory: the directory of an archive is at its end. More than `max_bytes` bytes throw Error
+  /// (TooLarge). Also throws Error: Io if the stream fails, OutOfMemory, and what the first
+  /// constructor throws about the content of a file.
+  explicit NpzFile(std::istream& stream, std::uint64_t max_bytes = UINT64_MAX)
+      : NpzFile(std::filesystem::path(),
+                detail::with_path({}, [&] { return detail::read_to_end(stream, max_bytes); })) {}
 
   /// Names of the arrays in the order of the archive, without ".npy". A member is not an array if
   /// its name does not end in ".npy" and its content does not start like an .npy file.
@@ -182,13 +153,25 @@ class NpzFile {
   /// Error: NotFound, BadZip, and what load_fields() throws.
   [[nodiscard]] torch::OrderedDict<std::string, at::Tensor> load_fields(
       const std::string& name, const LoadOptions& options = {}) const {
-    return with_array(at(name), options, [&](detail::OpenArray& array) {
-      return detail::load_fields_of(array, options);
-    });
+    return fields_of(name, nullptr, options);
+  }
+
+  /// The same for the fields with these names, in the order of the names.
+  [[nodiscard]] torch::OrderedDict<std::string, at::Tensor> load_fields(
+      const std::string& name, const std::vector<std::string>& fields,
+      const LoadOptions& options = {}) const {
+    return fields_of(name, &fields, options);
+  }
+
+  /// Whether load() of this array with these options and mmap(true) maps it, as
+  /// StoredArray::can_map(). Reads its header. Throws Error: what array() and can_map() throw.
+  bool can_map(const std::string& name, const LoadOptions& options = {}) const {
+    return array(name, options).can_map(options);
   }
 
  private:
-  friend torch::OrderedDict<std::string, at::Tensor> load_npz(const std::filesystem::path&,
+  friend torch::OrderedDict<std::string, at::Tensor> load_npz(const NpzFile&,
+                                                              const std::vector<std::string>&,
                                                               const LoadOptions&);
 
   NpzFile(const std::filesystem::path& path, const std::shared_ptr<const ByteSource>& source)
@@ -217,6 +200,16 @@ class NpzFile {
     });
   }
 
+  torch::OrderedDict<std::string, at::Tensor> fields_of(const std::string& name,
+                                                        const std::vector<std::string>* fields,
+                                                        const LoadOptions& options) const {
+    const detail::ZipMember& member = at(name);
+    const LoadOptions own = detail::with_origin(options, path_, member.name);
+    return with_array(member, own, [&](detail::OpenArray& array) {
+      return detail::load_fields_of(array, fields, own);
+    });
+  }
+
   const detail::ZipMember& at(const std::string& name) const {
     return detail::with_path(path_, [&]() -> const detail::ZipMember& { return arrays_.at(name); });
   }
@@ -225,91 +218,68 @@ class NpzFile {
   detail::ArrayMembers arrays_;
 };
 
-/// Loads all arrays of an .npz archive, several at a time, in the order of the archive. Members
-/// that are not arrays are skipped. See NpzFile::load() for mmap(true), and to load single arrays.
+/// Loads the arrays with these names, with or without ".npy" at their end, several at a time, in
+/// the order of the names: `load_npz(file, {"a", "b"})`. The other arrays are not looked at.
 /// threads(0) uses as many threads as there are processors. region() is that of each array: one
 /// that has fewer axes or is too short throws Error (InvalidArgument), which names it. max_bytes()
 /// limits all arrays together. If several arrays cannot be loaded, the Error of the first of them
-/// is thrown. Throws Error: what NpzFile and its load() throw. Safe from any thread.
+/// is thrown; on_unreadable() skips them instead. Throws Error: InvalidArgument for a name that is
+/// given twice, and what NpzFile::load() throws. Safe from any thread.
 [[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
-    const std::filesystem::path& path, const LoadOptions& options = {}) {
-  detail::with_path(path, [&] { detail::require_device(options.device()); });
-  const NpzFile file(path);
-  const std::size_t count = file.names().size();
+    const NpzFile& file, const std::vector<std::string>& names, const LoadOptions& options = {}) {
+  detail::with_path(file.path_, [&] {
+    detail::require_device(options.device());
+    detail::require_distinct(names, "load_npz()");
+  });
+  const std::size_t count = names.size();
   const std::size_t threads =
       options.threads() != 0 ? options.threads() : detail::processor_count();
   LoadOptions one = options;
   one.threads((std::max)(threads / (std::max)(count, std::size_t{1}), std::size_t{1}));
+  std::vector<const detail::ZipMember*> members(count);
+  for (std::size_t i = 0; i < count; ++i) members[i] = &file.at(names[i]);
   std::vector<at::Tensor> tensors(count);
   detail::Budget budget(options.max_bytes());
+  detail::Unreadable unreadable(count, options,
+                                "load_npz() loads the other arrays if it is given their names, or "
+                                "with on_unreadable(OnUnreadable::Skip)");
   detail::for_each_index(count, threads, [&](std::size_t i) {
-    tensors[i] = file.with_array(file.arrays_[i], one, [&](detail::OpenArray& array) {
-      const detail::LoadPlan plan = array.plan(one);
-      budget.take(detail::memory_to_load(array, plan, one));
-      return detail::load_on_host(array, plan, one);
+    unreadable.load(i, [&] {
+      tensors[i] = file.with_array(*members[i], one, [&](detail::OpenArray& array) {
+        const detail::LoadPlan plan = array.plan(one);
+        budget.take(detail::memory_to_load(array, plan, one));
+        return detail::load_on_host(array, plan, one);
+      });
     });
   });
+  unreadable.report();
   torch::OrderedDict<std::string, at::Tensor> arrays("array");
   arrays.reserve(count);
   for (std::size_t i = 0; i < count; ++i) {
-    arrays.insert(file.names()[i], detail::on_device(std::move(tensors[i]), options));
+    if (unreadable.is_skipped(i)) continue;
+    arrays.insert(names[i], detail::on_device(std::move(tensors[i]), options));
   }
   return arrays;
 }
 
-/// Saves arrays as np.savez does, each as the member `<name>.npy`, for NumPy and any program that
-/// reads zip archives. zip64 is used only if a size or offset exceeds 4 GiB. A stored array starts
-/// at a multiple of 64 bytes, so it can be mapped. Takes the tensors that save() takes. The file is
-/// written whole or not at all, as by save(). Equal arrays give equal files. compressed() deflates
-/// as many arrays at a time as there are processors, and uses up to twice their memory. Throws
-/// Error: what save() throws; InvalidArgument for a name that is not UTF-8 or not valid for a
-/// member, for two arrays of one name, and for compressed() without libdeflate. Safe from any
-/// thread.
-inline void save_npz(const std::filesystem::path& path,
-                     const torch::OrderedDict<std::string, at::Tensor>& arrays,
-                     const SaveNpzOptions& options = {}) {
-  const auto about = [&](std::size_t i, const auto& work) {
-    detail::with_part("array", arrays[i].key(), work);
-  };
-  detail::with_path(path, [&] {
-    if (options.compressed() && detail::zip_codec().load()->deflate == nullptr) {
-      detail::throw_no_deflate();
-    }
-    // An OrderedDict made from an initializer list does not check for duplicates.
-    std::vector<std::string_view> names;
-    for (const auto& array : arrays) names.push_back(array.key());
-    if (const auto duplicate = detail::first_duplicate(std::move(names))) {
-      throw Error(ErrorCode::InvalidArgument,
-                  "two arrays have the name " + detail::shown(*duplicate));
-    }
-    detail::AtomicFile file(path, options.sync());
-    detail::ZipWriter zip(file);
-    for (std::size_t first = 0; first < arrays.size();) {
-      // Packed in parallel: an array for each processor, and small ones up to some total size.
-      constexpr std::size_t kSmall = std::size_t{32} << 20;
-      const std::size_t processors = options.compressed() ? detail::processor_count() : 1;
-      std::size_t end = first;
-      for (std::size_t bytes = 0; end < arrays.size() && (end < first + processors ||
-                                                          (options.compressed() && bytes < kSmall));
-           ++end) {
-        const at::Tensor& tensor = arrays[end].value();
-        if (tensor.defined() && !tensor.is_nested())
-          bytes +=
-              static_cast<std::size_t>(tensor.numel()) * c10::elementSize(tensor.scalar_type());
-      }
-      std::vector<detail::PackedArray> packed(end - first);
-      detail::for_each_index(packed.size(), processors, [&](std::size_t i) {
-        const auto& array = arrays[first + i];
-        about(first + i, [&] {
-          packed[i] = detail::pack(array.key() + ".npy", array.value(), options.compressed());
-        });
-      });
-      for (const detail::PackedArray& array : packed) array.add_to(zip);
-      first = end;
-    }
-    zip.finish();
-    file.commit();
-  });
+/// Loads all arrays of an archive, in its order. Members that are not arrays are skipped.
+[[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
+    const NpzFile& file, const LoadOptions& options = {}) {
+  return load_npz(file, file.names(), options);
+}
+
+/// Loads the arrays of an .npz file with these names. Throws Error: what NpzFile throws, and as
+/// above.
+[[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
+    const std::filesystem::path& path, const std::vector<std::string>& names,
+    const LoadOptions& options = {}) {
+  return load_npz(NpzFile(path), names, options);
+}
+
+/// Loads all arrays of an .npz file: `load_npz(NpzFile(path), options)`.
+[[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
+    const std::filesystem::path& path, const LoadOptions& options = {}) {
+  return load_npz(NpzFile(path), options);
 }
 
 TORCH_NPY_END_NAMESPACE

@@ -2,7 +2,7 @@
 #define TORCH_NPY_TENSOR_OPTIONS_HPP_
 
 /// @file
-/// LoadOptions, Region, OutOfBounds, SaveOptions and SaveNpzOptions.
+/// LoadOptions, Region, OutOfBounds, OnUnreadable, SaveOptions and SaveNpzOptions.
 
 #include <c10/core/Device.h>
 #include <c10/core/Scalar.h>
@@ -11,10 +11,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include <torch_npy/error.hpp>
 #include <torch_npy/format/header.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
@@ -36,6 +38,17 @@ enum class OutOfBounds {
   Shift,  ///< move the region inside; throw Error (InvalidArgument) if an axis is too short for it
 };
 
+/// What to do about an array of an archive, or a field of a structured array, that cannot be
+/// loaded.
+enum class OnUnreadable {
+  Throw,  ///< throw its Error
+  Skip,   ///< leave it out of the result, and give its Error to the callback
+};
+
+/// For LoadOptions::unsigned_as(): the smallest signed integer dtype that LibTorch has and that
+/// holds all values: int32 for uint16, int64 for uint32. For uint64 it is int64, which is checked.
+inline constexpr c10::ScalarType kNextSigned = c10::ScalarType::Undefined;
+
 /// How to load an array. Setters chain:
 /// `LoadOptions().device(torch::kCUDA).dtype(torch::kFloat32)`; without an argument, each name
 /// returns the current value. Setters throw nothing: the function that takes the options validates
@@ -47,9 +60,16 @@ struct LoadOptions {
   /// The dtype of the tensor; not set: the dtype of the file. Elements are converted while they are
   /// read, as by Tensor::to(): a value that the new dtype cannot hold wraps around or is truncated.
   /// Unsigned integers of 16 to 64 bits are checked instead: one that an integer dtype or float16
-  /// cannot hold throws Error (Mismatch); the other floating-point dtypes round. LibTorch before
-  /// 2.3 has no dtype for these integers, and needs this option to load them.
+  /// cannot hold throws Error (Mismatch); the other floating-point dtypes round. longdouble and
+  /// clongdouble, which no tensor has, are rounded to float32, float64, complex64 or complex128.
   TORCH_ARG(std::optional<c10::ScalarType>, dtype) = std::nullopt;
+
+  /// The dtype of arrays of uint16, uint32 and uint64, with every version of LibTorch; all other
+  /// arrays keep theirs. LibTorch before 2.3 has no dtype for these integers, and needs this option
+  /// to load them: `unsigned_as(torch_npy::kNextSigned)`. A value that an integer dtype or float16
+  /// cannot hold throws Error (Mismatch); the other floating-point dtypes round. Has no effect if
+  /// dtype() is set.
+  TORCH_ARG(std::optional<c10::ScalarType>, unsigned_as) = std::nullopt;
 
   /// Map the file instead of reading it: data is read on first use, so loading takes the same time
   /// for any size. Writes to the tensor do not change the file. Changes of the file may show in the
@@ -72,6 +92,12 @@ struct LoadOptions {
   /// package stores them as raw items: `void_as(torch::kBFloat16)` reads V2. Has no effect on other
   /// dtypes. A dtype of another item size throws Error (Mismatch).
   TORCH_ARG(std::optional<c10::ScalarType>, void_as) = std::nullopt;
+
+  /// Read items that no tensor holds as their bytes in the file, uint8 along one more axis, the
+  /// last one: V18 with 18 of them. These are raw items unless void_as() names a dtype of their
+  /// size, strings without strings_as_codes(), longdouble without dtype(), and for load() the
+  /// records of a structured array. dtype() does not convert the bytes. Objects are never read.
+  TORCH_ARG(bool, raw_bytes) = false;
 
   /// Read strings as numbers along one more axis, the last one: S5 as uint8 bytes and U5 as int32
   /// code points, both with a last axis of length 5, filled with zeros after the end of a string.
@@ -119,8 +145,27 @@ struct LoadOptions {
   /// Load only rows [begin, end) of axis 0: `region({{begin, end}})`.
   LoadOptions& rows(std::int64_t begin, std::int64_t end) { return region({{begin, end}}); }
 
+  /// What load_npz() and load_fields() do about an array or a field that cannot be loaded: its
+  /// bytes are damaged, no tensor holds its dtype, or it is not what the options ask for. With
+  /// Skip, the callback gets its Error, in the order of the result, in the thread that calls
+  /// load_npz() or load_fields(). Always thrown: failures of the system (Io, Exhausted,
+  /// OutOfMemory), limits (TooLarge), and wrong calls (InvalidArgument, NotFound).
+  LoadOptions& on_unreadable(OnUnreadable what, std::function<void(const Error&)> callback = {}) {
+    on_unreadable_ = what;
+    unreadable_callback_ = std::move(callback);
+    return *this;
+  }
+  /// What to do about an array or a field that cannot be loaded.
+  OnUnreadable on_unreadable() const noexcept { return on_unreadable_; }
+  /// The callback for what is skipped; may be empty.
+  const std::function<void(const Error&)>& unreadable_callback() const noexcept {
+    return unreadable_callback_;
+  }
+
  private:
   Region region_;
+  OnUnreadable on_unreadable_ = OnUnreadable::Throw;
+  std::function<void(const Error&)> unreadable_callback_;
 };
 
 /// How to save an array. Setters chain; without an argument, each name returns the current value.

@@ -64,8 +64,8 @@ struct LoadPlan {
   bool is_padded() const { return !padding.empty(); }
   /// Whether the tensor has the bytes in the order in which they are adjacent in the file.
   bool in_one_run() const { return from.is_one() && !is_padded(); }
-  /// Whether this LibTorch has a dtype for the items at all.
-  bool is_native() const { return !is_wide_unsigned(dtype) || scalar_type_of(dtype); }
+  /// Whether this LibTorch has a dtype for the items at all; raw items have that of void_as().
+  bool is_native() const { return dtype.kind == 'V' || scalar_type_of(dtype); }
 };
 
 /// Refuses types without plain elements: quantized, undefined and unknown ones.
@@ -83,7 +83,86 @@ inline void require_plain(const std::optional<c10::ScalarType>& type, const char
   }
 }
 
-/// The ScalarType of the items in the file; none for unsigned integers that only dtype() can load.
+/// A dtype of this LibTorch that raw items of a size can have, for a message; null if there is
+/// none.
+inline const char* example_for_raw(std::int64_t size) {
+  switch (size) {
+#if TORCH_NPY_TORCH_AT_LEAST(2, 1)
+    case 1: return "void_as(torch::kFloat8_e4m3fn) for the float8_e4m3fn of ml_dtypes";
+#else
+    case 1: return "void_as(torch::kUInt8); LibTorch 2.1 and later have float8";
+#endif
+    case 2: return "void_as(torch::kBFloat16) for the bfloat16 of ml_dtypes";
+    case 4: return "void_as(torch::kInt32)";
+    case 8: return "void_as(torch::kInt64)";
+    case 16: return "void_as(torch::kComplexDouble)";
+    default: return nullptr;
+  }
+}
+
+inline bool void_as_fits(const DType& dtype, const LoadOptions& options) {
+  return options.void_as() &&
+         static_cast<std::int64_t>(c10::elementSize(*options.void_as())) == dtype.item_size;
+}
+
+/// Why raw items cannot be loaded: void_as() does not give them a dtype.
+inline Error no_type_for_raw(const DType& dtype, const LoadOptions& options) {
+  constexpr const char* kRawBytes = "raw_bytes(true) loads their bytes as uint8";
+  if (options.void_as()) {
+    return Error(ErrorCode::Mismatch, "void_as() names a dtype of " +
+                                          counted(c10::elementSize(*options.void_as()), "byte") +
+                                          ", the items have " + std::to_string(dtype.item_size) +
+                                          "; " + kRawBytes);
+  }
+  const char* const example = example_for_raw(dtype.item_size);
+  const std::string way_out =
+      example == nullptr ? "; "
+                         : std::string("; void_as() sets one, for instance ") + example + "; ";
+  return Error(ErrorCode::UnsupportedDtype, "raw bytes (" + descr_literal(dtype) +
+                                                ") have no numeric type" + way_out + kRawBytes);
+}
+
+/// Throws Error (UnsupportedDtype) unless dtype() asks for a dtype to which these items are
+/// rounded.
+inline void require_long_double(const DType& dtype, const LoadOptions& options) {
+  const auto unsupported = [&](const std::string& reason) {
+    return Error(ErrorCode::UnsupportedDtype,
+                 "LibTorch has no dtype for " + descr_literal(dtype) +
+                     (dtype.kind == 'f' ? ", NumPy's longdouble" : ", NumPy's clongdouble") +
+                     reason);
+  };
+  if (!is_long_double(dtype)) {
+    throw unsupported(
+        ": save the array as float64 or complex128, or load the bytes with "
+        "raw_bytes(true)");
+  }
+  if (!options.dtype()) {
+    throw unsupported(std::string(": load it alone with dtype(torch::") +
+                      (dtype.kind == 'f' ? "kFloat64" : "kComplexDouble") +
+                      "), which rounds its values, or its bytes with raw_bytes(true)");
+  }
+  const c10::ScalarType real = c10::toRealValueType(*options.dtype());
+  if (real != c10::ScalarType::Double && real != c10::ScalarType::Float) {
+    throw unsupported(std::string(", and it is not converted to ") +
+                      c10::toString(*options.dtype()) +
+                      ": expected kFloat32, kFloat64, kComplexFloat or kComplexDouble");
+  }
+}
+
+/// Whether raw_bytes() loads the items as their bytes, because no tensor holds them.
+inline bool loads_raw_bytes(const DType& dtype, const LoadOptions& options) {
+  if (!options.raw_bytes()) return false;
+  switch (dtype.kind) {
+    case 'S':
+    case 'U': return true;
+    case 'V': return dtype.is_structured() || !void_as_fits(dtype, options);
+    case 'f':
+    case 'c': return !scalar_type_of(dtype) && !(is_long_double(dtype) && options.dtype());
+    default: return false;
+  }
+}
+
+/// The ScalarType of the items in the file; none for those that are only loaded by converting them.
 inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const LoadOptions& options) {
   const auto unsupported = [](const std::string& reason) {
     return Error(ErrorCode::UnsupportedDtype, reason);
@@ -96,45 +175,37 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
     case 'O':
       throw unsupported(
           "object dtype: its items are pickled Python objects, which can execute code and are "
-          "never "
-          "loaded; save the array with a numeric dtype");
+          "never loaded; save the array with a numeric dtype");
     case 'S':
     case 'U':
       throw unsupported("strings (" + descr_literal(dtype) +
                         ") are not numbers; strings_as_codes(true) loads their " +
                         (dtype.kind == 'S' ? "bytes as uint8" : "code points as int32"));
     case 'V':
-      if (!options.void_as()) {
-        const char* const example =
-            dtype.item_size == 1   ? ", for instance void_as(torch::kFloat8_e4m3fn) for the "
-                                     "float8_e4m3fn of ml_dtypes"
-            : dtype.item_size == 2 ? ", for instance void_as(torch::kBFloat16) for the bfloat16 of "
-                                     "ml_dtypes"
-                                   : "";
-        throw unsupported("raw bytes (" + descr_literal(dtype) +
-                          ") have no numeric type; void_as() sets one" + example);
-      }
-      if (static_cast<std::int64_t>(c10::elementSize(*options.void_as())) != dtype.item_size) {
-        throw Error(ErrorCode::Mismatch, "void_as() names a dtype of " +
-                                             counted(c10::elementSize(*options.void_as()), "byte") +
-                                             ", the items have " + std::to_string(dtype.item_size));
-      }
+      if (!void_as_fits(dtype, options)) throw no_type_for_raw(dtype, options);
       return options.void_as();
     default: break;
   }
   const auto type = scalar_type_of(dtype);
-  if (!type && dtype.kind != 'u') {
-    throw unsupported("LibTorch has no dtype for " + descr_literal(dtype) +
-                      ": save the array as float64 or complex128");
-  }
-  if (!type && !options.dtype()) {
+  if (!type && !is_wide_unsigned(dtype)) require_long_double(dtype, options);
+  if (!type && is_wide_unsigned(dtype) && !options.dtype() && !options.unsigned_as()) {
     throw unsupported("LibTorch " + std::to_string(TORCH_VERSION_MAJOR) + "." +
                       std::to_string(TORCH_VERSION_MINOR) + " has no dtype for " +
                       descr_literal(dtype) +
-                      " (2.3 and later do): load it with a wider one, for instance "
-                      "dtype(torch::kInt64)");
+                      " (2.3 and later do): unsigned_as(torch_npy::kNextSigned) loads unsigned "
+                      "integers as " +
+                      (dtype.item_size == 2 ? "int32" : "int64") + " and changes nothing else");
   }
   return type;
+}
+
+/// The ScalarType of the tensor. `stored`: of the items.
+inline c10::ScalarType type_to_load(const DType& dtype, std::optional<c10::ScalarType> stored,
+                                    const LoadOptions& options) {
+  if (options.dtype()) return *options.dtype();
+  if (!is_wide_unsigned(dtype) || !options.unsigned_as()) return *stored;
+  if (*options.unsigned_as() != kNextSigned) return *options.unsigned_as();
+  return dtype.item_size == 2 ? c10::ScalarType::Int : c10::ScalarType::Long;
 }
 
 /// Replaces a string dtype by that of its characters, which get one more axis in `inner`.
@@ -254,12 +325,19 @@ inline LoadPlan make_plan(Header&& header, const LoadOptions& options, std::uint
   LoadPlan plan;
   require_plain(options.dtype(), "dtype()");
   require_plain(options.void_as(), "void_as()");
+  if (options.unsigned_as() != kNextSigned) require_plain(options.unsigned_as(), "unsigned_as()");
   if (options.strings_as_codes() && (header.dtype.kind == 'S' || header.dtype.kind == 'U')) {
     split_string(header.dtype, inner);
   }
-  const auto stored = stored_type(header.dtype, options);
-  plan.type = options.dtype() ? *options.dtype() : *stored;
-  plan.stored = stored.value_or(plan.type);
+  if (loads_raw_bytes(header.dtype, options)) {
+    inner.push_back(header.dtype.item_size);
+    header.dtype = *parse_type_string("|u1");
+    plan.stored = plan.type = c10::ScalarType::Byte;
+  } else {
+    const auto stored = stored_type(header.dtype, options);
+    plan.type = type_to_load(header.dtype, stored, options);
+    plan.stored = stored.value_or(plan.type);
+  }
 
   plan.sizes = std::move(header.shape);
   if (!inner.empty()) {

@@ -9,13 +9,13 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <filesystem>
 #include <ostream>
 #include <string>
 
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/header.hpp>
+#include <torch_npy/io/byte_sink.hpp>
 #include <torch_npy/io/file_writer.hpp>
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/options.hpp>
@@ -111,20 +111,9 @@ inline void save(const std::filesystem::path& path, const at::Tensor& tensor,
 /// Use a stream from one thread at a time.
 inline void save(std::ostream& stream, const at::Tensor& tensor, const SaveOptions& = {}) {
   const detail::Saved saved(tensor);
-  const auto put = [&](const void* data, std::size_t size) {
-    const auto length = static_cast<std::streamsize>(size);
-    try {
-      return stream.rdbuf()->sputn(static_cast<const char*>(data), length) == length;
-    } catch (const std::exception& error) {
-      throw Error(ErrorCode::Io, std::string("the stream cannot be written to: ") + error.what());
-    }
-  };
-  if (!stream || stream.rdbuf() == nullptr || !put(saved.header.data(), saved.header.size()) ||
-      !put(saved.data.data_ptr(), saved.data.nbytes())) {
-    throw Error(ErrorCode::Io,
-                "the stream cannot be written to: check that the file is open and that the disk is "
-                "not full");
-  }
+  detail::StreamSink sink(stream);
+  sink.write(saved.header.data(), saved.header.size());
+  sink.write(saved.data.data_ptr(), saved.data.nbytes());
 }
 
 TORCH_NPY_END_NAMESPACE

@@ -60,6 +60,13 @@ inline bool is_wide_unsigned(const DType& dtype) {
   return dtype.kind == 'u' && dtype.item_size > 1;
 }
 
+/// True for longdouble and clongdouble if their items are this machine's long double.
+inline bool is_long_double(const DType& dtype) {
+  constexpr auto kSize = static_cast<std::int64_t>(sizeof(long double));
+  return kSize > 8 && ((dtype.kind == 'f' && dtype.item_size == kSize) ||
+                       (dtype.kind == 'c' && dtype.item_size == 2 * kSize));
+}
+
 /// NumPy's dtype for elements of `type`, in native byte order; none if NumPy has none. bfloat16 and
 /// float8 become raw items, as in ml_dtypes ('<V2'). The exception is float8_e5m2, for which
 /// ml_dtypes writes '<f1', which NumPy itself cannot load.

@@ -27,6 +27,7 @@
 #include <torch_npy/tensor/load.hpp>
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/read.hpp>
+#include <torch_npy/tensor/unreadable.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 
@@ -89,10 +90,13 @@ class StoredArray {
   /// Loads a structured array: a tensor for each field, as load_fields() of a path does.
   [[nodiscard]] torch::OrderedDict<std::string, at::Tensor> load_fields(
       const LoadOptions& options = {}) const {
-    return internal_with_array([&](detail::OpenArray& array) {
-      detail::require_device(options.device());
-      return detail::load_fields_of(array, options);
-    });
+    return fields_of(nullptr, options);
+  }
+
+  /// The same for the fields with these names, in the order of the names.
+  [[nodiscard]] torch::OrderedDict<std::string, at::Tensor> load_fields(
+      const std::vector<std::string>& fields, const LoadOptions& options = {}) const {
+    return fields_of(&fields, options);
   }
 
   /// Whether load() with these options and mmap(true) maps the array. If not, load() reads it, or
@@ -145,12 +149,21 @@ class StoredArray {
     first_ = first;
   }
 
-  std::shared_ptr<const ByteSource> source_;
-  std::shared_ptr<const detail::FirstBytes> first_;
   std::string with_member(std::string path) const {
     return member_.empty() ? path : path + '/' + member_;
   }
 
+  torch::OrderedDict<std::string, at::Tensor> fields_of(const std::vector<std::string>* fields,
+                                                        const LoadOptions& options) const {
+    const LoadOptions own = detail::with_origin(options, path_, member_);
+    return internal_with_array([&](detail::OpenArray& array) {
+      detail::require_device(own.device());
+      return detail::load_fields_of(array, fields, own);
+    });
+  }
+
+  std::shared_ptr<const ByteSource> source_;
+  std::shared_ptr<const detail::FirstBytes> first_;
   std::filesystem::path path_;
   std::string member_;
   std::string version_;

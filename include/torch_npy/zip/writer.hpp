@@ -11,7 +11,8 @@
 #include <vector>
 
 #include <torch_npy/format/little_endian.hpp>
-#include <torch_npy/io/file_writer.hpp>
+#include <torch_npy/io/byte_sink.hpp>
+#include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/zip/records.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
@@ -20,44 +21,34 @@ namespace detail {
 class ZipWriter {
  public:
   /// Writes numbers from `zip64_from` on in zip64 fields; tests pass a small one.
-  explicit ZipWriter(AtomicFile& file, std::uint64_t zip64_from = UINT32_MAX)
-      : file_(file), zip64_from_(zip64_from) {}
+  explicit ZipWriter(ByteSink& sink, std::uint64_t zip64_from = UINT32_MAX)
+      : sink_(sink), zip64_from_(zip64_from) {}
 
   /// Adds a member whose packed bytes are `parts`, one after another; `member` describes it except
   /// for its offset. The bytes begin at a multiple of 64, so that a stored array can be mapped.
   void add(ZipMember member, std::initializer_list<std::string_view> parts) {
-    constexpr std::uint64_t kAlignment = 64;
-    // The padding field of Android's zipalign: the alignment, and zeros.
-    constexpr std::uint16_t kPaddingField = 0xd935;
-    constexpr std::size_t kPaddingFieldSize = 6;
-    member.offset = written_;
-    member.flags = is_ascii(member.name) ? 0 : kUtf8Flag;
-    std::string extra;
-    std::string sizes;
-    if (is_large(member.size) || is_large(member.packed)) {
-      // In a local header, both sizes are in the zip64 field or none.
-      append_little_endian(extra,
-                           {{kZip64Field, 2}, {16, 2}, {member.size, 8}, {member.packed, 8}});
-      sizes.assign(8, '\xff');
-    } else {
-      append_little_endian(sizes, {{member.packed, 4}, {member.size, 4}});
-    }
-    const std::uint64_t begin = written_ + kLocalHeaderSize + member.name.size() + extra.size();
-    if (begin % kAlignment != 0) {
-      const std::uint64_t gap = kAlignment - (begin + kPaddingFieldSize) % kAlignment;
-      append_little_endian(extra, {{kPaddingField, 2}, {2 + gap % kAlignment, 2}, {kAlignment, 2}});
-      extra.append(gap % kAlignment, '\0');
-    }
-    std::string header;
-    append_little_endian(header, {{kLocalHeader, 4}});
-    append_common(header, member);
-    header += sizes;
-    append_little_endian(header, {{member.name.size(), 2}, {extra.size(), 2}});
-    write(header + member.name + extra);
+    begin(std::move(member), 0);
     for (const std::string_view part : parts) write(part);
-    members_.push_back(std::move(member));
   }
 
+  /// Adds a member of another archive, as it is packed there from byte `offset` of `source` on.
+  /// Byte `aligned` of it comes to a multiple of 64. Throws what the source throws.
+  void copy(ZipMember member, const ByteSource& source, std::uint64_t offset,
+            std::uint64_t aligned) {
+    constexpr std::size_t kChunk = std::size_t{1} << 20;
+    std::uint64_t left = member.packed;
+    begin(std::move(member), aligned);
+    std::string chunk(static_cast<std::size_t>(std::min<std::uint64_t>(left, kChunk)), '\0');
+    while (left != 0) {
+      const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(left, chunk.size()));
+      source.read_fully(chunk.data(), size, offset);
+      write({chunk.data(), size});
+      offset += size;
+      left -= size;
+    }
+  }
+
+  /// Writes the directory, after all members.
   void finish() {
     const std::uint64_t offset = written_;
     for (const ZipMember& member : members_) write_entry(member);
@@ -81,10 +72,45 @@ class ZipWriter {
     return std::all_of(text.begin(), text.end(), [](char c) { return (c & 0x80) == 0; });
   }
 
+  /// Writes the local header of a member whose bytes follow. Byte `aligned` of them comes to a
+  /// multiple of 64.
+  void begin(ZipMember member, std::uint64_t aligned) {
+    constexpr std::uint64_t kAlignment = 64;
+    // The padding field of Android's zipalign: the alignment, and zeros.
+    constexpr std::uint16_t kPaddingField = 0xd935;
+    constexpr std::size_t kPaddingFieldSize = 6;
+    member.offset = written_;
+    member.flags = is_ascii(member.name) ? 0 : kUtf8Flag;
+    std::string extra;
+    std::string sizes;
+    if (is_large(member.size) || is_large(member.packed)) {
+      // In a local header, both sizes are in the zip64 field or none.
+      append_little_endian(extra,
+                           {{kZip64Field, 2}, {16, 2}, {member.size, 8}, {member.packed, 8}});
+      sizes.assign(8, '\xff');
+    } else {
+      append_little_endian(sizes, {{member.packed, 4}, {member.size, 4}});
+    }
+    const std::uint64_t at =
+        written_ + kLocalHeaderSize + member.name.size() + extra.size() + aligned;
+    if (at % kAlignment != 0) {
+      const std::uint64_t gap = kAlignment - (at + kPaddingFieldSize) % kAlignment;
+      append_little_endian(extra, {{kPaddingField, 2}, {2 + gap % kAlignment, 2}, {kAlignment, 2}});
+      extra.append(gap % kAlignment, '\0');
+    }
+    std::string header;
+    append_little_endian(header, {{kLocalHeader, 4}});
+    append_common(header, member);
+    header += sizes;
+    append_little_endian(header, {{member.name.size(), 2}, {extra.size(), 2}});
+    write(header + member.name + extra);
+    members_.push_back(std::move(member));
+  }
+
   bool is_large(std::uint64_t number) const { return number >= zip64_from_; }
 
   void write(std::string_view bytes) {
-    file_.write(bytes.data(), bytes.size());
+    sink_.write(bytes.data(), bytes.size());
     written_ += bytes.size();
   }
 
@@ -143,7 +169,7 @@ class ZipWriter {
     write(end);
   }
 
-  AtomicFile& file_;
+  ByteSink& sink_;
   std::uint64_t zip64_from_;
   std::uint64_t written_ = 0;
   std::vector<ZipMember> members_;

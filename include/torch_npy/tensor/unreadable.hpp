@@ -1,0 +1,114 @@
+#ifndef TORCH_NPY_TENSOR_UNREADABLE_HPP_
+#define TORCH_NPY_TENSOR_UNREADABLE_HPP_
+
+#include <cstddef>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <torch_npy/error.hpp>
+#include <torch_npy/tensor/options.hpp>
+#include <torch_npy/text.hpp>
+
+// Arrays of an archive and fields of an array that are not loaded: not asked for, or skipped.
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// True if the Error is about what was to be loaded: its bytes, its dtype, or that it is not what
+/// the options ask for. Others need not fail for the same reason.
+inline bool is_about_content(const Error& error) {
+  switch (error.code()) {
+    case ErrorCode::NotNpy:
+    case ErrorCode::UnsupportedVersion:
+    case ErrorCode::BadHeader:
+    case ErrorCode::UnsupportedDtype:
+    case ErrorCode::Truncated:
+    case ErrorCode::BadZip:
+    case ErrorCode::Mismatch: return true;
+    default: return false;
+  }
+}
+
+/// What could not be loaded of several things, which are loaded by several threads.
+class Unreadable {
+ public:
+  /// `way_out` is added to an Error that is thrown.
+  Unreadable(std::size_t count, const LoadOptions& options, const char* way_out)
+      : errors_(count), options_(options), way_out_(way_out) {}
+
+  /// Calls `work` for number `i`, unless that has failed before. Returns whether it succeeded.
+  /// Throws an Error that is not skipped.
+  template <class Work>
+  bool load(std::size_t i, const Work& work) {
+    if (errors_[i]) return false;
+    try {
+      work();
+      return true;
+    } catch (const Error& error) {
+      if (!is_about_content(error)) throw;
+      if (options_.on_unreadable() == OnUnreadable::Throw) {
+        throw ErrorContext::with_way_out(error, way_out_);
+      }
+      errors_[i] = error;
+      return false;
+    }
+  }
+
+  bool is_skipped(std::size_t i) const { return errors_[i].has_value(); }
+
+  /// Calls the callback with the Errors, in order.
+  void report() const {
+    if (!options_.unreadable_callback()) return;
+    for (const auto& error : errors_) {
+      if (error) options_.unreadable_callback()(*error);
+    }
+  }
+
+ private:
+  std::vector<std::optional<Error>> errors_;
+  const LoadOptions& options_;
+  const char* way_out_;
+};
+
+/// The same options, whose callback gets Errors with a path, and with the name of a member if that
+/// is not empty.
+inline LoadOptions with_origin(const LoadOptions& options, const std::filesystem::path& path,
+                               const std::string& member) {
+  LoadOptions with = options;
+  if (const auto& callback = options.unreadable_callback()) {
+    with.on_unreadable(options.on_unreadable(), [callback, path, member](const Error& error) {
+      const Error about =
+          member.empty() ? error : ErrorContext::within(error, "member " + in_quotes(member));
+      callback(ErrorContext::at(about, path));
+    });
+  }
+  return with;
+}
+
+/// Throws Error (InvalidArgument) for a name that is in the list twice.
+inline void require_distinct(const std::vector<std::string>& names, const char* call) {
+  const auto twice = first_duplicate({names.begin(), names.end()});
+  if (!twice) return;
+  throw Error(ErrorCode::InvalidArgument,
+              std::string(call) + " is given the name " + in_quotes(*twice) + " twice");
+}
+
+/// The start of a list of names, for a message: `"a", "b", ...`; empty for no names.
+inline std::string few_names(const std::vector<std::string>& names) {
+  constexpr std::size_t kMaxLength = 200;
+  std::string text;
+  for (const std::string& name : names) {
+    if (text.size() > kMaxLength) return text + ", ...";
+    text += (text.empty() ? "" : ", ") + in_quotes(name);
+  }
+  return text;
+}
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_TENSOR_UNREADABLE_HPP_

@@ -1,0 +1,138 @@
+#ifndef TORCH_NPY_TENSOR_UPDATE_NPZ_HPP_
+#define TORCH_NPY_TENSOR_UPDATE_NPZ_HPP_
+
+/// @file
+/// Changes archives of arrays, .npz: adds, replaces, removes and aligns arrays.
+
+#include <ATen/core/Tensor.h>
+#include <torch/ordered_dict.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include <torch_npy/error.hpp>
+#include <torch_npy/format/header.hpp>
+#include <torch_npy/io/byte_source.hpp>
+#include <torch_npy/io/file_writer.hpp>
+#include <torch_npy/tensor/array_members.hpp>
+#include <torch_npy/tensor/options.hpp>
+#include <torch_npy/tensor/save_npz.hpp>
+#include <torch_npy/tensor/unreadable.hpp>
+#include <torch_npy/text.hpp>
+#include <torch_npy/zip/reader.hpp>
+#include <torch_npy/zip/records.hpp>
+#include <torch_npy/zip/writer.hpp>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// The file of this name, locked: nobody else changes it until the result is destroyed.
+inline std::shared_ptr<const LockedFile> lock_file(const std::filesystem::path& path) {
+  constexpr int kTries = 100;
+  for (int i = 0; i < kTries; ++i) {
+    auto file = std::make_shared<const LockedFile>(path);
+    // Another update may have replaced it between open() and the lock.
+    if (file->is_at(path)) return file;
+  }
+  throw Error(ErrorCode::Io, "the file is replaced all the time by other programs");
+}
+
+/// The byte of a stored array at which its data begins; 0 if it is no array or not stored.
+inline std::uint64_t data_begin(const ByteSource& archive, const ZipMember& member,
+                                std::uint64_t offset) {
+  char start[kMaxPrefixSize];
+  if (member.method != kStored || member.size < sizeof start) return 0;
+  archive.read_fully(start, sizeof start, offset);
+  try {
+    return parse_prefix(start, sizeof start, UINT64_MAX).end();
+  } catch (const Error&) {
+    return 0;
+  }
+}
+
+/// The members of an archive that an update does not copy: those that it removes, and those that it
+/// replaces. Throws Error (NotFound, InvalidArgument).
+inline std::unordered_set<const ZipMember*> members_to_drop(
+    const ArrayMembers& members, const torch::OrderedDict<std::string, at::Tensor>& arrays,
+    const std::vector<std::string>& remove) {
+  std::unordered_set<const ZipMember*> dropped;
+  for (const std::string& name : remove) {
+    if (!dropped.insert(&members.at(name)).second) {
+      throw Error(ErrorCode::InvalidArgument, "the array " + in_quotes(name) + " is removed twice");
+    }
+  }
+  for (const auto& array : arrays) {
+    for (const ZipMember* const member : members.named(array.key())) {
+      if (dropped.count(member) != 0) {
+        throw Error(ErrorCode::InvalidArgument,
+                    "the array " + in_quotes(array.key()) + " is both saved and removed");
+      }
+      dropped.insert(member);
+    }
+  }
+  return dropped;
+}
+
+/// Writes an archive anew, without some of its members and with other arrays at its end.
+inline void rewrite_npz(const std::filesystem::path& path,
+                        const torch::OrderedDict<std::string, at::Tensor>& arrays,
+                        const std::vector<std::string>& remove, const SaveNpzOptions& options) {
+  with_path(path, [&] {
+    require_writable(arrays, options);
+    const auto archive = open_archive(lock_file(path));
+    const ArrayMembers members(archive);
+    const auto dropped = members_to_drop(members, arrays, remove);
+    AtomicFile file(path, options.sync());
+    ZipWriter zip(file);
+    for (const ZipMember& member : archive->members()) {
+      if (dropped.count(&member) != 0) continue;
+      with_part("member", member.name, [&] {
+        const std::uint64_t offset = archive->data_offset(member);
+        zip.copy(member, archive->source(), offset, data_begin(archive->source(), member, offset));
+      });
+    }
+    add_arrays(zip, arrays, options);
+    zip.finish();
+    file.commit();
+  });
+}
+
+}  // namespace detail
+
+/// Adds arrays to an existing archive, in place of those that have the same names, and removes the
+/// arrays named by `remove`, which may end in ".npy". The other members are copied as they are
+/// packed, arrays or not, and keep their order; the saved arrays come after them. compressed() is
+/// about the saved arrays alone. Comments and times of members are not kept.
+///
+/// The file is replaced when the new one is complete, as by save(): at any time, and after a crash,
+/// the path names the old archive or the new one. This takes disk space for both, and the time of a
+/// copy: give all changes to one call. Stored arrays, whoever wrote them, start at a multiple of 64
+/// bytes afterwards, so they can be mapped.
+///
+/// Throws Error: NotFound if there is no archive, or no array to remove; Io if another update_npz()
+/// has it open; InvalidArgument for an array that is saved and removed; what NpzFile and save_npz()
+/// throw. The archive is then unchanged. Safe from any thread.
+inline void update_npz(const std::filesystem::path& path,
+                       const torch::OrderedDict<std::string, at::Tensor>& arrays,
+                       const std::vector<std::string>& remove = {},
+                       const SaveNpzOptions& options = {}) {
+  detail::rewrite_npz(path, arrays, remove, options);
+}
+
+/// Rewrites an archive so that all of its stored arrays can be mapped: their data starts at a
+/// multiple of 64 bytes. np.savez does not ensure that. Arrays that are deflated, or byte-swapped,
+/// stay so and are still read. As update_npz() without changes. Of the options only sync() is used.
+inline void align_npz(const std::filesystem::path& path, const SaveNpzOptions& options = {}) {
+  const torch::OrderedDict<std::string, at::Tensor> none;
+  detail::rewrite_npz(path, none, {}, SaveNpzOptions().sync(options.sync()));
+}
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_TENSOR_UPDATE_NPZ_HPP_
