@@ -1112,11 +1112,12 @@ class HeaderParser : private LiteralReader {
   DType fields(int depth) {
     if (depth > kMaxDepth) fail("fields nested more than " + std::to_string(kMaxDepth) + " deep");
     DType dtype;
+    bool has_empty_title = false;  // a title for NumPy, which Field::title does not tell
     expect('[');
     while (!accept(']')) {
       skip_blanks();
       const char* const begin = at_;
-      Field field = this->field(depth);
+      Field field = this->field(depth, has_empty_title);
       const auto bytes =
           checked_bytes(field.shape, std::max<std::int64_t>(field.dtype.item_size, 1));
       const bool is_long = std::any_of(field.shape.begin(), field.shape.end(),
@@ -1137,17 +1138,19 @@ class HeaderParser : private LiteralReader {
       expect(']');
       break;
     }
-    require_distinct_names(dtype);
+    require_distinct_names(dtype, has_empty_title);
     return dtype;
   }
 
-  Field field(int depth) {
+  Field field(int depth, bool& has_empty_title) {
     Field field;
     expect('(');
     if (accept('(')) {
       field.title = name();
       expect(',');
       field.name = name();
+      if (field.title.empty() && (field.name.empty() || has_empty_title)) throw_same_name("");
+      has_empty_title = has_empty_title || field.title.empty();
       accept(',');
       expect(')');
     } else {
@@ -1170,15 +1173,18 @@ class HeaderParser : private LiteralReader {
     return field;
   }
 
-  void require_distinct_names(const DType& dtype) const {
+  void require_distinct_names(const DType& dtype, bool has_empty_title) const {
     std::vector<std::string_view> names;
+    if (has_empty_title) names.emplace_back();
     for (const Field& field : dtype.fields) {
       names.push_back(field.name);
       if (!field.title.empty()) names.push_back(field.title);
     }
-    if (const auto name = first_duplicate(std::move(names))) {
-      fail("two fields have the name or title " + shown(*name));
-    }
+    if (const auto name = first_duplicate(std::move(names))) throw_same_name(*name);
+  }
+
+  [[noreturn]] void throw_same_name(std::string_view name) const {
+    fail("two fields have the name or title " + shown(name));
   }
 };
 
@@ -7765,6 +7771,7 @@ namespace detail {
 /// A field without fields of its own.
 struct Leaf {
   std::string name;                   ///< with those of the outer fields: `outer.inner`
+  std::vector<std::string> groups;    ///< names of the outer fields, written in the same way
   DType dtype;                        ///< of one element
   std::int64_t offset = 0;            ///< bytes from the start of the record
   std::vector<std::int64_t> sizes;    ///< of the outer sub-arrays, and of its own
@@ -7784,6 +7791,7 @@ inline void append_leaves(const DType& dtype, const Leaf& around, std::vector<Le
       leaf.strides.push_back(stride * field.dtype.item_size);
     }
     if (field.dtype.is_structured()) {
+      leaf.groups.push_back(leaf.name);
       leaf.name += '.';
       append_leaves(field.dtype, leaf, leaves);
     } else {
@@ -7817,7 +7825,8 @@ inline std::vector<Leaf> chosen_leaves(const std::vector<Leaf>& leaves,
   for (const std::string& name : names) {
     bool is_there = false;
     for (const Leaf& leaf : leaves) {
-      const bool is_inside = leaf.name.compare(0, name.size() + 1, name + '.') == 0;
+      const auto& groups = leaf.groups;
+      const bool is_inside = std::find(groups.begin(), groups.end(), name) != groups.end();
       if (leaf.name != name && !is_inside) continue;
       is_there = true;
       if (!taken.insert(&leaf).second) {

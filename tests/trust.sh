@@ -36,7 +36,7 @@ cmake --build "$build" --target judge saver trainer "${fuzzers[@]/#/fuzz_}"
 echo "Step 2 of 5: $files files, to NumPy and to this library"
 "$TORCH_NPY_PYTHON" "$root/tests/oracle/compare.py" "$build/tests/judge" "$files"
 
-echo "Step 3 of 5: 1,000 kills for each of save, save_npz and Appender, half a minute each"
+echo "Step 3 of 5: 1,000 kills for each of save, save_npz, update_npz and Appender, half a minute each"
 "$TORCH_NPY_PYTHON" "$root/tests/kill/kill.py" "$build/tests/saver" 1000
 
 echo "Step 4 of 5: 100 kills of a training run, which goes on from its checkpoint each time"

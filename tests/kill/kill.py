@@ -1,6 +1,6 @@
 """Kills processes that save, at random moments, and lets NumPy read the files that are left.
 
-    python3 kill.py SAVER KILLS [SEED]    KILLS for each of save, save_npz and Appender, in the midst of it
+    python3 kill.py SAVER KILLS [SEED]    KILLS for each of save, save_npz, update_npz and Appender, in the midst of it
 """
 
 import os
@@ -36,6 +36,16 @@ def check_save_npz(path, _):
     return number
 
 
+def check_update_npz(path, _):
+    with np.load(path) as archive:
+        number = number_of(archive["a"])
+        assert number_of(archive["b"]) == number + 1
+        assert number_of(archive["kept"]) == 777
+        assert set(archive.files) == {"kept", "a", "b"} | ({"odd"} if number % 2 else set()), archive.files
+        assert number % 2 == 0 or number_of(archive["odd"]) == number
+    return number
+
+
 def check_append(path, before):
     rows = np.load(path)
     assert rows.shape[1:] == (3,) and (rows.ravel() == np.arange(rows.size)).all(), "not the rows that were appended"
@@ -50,7 +60,8 @@ def main(saver, kills, seed):
     print(f"seed {seed}, NumPy {np.__version__}", flush=True)
     rng = random.Random(seed)
     process = subprocess.Popen([saver], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    for how, check in [("save", check_save), ("save_npz", check_save_npz), ("append", check_append)]:
+    ways = [("save", check_save), ("save_npz", check_save_npz), ("update_npz", check_update_npz), ("append", check_append)]
+    for how, check in ways:
         # A kill before anything was saved does not count. A slow machine may have many of them.
         begun = tries = leftovers = 0
         with tempfile.TemporaryDirectory(prefix="torch_npy_") as folder:

@@ -1,6 +1,6 @@
-// Saves to one path until kill.py kills the process: reads "save PATH", "save_npz PATH" or
-// "append PATH" from standard input, forks a process that does it, and writes the id of the
-// process.
+// Saves to one path until kill.py kills the process: reads "save PATH", "save_npz PATH",
+// "update_npz PATH" or "append PATH" from standard input, forks a process that does it, and writes
+// the id of the process.
 
 #include <fcntl.h>
 #include <signal.h>
@@ -13,7 +13,9 @@
 #include <torch_npy/tensor/append.hpp>
 #include <torch_npy/tensor/npz.hpp>
 #include <torch_npy/tensor/save_npz.hpp>
+#include <torch_npy/tensor/update_npz.hpp>
 
+#include <filesystem>
 #include <iostream>
 #include <random>
 
@@ -44,8 +46,20 @@ at::Tensor version(std::int64_t number) {
       if (::pwrite(flushed, &rows, sizeof rows, 0) != sizeof rows) ::_exit(1);
     }
   }
+  if (how == "update_npz" && !std::filesystem::exists(path)) {
+    // "odd" is there if the number of "a" is odd.
+    save_npz(path, {{"kept", version(777)}, {"a", version(0)}, {"b", version(1)}});
+  }
   for (std::int64_t number = static_cast<std::int64_t>(random() % 1000);; ++number) {
-    if (how == "save") {
+    if (how == "update_npz") {
+      torch::OrderedDict<std::string, at::Tensor> arrays;
+      arrays.insert("a", version(number));
+      arrays.insert("b", version(number + 1));
+      if (number % 2 != 0) arrays.insert("odd", version(number));
+      const bool has_odd = NpzFile(path).contains("odd");
+      const std::vector<std::string> remove(has_odd && number % 2 == 0 ? 1 : 0, "odd");
+      update_npz(path, arrays, remove, SaveNpzOptions().sync(is_synced()));
+    } else if (how == "save") {
       save(path, version(number), SaveOptions().sync(is_synced()));
     } else {
       save_npz(path, {{"a", version(number)}, {"b", version(number + 1)}},

@@ -29,7 +29,7 @@ class Judge:
         self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def send(self, kind, data):
-        self.process.stdin.write(kind.replace("y", "z").encode() + len(data).to_bytes(4, "little") + data)
+        self.process.stdin.write(kind.replace("y", "z").replace("Y", "Z").encode() + len(data).to_bytes(4, "little") + data)
 
     def flush(self):
         self.process.stdin.flush()
@@ -131,7 +131,7 @@ class Comparison:
         return self.array(ours, verdicts.of_array(data, self.wide_unsigned), data)
 
     def fault(self, kind, data):
-        return self.verdict(kind, data, self.judge.ask(kind.replace("n", "N"), data))
+        return self.verdict(kind, data, self.judge.ask(kind.upper(), data))
 
     def shrunk(self, kind, data):
         """A smaller file for which the two disagree."""
@@ -171,7 +171,7 @@ def main(program, count, seed):
     while done < count:
         batch = [next(source) for _ in range(min(100, count - done))]
         for i, (kind, data) in enumerate(batch):
-            comparison.judge.send(kind.replace("n", "N") if i % 8 == 0 else kind, data)
+            comparison.judge.send(kind.upper() if i % 8 == 0 else kind, data)
         comparison.judge.flush()
         answers = [comparison.judge.answer() for _ in batch]
         for (kind, data), ours in zip(batch, answers):

@@ -1,21 +1,28 @@
 // Loads files with this library, so that compare.py can compare the results with those of NumPy.
-// Reads files from standard input, each as a letter ('n' for .npy, 'N' to load it in every way, 'z'
-// for .npz), its size in four bytes, little endian, and its bytes. Writes a line for each, with
-// tabs between columns and text in hexadecimal.
+// Reads files from standard input, each as a letter ('n' for .npy, 'z' for .npz, 'N' and 'Z' to
+// load it in every way), its size in four bytes, little endian, and its bytes. Writes a line for
+// each, with tabs between columns and text in hexadecimal.
 
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/arange.h>
 
 #include <torch_npy/tensor/fields.hpp>
 #include <torch_npy/tensor/load.hpp>
 #include <torch_npy/tensor/npz.hpp>
+#include <torch_npy/tensor/update_npz.hpp>
 
+#include <algorithm>
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <sstream>
 #include <stdexcept>
+#include <string>
+#include <vector>
 
 using namespace torch_npy;
 
@@ -65,13 +72,24 @@ std::string line_of(const Error& error) {
   return std::string("error\t") + name_of(error.code()) + "\t" + error.what();
 }
 
-/// Options for any dtype whose bits a tensor can hold: raw bytes become elements of their size, and
-/// unsigned integers that this LibTorch does not have become doubles.
-LoadOptions options_for(const DType& dtype) {
+/// Options for the fields of records: what no tensor holds comes as its bytes, and unsigned
+/// integers that this LibTorch does not have become doubles.
+LoadOptions options_for_fields() {
   LoadOptions options;
-  options.strings_as_codes(true);
-  if (torch_npy::detail::is_wide_unsigned(dtype) && !torch_npy::detail::scalar_type_of(dtype))
-    options.dtype(at::kDouble);
+  options.strings_as_codes(true).raw_bytes(true);
+  if (!torch_npy::detail::scalar_type_of(*torch_npy::detail::parse_type_string("<u2"))) {
+    options.unsigned_as(at::kDouble);
+  }
+  return options;
+}
+
+/// The same for whole arrays. Raw items whose size an element has become such elements, and long
+/// doubles become doubles.
+LoadOptions options_for(const DType& dtype) {
+  LoadOptions options = options_for_fields();
+  if (torch_npy::detail::is_long_double(dtype)) {
+    options.dtype(dtype.kind == 'f' ? at::kDouble : at::kComplexDouble);
+  }
   switch (dtype.kind == 'V' ? dtype.item_size : 0) {
     case 1: return options.void_as(at::kByte);
     case 2: return options.void_as(at::kShort);
@@ -113,6 +131,27 @@ bool same(const at::Tensor& a, const at::Tensor& b) {
          a.scalar_type() == b.scalar_type() && crc_of(a) == crc_of(b);
 }
 
+/// All fields of records. Each of them alone, and all of them in another order, must be the same.
+template <class Load>
+std::string line_of_fields(const Header& header, bool thoroughly, const Load& load) {
+  const auto fields = load(nullptr);
+  if (thoroughly) {
+    std::vector<std::string> names = fields.keys();
+    std::reverse(names.begin(), names.end());
+    const auto reversed = load(&names);
+    require(reversed.keys() == names, "fields are not in the order of their names");
+    for (const auto& field : fields) {
+      const at::Tensor& other = reversed[field.key()];
+      require(crc_of(bits(other).contiguous()) == crc_of(bits(field.value()).contiguous()) &&
+                  other.sizes() == field.value().sizes(),
+              "a field that is named differs");
+      const std::vector<std::string> one{field.key()};
+      require(load(&one).size() == 1, "one name gives another number of fields");
+    }
+  }
+  return line_of(header, fields);
+}
+
 /// A file in memory, with a path.
 class MemoryFile {
  public:
@@ -135,7 +174,11 @@ std::string judge_array(const std::string& bytes, MemoryFile& memory, bool thoro
   try {
     header = parse_header(bytes.data(), bytes.size());
     if (header.dtype.is_structured()) {
-      return line_of(header, load_fields(memory.holding(bytes), options.strings_as_codes(true)));
+      const auto& path = memory.holding(bytes);
+      return line_of_fields(header, thoroughly, [&](const std::vector<std::string>* names) {
+        return names != nullptr ? load_fields(path, *names, options_for_fields())
+                                : load_fields(path, options_for_fields());
+      });
     }
     options = options_for(header.dtype);
     const at::Tensor tensor = load_bytes(bytes.data(), bytes.size(), options);
@@ -170,24 +213,68 @@ std::string judge_array(const std::string& bytes, MemoryFile& memory, bool thoro
   }
 }
 
-std::string judge_archive(const std::string& bytes, MemoryFile& memory) {
-  try {
-    const NpzFile file(memory.holding(bytes));
-    std::string line = "archive";
-    for (const std::string& name : file.names()) {
-      line += "\n" + hex(name) + "\t";
-      try {
-        const Header header = file.header(name);
-        if (header.dtype.is_structured()) {
-          line += line_of(header, file.load_fields(name, LoadOptions().strings_as_codes(true)));
-        } else {
-          line += line_of(header, file.load(name, options_for(header.dtype)));
-        }
-      } catch (const Error& error) {
-        line += line_of(error);
+/// The arrays of an archive, or the Error of each, one a line.
+std::string lines_of(const NpzFile& file, bool thoroughly) {
+  std::string lines;
+  for (const std::string& name : file.names()) {
+    lines += "\n" + hex(name) + "\t";
+    try {
+      const Header header = file.header(name);
+      if (header.dtype.is_structured()) {
+        lines += line_of_fields(header, thoroughly, [&](const std::vector<std::string>* names) {
+          return names != nullptr ? file.load_fields(name, *names, options_for_fields())
+                                  : file.load_fields(name, options_for_fields());
+        });
+      } else {
+        lines += line_of(header, file.load(name, options_for(header.dtype)));
       }
+    } catch (const Error& error) {
+      lines += line_of(error);
     }
-    return line + "\nend";
+  }
+  return lines;
+}
+
+/// The same lines without paths.
+std::string without_path(std::string lines, const std::string& path) {
+  for (std::size_t at; (at = lines.find(path + ": ")) != lines.npos;)
+    lines.erase(at, path.size() + 2);
+  return lines;
+}
+
+/// An archive in memory and in a stream has the same arrays, and keeps them through an update.
+void judge_other_ways(const std::string& bytes, const std::string& lines, const std::string& path) {
+  const std::string want = without_path(lines, path);
+  require(lines_of(NpzFile(bytes.data(), bytes.size()), false) == want, "memory differs");
+  std::istringstream stream(bytes);
+  require(lines_of(NpzFile(stream), false) == want, "a stream differs");
+
+  const std::filesystem::path copy =
+      "/dev/shm/torch_npy_judge_" + std::to_string(::getpid()) + ".npz";
+  std::ofstream(copy, std::ios::binary) << bytes;
+  try {
+    const at::Tensor added = at::arange(7);
+    update_npz(copy, {{"torch_npy added", added}}, {}, SaveNpzOptions().sync(false));
+    require(same(NpzFile(copy).load("torch_npy added"), added), "an added array differs");
+    update_npz(copy, torch::OrderedDict<std::string, at::Tensor>(), {"torch_npy added"},
+               SaveNpzOptions().sync(false));
+    // Offsets in messages are those of another file.
+    if (lines.find("\terror\t") == lines.npos) {
+      require(lines_of(NpzFile(copy), false) == want, "an update changed other arrays");
+    }
+  } catch (const Error& error) {
+    // A member that contradicts the directory, which is not copied.
+    require(error.code() == ErrorCode::BadZip, error.what());
+  }
+  std::filesystem::remove(copy);
+}
+
+std::string judge_archive(const std::string& bytes, MemoryFile& memory, bool thoroughly) {
+  try {
+    const auto& path = memory.holding(bytes);
+    const std::string lines = lines_of(NpzFile(path), thoroughly);
+    if (thoroughly) judge_other_ways(bytes, lines, path.string());
+    return "archive" + lines + "\nend";
   } catch (const Error& error) {
     return line_of(error);
   }
@@ -204,8 +291,9 @@ int main() {
                       '\0');
     if (std::fread(bytes.data(), 1, bytes.size(), stdin) != bytes.size()) return 1;
     try {
-      std::cout << (frame[0] == 'z' ? judge_archive(bytes, memory)
-                                    : judge_array(bytes, memory, frame[0] == 'N'))
+      const bool is_archive = frame[0] == 'z' || frame[0] == 'Z';
+      std::cout << (is_archive ? judge_archive(bytes, memory, frame[0] == 'Z')
+                               : judge_array(bytes, memory, frame[0] == 'N'))
                 << std::endl;
     } catch (const std::exception& error) {  // no Error of the library's
       std::cout << "fault\t" << error.what() << std::endl;

@@ -53,10 +53,19 @@ def leaves(array, prefix=""):
             yield from leaves(field, prefix + name + ".")
 
 
-def visible_shape(array):
-    """Strings have an axis of characters."""
-    width = {"S": 1, "U": 4}.get(array.dtype.kind)
-    return array.shape + (() if width is None else (array.dtype.itemsize // width,))
+def is_long_double(dtype):
+    return dtype.kind in "fc" and dtype.itemsize > 8 * (1 + (dtype.kind == "c"))
+
+
+def comes_as_bytes(dtype):
+    """A field that no tensor holds."""
+    return dtype.kind == "V" or is_long_double(dtype)
+
+
+def visible_shape(field):
+    """Strings have an axis of characters, and what no tensor holds one of bytes."""
+    width = 1 if comes_as_bytes(field.dtype) else {"S": 1, "U": 4}.get(field.dtype.kind)
+    return field.shape + (() if width is None else (field.dtype.itemsize // width,))
 
 
 def verdict_of(array, wide_unsigned):
@@ -65,18 +74,24 @@ def verdict_of(array, wide_unsigned):
     def known(leaf):
         return leaf.astype("f8") if leaf.dtype.kind == "u" and leaf.dtype.itemsize > 1 and not wide_unsigned else leaf
 
+    def rounded(array):
+        return array.astype("f8" if array.dtype.kind == "f" else "c16") if is_long_double(array.dtype) else array
+
+    def bits_of_field(leaf):
+        return leaf.tobytes() if comes_as_bytes(leaf.dtype) else bits(known(leaf))
+
     if array.dtype.names == ():  # nothing but padding, which NumPy does not read
         return ("array", np.dtype(f"V{array.dtype.itemsize}"), array.shape, array.strides, None)
     if array.dtype.names is not None:
-        fields = [(name, visible_shape(leaf), zlib.crc32(bits(leaf))) for name, leaf in leaves(array)]
+        fields = [(name, visible_shape(leaf), zlib.crc32(bits_of_field(leaf))) for name, leaf in leaves(array)]
         return ("fields", array.dtype, array.shape, fields)
-    known_array = known(array)
+    known_array = rounded(known(array))
     return ("array", array.dtype, array.shape, known_array.strides, zlib.crc32(memory(known_array)))
 
 
 def of_array(data, wide_unsigned):
     """What np.load makes of a file, or the exception."""
-    if re.search(r"[SUV]\d{10}", header_text(data)):  # NumPy 1 overflows, and then writes where it should not
+    if re.search(r"[a-zA-Z]\d{10}", header_text(data)):  # NumPy 1 overflows, and then writes where it should not
         return ValueError("an item of more than 2^31 bytes")
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
@@ -247,17 +262,7 @@ def refusal_of_dtype(ours, numpys):
     """Why this library refuses an array for its dtype, by docs/differences-from-numpy.md; None for no reason of these."""
     _, code, message = ours
     dtype = numpys[1]
-    if code == "UnsupportedDtype" and dtype.names is None and dtype.kind in "fc" and dtype.itemsize > 16 - 8 * (dtype.kind == "f"):
-        return "longdouble"
-    if dtype.kind == "V" and dtype.names is None and dtype.itemsize not in (1, 2, 4, 8, 16) and code in ("UnsupportedDtype", "Mismatch"):
-        return "raw bytes of a size that no element has"
     if dtype.names is not None:
-        kinds = list(leaf_dtypes(dtype))
-        if code == "UnsupportedDtype" and any(k.kind == "V" or (k.kind == "f" and k.itemsize > 8) or
-                                              (k.kind == "c" and k.itemsize > 16) for k in kinds):
-            return "a field of raw bytes, or longdouble"
-        if code == "UnsupportedDtype" and "LibTorch" in message and any(k.kind == "u" for k in kinds):
-            return "a field of unsigned integers that this LibTorch lacks"
         if code == "UnsupportedDtype" and "two" in message:
             return "two fields have one name with dots"
     return None

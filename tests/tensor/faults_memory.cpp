@@ -7,6 +7,7 @@
 
 #include <exception>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <iostream>
 #include <string>
@@ -45,6 +46,21 @@ TEST_CASE("each failing allocation leaves no memory, file descriptor or mapping"
       {"load_bytes", [&] { (void)load_bytes(bytes.data(), bytes.size()); }},
       {"load_fields", [&] { (void)load_fields(folder / "fields.npy"); }},
       {"load_npz", [&] { (void)load_npz(folder / "a.npz", LoadOptions().threads(1)); }},
+      {"load_npz with names that skips",
+       [&] {
+         const auto skip = LoadOptions().threads(1).on_unreadable(OnUnreadable::Skip);
+         require(load_npz(folder / "a.npz", {"b", "a"}, skip).size() == 2, "an array is skipped");
+       }},
+      {"load_fields with names", [&] { (void)load_fields(folder / "fields.npy", {"b"}); }},
+      {"an archive in a stream",
+       [&] {
+         std::ifstream stream(folder / "a.npz", std::ios::binary);
+         (void)NpzFile(stream)["a"].load();
+       }},
+      {"update_npz",
+       [&] {
+         update_npz(folder / "a.npz", {{"a", tensor}}, {}, SaveNpzOptions().sync(false));
+       }},
       {"an error",
        [&] {
          try {

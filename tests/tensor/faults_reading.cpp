@@ -86,6 +86,25 @@ TEST_CASE("each failing system call of a load gives the right Error or the right
          const auto arrays = load_npz(folder / "a.npz", LoadOptions().threads(1));
          same(arrays["a"], small), same(arrays["b"], large);
        }},
+      {"load_npz with names", nothing,
+       [&] { same(load_npz(folder / "a.npz", {"b"}, LoadOptions().threads(1))["b"], large); }},
+      {"load_npz that skips", nothing,
+       [&] {
+         // Only what a truncated file has lost is skipped, and the callback gets its Error.
+         std::size_t skipped = 0;
+         const auto skip =
+             LoadOptions().threads(1).on_unreadable(OnUnreadable::Skip, [&](const Error& error) {
+               require(error.code() == ErrorCode::Truncated, "another array is skipped");
+               require(!error.path().empty(), "an Error without a path");
+               ++skipped;
+             });
+         const auto arrays = load_npz(folder / "a.npz", skip);
+         require(arrays.size() + skipped == 2, "an array is lost without a sign");
+         if (arrays.contains("a")) same(arrays["a"], small);
+         if (arrays.contains("b")) same(arrays["b"], large);
+       }},
+      {"load_fields with names", nothing,
+       [&] { require(load_fields(folder / "fields.npy", {"b"}).size() == 1, "other fields"); }},
       {"map an array of an archive", nothing,
        [&] { same(NpzFile(folder / "a.npz").load("b", LoadOptions().mmap(true)), large); }},
   };
@@ -95,6 +114,28 @@ TEST_CASE("each failing system call of a load gives the right Error or the right
   }
   for (const Work& work : works) inject(work, folder);
   std::cout << injected << " faults injected into reading\n";
+}
+
+TEST_CASE("a failing read of a stream with an archive throws Error", "[faults]") {
+  const Folder folder;
+  const auto path = folder / "a.npz";
+  const at::Tensor tensor = floats({300, 1000});
+  save_npz(path, {{"a", tensor}}, SaveNpzOptions().sync(false));
+  for (const auto& [fault, code] : {std::pair(Fault{Fault::Fails, EIO}, ErrorCode::Io),
+                                    std::pair(Fault{Fault::AtEnd, 0}, ErrorCode::BadZip)}) {
+    for (std::size_t index = 0;; ++index) {
+      std::ifstream in(path, std::ios::binary);
+      const FaultInjection injection(kRead, fault, index);
+      try {
+        const at::Tensor got = load_npz(NpzFile(in))["a"];
+        CHECK(at::equal(got, tensor));
+        if (!injection.happened()) break;
+      } catch (const Error& error) {
+        const bool is_empty = error.code() == ErrorCode::Truncated && index == 0;
+        CHECK((error.code() == code || is_empty));
+      }
+    }
+  }
 }
 
 TEST_CASE("a failing read of a stream throws Error", "[faults]") {

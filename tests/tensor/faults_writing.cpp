@@ -66,6 +66,27 @@ TEST_CASE("each failing system call of a save leaves the old file or the new one
   std::cout << injected << " faults injected so far\n";
 }
 
+TEST_CASE("each failing system call of an update leaves the old archive or the new one",
+          "[faults]") {
+  const Folder folder;
+  const auto path = folder / "a.npz";
+  const auto quick = SaveNpzOptions().sync(false);
+  save_npz(folder / "old", {{"a", floats({10})}, {"b", floats({300, 1000})}}, quick);
+  const std::string old_bytes = read_bytes(folder / "old");
+  const auto change = [&] { update_npz(path, {{"a", floats({20})}, {"c", floats({5})}}, {}); };
+  write_bytes(path, old_bytes);
+  change();
+  const std::string new_bytes = read_bytes(path);
+  const std::size_t files = folder.count();
+  const auto restore = [&] { write_bytes(path, old_bytes); };
+  const auto check = [&](bool done) {
+    CHECK((read_bytes(path) == (done ? new_bytes : old_bytes)));
+    CHECK(folder.count() == files);
+  };
+  inject({"update_npz", restore, change, check}, folder);
+  std::cout << injected << " faults injected so far\n";
+}
+
 TEST_CASE("each failing system call of an append leaves every flushed row", "[faults]") {
   const Folder folder;
   const auto path = folder / "a.npy";

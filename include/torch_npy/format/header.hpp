@@ -222,11 +222,12 @@ class HeaderParser : private LiteralReader {
   DType fields(int depth) {
     if (depth > kMaxDepth) fail("fields nested more than " + std::to_string(kMaxDepth) + " deep");
     DType dtype;
+    bool has_empty_title = false;  // a title for NumPy, which Field::title does not tell
     expect('[');
     while (!accept(']')) {
       skip_blanks();
       const char* const begin = at_;
-      Field field = this->field(depth);
+      Field field = this->field(depth, has_empty_title);
       const auto bytes =
           checked_bytes(field.shape, std::max<std::int64_t>(field.dtype.item_size, 1));
       const bool is_long = std::any_of(field.shape.begin(), field.shape.end(),
@@ -247,17 +248,19 @@ class HeaderParser : private LiteralReader {
       expect(']');
       break;
     }
-    require_distinct_names(dtype);
+    require_distinct_names(dtype, has_empty_title);
     return dtype;
   }
 
-  Field field(int depth) {
+  Field field(int depth, bool& has_empty_title) {
     Field field;
     expect('(');
     if (accept('(')) {
       field.title = name();
       expect(',');
       field.name = name();
+      if (field.title.empty() && (field.name.empty() || has_empty_title)) throw_same_name("");
+      has_empty_title = has_empty_title || field.title.empty();
       accept(',');
       expect(')');
     } else {
@@ -280,15 +283,18 @@ class HeaderParser : private LiteralReader {
     return field;
   }
 
-  void require_distinct_names(const DType& dtype) const {
+  void require_distinct_names(const DType& dtype, bool has_empty_title) const {
     std::vector<std::string_view> names;
+    if (has_empty_title) names.emplace_back();
     for (const Field& field : dtype.fields) {
       names.push_back(field.name);
       if (!field.title.empty()) names.push_back(field.title);
     }
-    if (const auto name = first_duplicate(std::move(names))) {
-      fail("two fields have the name or title " + shown(*name));
-    }
+    if (const auto name = first_duplicate(std::move(names))) throw_same_name(*name);
+  }
+
+  [[noreturn]] void throw_same_name(std::string_view name) const {
+    fail("two fields have the name or title " + shown(name));
   }
 };
 

@@ -42,6 +42,7 @@ namespace detail {
 /// A field without fields of its own.
 struct Leaf {
   std::string name;                   ///< with those of the outer fields: `outer.inner`
+  std::vector<std::string> groups;    ///< names of the outer fields, written in the same way
   DType dtype;                        ///< of one element
   std::int64_t offset = 0;            ///< bytes from the start of the record
   std::vector<std::int64_t> sizes;    ///< of the outer sub-arrays, and of its own
@@ -61,6 +62,7 @@ inline void append_leaves(const DType& dtype, const Leaf& around, std::vector<Le
       leaf.strides.push_back(stride * field.dtype.item_size);
     }
     if (field.dtype.is_structured()) {
+      leaf.groups.push_back(leaf.name);
       leaf.name += '.';
       append_leaves(field.dtype, leaf, leaves);
     } else {
@@ -94,7 +96,8 @@ inline std::vector<Leaf> chosen_leaves(const std::vector<Leaf>& leaves,
   for (const std::string& name : names) {
     bool is_there = false;
     for (const Leaf& leaf : leaves) {
-      const bool is_inside = leaf.name.compare(0, name.size() + 1, name + '.') == 0;
+      const auto& groups = leaf.groups;
+      const bool is_inside = std::find(groups.begin(), groups.end(), name) != groups.end();
       if (leaf.name != name && !is_inside) continue;
       is_there = true;
       if (!taken.insert(&leaf).second) {
