@@ -11,6 +11,7 @@
 #include <iostream>
 #include <memory>
 #include <set>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -19,6 +20,7 @@
 
 #include "support/catch.hpp"
 #include "support/files.hpp"
+#include "support/zip_bytes.hpp"
 
 namespace {
 
@@ -866,14 +868,68 @@ TEST_CASE("docs/files.md: a ByteSource of a program's own", "[docs]") {
   CHECK(labels.equal(torch::arange(3)));
 }
 
-TEST_CASE("docs/archives.md: an array of an archive outlives the NpzFile", "[docs]") {
+TEST_CASE("docs/archives.md: an archive is aligned and mapped", "[docs]") {
   const Workplace workplace;
-  torch_npy::save_npz("model.npz", {{"bias", torch::arange(3)}});
-  torch::Tensor bias;
-  const torch_npy::StoredArray stored = torch_npy::NpzFile("model.npz")["bias"];
-  const auto mapped = torch_npy::LoadOptions().mmap(true);
-  if (!stored.can_map(mapped)) std::cerr << "bias will be copied\n";
-  bias = stored.load(mapped);
+  write_bytes(
+      "model.npz",
+      zip({ZipPart::stored("bias.npy", npy(header_text("'<f8'", "(1,)") + " ", "12345678"))}));
+  torch::Tensor bias = torch_npy::load_npz("model.npz")["bias"];
+  const torch::Tensor before = bias;
+  torch_npy::align_npz("model.npz");
+  const torch_npy::NpzFile model("model.npz");
+  if (!model.can_map("bias")) std::cerr << "bias will be copied\n";
+  bias = model.load("bias", torch_npy::LoadOptions().mmap(true));
 
+  CHECK(model.can_map("bias"));
+  CHECK(bias.equal(before));
+}
+
+TEST_CASE("docs/archives.md: an archive is changed", "[docs]") {
+  const Workplace workplace;
+  torch_npy::save_npz("model.npz", {{"weight", torch::ones({2})}, {"bias", torch::arange(3)}});
+  const torch::Tensor bias = torch::arange(5);
+  torch_npy::update_npz("model.npz", {{"bias", bias}, {"step", torch::tensor(100)}});
+  torch_npy::update_npz("model.npz", {{"bias", bias}}, /*remove=*/{"step"});
+
+  CHECK(torch_npy::NpzFile("model.npz").names() == std::vector<std::string>{"weight", "bias"});
+  CHECK(torch_npy::NpzFile("model.npz").load("bias").equal(bias));
+}
+
+TEST_CASE("docs/archives.md: an archive of which some arrays cannot be loaded", "[docs]") {
+  const Workplace workplace;
+  const auto stored = [](const char* name, const char* descr) {
+    return ZipPart::stored(name, npy(header_text(descr, "(1,)"), "1234"));
+  };
+  write_bytes("mixed.npz", zip({stored("images.npy", "'<f4'"), stored("names.npy", "'<U1'"),
+                                stored("labels.npy", "'<i4'")}));
+  auto arrays = torch_npy::load_npz("mixed.npz", {"images", "labels"});  // ignores the others
+
+  const auto skip = torch_npy::LoadOptions().on_unreadable(
+      torch_npy::OnUnreadable::Skip,
+      [](const torch_npy::Error& error) { std::cerr << error.what() << '\n'; });
+  arrays = torch_npy::load_npz("mixed.npz", skip);
+
+  CHECK(arrays.keys() == std::vector<std::string>{"images", "labels"});
+}
+
+TEST_CASE("docs/archives.md: archives in streams and in memory", "[docs]") {
+  torch::Tensor bias = torch::arange(3);
+  std::stringstream stream;  // a pipe or a socket, too
+  torch_npy::save_npz(stream, {{"bias", bias}});
+  bias = torch_npy::NpzFile(stream).load("bias");  // reads the stream to its end, into memory
+
+  const std::string bytes = stream.str();  // is not copied
+  auto loaded = torch_npy::load_npz(torch_npy::NpzFile(bytes.data(), bytes.size()));
+
+  CHECK(loaded["bias"].equal(torch::arange(3)));
   CHECK(bias.equal(torch::arange(3)));
+}
+
+TEST_CASE("docs/dtypes.md: unsigned integers become signed ones", "[docs]") {
+  const Workplace workplace;
+  write_bytes("counts.npy", npy(header_text("'<u2'", "(2,)"), std::string("\xff\xff\1\0", 4)));
+  const auto widened = torch_npy::LoadOptions().unsigned_as(torch_npy::kNextSigned);
+  torch::Tensor counts = torch_npy::load("counts.npy", widened);  // from uint16 to int32
+
+  CHECK(counts.equal(torch::tensor({65535, 1}, torch::kInt32)));
 }
