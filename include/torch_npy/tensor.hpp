@@ -12,6 +12,7 @@
 #include <torch_npy/tensor/fields.hpp>
 #include <torch_npy/tensor/load.hpp>
 #include <torch_npy/tensor/memory.hpp>
+#include <torch_npy/tensor/module.hpp>
 #include <torch_npy/tensor/npz.hpp>
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/plan.hpp>

@@ -36,16 +36,16 @@ inline at::Tensor load_array(OpenArray& array, const LoadOptions& options) {
   return on_device(load_on_host(array, plan, options), options);
 }
 
-/// Refuses a tensor that load_into() cannot fill.
-inline void require_fillable(const at::Tensor& out) {
-  require_data(out, "load_into()");
+/// Refuses a tensor that the function `call` cannot fill.
+inline void require_fillable(const at::Tensor& out, const char* call = "load_into()") {
+  require_data(out, call);
   if (!is_free_of_overlap(out)) {
     throw Error(ErrorCode::InvalidArgument,
-                "load_into() a tensor whose elements share memory: clone() it first");
+                std::string(call) + " into a tensor whose elements share memory: clone() it first");
   }
   if (out.is_inference() && !c10::InferenceMode::is_enabled()) {
     throw Error(ErrorCode::InvalidArgument,
-                "load_into() an inference tensor outside InferenceMode");
+                std::string(call) + " into an inference tensor outside InferenceMode");
   }
 }
 

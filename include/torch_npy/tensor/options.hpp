@@ -2,7 +2,8 @@
 #define TORCH_NPY_TENSOR_OPTIONS_HPP_
 
 /// @file
-/// LoadOptions, Region, OutOfBounds, OnUnreadable, SaveOptions and SaveNpzOptions.
+/// LoadOptions, Region, OutOfBounds, OnUnreadable, SaveOptions, SaveNpzOptions and
+/// LoadParametersOptions.
 
 #include <c10/core/Device.h>
 #include <c10/core/Scalar.h>
@@ -184,6 +185,15 @@ struct SaveNpzOptions {
 
   /// Flush the file to the disk before it replaces the old one, as in SaveOptions.
   TORCH_ARG(bool, sync) = true;
+};
+
+/// How to load the parameters of a module. Setters chain; without an argument, each name returns
+/// the current value.
+struct LoadParametersOptions {
+  /// Throw Error (Mismatch) if the archive does not have exactly the names of the module. false
+  /// loads the names that both have, and returns the others. A parameter without an array keeps its
+  /// values, so check what is returned.
+  TORCH_ARG(bool, strict) = true;
 };
 
 TORCH_NPY_END_NAMESPACE
