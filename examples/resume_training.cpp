@@ -91,7 +91,7 @@ int main(int argc, char** argv) {
     Run run(torch_npy::ArrayDataset(images, torch_npy::load(folder / "labels.npy")));
     if (std::filesystem::exists(checkpoint)) run.load(checkpoint);
     if (!train(run, checkpoint, stop_after)) return std::cerr << "stopped\n", 1;
-    torch_npy::save_npz(checkpoint.parent_path() / "weights.npz", run.network->named_parameters());
+    torch_npy::save_parameters(checkpoint.parent_path() / "weights.npz", run.network);
   } catch (const std::exception& error) {
     std::cerr << error.what() << '\n';
     return 1;

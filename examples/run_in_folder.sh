@@ -14,6 +14,7 @@ case ${program##*/} in
   folder | paired_folders | transformed_folder | records)
     "${TORCH_NPY_PYTHON:-python3}" "$examples/../tests/make_folders.py" .
     ;;
+  from_pytorch) cp "$examples"/data/*.npz . ;;
   medmnist | slices | speech | tokens | recordings | volumes | classes | frames)
     "${TORCH_NPY_PYTHON:-python3}" "$examples/layouts.py" "${program##*/}" .
     ;;

@@ -1,6 +1,7 @@
 // The code of README.md and docs/ that is not in an example. readme_code.cmake checks that it is
 // the same.
 
+#include <torch/nn/modules/linear.h>
 #include <torch_npy.hpp>
 
 #include <chrono>
@@ -932,4 +933,16 @@ TEST_CASE("docs/dtypes.md: unsigned integers become signed ones", "[docs]") {
   torch::Tensor counts = torch_npy::load("counts.npy", widened);  // from uint16 to int32
 
   CHECK(counts.equal(torch::tensor({65535, 1}, torch::kInt32)));
+}
+
+TEST_CASE("docs/archives.md: strict(false) returns the names that do not match", "[docs]") {
+  const Workplace workplace;
+  const torch::nn::Linear network(2, 3);
+  torch_npy::save_npz("model.npz", {{"weight", torch::ones({3, 2})}});
+  const auto some = torch_npy::LoadParametersOptions().strict(false);
+  const torch_npy::IncompatibleKeys keys = torch_npy::load_parameters(network, "model.npz", some);
+  for (const std::string& name : keys.missing_keys) std::cerr << name << " has no new values\n";
+
+  CHECK(keys.missing_keys == std::vector<std::string>{"bias"});
+  CHECK(network->weight.equal(torch::ones({3, 2})));
 }
