@@ -869,6 +869,18 @@ TEST_CASE("docs/files.md: a ByteSource of a program's own", "[docs]") {
   CHECK(labels.equal(torch::arange(3)));
 }
 
+TEST_CASE("docs/archives.md: sparse matrices", "[docs]") {
+  const Workplace workplace;
+  torch_npy::save_sparse("features.npz", torch::eye(3).to_sparse_csr());
+  const torch::Tensor weights = torch::arange(3, torch::kFloat32);
+  const torch::Tensor matrix = torch_npy::load_sparse("features.npz");  // csr: layout kSparseCsr
+  const torch::Tensor product = torch::mv(matrix, weights);
+  torch_npy::save_sparse("copy.npz", matrix);
+
+  CHECK(product.equal(weights));
+  CHECK(torch_npy::load_sparse("copy.npz").to_dense().equal(torch::eye(3)));
+}
+
 TEST_CASE("docs/archives.md: an archive is aligned and mapped", "[docs]") {
   const Workplace workplace;
   write_bytes(

@@ -30,7 +30,7 @@ setup_clang
 output=$(CXX=clang++ configure "$root" "$build" -DCMAKE_BUILD_TYPE=Release -DTORCH_NPY_BUILD_FUZZERS=ON \
   -DTORCH_NPY_BUILD_EXAMPLES=OFF -DTORCH_NPY_TEST_CONSUMERS=OFF 2>&1) ||
   die "$output" "CMake could not configure $build"
-fuzzers=(header bytes zip npz archive)
+fuzzers=(header bytes zip npz archive sparse)
 cmake --build "$build" --target judge saver trainer "${fuzzers[@]/#/fuzz_}"
 
 echo "Step 2 of 5: $files files, to NumPy and to this library"
@@ -58,7 +58,7 @@ fuzz() { # TARGET DICTIONARY SEEDS...
 }
 export ASAN_OPTIONS=malloc_context_size=1:quarantine_size_mb=8
 data=$root/tests/numpy_files corpus=$root/tests/fuzz/corpus
-fuzz npz zip.dict "$corpus/zip" & second=$!
+{ fuzz npz zip.dict "$corpus/zip" && fuzz sparse zip.dict "$corpus/sparse"; } & second=$!
 {
   fuzz header npy.dict "$corpus/header" "$data/arrays" && fuzz bytes npy.dict "$corpus/header" "$data/arrays" &&
     fuzz zip zip.dict "$corpus/zip" && fuzz archive zip.dict "$corpus/zip"

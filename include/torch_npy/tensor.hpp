@@ -21,6 +21,8 @@
 #include <torch_npy/tensor/save.hpp>
 #include <torch_npy/tensor/save_npz.hpp>
 #include <torch_npy/tensor/scalar_type.hpp>
+#include <torch_npy/tensor/sparse.hpp>
+#include <torch_npy/tensor/sparse_archive.hpp>
 #include <torch_npy/tensor/stored_array.hpp>
 #include <torch_npy/tensor/unreadable.hpp>
 #include <torch_npy/tensor/update_npz.hpp>

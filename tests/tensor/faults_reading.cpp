@@ -29,6 +29,7 @@ TEST_CASE("each failing system call of a load gives the right Error or the right
   save(folder / "large.npy", large, kQuick);
   save(folder / "fortran.npy", floats({100, 300}).t(), kQuick);
   save_npz(folder / "a.npz", {{"a", small}, {"b", large}}, SaveNpzOptions().sync(false));
+  save_sparse(folder / "sparse.npz", small.to_sparse(), SaveNpzOptions().sync(false));
   write_bytes(folder / "fields.npy",
               npy(header_text("[('a', '<f4'), ('b', '>i2')]", "(5000,)"), std::string(30000, 'x')));
   const std::string deflated =
@@ -105,6 +106,7 @@ TEST_CASE("each failing system call of a load gives the right Error or the right
        }},
       {"load_fields with names", nothing,
        [&] { require(load_fields(folder / "fields.npy", {"b"}).size() == 1, "other fields"); }},
+      {"load_sparse", nothing, [&] { same(load_sparse(folder / "sparse.npz").to_dense(), small); }},
       {"map an array of an archive", nothing,
        [&] { same(NpzFile(folder / "a.npz").load("b", LoadOptions().mmap(true)), large); }},
   };

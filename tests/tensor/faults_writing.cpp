@@ -27,9 +27,12 @@ TEST_CASE("each failing system call of a save leaves the old file or the new one
   save(folder / "old", before, kQuick);
   save(folder / "new", after, kQuick);
   save_npz(folder / "new.npz", {{"a", after}, {"b", before}});
+  const at::Tensor sparse = floats({20, 30}).to_sparse();
+  save_sparse(folder / "sparse.npz", sparse);
   const std::string old_bytes = read_bytes(folder / "old");
   const std::string new_bytes = read_bytes(folder / "new");
   const std::string npz_bytes = read_bytes(folder / "new.npz");
+  const std::string sparse_bytes = read_bytes(folder / "sparse.npz");
   const std::size_t files = folder.count();
 
   const auto restore = [&] {
@@ -47,6 +50,7 @@ TEST_CASE("each failing system call of a save leaves the old file or the new one
   };
   const auto check_npy = [&](bool done) { check(new_bytes, done); };
   const auto check_npz = [&](bool done) { check(npz_bytes, done); };
+  const auto check_sparse = [&](bool done) { check(sparse_bytes, done); };
   const auto check_new = [&](bool done) {
     CHECK(std::filesystem::exists(path) == done);
     if (done) CHECK((read_bytes(path) == new_bytes));
@@ -63,6 +67,7 @@ TEST_CASE("each failing system call of a save leaves the old file or the new one
           },
           check_npz},
          folder);
+  inject({"save_sparse", restore, [&] { save_sparse(path, sparse); }, check_sparse}, folder);
   std::cout << injected << " faults injected so far\n";
 }
 

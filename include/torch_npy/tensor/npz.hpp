@@ -169,6 +169,12 @@ class NpzFile {
     return array(name, options).can_map(options);
   }
 
+  /// Calls `work`, and adds the path of the archive to an Error without one. @private
+  template <class Work>
+  auto internal_about(const Work& work) const -> decltype(work()) {
+    return detail::with_path(path_, work);
+  }
+
  private:
   friend torch::OrderedDict<std::string, at::Tensor> load_npz(const NpzFile&,
                                                               const std::vector<std::string>&,

@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <ostream>
 #include <string>
+#include <utility>
 
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/header.hpp>
@@ -74,6 +75,10 @@ struct Saved {
     if (!described.fortran_order) data = data.contiguous();
     header = format_header(described);
   }
+
+  /// An array of a dtype that tensors do not have: its bytes, contiguous on the CPU.
+  Saved(const Header& described, at::Tensor bytes)
+      : header(format_header(described)), data(std::move(bytes)) {}
 };
 
 }  // namespace detail

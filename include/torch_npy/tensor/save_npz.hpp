@@ -43,13 +43,12 @@ struct PackedArray {
   }
 };
 
-inline PackedArray pack(const std::string& name, const at::Tensor& tensor, bool compressed) {
+inline PackedArray pack(const std::string& name, Saved array, bool compressed) {
   if (const std::string fault = fault_of_member(name); !fault.empty()) {
     throw Error(ErrorCode::InvalidArgument,
                 "not a valid name for a member of an archive: " + fault);
   }
   const ZipCodec& codec = *zip_codec().load();
-  Saved array(tensor);
   const std::size_t size = array.data.nbytes();
   PackedArray packed;
   packed.member.name = name;
@@ -70,6 +69,10 @@ inline PackedArray pack(const std::string& name, const at::Tensor& tensor, bool 
   packed.front = std::move(array.header);
   packed.data = std::move(array.data);
   return packed;
+}
+
+inline PackedArray pack(const std::string& name, const at::Tensor& tensor, bool compressed) {
+  return pack(name, Saved(tensor), compressed);
 }
 
 /// Throws Error (InvalidArgument) for two arrays of one name, and for compressed() without a codec.
