@@ -869,6 +869,18 @@ TEST_CASE("docs/files.md: a ByteSource of a program's own", "[docs]") {
   CHECK(labels.equal(torch::arange(3)));
 }
 
+TEST_CASE("docs/dtypes.md: structured arrays are saved", "[docs]") {
+  const Workplace workplace;
+  const torch::Tensor id = torch::arange(3);
+  const torch::Tensor x = torch::rand({3});
+  const torch::Tensor y = torch::rand({3});
+  torch_npy::save("points.npy", {{"id", id}, {"pos.x", x}, {"pos.y", y}});
+  const auto points = torch_npy::load_fields("points.npy");
+
+  CHECK(points.keys() == std::vector<std::string>{"id", "pos.x", "pos.y"});
+  CHECK(points["pos.y"].equal(y));
+}
+
 TEST_CASE("docs/archives.md: sparse matrices", "[docs]") {
   const Workplace workplace;
   torch_npy::save_sparse("features.npz", torch::eye(3).to_sparse_csr());

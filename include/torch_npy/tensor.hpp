@@ -19,6 +19,7 @@
 #include <torch_npy/tensor/read.hpp>
 #include <torch_npy/tensor/region.hpp>
 #include <torch_npy/tensor/save.hpp>
+#include <torch_npy/tensor/save_fields.hpp>
 #include <torch_npy/tensor/save_npz.hpp>
 #include <torch_npy/tensor/scalar_type.hpp>
 #include <torch_npy/tensor/sparse.hpp>

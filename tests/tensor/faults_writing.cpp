@@ -32,6 +32,9 @@ TEST_CASE("each failing system call of a save leaves the old file or the new one
   const std::string old_bytes = read_bytes(folder / "old");
   const std::string new_bytes = read_bytes(folder / "new");
   const std::string npz_bytes = read_bytes(folder / "new.npz");
+  const torch::OrderedDict<std::string, at::Tensor> fields{{"a", after}, {"b", floats({600})}};
+  save(folder / "fields", fields, kQuick);
+  const std::string fields_bytes = read_bytes(folder / "fields");
   const std::string sparse_bytes = read_bytes(folder / "sparse.npz");
   const std::size_t files = folder.count();
 
@@ -50,6 +53,7 @@ TEST_CASE("each failing system call of a save leaves the old file or the new one
   };
   const auto check_npy = [&](bool done) { check(new_bytes, done); };
   const auto check_npz = [&](bool done) { check(npz_bytes, done); };
+  const auto check_fields = [&](bool done) { check(fields_bytes, done); };
   const auto check_sparse = [&](bool done) { check(sparse_bytes, done); };
   const auto check_new = [&](bool done) {
     CHECK(std::filesystem::exists(path) == done);
@@ -67,6 +71,7 @@ TEST_CASE("each failing system call of a save leaves the old file or the new one
           },
           check_npz},
          folder);
+  inject({"save fields", restore, [&] { save(path, fields); }, check_fields}, folder);
   inject({"save_sparse", restore, [&] { save_sparse(path, sparse); }, check_sparse}, folder);
   std::cout << injected << " faults injected so far\n";
 }

@@ -140,6 +140,9 @@ inline HeaderExtent parse_prefix(const void* data, std::size_t size,
 
 class HeaderParser : private LiteralReader {
  public:
+  /// NumPy allows any depth of fields; the limit keeps the recursion from overflowing the stack.
+  static constexpr int kMaxDepth = 64;
+
   using LiteralReader::LiteralReader;
 
   void parse(Header& header) {
@@ -192,9 +195,6 @@ class HeaderParser : private LiteralReader {
   }
 
  private:
-  // NumPy allows any depth; the limit keeps the recursion from overflowing the stack.
-  static constexpr int kMaxDepth = 64;
-
   DType descr(int depth) {
     if (next_is('[')) return fields(depth + 1);
     if (next_is('(')) {
