@@ -869,6 +869,19 @@ TEST_CASE("docs/files.md: a ByteSource of a program's own", "[docs]") {
   CHECK(labels.equal(torch::arange(3)));
 }
 
+TEST_CASE("docs/files.md: an Appender that replaces, and one that continues", "[docs]") {
+  const Workplace workplace;
+  torch_npy::save("fresh.npy", torch::zeros({3}));
+  torch_npy::save("losses.npy", torch::zeros({1000, 2}));
+  const std::int64_t finished_steps = 1000;
+  torch_npy::Appender fresh("fresh.npy", {2}, torch::kFloat32, torch_npy::AppendMode::Replace);
+
+  torch_npy::Appender log("losses.npy", {2}, torch::kFloat32);  // AppendMode::Continue
+  if (log.rows() != finished_steps) throw std::runtime_error("losses.npy is not of this run");
+
+  CHECK(fresh.rows() == 0);
+}
+
 TEST_CASE("docs/dtypes.md: structured arrays are saved", "[docs]") {
   const Workplace workplace;
   const torch::Tensor id = torch::arange(3);

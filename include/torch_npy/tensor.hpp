@@ -10,6 +10,7 @@
 #include <torch_npy/tensor/convert.hpp>
 #include <torch_npy/tensor/device.hpp>
 #include <torch_npy/tensor/fields.hpp>
+#include <torch_npy/tensor/growing_array.hpp>
 #include <torch_npy/tensor/load.hpp>
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/module.hpp>

@@ -6,6 +6,7 @@
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 
+#include <cstdint>
 #include <filesystem>
 #include <type_traits>
 #include <utility>
@@ -80,4 +81,83 @@ TEST_CASE("a relative path means the same file after a change of the current fol
   std::filesystem::current_path(before);
   CHECK(load(folder / "a.npy").size(0) == 3);
   CHECK(other.count() == 0);
+}
+
+TEST_CASE("AppendMode::Replace starts again with no rows, in place of any regular file",
+          "[append]") {
+  const Folder folder;
+  const auto path = folder / "a.npy";
+  const at::Tensor rows = counting(3, {2}, at::kFloat);
+  const auto replace = [&](const std::filesystem::path& name) {
+    Appender appender(name, {2}, at::kFloat, AppendMode::Replace, kQuick);
+    CHECK(appender.rows() == 0);
+    CHECK(load(path).sizes().vec() == Shape{0, 2});
+    appender.append(rows);
+    appender.close();
+    CHECK((read_bytes(path) == saved(rows)));
+    CHECK(folder.count() == 1);
+  };
+  replace(path);  // there is no file
+  replace(path);
+  save(path, at::ones({4, 7}, at::kLong), kQuick);
+  replace(path);
+  write_bytes(path, "no array");
+  std::filesystem::permissions(path, std::filesystem::perms(0640));
+  replace(path);
+  CHECK(std::filesystem::status(path).permissions() == std::filesystem::perms(0640));
+  write_bytes(path, "");
+  replace(path);
+  const Folder links;
+  std::filesystem::create_symlink(path, links / "link.npy");
+  replace(links / "link.npy");
+  CHECK(std::filesystem::is_symlink(links / "link.npy"));
+}
+
+TEST_CASE("AppendMode::Continue is the default, and appends to the rows of a file", "[append]") {
+  const Folder folder;
+  const auto path = folder / "a.npy";
+  const at::Tensor row = at::ones({2});
+  for (std::int64_t i = 0; i < 4; ++i) {
+    Appender appender = i == 0   ? Appender(path, {2}, at::kFloat)
+                        : i == 1 ? Appender(path, {2}, at::kFloat, {})
+                        : i == 2 ? Appender(path, {2}, at::kFloat, kQuick)
+                                 : Appender(path, {2}, at::kFloat, AppendMode::Continue);
+    CHECK(appender.rows() == i);
+    appender.append(row);
+  }
+  CHECK(load(path).size(0) == 4);
+}
+
+TEST_CASE("AppendMode::Replace leaves the old file if it throws", "[append]") {
+  const Folder folder;
+  const auto path = folder / "a.npy";
+  const at::Tensor rows = counting(3, {2}, at::kFloat);
+  save(path, rows, kQuick);
+  const auto refused = [&](at::IntArrayRef row_shape, c10::ScalarType dtype) {
+    const Error error =
+        error_of([&] { Appender(path, row_shape, dtype, AppendMode::Replace, kQuick); });
+    CHECK((read_bytes(path) == saved(rows)));
+    CHECK(folder.count() == 1);
+    return error.code();
+  };
+  CHECK(refused({-1}, at::kFloat) == ErrorCode::InvalidArgument);
+  CHECK(refused({2}, at::kComplexHalf) == ErrorCode::UnsupportedDtype);
+  CHECK(refused({INT64_MAX, 2}, at::kFloat) == ErrorCode::TooLarge);
+  {
+    Appender other(path, kQuick);
+    CHECK(refused({2}, at::kFloat) == ErrorCode::Io);
+    other.append(rows);
+    other.close();  // the file is still its own
+    CHECK(load(path).size(0) == 6);
+  }
+  Appender appender(path, {2}, at::kFloat, AppendMode::Replace, kQuick);
+  CHECK(error_of([&] { Appender(path, {2}, at::kFloat, AppendMode::Replace); }).code() ==
+        ErrorCode::Io);
+  appender.append(rows);
+  appender.close();
+  CHECK((read_bytes(path) == saved(rows)));
+  std::filesystem::create_directory(folder / "folder");
+  CHECK(error_of([&] {
+          Appender(folder / "folder", {}, at::kFloat, AppendMode::Replace);
+        }).code() == ErrorCode::Io);
 }

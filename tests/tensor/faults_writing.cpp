@@ -133,6 +133,13 @@ TEST_CASE("each failing system call of an append leaves every flushed row", "[fa
   };
   inject({"make a file and append", none, [&] { run(true); }, check}, folder);
   inject({"append to a file", some, [&] { run(false); }, check}, folder);
+  const auto replace = [&] {
+    flushed = 0;  // the old rows are no longer wanted
+    Appender appender(path, {500}, at::kFloat, AppendMode::Replace);
+    appender.append(rows);
+    appender.close();
+  };
+  inject({"replace a file and append", some, replace, check}, folder);
   std::cout << injected << " faults injected so far\n";
 
   // After a write that failed because the disk was full, the Appender can go on.

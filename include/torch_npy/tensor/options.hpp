@@ -2,7 +2,7 @@
 #define TORCH_NPY_TENSOR_OPTIONS_HPP_
 
 /// @file
-/// LoadOptions, Region, OutOfBounds, OnUnreadable, SaveOptions, SaveNpzOptions and
+/// LoadOptions, Region, OutOfBounds, OnUnreadable, SaveOptions, SaveNpzOptions, AppendMode and
 /// LoadParametersOptions.
 
 #include <c10/core/Device.h>
@@ -185,6 +185,12 @@ struct SaveNpzOptions {
 
   /// Flush the file to the disk before it replaces the old one, as in SaveOptions.
   TORCH_ARG(bool, sync) = true;
+};
+
+/// What an Appender does with a file that exists.
+enum class AppendMode {
+  Continue,  ///< append to its rows
+  Replace,   ///< put a new file without rows in its place
 };
 
 /// How to load the parameters of a module. Setters chain; without an argument, each name returns
