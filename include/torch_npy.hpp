@@ -2762,11 +2762,12 @@ void write_all(const void* data, std::size_t size, std::uint64_t offset, const P
 /// other LockedFiles, and does nothing if the file system has no locks.
 class LockedFile : public File {
  public:
-  explicit LockedFile(const std::filesystem::path& path)
+  /// `owner` is what locks it, for the message if another one has done so.
+  explicit LockedFile(const std::filesystem::path& path, const char* owner = "Appender")
       : File(open_to_change((require_path(path), path))) {
     require_regular(file_, "; only a regular file can be changed in place");
-    if (!lock(file_))
-      throw Error(ErrorCode::Io, "locked: another Appender or update_npz() has the file open");
+    if (lock(file_)) return;
+    throw Error(ErrorCode::Io, std::string("locked: another ") + owner + " has the file open");
   }
 
   void write(const void* data, std::size_t size, std::uint64_t offset) {
@@ -2802,14 +2803,14 @@ class LockedFile : public File {
 
 /// Writes a file that appears under its name completely or not at all. It writes a temporary file
 /// in the same folder; commit() flushes that and renames it. The destructor removes the temporary
-/// file if commit() was not called. A killed process leaves the temporary file (".torch_npy-*.tmp")
-/// behind, and the old file unchanged.
+/// file if commit() was not called. A killed process leaves the temporary file
+/// (".torch_npy-*.tmp") behind, and the old file unchanged.
 ///
 /// Follows symbolic links as open() does: the file that the link names is replaced.
 class AtomicFile final : public ByteSink {
  public:
-  /// With `sync` the file survives a power failure after commit(). Without, the system writes it to
-  /// the disk later.
+  /// With `sync` the file survives a power failure after commit(). Without, the system writes it
+  /// to the disk later.
   AtomicFile(const std::filesystem::path& path, bool sync) : sync_(sync) {
     require_path(path);
     const WriteTarget target(path);
@@ -2836,8 +2837,8 @@ class AtomicFile final : public ByteSink {
     if (!temporary_.empty()) remove_file(temporary_);
   }
 
-  /// Large data is written in chunks, and each chunk starts going to the disk while the next one is
-  /// written: faster than one flush at the end. tests/bench/NOTES.md has the measurement.
+  /// Large data is written in chunks, and each chunk starts going to the disk while the next one
+  /// is written: faster than one flush at the end. tests/bench/NOTES.md has the measurement.
   void write(const void* data, std::size_t size) override {
     constexpr std::size_t kChunk = std::size_t{16} << 20;
     const bool flushes = sync_ && size > kChunk;
@@ -8984,9 +8985,8 @@ inline bool has_same_bits(const at::Tensor& a, const at::Tensor& b) {
 }
 
 /// load_parameters() for the tensors of a module. Errors have no path, or that of the archive.
-inline IncompatibleKeys load_state(const NamedTensors& state, const std::filesystem::path& path,
+inline IncompatibleKeys load_state(const NamedTensors& state, const NpzFile& file,
                                    const LoadParametersOptions& options) {
-  const NpzFile file(path);
   IncompatibleKeys keys;
   std::vector<NewValue> values = match(state, file, options.strict(), keys);
   const auto pairs = tied(values);
@@ -9055,10 +9055,17 @@ void save_parameters(const std::filesystem::path& path, const Module& module,
 ///
 /// Safe from any thread, while no other thread uses the module.
 template <class Module>
+IncompatibleKeys load_parameters(const Module& module, const NpzFile& file,
+                                 const LoadParametersOptions& options = {}) {
+  return file.internal_about(
+      [&] { return detail::load_state(detail::state_of(module), file, options); });
+}
+
+/// Loads them from an .npz file: `load_parameters(module, NpzFile(path), options)`.
+template <class Module>
 IncompatibleKeys load_parameters(const Module& module, const std::filesystem::path& path,
                                  const LoadParametersOptions& options = {}) {
-  return detail::with_path(
-      path, [&] { return detail::load_state(detail::state_of(module), path, options); });
+  return load_parameters(module, NpzFile(path), options);
 }
 
 TORCH_NPY_END_NAMESPACE
@@ -9904,7 +9911,7 @@ namespace detail {
 inline std::shared_ptr<const LockedFile> lock_file(const std::filesystem::path& path) {
   constexpr int kTries = 100;
   for (int i = 0; i < kTries; ++i) {
-    auto file = std::make_shared<const LockedFile>(path);
+    auto file = std::make_shared<const LockedFile>(path, "update_npz()");
     // Another update may have replaced it between open() and the lock.
     if (file->is_at(path)) return file;
   }

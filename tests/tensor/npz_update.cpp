@@ -170,7 +170,7 @@ TEST_CASE("a second update at the same time is refused, and nothing is lost",
     const auto locked = torch_npy::detail::lock_file(path);
     const Error error = error_of([&] { update_npz(path, {{"a", at::arange(2)}}); });
     CHECK(error.code() == ErrorCode::Io);
-    CHECK_THAT(error.what(), says("locked: another Appender or update_npz()"));
+    CHECK_THAT(error.what(), says("locked: another update_npz() has the file open"));
   }
   constexpr int kThreads = 4;
   constexpr int kArrays = 10;

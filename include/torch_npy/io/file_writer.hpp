@@ -47,11 +47,12 @@ void write_all(const void* data, std::size_t size, std::uint64_t offset, const P
 /// other LockedFiles, and does nothing if the file system has no locks.
 class LockedFile : public File {
  public:
-  explicit LockedFile(const std::filesystem::path& path)
+  /// `owner` is what locks it, for the message if another one has done so.
+  explicit LockedFile(const std::filesystem::path& path, const char* owner = "Appender")
       : File(open_to_change((require_path(path), path))) {
     require_regular(file_, "; only a regular file can be changed in place");
-    if (!lock(file_))
-      throw Error(ErrorCode::Io, "locked: another Appender or update_npz() has the file open");
+    if (lock(file_)) return;
+    throw Error(ErrorCode::Io, std::string("locked: another ") + owner + " has the file open");
   }
 
   void write(const void* data, std::size_t size, std::uint64_t offset) {
@@ -87,14 +88,14 @@ class LockedFile : public File {
 
 /// Writes a file that appears under its name completely or not at all. It writes a temporary file
 /// in the same folder; commit() flushes that and renames it. The destructor removes the temporary
-/// file if commit() was not called. A killed process leaves the temporary file (".torch_npy-*.tmp")
-/// behind, and the old file unchanged.
+/// file if commit() was not called. A killed process leaves the temporary file
+/// (".torch_npy-*.tmp") behind, and the old file unchanged.
 ///
 /// Follows symbolic links as open() does: the file that the link names is replaced.
 class AtomicFile final : public ByteSink {
  public:
-  /// With `sync` the file survives a power failure after commit(). Without, the system writes it to
-  /// the disk later.
+  /// With `sync` the file survives a power failure after commit(). Without, the system writes it
+  /// to the disk later.
   AtomicFile(const std::filesystem::path& path, bool sync) : sync_(sync) {
     require_path(path);
     const WriteTarget target(path);
@@ -121,8 +122,8 @@ class AtomicFile final : public ByteSink {
     if (!temporary_.empty()) remove_file(temporary_);
   }
 
-  /// Large data is written in chunks, and each chunk starts going to the disk while the next one is
-  /// written: faster than one flush at the end. tests/bench/NOTES.md has the measurement.
+  /// Large data is written in chunks, and each chunk starts going to the disk while the next one
+  /// is written: faster than one flush at the end. tests/bench/NOTES.md has the measurement.
   void write(const void* data, std::size_t size) override {
     constexpr std::size_t kChunk = std::size_t{16} << 20;
     const bool flushes = sync_ && size > kChunk;

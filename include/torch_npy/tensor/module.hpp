@@ -213,9 +213,8 @@ inline bool has_same_bits(const at::Tensor& a, const at::Tensor& b) {
 }
 
 /// load_parameters() for the tensors of a module. Errors have no path, or that of the archive.
-inline IncompatibleKeys load_state(const NamedTensors& state, const std::filesystem::path& path,
+inline IncompatibleKeys load_state(const NamedTensors& state, const NpzFile& file,
                                    const LoadParametersOptions& options) {
-  const NpzFile file(path);
   IncompatibleKeys keys;
   std::vector<NewValue> values = match(state, file, options.strict(), keys);
   const auto pairs = tied(values);
@@ -284,10 +283,17 @@ void save_parameters(const std::filesystem::path& path, const Module& module,
 ///
 /// Safe from any thread, while no other thread uses the module.
 template <class Module>
+IncompatibleKeys load_parameters(const Module& module, const NpzFile& file,
+                                 const LoadParametersOptions& options = {}) {
+  return file.internal_about(
+      [&] { return detail::load_state(detail::state_of(module), file, options); });
+}
+
+/// Loads them from an .npz file: `load_parameters(module, NpzFile(path), options)`.
+template <class Module>
 IncompatibleKeys load_parameters(const Module& module, const std::filesystem::path& path,
                                  const LoadParametersOptions& options = {}) {
-  return detail::with_path(
-      path, [&] { return detail::load_state(detail::state_of(module), path, options); });
+  return load_parameters(module, NpzFile(path), options);
 }
 
 TORCH_NPY_END_NAMESPACE

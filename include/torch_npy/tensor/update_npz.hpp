@@ -36,7 +36,7 @@ namespace detail {
 inline std::shared_ptr<const LockedFile> lock_file(const std::filesystem::path& path) {
   constexpr int kTries = 100;
   for (int i = 0; i < kTries; ++i) {
-    auto file = std::make_shared<const LockedFile>(path);
+    auto file = std::make_shared<const LockedFile>(path, "update_npz()");
     // Another update may have replaced it between open() and the lock.
     if (file->is_at(path)) return file;
   }
