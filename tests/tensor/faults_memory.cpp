@@ -31,6 +31,8 @@ TEST_CASE("each failing allocation leaves no memory, file descriptor or mapping"
   save_npz(folder / "a.npz", {{"a", tensor}, {"b", tensor}});
   write_bytes(folder / "fields.npy",
               npy(header_text("[('a', '<f4'), ('b', '>i2')]", "(50,)"), std::string(300, 'x')));
+  const at::Tensor sparse = tensor.to_sparse();
+  save_sparse(folder / "sparse.npz", sparse);
   const std::string bytes = read_bytes(path);
   std::filesystem::create_symlink("a.npy", folder / "link.npy");
   std::filesystem::create_directory(folder / "set");
@@ -73,6 +75,14 @@ TEST_CASE("each failing allocation leaves no memory, file descriptor or mapping"
       {"save_npz",
        [&] {
          save_npz(folder / "a.npz", {{"a", tensor}, {"b", tensor}}, SaveNpzOptions().sync(false));
+       }},
+      {"load_sparse", [&] { (void)load_sparse(folder / "sparse.npz"); }},
+      {"save_sparse",
+       [&] { save_sparse(folder / "sparse.npz", sparse, SaveNpzOptions().sync(false)); }},
+      {"save fields",
+       [&] {
+         save(folder / "a.npy", {{"a", tensor}, {"b.c", tensor}}, kQuick);
+         save(path, tensor, kQuick);
        }},
       {"append",
        [&] {
