@@ -186,6 +186,12 @@ setup_numpy() {
   "$found" -c 'import numpy, sys; print("NumPy", numpy.__version__, "of", sys.executable)'
 }
 
+# SciPy for that Python, if it is Debian's. Without it, sparse matrices are not compared, and a line says so.
+setup_scipy() {
+  "$TORCH_NPY_PYTHON" -c 'import scipy.sparse' 2>/dev/null && return
+  [ "$TORCH_NPY_PYTHON" != /usr/bin/python3 ] || install_packages python3-scipy
+}
+
 # What the benchmarks are held against: xtensor, and a Python that has PyTorch and what draws the plots.
 setup_xtensor() {
   cmake_finds xtensor || install_packages libxtensor-dev

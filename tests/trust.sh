@@ -25,6 +25,7 @@ setup_build_tools
 setup_libtorch
 setup_catch2
 setup_numpy
+setup_scipy
 setup_libdeflate
 setup_clang
 output=$(CXX=clang++ configure "$root" "$build" -DCMAKE_BUILD_TYPE=Release -DTORCH_NPY_BUILD_FUZZERS=ON \

@@ -19,6 +19,8 @@ import numpy as np
 import files
 import verdicts
 
+# Damaged archives and matrices are the same to the judge.
+LETTERS = {"y": "z", "Y": "Z", "t": "s", "T": "S"}
 CASES = pathlib.Path(__file__).parent / "cases"
 
 
@@ -29,7 +31,7 @@ class Judge:
         self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def send(self, kind, data):
-        self.process.stdin.write(kind.replace("y", "z").replace("Y", "Z").encode() + len(data).to_bytes(4, "little") + data)
+        self.process.stdin.write(LETTERS.get(kind, kind).encode() + len(data).to_bytes(4, "little") + data)
 
     def flush(self):
         self.process.stdin.flush()
@@ -125,7 +127,27 @@ class Comparison:
             return f"{ours} here, opened with zipfile"
         return None
 
+    def sparse(self, ours, data, is_damaged):
+        if ours[0] == "fault":
+            return f"no Error: {ours[1]}"
+        if ours[0] == "error":
+            reason = verdicts.REFUSED_MATRICES.search(ours[2])
+            if reason is None and not is_damaged:
+                return f"{ours} here, a matrix that SciPy wrote"
+            self.explained[f"a matrix: {reason[0] if reason else 'damaged'}"] += 1
+            return None
+        scipys = verdicts.of_sparse(data, self.wide_unsigned)
+        if isinstance(scipys, Exception) and is_damaged:
+            self.explained["a damaged matrix that SciPy refuses"] += 1
+            return None
+        if isinstance(scipys, Exception) or ours[2] != scipys[2] or ours[1] != scipys[1].str or ours[4] != scipys[4]:
+            return f"{ours} here, {scipys!r} with SciPy"
+        self.outcomes["both load the same matrix"] += 1
+        return None
+
     def verdict(self, kind, data, ours):
+        if kind in "st":
+            return self.sparse(ours, data, kind == "t")
         if kind != "n":
             return self.archive(ours, verdicts.of_archive(data, self.wide_unsigned), kind == "y")
         return self.array(ours, verdicts.of_array(data, self.wide_unsigned), data)
@@ -135,6 +157,8 @@ class Comparison:
 
     def shrunk(self, kind, data):
         """A smaller file for which the two disagree."""
+        if kind in "st":  # cut anywhere, it is no archive any more
+            return data
         explained, outcomes = self.explained.copy(), self.outcomes.copy()
         size = len(data) // 2
         while size:
@@ -153,7 +177,8 @@ class Comparison:
     def keep(self, kind, data):
         data = self.shrunk(kind, data)
         CASES.mkdir(exist_ok=True)
-        path = CASES / f"{verdicts.zlib.crc32(data):08x}.{'npy' if kind == 'n' else 'npz'}"
+        ending = {"n": "npy", "s": "sparse.npz", "t": "damaged.sparse.npz"}.get(kind, "npz")
+        path = CASES / f"{verdicts.zlib.crc32(data):08x}.{ending}"
         path.write_bytes(data)
         return path, self.fault(kind, data)
 
@@ -162,7 +187,10 @@ def main(program, count, seed):
     comparison = Comparison(program)
     disagreements = 0
     for path in sorted(CASES.glob("*")):
-        if fault := comparison.fault("n" if path.suffix == ".npy" else "y", path.read_bytes()):
+        if path.name.endswith(".sparse.npz") and files.scipy is None:
+            continue
+        kind = "t" if "damaged" in path.name else "s" if path.name.endswith(".sparse.npz") else "n" if path.suffix == ".npy" else "y"
+        if fault := comparison.fault(kind, path.read_bytes()):
             print(f"{path.name}: {fault}")
             disagreements += 1
     begin = told = time.monotonic()
@@ -194,5 +222,6 @@ def main(program, count, seed):
 
 if __name__ == "__main__":
     seed = int(sys.argv[3]) if len(sys.argv) > 3 else random.SystemRandom().randrange(10**9)
-    print(f"seed {seed}, NumPy {np.__version__}, Python {sys.version.split()[0]}", flush=True)
+    scipys = f"SciPy {files.scipy.__version__}" if files.scipy else "no SciPy, so no sparse matrices"
+    print(f"seed {seed}, NumPy {np.__version__}, {scipys}, Python {sys.version.split()[0]}", flush=True)
     raise SystemExit(main(sys.argv[1], int(sys.argv[2]), seed))

@@ -9,6 +9,11 @@ import zipfile
 
 import numpy as np
 
+try:
+    import scipy.sparse
+except ImportError:
+    scipy = None
+
 KINDS = ["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16", "M8[ns]", "M8[25s]", "M8",
          "m8[D]", "m8", "S0", "S1", "S3", "U1", "U3", "V1", "V2", "V4", "V8", "V16", "f16", "c32"]
 # Parts of headers: what writers emit, what Python accepts, and what is wrong.
@@ -187,12 +192,67 @@ def records_of(data):
     return [*spans, *spans, (0, len(data))]
 
 
+def sparse(rng):
+    """A matrix as SciPy writes it: sorted or not, with several entries for one element, or with indices of int64."""
+    shape = rng.choice([(0, 0), (1, 1), (4, 6), (6, 4), (12, 12), (rng.randint(1, 40), rng.randint(1, 40))])
+    count = rng.randint(0, 3 * max(shape)) if all(shape) else 0
+    # Small integers, whose sums are exact.
+    dtype = rng.choice(["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "f4", "f8", "c8", "c16"])
+    values = np.array([rng.randint(-3 if dtype[0] in "ifc" else 0, 3) for _ in range(count)]).astype(dtype)
+    row = np.array([rng.randrange(shape[0]) for _ in range(count)], "i4")
+    column = np.array([rng.randrange(shape[1]) for _ in range(count)], "i4")
+    matrix = scipy.sparse.coo_matrix((values, (row, column)), shape)
+    kind = rng.choice(["csr", "csc", "coo", "bsr", "dia"])
+    if kind == "bsr":
+        sizes = [[n for n in range(1, length + 1) if length % n == 0] or [1] for length in shape]
+        matrix = matrix.tobsr(blocksize=tuple(map(rng.choice, sizes)))
+    elif kind != "coo":
+        matrix = matrix.asformat(kind)
+    if kind in ("csr", "csc") and rng.random() < 0.3:  # unsorted
+        for begin, end in zip(matrix.indptr, matrix.indptr[1:]):
+            matrix.indices[begin:end] = matrix.indices[begin:end][::-1].copy()
+            matrix.data[begin:end] = matrix.data[begin:end][::-1].copy()
+        matrix.has_sorted_indices = False
+    if rng.random() < 0.2:
+        for name in ("indices", "indptr", "row", "col"):
+            if hasattr(matrix, name):
+                setattr(matrix, name, getattr(matrix, name).astype(rng.choice(["i8", ">i4", "i2"])))
+    out = io.BytesIO()
+    if rng.random() < 0.2:
+        parts = {name: getattr(matrix, name) for name in ("indices", "indptr", "row", "col", "offsets") if hasattr(matrix, name)}
+        np.savez(out, format=kind, shape=matrix.shape, data=matrix.data, **parts)
+    else:
+        scipy.sparse.save_npz(out, matrix, compressed=rng.random() < 0.5)
+    return out.getvalue()
+
+
+def damaged_sparse(rng, data):
+    """The same matrix with other numbers in one of its arrays."""
+    with np.load(io.BytesIO(data)) as archive:
+        parts = dict(archive)
+    name = rng.choice([name for name in parts if name != "format"])
+    array = parts[name].copy()
+    if array.size and rng.random() < 0.8:
+        array.flat[rng.randrange(array.size)] = rng.choice([0, 1, 2, 5, 39, 40, 100])
+    else:
+        array = array[: rng.randint(0, len(array))] if array.ndim else array
+    out = io.BytesIO()
+    np.savez(out, **{**parts, name: array})
+    return out.getvalue()
+
+
 def files(seed):
-    """Endlessly: ('n' for .npy, 'z' for .npz and 'y' for a damaged one, bytes)."""
+    """Endlessly: ('n' for .npy, 'z' for .npz, 's' for a sparse matrix, 'y' and 't' for damaged ones, bytes)."""
     rng = random.Random(seed)
     npy, npz = by_numpy(rng), archive(rng)
     while True:
         last, last_npz = npy, npz
+        if scipy is not None and rng.random() < 0.05:
+            matrix = sparse(rng)
+            yield "s", matrix
+            for _ in range(2):
+                yield "t", damaged_sparse(rng, matrix)
+            continue
         if rng.random() < 0.12:
             npz = archive(rng)
             yield "z", npz

@@ -12,6 +12,7 @@
 #include <torch_npy/tensor/fields.hpp>
 #include <torch_npy/tensor/load.hpp>
 #include <torch_npy/tensor/npz.hpp>
+#include <torch_npy/tensor/sparse.hpp>
 #include <torch_npy/tensor/update_npz.hpp>
 
 #include <algorithm>
@@ -280,6 +281,19 @@ std::string judge_archive(const std::string& bytes, MemoryFile& memory, bool tho
   }
 }
 
+/// A sparse matrix, as a dense array.
+std::string judge_sparse(const std::string& bytes) {
+  try {
+    const at::Tensor dense =
+        load_sparse(NpzFile(bytes.data(), bytes.size()), options_for_fields()).to_dense();
+    const auto dtype = torch_npy::detail::dtype_of(dense.scalar_type());
+    return "array\t" + hex(dtype.value().descr()) + "\t" + joined(dense.sizes().vec()) + "\t\t" +
+           crc_of(bits(dense).contiguous());
+  } catch (const Error& error) {
+    return line_of(error);
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -291,6 +305,10 @@ int main() {
                       '\0');
     if (std::fread(bytes.data(), 1, bytes.size(), stdin) != bytes.size()) return 1;
     try {
+      if (frame[0] == 's' || frame[0] == 'S') {
+        std::cout << judge_sparse(bytes) << std::endl;
+        continue;
+      }
       const bool is_archive = frame[0] == 'z' || frame[0] == 'Z';
       std::cout << (is_archive ? judge_archive(bytes, memory, frame[0] == 'Z')
                                : judge_array(bytes, memory, frame[0] == 'N'))

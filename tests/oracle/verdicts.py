@@ -91,7 +91,7 @@ def verdict_of(array, wide_unsigned):
 
 def of_array(data, wide_unsigned):
     """What np.load makes of a file, or the exception."""
-    if re.search(r"[a-zA-Z]\d{10}", header_text(data)):  # NumPy 1 overflows, and then writes where it should not
+    if re.search(r"['\"<>=|][a-zA-Z]\d{10}", header_text(data)):  # NumPy 1 overflows, and then writes where it should not
         return ValueError("an item of more than 2^31 bytes")
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
@@ -120,6 +120,24 @@ def of_archive(data, wide_unsigned):
             return arrays
     except BROKEN as error:
         return error
+
+
+def of_sparse(data, wide_unsigned):
+    """The dense form of a matrix that SciPy loads, or the exception. Indices must be known to be inside: SciPy does not look."""
+    import scipy.sparse
+
+    try:
+        dense = scipy.sparse.load_npz(io.BytesIO(data)).toarray()
+    except BROKEN as error:
+        return error
+    wide = dense.dtype.kind == "u" and dense.dtype.itemsize > 1 and not wide_unsigned
+    return ("array", dense.dtype.newbyteorder("=") if not wide else np.dtype("f8"), dense.shape, dense.strides,
+            zlib.crc32(bits(np.ascontiguousarray(dense.astype("f8") if wide else dense))))
+
+
+# Reasons for which a sparse matrix that SciPy loads is refused.
+REFUSED_MATRICES = re.compile(r"a matrix in the format dia|two entries at |\"(data|indices|indptr|row|col|shape)\.npy\"|"
+                              r"member \"[a-z]+\.npy\": (expected|element)")
 
 
 def parsed(line):
