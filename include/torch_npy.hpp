@@ -9065,7 +9065,9 @@ IncompatibleKeys load_parameters(const Module& module, const NpzFile& file,
 template <class Module>
 IncompatibleKeys load_parameters(const Module& module, const std::filesystem::path& path,
                                  const LoadParametersOptions& options = {}) {
-  return load_parameters(module, NpzFile(path), options);
+  const auto state = detail::with_path(path, [&] { return detail::state_of(module); });
+  const NpzFile file(path);
+  return file.internal_about([&] { return detail::load_state(state, file, options); });
 }
 
 TORCH_NPY_END_NAMESPACE
