@@ -5,6 +5,7 @@
 /// Bytes and their meaning: dtypes and headers of .npy files. Takes the standard library alone.
 
 // IWYU pragma: begin_exports
+#include <torch_npy/format/datetime_unit.hpp>
 #include <torch_npy/format/dtype.hpp>
 #include <torch_npy/format/header.hpp>
 #include <torch_npy/format/literal.hpp>

@@ -104,9 +104,29 @@ inline std::string counted(std::uint64_t count, const char* noun) {
   return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
 }
 
+/// True if `text` starts with `start`. With `ignore_case` the letters of `text` may be in upper
+/// case; `start` is in lower case.
+inline bool starts_with(std::string_view text, std::string_view start, bool ignore_case = false) {
+  const auto matches = [&](char expected, char c) {
+    return c == expected || (ignore_case && c >= 'A' && c <= 'Z' && c - 'A' + 'a' == expected);
+  };
+  return text.size() >= start.size() &&
+         std::equal(start.begin(), start.end(), text.begin(), matches);
+}
+
 /// True if `name` ends with `ending`, such as ".npy".
 inline bool has_ending(std::string_view name, std::string_view ending) {
   return name.size() >= ending.size() && name.substr(name.size() - ending.size()) == ending;
+}
+
+/// True if `word`, which is not empty, is one of the words of `words`, which blanks separate.
+inline bool has_word(std::string_view words, std::string_view word) {
+  while (!words.empty()) {
+    const std::size_t size = (std::min)(words.find(' '), words.size());
+    if (words.substr(0, size) == word) return true;
+    words.remove_prefix((std::min)(size + 1, words.size()));
+  }
+  return false;
 }
 
 /// The first ten lines of a list that may be long, for a message.

@@ -2,12 +2,14 @@
 
     python3 compare.py JUDGE COUNT [SEED]    COUNT files made from SEED, which is printed; before them the kept cases
     python3 compare.py JUDGE 0               the kept cases alone
+    python3 compare.py JUDGE spellings       the kept cases, and all texts of spellings.py as the dtype of an array and of a field
 
 Ends with 1 where the two disagree in anything but the list in docs/differences-from-numpy.md, after it has made the file as
 small as it can and put it into the folder of kept cases.
 """
 
 import collections
+import itertools
 import pathlib
 import random
 import subprocess
@@ -17,6 +19,7 @@ import time
 import numpy as np
 
 import files
+import spellings
 import verdicts
 
 # Damaged archives and matrices are the same to the judge.
@@ -155,6 +158,40 @@ class Comparison:
     def fault(self, kind, data):
         return self.verdict(kind, data, self.judge.ask(kind.upper(), data))
 
+    def spelling(self, text, ours, numpys):
+        """As array(), for one dtype: our line about the header, and NumPy's dtype or exception."""
+        if isinstance(numpys, Exception):
+            if ours[0] == "error":
+                self.outcomes["both refuse"] += 1
+                return None
+            reason = spellings.why_read(text)
+        elif ours[0] == "error":
+            reason = spellings.why_refused(text)
+        elif ours[0] == "header" and verdicts.same_dtype(ours[1], numpys):
+            self.outcomes["both read the same"] += 1
+            return None
+        else:
+            return f"{text!r}: {ours} here, {numpys!r} with NumPy"
+        if reason is None:
+            return f"{text!r}: {ours} here, {numpys!r} with NumPy"
+        self.explained[reason] += 1
+        return None
+
+    def all_spellings(self):
+        """The number of texts, and what is wrong."""
+        count, faults, source = 0, [], filter(spellings.are_safe, spellings.texts())
+        while batch := list(itertools.islice(source, 500)):
+            both = [(text, descr) for text in batch for descr in (repr(text), f"[('a', {text!r}), ('b', '<i2')]")]
+            headers = [files.assembled(3, f"{{'descr': {descr}, 'fortran_order': False, 'shape': (0,)}}".encode(), b"") for _, descr in both]
+            for header in headers:
+                self.judge.send("h", header)
+            self.judge.flush()
+            for (text, _), header in zip(both, headers):
+                count += 1
+                if fault := self.spelling(text, self.judge.answer(), verdicts.of_header(header)):
+                    faults.append(fault)
+        return count, faults
+
     def shrunk(self, kind, data):
         """A smaller file for which the two disagree."""
         if kind in "st":  # cut anywhere, it is no archive any more
@@ -182,6 +219,13 @@ class Comparison:
         path.write_bytes(data)
         return path, self.fault(kind, data)
 
+    def report(self, done, disagreements):
+        """Prints what was compared; returns the exit status."""
+        for what, number in [*self.outcomes.most_common(), *self.explained.most_common()]:
+            print(f"{number:9} {what}")
+        print(f"{done} and {len(list(CASES.glob('*')))} kept cases, {disagreements} disagreements")
+        return 1 if disagreements else 0
+
 
 def main(program, count, seed):
     comparison = Comparison(program)
@@ -193,6 +237,11 @@ def main(program, count, seed):
         if fault := comparison.fault(kind, path.read_bytes()):
             print(f"{path.name}: {fault}")
             disagreements += 1
+    if count == "spellings":
+        count, faults = comparison.all_spellings()
+        disagreements += len(faults)
+        print(*faults[:50], sep="\n")
+        return comparison.report(f"{count} spellings", disagreements)
     begin = told = time.monotonic()
     source = files.files(seed)
     done = 0
@@ -213,15 +262,11 @@ def main(program, count, seed):
         if time.monotonic() - told > 10:
             told = time.monotonic()
             print(f"{done} of {count} files, {done / (told - begin):.0f} a second", flush=True)
-    for what, number in [*comparison.outcomes.most_common(), *comparison.explained.most_common()]:
-        print(f"{number:9} {what}")
-    cases = len(list(CASES.glob("*")))
-    print(f"{done} files and {cases} kept cases, {disagreements} disagreements")
-    return 1 if disagreements else 0
+    return comparison.report(f"{done} files", disagreements)
 
 
 if __name__ == "__main__":
     seed = int(sys.argv[3]) if len(sys.argv) > 3 else random.SystemRandom().randrange(10**9)
     scipys = f"SciPy {files.scipy.__version__}" if files.scipy else "no SciPy, so no sparse matrices"
     print(f"seed {seed}, NumPy {np.__version__}, {scipys}, Python {sys.version.split()[0]}", flush=True)
-    raise SystemExit(main(sys.argv[1], int(sys.argv[2]), seed))
+    raise SystemExit(main(sys.argv[1], sys.argv[2] if sys.argv[2] == "spellings" else int(sys.argv[2]), seed))

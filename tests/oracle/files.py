@@ -14,6 +14,9 @@ try:
 except ImportError:
     scipy = None
 
+import spellings
+
+SPELLED = spellings.spelled()
 KINDS = ["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16", "M8[ns]", "M8[25s]", "M8",
          "m8[D]", "m8", "S0", "S1", "S3", "U1", "U3", "V1", "V2", "V4", "V8", "V16", "f16", "c32"]
 # Parts of headers: what writers emit, what Python accepts, and what is wrong.
@@ -21,7 +24,8 @@ TOKENS = [b"'", b'"', b"(", b")", b"[", b"]", b"{", b"}", b",", b":", b" ", b"\n
           b"\\", b"\\x41", b"\\n", b"\\u00e9", b"L", b"l", b"0", b"1", b"-", b"+", b"1_0", b"0x1", b"00", b"1.", b"1e1", b"1j",
           b"9223372036854775807", b"9223372036854775808", b"18446744073709551616", b"4294967296", b"True", b"False",
           b"None", b"'descr': ", b"'shape': ", b"'fortran_order': ", b"'<f4'", b"'>f8'", b"'|b1'", b"'|O'", b"'<U2'", b"'|S3'",
-          b"'<M8[ns]'", b"'>m8[2D]'", b"'<M8[ns/2]'", b"'float32'", b"'f4,i4'", b"'<f1'", b"'i'", b"[('a', '<f4')]",
+          b"'<M8[ns]'", b"'>m8[2D]'", b"'<M8[ns/2]'", b"'float32'", b"'f4,i4'", b"'<f1'", b"'i'", b"'?'", b"'S'", b"'a5'", b"'ubyte'",
+          b"'datetime64[s]'", b"[('a', '<f4')]", b"('<f4', {'a': 1})",
           b"('b', '<i2'), ", b"('', '|V4'), ", b"('<f4', (2,))", b"b'", b"r'", b"u'", b"'''", b"\xe9", b"\xc3\xa9", b"\xff",
           b"(2,)", b"(2, 3, )", b"(2,,3)", b"()", b"<", b">", b"|", b"=", b"64", b"2", b"3", b"4", b"8", b"\x0b", b"\x1a"]
 FIELDS = ["a", "b", "xy", "a.b", "é", "it's", ""]
@@ -35,6 +39,8 @@ def random_dtype(rng, depth=0):
             dtype = random_dtype(rng, depth + 1)
             many = rng.random() < 0.3 and dtype.itemsize != 0
             shape = [tuple(rng.randint(0, 3) for _ in range(rng.randint(1, 2)))] if many else []
+            if many and rng.random() < 0.2 and 0 not in shape[0]:
+                dtype = np.dtype((dtype, (rng.randint(1, 2),)))
             fields.append((title, dtype, *shape))
         return np.dtype(fields, align=rng.random() < 0.5)
     return np.dtype(rng.choice("<>") + rng.choice(KINDS))
@@ -76,6 +82,15 @@ def assembled(version, text, data):
     return b"\x93NUMPY" + bytes([version, 0]) + length + text + data
 
 
+def respelled(rng, descr):
+    """A descr that means the same, with other names for its dtypes."""
+    if isinstance(descr, str):
+        return rng.choice(SPELLED.get(descr, [descr])) if rng.random() < 0.8 else descr
+    if isinstance(descr, tuple):
+        return (respelled(rng, descr[0]), *descr[1:])
+    return [(field[0], respelled(rng, field[1]), *field[2:]) for field in descr]
+
+
 def by_another_writer(rng):
     """A file with a header that means the same in another spelling."""
     version = rng.choice([1, 1, 1, 2, 3])
@@ -83,11 +98,14 @@ def by_another_writer(rng):
     shape = random_shape(rng, dtype)
     quote = rng.choice(["'", '"'])
     blank = rng.choice(["", " ", "  ", "\n", "\t", " # a remark\n"])
-    descr = repr(np.lib.format.dtype_to_descr(dtype)).replace("'", quote) if dtype.names is None or quote == "'" \
-        else repr(np.lib.format.dtype_to_descr(dtype))
-    if dtype.names is None and rng.random() < 0.1:
+    descr = np.lib.format.dtype_to_descr(dtype)
+    is_respelled = rng.random() < 0.4
+    if is_respelled:
+        descr = respelled(rng, descr)
+    descr = repr(descr).replace("'", quote) if dtype.names is None or quote == "'" else repr(descr)
+    if dtype.names is None and not is_respelled and rng.random() < 0.1:
         descr = descr.replace("f", "\\x66").replace("i", "\\151")
-    if dtype.names is None and rng.random() < 0.1:
+    if dtype.names is None and not is_respelled and rng.random() < 0.1:
         descr = descr.replace("<", rng.choice(["=", "", "|"]))
     long = "L" if version < 3 and rng.random() < 0.3 else ""
     items = [f"{length}{long}" for length in shape]

@@ -1,7 +1,7 @@
 // Loads files with this library, so that compare.py can compare the results with those of NumPy.
-// Reads files from standard input, each as a letter ('n' for .npy, 'z' for .npz, 'N' and 'Z' to
-// load it in every way), its size in four bytes, little endian, and its bytes. Writes a line for
-// each, with tabs between columns and text in hexadecimal.
+// Reads files from standard input, each as a letter ('h' for the header of an .npy file alone, 'n'
+// for .npy, 'z' for .npz, 'N' and 'Z' to load it in every way), its size in four bytes, little
+// endian, and its bytes. Writes a line for each, with tabs between columns and text in hexadecimal.
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -214,6 +214,14 @@ std::string judge_array(const std::string& bytes, MemoryFile& memory, bool thoro
   }
 }
 
+std::string judge_header(const std::string& bytes) {
+  try {
+    return "header\t" + hex(parse_header(bytes.data(), bytes.size()).dtype.descr());
+  } catch (const Error& error) {
+    return line_of(error);
+  }
+}
+
 /// The arrays of an archive, or the Error of each, one a line.
 std::string lines_of(const NpzFile& file, bool thoroughly) {
   std::string lines;
@@ -305,13 +313,11 @@ int main() {
                       '\0');
     if (std::fread(bytes.data(), 1, bytes.size(), stdin) != bytes.size()) return 1;
     try {
-      if (frame[0] == 's' || frame[0] == 'S') {
-        std::cout << judge_sparse(bytes) << std::endl;
-        continue;
-      }
-      const bool is_archive = frame[0] == 'z' || frame[0] == 'Z';
-      std::cout << (is_archive ? judge_archive(bytes, memory, frame[0] == 'Z')
-                               : judge_array(bytes, memory, frame[0] == 'N'))
+      const char kind = static_cast<char>(frame[0]);
+      std::cout << (kind == 'h'                  ? judge_header(bytes)
+                    : kind == 's' || kind == 'S' ? judge_sparse(bytes)
+                    : kind == 'z' || kind == 'Z' ? judge_archive(bytes, memory, kind == 'Z')
+                                                 : judge_array(bytes, memory, kind == 'N'))
                 << std::endl;
     } catch (const std::exception& error) {  // no Error of the library's
       std::cout << "fault\t" << error.what() << std::endl;

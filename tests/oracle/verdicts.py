@@ -10,10 +10,12 @@ import zlib
 
 import numpy as np
 
-try:  # NumPy's own way with Python 2's 10L
-    from numpy.lib._format_impl import _filter_header as without_longs
+import spellings
+
+try:  # without_longs: NumPy's own way with Python 2's 10L
+    from numpy.lib._format_impl import _filter_header as without_longs, _read_array_header as read_header
 except ImportError:
-    from numpy.lib.format import _filter_header as without_longs
+    from numpy.lib.format import _filter_header as without_longs, _read_array_header as read_header
 
 warnings.simplefilter("ignore")
 NUMPY_RANK = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
@@ -21,7 +23,6 @@ REFUSED = (ValueError, TypeError, EOFError, OSError, KeyError, SyntaxError, Memo
            UnicodeError, tokenize.TokenError, RuntimeError, AttributeError, IndexError, NotImplementedError)
 # What zipfile throws for damaged archives.
 BROKEN = (*REFUSED, zipfile.BadZipFile, zlib.error)
-WRITTEN_DTYPE = re.compile(r"[<>=|]?([biufcmMSUV](0|[1-9]\d*)|O\d*)(\[(generic|\d*(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as))\])?$")
 
 
 def native(array):
@@ -91,13 +92,24 @@ def verdict_of(array, wide_unsigned):
 
 def of_array(data, wide_unsigned):
     """What np.load makes of a file, or the exception."""
-    if re.search(r"['\"<>=|][a-zA-Z]\d{10}", header_text(data)):  # NumPy 1 overflows, and then writes where it should not
+    text = header_text(data)
+    if not spellings.are_safe(text):
+        return ValueError("a divisor of 0, with which NumPy divides")
+    if re.search(r"['\"][<>=|]?[a-zA-Z]\s*(\+?\d{10}|-0*[1-9])", text):  # NumPy 1 overflows, and then writes where it should not
         return ValueError("an item of more than 2^31 bytes")
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
         if not isinstance(array, np.ndarray):
             return ValueError("an archive")
         return verdict_of(array, wide_unsigned)
+    except REFUSED as error:
+        return error
+
+
+def of_header(data):
+    """The dtype that NumPy reads from a header of version 3, or the exception."""
+    try:
+        return read_header(io.BytesIO(data[8:]), (3, 0))[2]
     except REFUSED as error:
         return error
 
@@ -153,6 +165,8 @@ def parsed(line):
     if kind == "array":
         descr, shape, strides, crc = columns
         return (kind, text(descr), numbers(shape), numbers(strides), int(crc))
+    if kind == "header":
+        return (kind, text(*columns))
     if kind == "fields":
         descr, shape, *fields = columns
         fields = [field.split(":") for field in fields]
@@ -160,10 +174,22 @@ def parsed(line):
     return (kind, *columns)
 
 
+def layout(dtype, shape=()):
+    """What a dtype means: a sub-array of sub-arrays is one sub-array, and a count of generic units is none."""
+    if dtype.subdtype is not None:
+        base, axes = dtype.subdtype
+        return layout(base, shape + axes)
+    if NUMPY_RANK == 32:  # an axis of 1 element, said as a number, is none
+        shape = tuple(length for length in shape if length != 1)
+    if dtype.names is None:
+        return "|O" if dtype.kind == "O" else dtype.str, shape
+    return [(name, *dtype.fields[name][1:], layout(dtype.fields[name][0])) for name in dtype.names], dtype.itemsize, shape
+
+
 def same_dtype(descr, dtype):
     if dtype.names is None:
-        return descr == ("|O" if dtype.kind == "O" else dtype.str)
-    return np.lib.format.descr_to_dtype(ast.literal_eval(descr)) == dtype
+        return (descr, ()) == layout(dtype)
+    return layout(np.lib.format.descr_to_dtype(ast.literal_eval(descr))) == layout(dtype)
 
 
 def without_ones(fields):
@@ -248,20 +274,27 @@ def leaf_dtypes(dtype):
 def dtype_strings(descr):
     if isinstance(descr, str):
         yield descr
+    elif isinstance(descr, tuple):
+        yield from dtype_strings(descr[0])
     elif isinstance(descr, list):
         for field in descr:
             yield from dtype_strings(field[1])
 
 
-def third_items(descr):
-    if isinstance(descr, list):
+def shapes(descr):
+    if isinstance(descr, tuple):
+        yield descr[1] if len(descr) == 2 else None
+        yield from shapes(descr[0])
+    elif isinstance(descr, list):
         for field in descr:
             yield from field[2:]
-            yield from third_items(field[1])
+            yield from shapes(field[1])
 
 
 def titles(descr):
-    if isinstance(descr, list):
+    if isinstance(descr, tuple):
+        yield from titles(descr[0])
+    elif isinstance(descr, list):
         for field in descr:
             if isinstance(field[0], tuple):
                 yield from field[0]
@@ -273,6 +306,8 @@ def is_shape(item):
 
 
 def depth(descr):
+    if isinstance(descr, tuple):
+        return 1 + depth(descr[0])
     return 1 + max((depth(field[1]) for field in descr), default=0) if isinstance(descr, list) else 0
 
 
@@ -305,10 +340,12 @@ def refusal(ours, numpys, data):
         return spelling
     descr = ast.literal_eval(dictionary.values[keys.index("descr")])
     if code == "UnsupportedDtype" and isinstance(descr, tuple):
-        return "a sub-array dtype"
-    if code == "UnsupportedDtype" and not all(map(WRITTEN_DTYPE.match, dtype_strings(descr))):
-        return "a dtype spelled as no writer does"
-    if code == "BadHeader" and not all(map(is_shape, third_items(descr))):
+        return "a sub-array dtype for the whole array"
+    if code == "UnsupportedDtype" and (reasons := list(filter(None, map(spellings.why_refused, dtype_strings(descr))))):
+        return reasons[0]
+    if code == "BadHeader" and "items of 0 bytes" in message:
+        return "a field with a size for a shape"
+    if code == "BadHeader" and not all(map(is_shape, shapes(descr))):
         return "a field with something else for a shape"
     if code == "BadHeader" and not all(isinstance(title, str) for title in titles(descr)):
         return "a title that is no string"
@@ -319,11 +356,21 @@ def refusal(ours, numpys, data):
     return None
 
 
+def spelled_for_another_numpy(text):
+    try:
+        descr = ast.literal_eval(without_longs(text).strip())["descr"]
+        return next(filter(None, map(spellings.why_read, dtype_strings(descr))), None)
+    except (*REFUSED, tokenize.TokenError):
+        return None
+
+
 def leniency(ours, data, ask):
     """Why this library loads an array that NumPy refuses; `ask` gives both verdicts of other bytes."""
     if len(ours[2]) > NUMPY_RANK:
         return "more dimensions than this NumPy has"
     text = header_text(data)
+    if reason := spelled_for_another_numpy(text):
+        return reason
     begin = 10 if data[6:7] == b"\1" else 12
     stripped = text.strip(" \t\r\n\f")
     if stripped != text:

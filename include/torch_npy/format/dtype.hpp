@@ -9,9 +9,12 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include <torch_npy/format/datetime_unit.hpp>
 #include <torch_npy/format/literal.hpp>
+#include <torch_npy/text.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 
@@ -86,79 +89,135 @@ inline std::optional<std::int64_t> checked_bytes(const std::vector<std::int64_t>
   return empty ? 0 : bytes;
 }
 
-/// Parses the unit between the brackets of a datetime dtype, and returns it as NumPy writes it:
-/// without a count of 1, and empty for "generic".
-inline std::optional<std::string> parse_datetime_unit(std::string_view unit) {
-  if (unit == "generic") return std::string();
-  const char* at = unit.data();
-  const char* const end = at + unit.size();
-  const auto count = parse_digits(at, end, INT32_MAX);
-  const std::string_view name(at, static_cast<std::size_t>(end - at));
-  for (const char* known :
-       {"Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as"}) {
-    if (name != known) continue;
-    return count.value_or(1) == 1 ? std::string(name) : std::to_string(*count) + known;
+/// True if NumPy has a type of this kind whose type string has this size.
+inline bool is_known_type(char kind, std::int64_t size) noexcept {
+  constexpr std::int64_t kLongDouble = sizeof(long double);
+  switch (kind) {
+    case 'b': return size == 1;
+    case 'i':
+    case 'u': return size == 1 || size == 2 || size == 4 || size == 8;
+    case 'f': return size == 2 || size == 4 || size == 8 || size == 16 || size == kLongDouble;
+    case 'c': return size == 8 || size == 16 || size == 32 || size == 2 * kLongDouble;
+    case 'm':
+    case 'M': return size == 8;
+    case 'O': return size == 4 || size == 8;
+    case 'S':
+    case 'V': return true;
+    case 'U': return size <= INT32_MAX / 4;  // NumPy stores the item size in a C int
+    default: return false;
   }
-  return std::nullopt;
 }
 
-/// Parses a type string: an optional byte order, a kind character, the item size in bytes (for U in
-/// characters of four bytes), and for datetimes a unit in brackets. Returns none for any other
-/// text.
-inline std::optional<DType> parse_type_string(std::string_view text) {
-  // NumPy stores the item size in a C int.
-  constexpr std::int64_t kMaxItemSize = INT32_MAX;
-  const char* at = text.data();
-  const char* const end = at + text.size();
-  DType dtype;
-  char order = '=';
-  if (at != end && (*at == '<' || *at == '>' || *at == '=' || *at == '|')) order = *at++;
-  if (at == end) return std::nullopt;
-  dtype.kind = *at++;
-  const bool sized = at != end && *at != '[';
-  if (sized) {
-    const char* const digits = at;
-    const auto size = parse_digits(at, end, kMaxItemSize);
-    if (!size || (*digits == '0' && at - digits > 1)) return std::nullopt;
-    dtype.item_size = *size;
-  }
-  const auto one_of = [&](std::initializer_list<std::int64_t> sizes) {
-    for (const std::int64_t size : sizes) {
-      if (dtype.item_size == size) return true;
+/// Parses a kind and a size, such as `f4`. The size is in bytes, for U in characters of four bytes.
+inline bool parse_kind_and_size(std::string_view text, DType& dtype) {
+  const char kind = text.front() == 'a' ? 'S' : text.front();
+  const char* at = text.data() + 1;
+  const char* const end = text.data() + text.size();
+  const auto size = parse_signed_digits(at, end, INT32_MAX);
+  if (!size || at != end || !is_known_type(kind, *size)) return false;
+  dtype.kind = kind;
+  dtype.item_size = kind == 'U' ? *size * 4 : kind == 'O' ? 8 : *size;
+  return true;
+}
+
+/// Parses the name of a datetime type and its unit in brackets, which may be missing.
+inline bool parse_datetime(std::string_view text, DType& dtype) {
+  for (const std::string_view name : {"M8", "m8", "datetime64", "timedelta64"}) {
+    if (text.substr(0, name.size()) != name) continue;
+    const std::string_view unit = text.substr(name.size());
+    if (!unit.empty()) {
+      if (unit.size() < 3 || unit.front() != '[' || unit.back() != ']') return false;
+      auto parsed = parse_datetime_unit(unit.substr(1, unit.size() - 2));
+      if (!parsed) return false;
+      dtype.unit = std::move(*parsed);
     }
-    return false;
-  };
-  bool known = false;
-  switch (dtype.kind) {
-    case 'b': known = one_of({1}); break;
-    case 'i':
-    case 'u': known = one_of({1, 2, 4, 8}); break;
-    case 'f': known = one_of({2, 4, 8, 16}); break;
-    case 'c': known = one_of({8, 16, 32}); break;
-    case 'S':
-    case 'V': known = sized; break;
-    case 'U':
-      known = sized && dtype.item_size <= kMaxItemSize / 4;
-      dtype.item_size *= 4;
-      break;
-    case 'O':
-      known = !sized || one_of({4, 8});  // NumPy writes '|O'
-      dtype.item_size = 8;
-      break;
-    case 'm':
-    case 'M':
-      known = one_of({8});
-      if (at != end) {
-        if (end - at < 3 || *at != '[' || end[-1] != ']') return std::nullopt;
-        const auto unit = parse_datetime_unit({at + 1, static_cast<std::size_t>(end - at) - 2});
-        if (!unit) return std::nullopt;
-        dtype.unit = *unit;
-        at = end;
-      }
-      break;
-    default: break;
+    dtype.kind = name == "M8" || name == "datetime64" ? 'M' : 'm';
+    dtype.item_size = 8;
+    return true;
   }
-  if (!known || at != end) return std::nullopt;
+  return false;
+}
+
+/// Parses a letter that has a size of its own, such as `d`. Without a byte order also a name, such
+/// as `float32`.
+inline bool parse_letter_or_name(std::string_view text, bool has_byte_order, DType& dtype) {
+  struct Type {
+    char letter;
+    char kind;
+    std::size_t item_size;
+    std::string_view names;
+  };
+  // In NumPy 2 `int` has the size of a pointer, in NumPy 1 that of a long. Names such as `float_`
+  // and `int0` are only known to NumPy 1.
+  static constexpr Type kTypes[] = {
+      {'?', 'b', 1, "bool bool_ bool8"},
+      {'b', 'i', 1, "byte"},
+      {'B', 'u', 1, "ubyte"},
+      {'h', 'i', sizeof(short), "short"},
+      {'H', 'u', sizeof(short), "ushort"},
+      {'i', 'i', sizeof(int), "intc"},
+      {'I', 'u', sizeof(int), "uintc"},
+      {'l', 'i', sizeof(long), "long"},
+      {'L', 'u', sizeof(long), "ulong"},
+      {'q', 'i', sizeof(long long), "longlong"},
+      {'Q', 'u', sizeof(long long), "ulonglong"},
+      {'p', 'i', sizeof(void*), "int int_ intp int0"},
+      {'P', 'u', sizeof(void*), "uint uintp uint0"},
+      {'n', 'i', sizeof(void*), ""},
+      {'N', 'u', sizeof(void*), ""},
+      {'e', 'f', 2, "half"},
+      {'f', 'f', 4, "single"},
+      {'d', 'f', 8, "double float float_"},
+      {'g', 'f', sizeof(long double), "longdouble longfloat"},
+      {'F', 'c', 8, "csingle singlecomplex"},
+      {'D', 'c', 16, "cdouble complex complex_ cfloat"},
+      {'G', 'c', 2 * sizeof(long double), "clongdouble clongfloat longcomplex"},
+      {'O', 'O', 8, "object object_ object0"},
+      {'S', 'S', 0, "bytes bytes_ bytes0 string_"},
+      {'a', 'S', 0, ""},
+      {'c', 'S', 1, ""},
+      {'U', 'U', 0, "str str_ str0 unicode unicode_"},
+      {'V', 'V', 0, "void void0"},
+      {'M', 'M', 8, ""},
+      {'m', 'm', 8, ""},
+  };
+  for (const Type& type : kTypes) {
+    const bool is_letter = text.size() == 1 && text.front() == type.letter;
+    if (is_letter || (!has_byte_order && has_word(type.names, text))) {
+      dtype.kind = type.kind;
+      dtype.item_size = static_cast<std::int64_t>(type.item_size);
+      return true;
+    }
+  }
+  if (has_byte_order) return false;
+  for (const std::string_view name : {"int", "uint", "float", "complex"}) {
+    if (text.size() <= name.size() || text.substr(0, name.size()) != name) continue;
+    const char* at = text.data() + name.size();
+    const char* const end = text.data() + text.size();
+    if (*at == '0') return false;
+    const auto bits = parse_digits(at, end, INT32_MAX);
+    if (!bits || at != end || *bits % 8 != 0) return false;
+    dtype.kind = name.front();
+    dtype.item_size = *bits / 8;
+    return is_known_type(dtype.kind, dtype.item_size);
+  }
+  return false;
+}
+
+/// Parses the text of one scalar type, in all spellings of NumPy: `<f4`, `f`, `float32`, `single`.
+/// Returns none for any other text.
+inline std::optional<DType> parse_type_string(std::string_view text) {
+  char order = '=';
+  std::string_view type = text;
+  if (!type.empty() && (type[0] == '<' || type[0] == '>' || type[0] == '=' || type[0] == '|')) {
+    order = type[0];
+    type.remove_prefix(1);
+  }
+  if (type.empty()) return std::nullopt;
+  DType dtype;
+  const bool is_known = parse_kind_and_size(type, dtype) || parse_datetime(type, dtype) ||
+                        parse_letter_or_name(type, type.size() != text.size(), dtype);
+  if (!is_known) return std::nullopt;
   const bool ordered = dtype.kind == 'U' || (dtype.item_size > 1 && dtype.kind != 'S' &&
                                              dtype.kind != 'V' && dtype.kind != 'O');
   dtype.byte_order = !ordered ? '|' : order == '=' || order == '|' ? native_byte_order() : order;

@@ -36,6 +36,20 @@ inline std::optional<std::int64_t> parse_digits(const char*& begin, const char* 
   return value;
 }
 
+/// As parse_digits(), with what C's strtol() takes before the digits: blanks and a sign. Returns
+/// none for numbers below 0.
+inline std::optional<std::int64_t> parse_signed_digits(const char*& begin, const char* end,
+                                                       std::int64_t limit) {
+  const char* at = begin;
+  while (at != end && (*at == ' ' || (*at >= '\t' && *at <= '\r'))) ++at;
+  const bool is_negative = at != end && *at == '-';
+  if (at != end && (*at == '-' || *at == '+')) ++at;
+  const auto value = parse_digits(at, end, limit);
+  if (!value || (is_negative && *value != 0)) return std::nullopt;
+  begin = at;
+  return value;
+}
+
 /// Appends a Unicode code point in UTF-8. Returns false if `code` is not one.
 inline bool append_utf8(std::string& out, std::uint32_t code) {
   const auto tail = [&](int shift) { out += static_cast<char>(0x80 | (code >> shift & 0x3f)); };
