@@ -10,6 +10,7 @@
 #include <torch_npy/format/header.hpp>
 #include <torch_npy/format/literal.hpp>
 #include <torch_npy/format/little_endian.hpp>
+#include <torch_npy/format/signature.hpp>
 // IWYU pragma: end_exports
 
 #endif  // TORCH_NPY_FORMAT_HPP_

@@ -37,6 +37,11 @@ inline std::vector<BadInput> bad_inputs() {
       {"wrong magic", "\x93NUMPX" + good.substr(6), ErrorCode::NotNpy, 0, "not an .npy file"},
       {"one letter of the magic", "N" + good.substr(1), ErrorCode::NotNpy, 0, "not an .npy file"},
       {"a zip archive", "PK\x03\x04 and so on", ErrorCode::NotNpy, 0, ".npz archive"},
+      {"a gzip file", "\x1f\x8b\x08 and so on", ErrorCode::NotNpy, 0, "unpack it first"},
+      {"a Git LFS pointer", "version https://git-lfs.github.com/spec/v1\noid sha256:0",
+       ErrorCode::NotNpy, 0, "git lfs pull"},
+      {"the error page of a server", "\n<!DOCTYPE HTML><title>\x1b[2J", ErrorCode::NotNpy, 0,
+       "an HTML or XML page"},
       {"version 9.9", std::string("\x93NUMPY\x09\x09") + good.substr(8),
        ErrorCode::UnsupportedVersion, 6, "9.9"},
       {"version 1.1", std::string("\x93NUMPY\x01\x01") + good.substr(8),
@@ -57,6 +62,17 @@ inline std::vector<BadInput> bad_inputs() {
        ErrorCode::TooLarge, 8, "max_header_size"},
       {"header over the limit", npy(text("(2,)") + std::string(10000, ' ')), ErrorCode::TooLarge, 8,
        "max_header_size"},
+      {"a record of 4,000 fields",
+       npy(header_text(
+               [] {
+                 std::string fields;
+                 for (int i = 0; i < 4000; ++i)
+                   fields += "('a_field_" + std::to_string(i) + "', '<f4'), ";
+                 return "[" + fields + "]";
+               }(),
+               "(2,)"),
+           "", 2),
+       ErrorCode::TooLarge, 8, "is over the limit max_header_size, 10000"},
       {"no text", npy(""), ErrorCode::BadHeader, 10, "expected '{'"},
       {"no opening brace", npy("'descr': '<f4'}"), ErrorCode::BadHeader, 10, "expected '{'"},
       {"no closing brace", npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), \n"),

@@ -54,6 +54,12 @@ std::vector<BadArchive> bad_archives() {
   };
   std::vector<BadArchive> bad{
       {"no end", "PK\x03\x04 and nothing else that would make it an archive", "cut short"},
+      {"a gzip file", "\x1f\x8b\x08 and so on", "gzip file: unpack it first", false,
+       ErrorCode::NotNpy},
+      {"an HTML page", std::string(200, ' ') + "<!DOCTYPE html>", "an HTML or XML page", false,
+       ErrorCode::NotNpy},
+      {"a file of three bytes", "BZh", "it starts with \"BZh\" instead of", false,
+       ErrorCode::NotNpy},
       {"text after the end", zip({good}) + std::string(70000, 'x'), "cut short"},
       {"half an end record after the end", zip({good}) + "PK\x05\x06 and no more", "cut short"},
       {"comment cut short",

@@ -17,6 +17,7 @@
 #include <torch_npy/format/dtype.hpp>
 #include <torch_npy/format/literal.hpp>
 #include <torch_npy/format/little_endian.hpp>
+#include <torch_npy/format/signature.hpp>
 #include <torch_npy/text.hpp>
 
 // The header of an .npy file, as NumPy's format.py defines it
@@ -104,12 +105,10 @@ inline HeaderExtent parse_prefix(const void* data, std::size_t size,
                                  std::uint64_t max_header_size) {
   const auto* bytes = static_cast<const unsigned char*>(data);
   if (size != 0 && std::memcmp(bytes, kMagic, (std::min)(size, kMagicSize)) != 0) {
-    std::string reason = "not an .npy file: it starts with " +
-                         shown({static_cast<const char*>(data), (std::min)(size, kMagicSize)}) +
-                         " instead of \"\\x93NUMPY\"";
-    if (size >= 4 && std::memcmp(bytes, "PK", 2) == 0)
-      reason += "; it looks like an .npz archive, which load_npz() reads";
-    throw Error(ErrorCode::NotNpy, reason);
+    const std::string_view start(static_cast<const char*>(data), size);
+    throw Error(ErrorCode::NotNpy, "not an .npy file: it starts with " +
+                                       shown(start.substr(0, kMagicSize)) +
+                                       " instead of \"\\x93NUMPY\"" + looks_like(start));
   }
   const auto cut_short = [&](std::size_t wanted) {
     return Error(ErrorCode::Truncated,

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <torch_npy/error.hpp>
+#include <torch_npy/format/signature.hpp>
 #include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/text.hpp>
@@ -205,9 +206,12 @@ class ZipArchive {
     }
     const std::uint64_t signature = little_endian(start, got);
     if (got != 4 || (signature != kLocalHeader && signature != kDirectoryEnd)) {
-      throw Error(ErrorCode::NotNpy, "not an .npz archive: it starts with " +
-                                         shown({reinterpret_cast<const char*>(start), got}) +
-                                         " instead of \"PK\\x03\\x04\"");
+      const std::string first = shown({reinterpret_cast<const char*>(start), got});
+      const auto known = static_cast<std::size_t>(std::min<std::uint64_t>(size, kSignatureSize));
+      const auto* const bytes = reinterpret_cast<const char*>(bytes_.view(0, known, room));
+      throw Error(ErrorCode::NotNpy, "not an .npz archive: it starts with " + first +
+                                         " instead of \"PK\\x03\\x04\"" +
+                                         looks_like({bytes, known}));
     }
     const std::size_t whole = bytes_.end().size();
     const std::string_view tail =
