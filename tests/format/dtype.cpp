@@ -88,6 +88,23 @@ TEST_CASE("structured dtypes that NumPy refuses are refused", "[dtype]") {
   }
 }
 
+TEST_CASE("a field whose dtype is a sub-array has its axes", "[dtype]") {
+  const auto shape = [](const std::string& field) {
+    return dtype_of("[" + field + "]").fields[0].shape;
+  };
+  CHECK(shape("('b', ('<f4', (2,)))") == Shape{2});
+  CHECK(shape("('b', ('<f4', ()))").empty());
+  CHECK(shape("('b', ('<f4', 2))") == Shape{2});
+  // As np.save writes numpy.dtype([('b', numpy.dtype(('<f4', (2,))), (3,))]).
+  CHECK(shape("('b', ('<f4', (2,)), (3,))") == Shape{3, 2});
+  CHECK(shape("('b', (('<f4', (5, 4)), (3, 2)), (1,))") == Shape{1, 3, 2, 5, 4});
+  CHECK(shape("('b', ([('x', '|u1')], (2,)))") == Shape{2});
+  const DType dtype = dtype_of("[('b', ('<f4', (2,)), (3,)), ('c', '|u1')]");
+  CHECK(dtype.item_size == 25);
+  CHECK(dtype.fields[1].offset == 24);
+  CHECK(dtype.descr() == "[('b', '<f4', (3, 2)), ('c', '|u1')]");
+}
+
 TEST_CASE("a field without a name is padding", "[dtype]") {
   CHECK(dtype_of("[('', '<f4', (2,)), ('b', '<i2')]").fields.size() == 1);
 }

@@ -30,6 +30,11 @@ inline std::vector<BadInput> bad_inputs() {
   };
   const std::string good = npy(text("(2, 3)"), std::string(24, 'x'));
   const std::string huge = "999999999999999999";
+  const auto ones = [](int count) {
+    std::string numbers;
+    for (int i = 0; i < count; ++i) numbers += "1,";
+    return numbers;
+  };
   return {
       {"empty file", "", ErrorCode::Truncated, 0, "empty"},
       {"5 bytes", "\x93NUMP", ErrorCode::Truncated, 5, "there are 5"},
@@ -129,15 +134,7 @@ inline std::vector<BadInput> bad_inputs() {
       {"small l", shape("(2l,)"), ErrorCode::BadHeader, 62, "expected ',' or ')'"},
       {"2L in version 3", npy(text("(2L,)"), std::string(64, 'x'), 3), ErrorCode::BadHeader, 64,
        "expected ',' or ')'"},
-      {"65 dimensions",
-       shape("(" +
-             [] {
-               std::string s;
-               for (int i = 0; i < 65; ++i) s += "1,";
-               return s;
-             }() +
-             ")"),
-       ErrorCode::BadHeader, 189, "64 dimensions"},
+      {"65 dimensions", shape("(" + ones(65) + ")"), ErrorCode::BadHeader, 189, "64 dimensions"},
       {"unknown dtype", descr("'<f3'"), ErrorCode::UnsupportedDtype, 20, "unknown dtype \"<f3\""},
       {"float8_e5m2 of ml_dtypes", descr("'<f1'"), ErrorCode::UnsupportedDtype, 20, "view('V1')"},
       {"no dtype", descr("''"), ErrorCode::UnsupportedDtype, 20, "unknown dtype"},
@@ -147,7 +144,25 @@ inline std::vector<BadInput> bad_inputs() {
       {"blank in a dtype", descr("'<f4 '"), ErrorCode::UnsupportedDtype, 20, "unknown dtype"},
       {"item over 2^31", descr("'|V2147483648'"), ErrorCode::UnsupportedDtype, 20, "unknown dtype"},
       {"control characters", descr("'\\x1b[2J'"), ErrorCode::UnsupportedDtype, 20, "\"\\x1b[2J\""},
-      {"sub-array dtype", descr("('<f4', (2,))"), ErrorCode::UnsupportedDtype, 20, "sub-array"},
+      {"sub-array dtype", descr("('<f4', (2,))"), ErrorCode::UnsupportedDtype, 20,
+       "a sub-array dtype for a whole array"},
+      {"metadata of a dtype", descr("('|S3', {'some': 'stuff'})"), ErrorCode::UnsupportedDtype, 28,
+       "the dtype has metadata"},
+      {"metadata of a field", descr("[('b', ('|S3', {'some': 'stuff'}))]"),
+       ErrorCode::UnsupportedDtype, 35, "the dtype has metadata"},
+      {"metadata of a sub-array", descr("[('b', (('<f4', (2,)), {}))]"),
+       ErrorCode::UnsupportedDtype, 43, "the dtype has metadata"},
+      {"a tuple that is no dtype", descr("('<f4',)"), ErrorCode::BadHeader, 27,
+       "expected a number"},
+      {"sub-array without bytes", descr("[('b', ('<f4', (0,)), (2,))]"), ErrorCode::BadHeader, 42,
+       "items of 0 bytes"},
+      {"more than 64 axes in two parts",
+       descr("[('b', ('|u1', (" + ones(40) + ")), (" + ones(40) + "))]"), ErrorCode::BadHeader, 202,
+       "64 dimensions"},
+      {"a sub-array over 2^31 in one of none", descr("[('a', ('<f8', (65536, 65536)), (0,))]"),
+       ErrorCode::TooLarge, 28, "larger than NumPy allows"},
+      {"sub-arrays nested without end", descr(std::string(3000, '(')), ErrorCode::BadHeader, 84,
+       "64 deep"},
       {"field names twice", descr("[('a', '<f4'), ('a', '<f4')]"), ErrorCode::BadHeader, 48,
        "\"a\""},
       {"an empty name and an empty title", descr("[(('', ''), '|V4')]"), ErrorCode::BadHeader, 29,

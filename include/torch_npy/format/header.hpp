@@ -168,7 +168,15 @@ class HeaderParser : private LiteralReader {
       expect(':');
       skip_blanks();
       if (has == &has_descr) {
-        header.dtype = descr(0);
+        const char* const descr_at = at_;
+        std::vector<std::int64_t> axes;
+        header.dtype = descr(0, axes);
+        if (*descr_at == '(') {
+          at_ = descr_at;
+          fail("a sub-array dtype for a whole array: " + rest() +
+                   "; NumPy writes the axes of such an array into its shape",
+               ErrorCode::UnsupportedDtype);
+        }
       } else if (has == &has_order) {
         header.fortran_order = boolean();
       } else {
@@ -194,12 +202,10 @@ class HeaderParser : private LiteralReader {
   }
 
  private:
-  DType descr(int depth) {
+  /// `axes` receives the axes of a sub-array.
+  DType descr(int depth, std::vector<std::int64_t>& axes) {
     if (next_is('[')) return fields(depth + 1);
-    if (next_is('(')) {
-      fail("a sub-array dtype for a whole array is not supported: " + rest(),
-           ErrorCode::UnsupportedDtype);
-    }
+    if (next_is('(')) return sub_array(depth + 1, axes);
     const char* const begin = at_;
     std::string buffer;
     const std::string_view text = string(buffer);
@@ -218,8 +224,57 @@ class HeaderParser : private LiteralReader {
     return std::move(*dtype);
   }
 
-  DType fields(int depth) {
+  /// Parses `('<f4', (2,))`.
+  DType sub_array(int depth, std::vector<std::int64_t>& axes) {
+    require_depth(depth);
+    expect('(');
+    const char* const begin = at_;
+    DType dtype = descr(depth, axes);
+    expect(',');
+    if (next_is('{')) {
+      fail("the dtype has metadata, " + rest() +
+               ", which NumPy cannot load either; np.save() of NumPy 2 leaves it out",
+           ErrorCode::UnsupportedDtype);
+    }
+    outer_axes(dtype, axes);
+    accept(',');
+    expect(')');
+    (void)bytes_of(dtype, axes, 0, begin);
+    return dtype;
+  }
+
+  /// The bytes of a part of an item that has `used` bytes before it. `begin` is where the part is
+  /// described.
+  std::int64_t bytes_of(const DType& dtype, const std::vector<std::int64_t>& axes,
+                        std::int64_t used, const char* begin) {
+    const auto bytes = checked_bytes(axes, std::max<std::int64_t>(dtype.item_size, 1));
+    const bool is_long = std::any_of(axes.begin(), axes.end(),
+                                     [](std::int64_t length) { return length > INT32_MAX; });
+    if (is_long || !bytes || *bytes > INT32_MAX - used) {
+      at_ = begin;
+      fail("an item, or an axis of it, is larger than NumPy allows (2^31 - 1)",
+           ErrorCode::TooLarge);
+    }
+    return dtype.item_size == 0 ? 0 : *bytes;
+  }
+
+  /// Parses a shape, of which NumPy accepts one number without parentheses, and puts it before the
+  /// axes.
+  void outer_axes(const DType& dtype, std::vector<std::int64_t>& axes) {
+    if (checked_bytes(axes, dtype.item_size) == 0 && !dtype.is_structured()) {
+      fail("a sub-array of items of 0 bytes");
+    }
+    const auto outer = next_is('(') ? tuple() : std::vector<std::int64_t>{integer()};
+    axes.insert(axes.begin(), outer.begin(), outer.end());
+    if (axes.size() > kMaxRank) fail("more than " + std::to_string(kMaxRank) + " dimensions");
+  }
+
+  void require_depth(int depth) const {
     if (depth > kMaxDepth) fail("fields nested more than " + std::to_string(kMaxDepth) + " deep");
+  }
+
+  DType fields(int depth) {
+    require_depth(depth);
     DType dtype;
     bool has_empty_title = false;  // a title for NumPy, which Field::title does not tell
     expect('[');
@@ -227,17 +282,8 @@ class HeaderParser : private LiteralReader {
       skip_blanks();
       const char* const begin = at_;
       Field field = this->field(depth, has_empty_title);
-      const auto bytes =
-          checked_bytes(field.shape, std::max<std::int64_t>(field.dtype.item_size, 1));
-      const bool is_long = std::any_of(field.shape.begin(), field.shape.end(),
-                                       [](std::int64_t length) { return length > INT32_MAX; });
-      if (is_long || !bytes || *bytes > INT32_MAX - dtype.item_size) {
-        at_ = begin;
-        fail("an item, or an axis of it, is larger than NumPy allows (2^31 - 1)",
-             ErrorCode::TooLarge);
-      }
       field.offset = dtype.item_size;
-      dtype.item_size += field.dtype.item_size == 0 ? 0 : *bytes;
+      dtype.item_size += bytes_of(field.dtype, field.shape, dtype.item_size, begin);
       // NumPy treats these as padding: a void without a name, and any sub-array without a name.
       const bool is_void = field.dtype.kind == 'V' && !field.dtype.is_structured();
       const bool is_padding =
@@ -266,16 +312,9 @@ class HeaderParser : private LiteralReader {
       field.name = name();
     }
     expect(',');
-    field.dtype = descr(depth);
+    field.dtype = descr(depth, field.shape);
     if (accept(',') && !next_is(')')) {
-      if (field.dtype.item_size == 0 && !field.dtype.is_structured()) {
-        fail("a sub-array of items of 0 bytes");
-      }
-      if (next_is('(')) {
-        field.shape = tuple();
-      } else {
-        field.shape = {integer()};
-      }
+      outer_axes(field.dtype, field.shape);
       accept(',');
     }
     expect(')');
