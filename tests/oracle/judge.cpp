@@ -1,7 +1,8 @@
 // Loads files with this library, so that compare.py can compare the results with those of NumPy.
 // Reads files from standard input, each as a letter ('h' for the header of an .npy file alone, 'n'
-// for .npy, 'z' for .npz, 'N' and 'Z' to load it in every way), its size in four bytes, little
-// endian, and its bytes. Writes a line for each, with tabs between columns and text in hexadecimal.
+// for .npy, 'z' for .npz, 'N' and 'Z' to load it in every way, 's' for a sparse matrix of SciPy),
+// its size in four bytes, little endian, and its bytes. Writes a line for each, with tabs between
+// columns and text in hexadecimal.
 
 #include <sys/mman.h>
 #include <unistd.h>
