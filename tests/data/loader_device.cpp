@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "support/batches.hpp"
+#include "support/cuda.hpp"
 #include "support/loading.hpp"
 
 using namespace torch_npy;
@@ -352,16 +353,12 @@ TEST_CASE("another type of batch is moved by its member to(device)", "[loader]")
 }
 
 TEST_CASE("every batch of a Loader arrives on a CUDA device", "[cuda]") {
-  if (torch_npy::detail::device_count(c10::kCUDA) == 0) {
-    WARN("skipped: there is no CUDA device here");
-    return;
-  }
-  const c10::Device device(c10::kCUDA, 0);
+  if (!has_cuda()) return;
   for (const std::size_t workers : {0, 1, 4}) {
-    const auto loader = numbered(kCount, workers, device, plain_numbers);
-    for (int epoch = 0; epoch < 3; ++epoch) check_epoch(*loader, device);
+    const auto loader = numbered(kCount, workers, kCuda, plain_numbers);
+    for (int epoch = 0; epoch < 3; ++epoch) check_epoch(*loader, kCuda);
     (void)loader->begin();
-    check_epoch(*loader, device);
+    check_epoch(*loader, kCuda);
   }
 }
 

@@ -10,6 +10,7 @@
 
 #include "support/batches.hpp"
 #include "support/catch.hpp"
+#include "support/cuda.hpp"
 
 using namespace torch_npy;
 
@@ -116,16 +117,12 @@ TEST_CASE("prefetch() takes the pointer that make_data_loader() returns", "[pref
 }
 
 TEST_CASE("every batch arrives on a CUDA device", "[cuda]") {
-  if (torch_npy::detail::device_count(c10::kCUDA) == 0) {
-    WARN("skipped: there is no CUDA device here");
-    return;
-  }
-  const c10::Device device(c10::kCUDA, 0);
-  check_device(device);
+  if (!has_cuda()) return;
+  check_device(kCuda);
   // Pinned memory is copied without a buffer.
   auto loader = loader_of(kCount, 0, [](std::size_t index) {
     auto batch = numbers(index);
     return Example<>(batch.data.pin_memory(), batch.target.pin_memory());
   });
-  check_epoch(prefetch(*loader, device), device);
+  check_epoch(prefetch(*loader, kCuda), kCuda);
 }
