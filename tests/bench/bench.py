@@ -21,7 +21,8 @@ import time
 import report
 from contenders import Compiler, Contender, Work, do_twice, drop_page_cache, libtorch_headers, take_turns, warm_up
 from files import GIB, KIB, MIB, Files
-from report import Goal, Row, amount, duration
+from report import Goal, Row
+from units import amount, duration
 
 HERE = pathlib.Path(__file__).resolve().parent
 

@@ -293,12 +293,12 @@ WORKS = {
 }
 
 
-def main():
+def main(works=WORKS):
     warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than processors: so it is meant
     for line in sys.stdin:
         work, *words = line.rstrip("\n").split("\t")
         try:
-            spent, check, *more = WORKS[work](*words)
+            spent, check, *more = works[work](*words)
             print(f"{spent:.9g}\t{check}\t{''.join(map(str, more))}", flush=True)
         except Exception as error:
             print(f"error\t{type(error).__name__}: {error}", flush=True)
