@@ -127,8 +127,8 @@ step() { # NAME SECONDS SHOWN COMMAND...
 }
 
 step build 240 '^(\[|LibTorch)' run_build
-step 'host tests' 60 '^==' run_tests '~[cuda]'
-step 'cuda tests' 90 '^==' run_tests '[cuda]'
+step 'host tests' 60 '^(== |All tests|test cases)' run_tests '~[cuda]'
+step 'cuda tests' 90 '^(== |All tests|test cases)' run_tests '[cuda]'
 step benchmarks 150 '' run_benchmarks
 step sanitizer 90 '' run_sanitizer
 python3 -B "$root/tests/bench/gpu.py" report --out "$out" || failed=1

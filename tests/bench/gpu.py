@@ -9,6 +9,7 @@ over batches that are on the GPU already, divided by the time of the loop that i
 """
 
 import argparse
+import contextlib
 import datetime
 import importlib.util
 import json
@@ -67,8 +68,17 @@ class Bench:
         (self.out / "bench.json").write_text(json.dumps(self.results, indent=1) + "\n")
 
     def stop(self):
+        """PyTorch's workers can take long to end. The next row needs the processors."""
         for contender in (self.cpp, self.python):
-            contender.stop()
+            if contender.process is not None:
+                with contextlib.suppress(OSError):  # it died
+                    contender.process.stdin.close()
+                try:
+                    contender.process.wait(5)
+                except subprocess.TimeoutExpired:
+                    contender.process.kill()
+                    contender.process.wait()
+            contender.process = None
 
     def measured(self, works):
         """The works that could be measured. One that fails is noted, and does not end the others."""
@@ -79,7 +89,7 @@ class Bench:
                 good.append(work)
             except SystemExit as error:
                 self.note(str(error))
-                work.contender.stop()
+                self.stop()
         if len(set(checks.values())) > 1:
             self.note("The contenders had different data: " + ", ".join(
                 f"{work.name} {work.variant}: {checks[id(work)]}" for work in good))

@@ -50,16 +50,20 @@ class OwnStream {
   std::optional<c10::StreamGuard> guard_;
 };
 
-/// Takes nearly all memory that is free on a device: a further tensor of kTooLarge bytes does not
-/// fit.
+/// Takes nearly all memory that is free on a device. Small tensors still fit; a tensor of kTooLarge
+/// bytes does not.
 class FullDevice {
  public:
   static constexpr std::int64_t kTooLarge = std::int64_t{64} << 20;
 
   explicit FullDevice(c10::Device device) {
+    const auto take = [device](std::int64_t bytes) {
+      return at::empty({bytes}, at::TensorOptions(at::kByte).device(device));
+    };
+    const at::Tensor for_small_tensors = take(kTooLarge / 8);
     for (std::int64_t bytes = std::int64_t{1} << 30; bytes >= kTooLarge / 4;) {
       try {
-        blocks_.push_back(at::empty({bytes}, at::TensorOptions(at::kByte).device(device)));
+        blocks_.push_back(take(bytes));
       } catch (const c10::Error&) {
         bytes /= 2;
       }

@@ -65,7 +65,7 @@ void check_load_into(const std::filesystem::path& path, c10::Device device,
   if (want.dim() == 0 || want.dim() > 8 || device.type() == fake_device::kType) return;
   std::vector<std::int64_t> sizes = want.sizes().vec();
   sizes.back() *= 2;
-  const at::Tensor wide = at::zeros(sizes, on_device);
+  const at::Tensor wide = at::zeros(sizes, want.options()).to(device);
   load_into(wide.slice(-1, 0, sizes.back(), 2), path, options);
   CHECK(is_copy(wide.slice(-1, 0, sizes.back(), 2), want, device));
   CHECK(
@@ -139,19 +139,16 @@ void check_every_way(c10::Device device) {
   }
   CHECK(structured > 20);
 
-  for (const char* const name : {"savez.npz", "zip64.npz"}) {
-    INFO(name);
-    const auto path = kData / "npz" / name;
-    const auto want = load_npz(path);
-    REQUIRE(!want.is_empty());
-    for (const bool mapped : {false, true}) {
-      const auto there = LoadOptions().device(device).mmap(mapped);
-      check_dicts(load_npz(path, there), want, device);
-      const NpzFile file(path);
-      for (const auto& item : want) {
-        CHECK(is_copy(file.load(item.key(), there), item.value(), device));
-        CHECK(is_copy(file[item.key()].load(there), item.value(), device));
-      }
+  const auto path = kData / "npz" / "savez.npz";
+  const auto want = load_npz(path);
+  REQUIRE(want.size() > 10);
+  for (const bool mapped : {false, true}) {
+    const auto there = LoadOptions().device(device).mmap(mapped);
+    check_dicts(load_npz(path, there), want, device);
+    const NpzFile file(path);
+    for (const auto& item : want) {
+      CHECK(is_copy(file.load(item.key(), there), item.value(), device));
+      CHECK(is_copy(file[item.key()].load(there), item.value(), device));
     }
   }
 }
