@@ -3,6 +3,8 @@
 
 #include <torch_npy/tensor/fields.hpp>
 #include <torch_npy/tensor/npz.hpp>
+#include <torch_npy/tensor/save_npz.hpp>
+#include <torch_npy/tensor/sparse.hpp>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
@@ -151,6 +153,31 @@ void check_every_way(c10::Device device) {
       CHECK(is_copy(file[item.key()].load(there), item.value(), device));
     }
   }
+  const std::string bytes = read_bytes(path);
+  const auto there = LoadOptions().device(device);
+  check_dicts(load_npz(NpzFile(bytes.data(), bytes.size()), there), want, device);
+  std::istringstream stream(bytes);
+  const NpzFile in_stream(stream);
+  check_dicts(load_npz(in_stream, in_stream.names(), there), want, device);
+}
+
+/// Matrices of each layout that to_sparse_csr() and the like make.
+void check_sparse(c10::Device device) {
+  const Folder folder;
+  const at::Tensor dense = (at::arange(48) % 3).view({6, 8}).to(at::kFloat);
+  const std::vector<at::Tensor> matrices{dense.to_sparse(), dense.to_sparse_csr()};
+  for (const at::Tensor& matrix : matrices) {
+    const auto path = folder / "m.npz";
+    save_sparse(path, matrix, SaveNpzOptions().sync(false));
+    for (const bool pinned : {false, true}) {
+      const at::Tensor got = load_sparse(path, LoadOptions().device(device).pinned_memory(pinned));
+      CHECK(got.device() == device);
+      CHECK(got.layout() == matrix.layout());
+      CHECK(at::equal(got.to_dense().to(at::kCPU), dense));
+    }
+    save_sparse(folder / "back.npz", load_sparse(path, LoadOptions().device(device)));
+    CHECK(read_bytes(folder / "back.npz") == read_bytes(path));
+  }
 }
 
 /// Loads many files of different sizes into pinned memory, and copies each to the device without
@@ -193,6 +220,15 @@ void check_pinned_memory(c10::Device device, std::size_t count) {
 TEST_CASE("every way to a device gives the bits of every dtype", "[device]") {
   check_every_way(at::kCPU);
   check_every_way(c10::Device(fake_device::kType, 0));
+}
+
+TEST_CASE("a sparse matrix is loaded to a device, and saved from there", "[device]") {
+  check_sparse(at::kCPU);
+}
+
+TEST_CASE("a sparse matrix is loaded to a CUDA device, and saved from there", "[cuda]") {
+  if (!has_cuda()) return;
+  check_sparse(kCuda);
 }
 
 TEST_CASE("every way to a CUDA device gives the bits of every dtype", "[cuda]") {
