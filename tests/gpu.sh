@@ -116,7 +116,7 @@ step() { # NAME SECONDS SHOWN COMMAND...
     124 | 137) result='out of time' ;;
     *) result="failed ($status)" ;;
   esac
-  details=$(grep -oE '^(All tests passed.*|test cases:.*|not run:.*)|skipped: there is .*|ERROR SUMMARY: .*' "$log" |
+  details=$(grep -oE '^(All tests passed.*|test cases:.*|not run:.*)|^ *skipped: there is .*|ERROR SUMMARY: .*' "$log" |
     tr '|' ',' | tr -s ' ' | sort | uniq -c | sed -E 's/^ *1 //; s/^ *([0-9]+) /\1 x /' | paste -sd ';' | sed 's/;/; /g')
   printf '%s\t%s\t%s\t%s\n' "$name" "$result" $((SECONDS - start)) "$details" >>"$out/steps.tsv"
   echo "[$SECONDS s] $name: $result${details:+: $details}"

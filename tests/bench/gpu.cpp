@@ -131,7 +131,8 @@ StackedDataset dataset_of(const std::string& kind, const std::string& path, bool
 /// training loop. KIND: "files" or "rows". HOW: "loader" is Loader with device(), "prefetch" is
 /// prefetch() of LibTorch's loader, and "resident" has all batches on the device before it begins.
 Answer train(const Words& words) {
-  static std::map<Words, Batches> all;
+  // Never destroyed: when static objects are, CUDA may be gone.
+  static auto& all = *new std::map<Words, Batches>();
   const std::string how = words.at(5);
   Batches& batches = all[Words(words.begin(), words.begin() + 9)];
   if (!batches.network) {

@@ -6,8 +6,10 @@
 
 #include <torch_npy/error.hpp>
 
+#include "support/catch_version.hpp"
+
 #undef CHECK
-#if __has_include(<catch2/catch_all.hpp>)
+#if TORCH_NPY_CATCH2_MAJOR >= 3
 #include <catch2/catch_all.hpp>
 #else
 #include <catch2/catch.hpp>
@@ -15,7 +17,7 @@
 
 /// Matches a message with these words in it.
 inline auto says(const std::string& words) {
-#if __has_include(<catch2/catch_all.hpp>)
+#if TORCH_NPY_CATCH2_MAJOR >= 3
   return Catch::Matchers::ContainsSubstring(words);
 #else
   return Catch::Matchers::Contains(words);

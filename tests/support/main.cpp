@@ -1,5 +1,7 @@
 // Catch2 3 brings a main() of its own.
-#if __has_include(<catch2/catch_all.hpp>)
+#include "support/catch_version.hpp"
+
+#if TORCH_NPY_CATCH2_MAJOR >= 3
 #include <catch2/catch_session.hpp>
 #else
 #define CATCH_CONFIG_RUNNER
