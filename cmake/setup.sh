@@ -98,12 +98,6 @@ prefer_libraries() { # FOLDER...
   export LDFLAGS="${LDFLAGS:-}"
 }
 
-# The libtorch.so of PyTorch 2.11 exports functions of std::filesystem, and its remove_all() calls a function that no
-# library has. Programs take the functions of the library that is linked first.
-prefer_libstdcxx() {
-  export LDFLAGS="${LDFLAGS:-} -Wl,--push-state,--no-as-needed -lstdc++ -Wl,--pop-state"
-}
-
 # Exports Torch_DIR and CMAKE_PREFIX_PATH for find_package. A LibTorch that is there is taken before
 # one is installed: what the environment names, then the active Python's, then the system's.
 setup_libtorch() {
@@ -137,7 +131,6 @@ print(torch.utils.cmake_prefix_path, torch.version.cuda or "", torch.__version__
     else
       use_torch_in "${python[0]}/Torch"
       prefer_libraries "${python[0]%/torch/share/cmake}"/nvidia/*/lib
-      [ "$(uname)" != Linux ] || prefer_libstdcxx
       cmake_finds "${torch[@]}" "${this_one[@]}" && status=0 ||
         echo "Not used: $why, ${python[2]}." "$(head -n 4 <<<"$found_error" | tr '\n' ' ')"
     fi
