@@ -40,6 +40,7 @@ inline std::optional<std::int64_t> parse_digits(const char*& begin, const char* 
 /// none for numbers below 0.
 inline std::optional<std::int64_t> parse_signed_digits(const char*& begin, const char* end,
                                                        std::int64_t limit) {
+  if (begin != end && *begin >= '0') return parse_digits(begin, end, limit);  // the usual case
   const char* at = begin;
   while (at != end && (*at == ' ' || (*at >= '\t' && *at <= '\r'))) ++at;
   const bool is_negative = at != end && *at == '-';
