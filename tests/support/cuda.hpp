@@ -60,7 +60,8 @@ class FullDevice {
     const auto take = [device](std::int64_t bytes) {
       return at::empty({bytes}, at::TensorOptions(at::kByte).device(device));
     };
-    const at::Tensor for_small_tensors = take(kTooLarge / 8);
+    // LibTorch keeps the memory of these, in two pools: one for tensors of less than 1 MiB.
+    const at::Tensor for_others[] = {take(kTooLarge / 8), take(1024)};
     for (std::int64_t bytes = std::int64_t{1} << 30; bytes >= kTooLarge / 4;) {
       try {
         blocks_.push_back(take(bytes));
