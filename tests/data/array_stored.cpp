@@ -3,8 +3,8 @@
 #include <torch_npy/data/array_dataset.hpp>
 #include <torch_npy/data/combine.hpp>
 #include <torch_npy/tensor/npz.hpp>
-#include <torch_npy/tensor/save_npz.hpp>
 #include <torch_npy/tensor/save.hpp>
+#include <torch_npy/tensor/save_npz.hpp>
 #include <torch_npy/tensor/stored_array.hpp>
 
 #include <ATen/ops/arange.h>

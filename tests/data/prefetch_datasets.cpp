@@ -11,8 +11,8 @@
 #include <torch_npy/data/transforms.hpp>
 #include <torch_npy/data/window_dataset.hpp>
 #include <torch_npy/tensor/npz.hpp>
-#include <torch_npy/tensor/save_npz.hpp>
 #include <torch_npy/tensor/save.hpp>
+#include <torch_npy/tensor/save_npz.hpp>
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/full.h>
