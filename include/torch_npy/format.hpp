@@ -6,6 +6,7 @@
 
 // IWYU pragma: begin_exports
 #include <torch_npy/format/datetime_unit.hpp>
+#include <torch_npy/format/descr_parser.hpp>
 #include <torch_npy/format/dtype.hpp>
 #include <torch_npy/format/header.hpp>
 #include <torch_npy/format/literal.hpp>

@@ -54,6 +54,12 @@ TEST_CASE("a missing array and a member that is no array throw Error with the re
   const auto npy = write_bytes(folder / "a.npy", array);
   CHECK_THAT(error_of([&] { NpzFile{npy}; }).what(), says("not an .npz archive but an .npy file"));
   CHECK_THAT(error_of([&] { (void)load(path); }).what(), says("load_npz() reads"));
+  const auto torch =
+      write_bytes(folder / "model.pt", zip({ZipPart::stored("model/data.pkl", "\x80\x02"),
+                                            ZipPart::stored("model/data/0", "1234")}));
+  const Error not_arrays = error_of([&] { (void)load_npz(torch); });
+  CHECK(not_arrays.code() == ErrorCode::NotNpy);
+  CHECK_THAT(not_arrays.what(), says("it looks like a PyTorch file"));
   CHECK(error_of([&] { NpzFile{folder.path()}; }).code() == ErrorCode::Io);
   CHECK(error_of([&] { NpzFile{write_bytes(folder / "empty", "")}; }).code() ==
         ErrorCode::Truncated);

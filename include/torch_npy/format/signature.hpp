@@ -20,7 +20,7 @@ namespace detail {
 constexpr std::size_t kSignatureSize = 512;
 
 constexpr const char* kTorchFile =
-    "a PyTorch file: load it with PyTorch, and save its tensors with np.save()";
+    "a PyTorch file: load it with PyTorch, and save its tensors with np.savez()";
 
 /// What a zip archive is, of which these are the first bytes.
 inline const char* describe_zip(std::string_view bytes) {

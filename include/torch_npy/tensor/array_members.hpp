@@ -15,6 +15,7 @@
 
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/header.hpp>
+#include <torch_npy/format/signature.hpp>
 #include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/tensor/unreadable.hpp>
 #include <torch_npy/text.hpp>
@@ -31,10 +32,7 @@ namespace detail {
 /// The name of an array as that of its member.
 inline constexpr std::string_view kEnding = ".npy";
 
-inline bool ends_as_array(const std::string& name) {
-  return name.size() >= kEnding.size() &&
-         name.compare(name.size() - kEnding.size(), kEnding.size(), kEnding) == 0;
-}
+inline bool ends_as_array(const std::string& name) { return has_ending(name, kEnding); }
 
 /// True for what macOS, version control and editors put beside the arrays of an archive, such as
 /// `__MACOSX/._a.npy` and `.git/index`: a part of the name starts with a dot, or is `__MACOSX`.
@@ -96,8 +94,10 @@ inline std::shared_ptr<const ByteSource> source_of(const std::shared_ptr<const Z
 /// The arrays of an archive, by name. Errors have no path.
 class ArrayMembers {
  public:
-  /// Reads the first bytes of members whose name does not end in ".npy". Throws Error (BadZip).
+  /// Reads the first bytes of members whose name does not end in ".npy". Throws Error (BadZip,
+  /// NotNpy).
   explicit ArrayMembers(std::shared_ptr<const ZipArchive> archive) : archive_(std::move(archive)) {
+    refuse_torch_file();
     for (const ZipMember& member : archive_->members()) {
       if (const std::string fault = fault_of_member(member.name); !fault.empty()) {
         throw bad_archive("the name of a member: " + fault, member.entry);
@@ -164,6 +164,18 @@ class ArrayMembers {
   }
 
  private:
+  /// Throws Error (NotNpy) for a file of torch.save() or torch.jit.save(), which is a zip archive,
+  /// too, and would be one without arrays.
+  void refuse_torch_file() const {
+    bool is_torch_file = false;
+    for (const ZipMember& member : archive_->members()) {
+      if (ends_as_array(member.name)) return;
+      is_torch_file = is_torch_file || has_ending(member.name, "/data.pkl");
+    }
+    if (!is_torch_file) return;
+    throw Error(ErrorCode::NotNpy, std::string("not an .npz archive; it looks like ") + kTorchFile);
+  }
+
   /// None if the member is not an array: its name says neither, and its content does not start like
   /// one. One that cannot be read counts as an array, unless its name is hidden: its Error comes
   /// when it is loaded.

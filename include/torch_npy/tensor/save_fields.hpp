@@ -20,6 +20,7 @@
 #include <vector>
 
 #include <torch_npy/error.hpp>
+#include <torch_npy/format/descr_parser.hpp>
 #include <torch_npy/format/dtype.hpp>
 #include <torch_npy/format/header.hpp>
 #include <torch_npy/format/literal.hpp>
@@ -58,9 +59,9 @@ inline std::vector<std::string> parts_of_name(const std::string& name) {
     throw Error(ErrorCode::InvalidArgument,
                 "a name is not empty, before and after each dot: NumPy would change it");
   }
-  if (parts.size() > std::size_t{HeaderParser::kMaxDepth}) {
+  if (parts.size() > std::size_t{DescrParser::kMaxDepth}) {
     throw Error(ErrorCode::InvalidArgument,
-                "fields nested more than " + std::to_string(HeaderParser::kMaxDepth) + " deep");
+                "fields nested more than " + std::to_string(DescrParser::kMaxDepth) + " deep");
   }
   return parts;
 }
