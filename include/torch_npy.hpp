@@ -3104,7 +3104,8 @@ class LockedFile : public File {
       : File(open_to_change((require_path(path), path))) {
     require_regular(file_, "; only a regular file can be changed in place");
     if (lock(file_)) return;
-    throw Error(ErrorCode::Io, std::string("locked: another ") + owner + " has the file open");
+    throw Error(ErrorCode::Io, std::string("locked: another ") + owner +
+                                   " has the file open; try again when it is done");
   }
 
   void write(const void* data, std::size_t size, std::uint64_t offset) {
@@ -3865,6 +3866,10 @@ inline std::shared_ptr<const ByteSource> read_to_end(std::istream& stream,
     if (size == room) continue;
     memory = std::move(bytes);
     break;
+  }
+  if (size == 0) {
+    throw Error(ErrorCode::Truncated,
+                "empty: the stream is at its end; an archive in a stream is read once, to the end");
   }
   return std::make_shared<const MemorySource>(std::move(memory), size);
 }
@@ -5292,6 +5297,9 @@ inline bool is_wide_unsigned(const DType& dtype) {
   return dtype.kind == 'u' && dtype.item_size > 1;
 }
 
+/// True for raw items (NumPy's V without fields), the storage of bfloat16 and float8.
+inline bool is_raw(const DType& dtype) { return dtype.kind == 'V' && !dtype.is_structured(); }
+
 /// True for longdouble and clongdouble if their items are this machine's long double.
 inline bool is_long_double(const DType& dtype) {
   constexpr auto kSize = static_cast<std::int64_t>(sizeof(long double));
@@ -5373,9 +5381,6 @@ TORCH_NPY_END_NAMESPACE
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
-
-/// True for raw items (NumPy's V without fields), the storage of bfloat16 and float8.
-inline bool is_raw(const DType& dtype) { return dtype.kind == 'V' && !dtype.is_structured(); }
 
 /// True if elements of `type` are bit for bit items of `dtype` in native byte order.
 inline bool stores(const DType& dtype, c10::ScalarType type) {
@@ -6866,12 +6871,13 @@ inline std::uint64_t largest_integer(c10::ScalarType type) {
 }
 
 [[noreturn]] inline void throw_does_not_fit(std::uint64_t value, std::uint64_t largest) {
+  const char* const wider = value > INT64_MAX   ? "; torch::kFloat64 holds it, rounded"
+                            : value > INT32_MAX ? "; torch::kInt64 holds it"
+                                                : "; torch::kInt32 holds it";
   throw Error(ErrorCode::Mismatch,
               "the value " + std::to_string(value) +
                   " does not fit in the requested dtype, whose largest value is " +
-                  std::to_string(largest) +
-                  (largest >= INT64_MAX ? "; torch::kFloat64 holds it, rounded"
-                                        : "; torch::kInt64 is wider"));
+                  std::to_string(largest) + wider);
 }
 
 /// Converts unsigned integers, and throws Error (Mismatch) for a value over `largest`. LibTorch
@@ -7271,6 +7277,10 @@ struct LoadPlan {
 /// Refuses types without plain elements: quantized, undefined and unknown ones.
 inline void require_plain(const std::optional<c10::ScalarType>& type, const char* option) {
   if (!type) return;
+  if (*type == kNextSigned) {
+    throw Error(ErrorCode::InvalidArgument,
+                std::string(option) + " takes a dtype; kNextSigned is for unsigned_as()");
+  }
   bool plain = !c10::isQIntType(*type);
   try {
     (void)c10::elementSize(*type);
@@ -8634,7 +8644,7 @@ class StoredArray {
   }
 
   std::string with_member(std::string path) const {
-    return member_.empty() ? path : path + '/' + member_;
+    return member_.empty() || path.empty() ? path + member_ : path + '/' + member_;
   }
 
   torch::OrderedDict<std::string, at::Tensor> fields_of(const std::vector<std::string>* fields,
@@ -9218,14 +9228,48 @@ struct NewValue {
   at::Tensor array = {};
 };
 
-/// Whether a tensor of `type` gets the values of an array of `stored`: the dtype is the same, or
-/// both are floating-point, or both are complex.
+/// bfloat16, as save_parameters() and ml_dtypes store it.
+inline bool is_bfloat16(const DType& dtype) { return is_raw(dtype) && dtype.item_size == 2; }
+
+/// Whether an array is loaded into a tensor of `type`: the dtype is the same, or both are
+/// floating-point, or both are complex. Numbers that are integers on one side only are loaded if no
+/// value changes: LibTorch's Module::to(dtype) also converts num_batches_tracked of BatchNorm.
 inline bool has_values_for(const DType& stored, c10::ScalarType type) {
   const auto same = dtype_of(type);
   if (!same || stored.is_structured()) return false;
   if (stored.kind == same->kind && stored.item_size == same->item_size) return true;
-  return scalar_type_of(stored) && ((stored.kind == 'f' && c10::isFloatingType(type)) ||
-                                    (stored.kind == 'c' && c10::isComplexType(type)));
+  const bool is_real = c10::isFloatingType(type);
+  if (is_bfloat16(stored)) return is_real;
+  if (!scalar_type_of(stored)) return false;
+  switch (stored.kind) {
+    case 'c': return c10::isComplexType(type);
+    case 'f': return is_real || c10::isIntegralType(type, /*includeBool=*/false);
+    case 'i':
+    case 'u': return is_real || c10::isIntegralType(type, /*includeBool=*/false);
+    default: return false;
+  }
+}
+
+/// Loads an array for a tensor of `type`. Throws Error (Mismatch) if an integer changes.
+inline at::Tensor load_values(const NpzFile& file, const std::string& name, c10::ScalarType type,
+                              std::size_t threads) {
+  LoadOptions options;
+  options.threads(threads);
+  const StoredArray array = file.array(name, options);
+  const DType& stored = array.dtype();
+  if (stored.kind == 'V') {
+    const bool converts = c10::isFloatingType(type) && dtype_of(type)->kind != 'V';
+    return array.load(options.void_as(converts ? c10::ScalarType::BFloat16 : type).dtype(type));
+  }
+  const bool is_exact = stored.kind == 'i' || stored.kind == 'u' ||
+                        (stored.kind == 'f' && c10::isIntegralType(type, /*includeBool=*/false));
+  if (!is_exact) return array.load(options.dtype(type));
+  const at::Tensor values = array.load(options);
+  const at::Tensor converted = values.to(type);
+  if (converted.to(values.scalar_type()).equal(values)) return converted;
+  throw Error(ErrorCode::Mismatch, in_quotes(name) + " has values of " + descr_literal(stored) +
+                                       " that " + c10::toString(type) +
+                                       ", the dtype in the module, cannot hold");
 }
 
 inline std::string shown_tensor(const at::Tensor& tensor) {
@@ -9270,10 +9314,16 @@ inline std::vector<NewValue> match(const NamedTensors& state, const NpzFile& fil
   const auto list = [&](const char* what, const FewLines& lines) {
     if (lines.count() != 0) reason += "\n" + std::to_string(lines.count()) + what + lines.text();
   };
-  list(" missing in the archive:", missing);
-  list(" unknown to the module:", unexpected);
+  if (strict) {
+    list(" missing in the archive:", missing);
+    list(" unknown to the module:", unexpected);
+  }
   list(" of another shape or dtype:", misfits);
-  if (misfits.count() == 0 && !values.empty()) {
+  if (misfits.count() != 0) {
+    reason +=
+        "\nto keep such a tensor as it is, give its layer another name, or remove the array "
+        "from a copy of the archive, and use strict(false)";
+  } else if (!values.empty()) {
     reason += "\nstrict(false) loads only the names that both have";
   }
   throw Error(ErrorCode::Mismatch, reason);
@@ -9345,9 +9395,7 @@ inline IncompatibleKeys load_state(const NamedTensors& state, const NpzFile& fil
   const std::size_t threads =
       (std::max)(processors / (std::max)(values.size(), std::size_t{1}), std::size_t{1});
   for_each_index(values.size(), processors, [&](std::size_t i) {
-    const c10::ScalarType type = values[i].tensor.scalar_type();
-    values[i].array =
-        file.load(values[i].name, LoadOptions().dtype(type).void_as(type).threads(threads));
+    values[i].array = load_values(file, values[i].name, values[i].tensor.scalar_type(), threads);
   });
   for (const auto& [a, b] : pairs) {
     if (has_same_bits(values[a].array, values[b].array)) continue;
@@ -9389,8 +9437,9 @@ void save_parameters(const std::filesystem::path& path, const Module& module,
 /// `module`: see save_parameters(). The values are copied into its tensors, on their devices. They
 /// stay the same tensors, so an optimizer that was made with them stays valid. Floating-point
 /// values are converted to the dtype of the tensor, as in load_state_dict() of PyTorch, and so are
-/// complex ones; any other dtype must be the same. Raw items of 2 bytes (V2) fill bfloat16, and
-/// those of 1 byte (V1) float8 of any kind.
+/// complex ones. Numbers that are integers on one side are converted if no value changes. Any other
+/// dtype must be the same. Raw items of 2 bytes (V2) are bfloat16, and those of 1 byte (V1) fill
+/// float8 of any kind.
 ///
 /// Throws Error (Mismatch) with a list of all names that the archive does not have, names that the
 /// module does not have, and tensors of another shape or dtype. With strict(false), the names are
@@ -9473,8 +9522,9 @@ inline std::vector<std::string> parts_of_name(const std::string& name) {
     }
   }
   if (std::find(parts.begin(), parts.end(), std::string()) != parts.end()) {
-    throw Error(ErrorCode::InvalidArgument,
-                "a name is not empty, before and after each dot: NumPy would change it");
+    throw Error(
+        ErrorCode::InvalidArgument,
+        "its name, and each part of it between dots, must not be empty: NumPy would change it");
   }
   if (parts.size() > std::size_t{DescrParser::kMaxDepth}) {
     throw Error(ErrorCode::InvalidArgument,

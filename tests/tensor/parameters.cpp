@@ -240,6 +240,32 @@ TEST_CASE("floating-point and complex arrays are converted to the dtype of the m
 #endif
 }
 
+TEST_CASE("a module of another precision, whose integer buffers LibTorch has converted, is loaded",
+          "[parameters]") {
+  const Folder folder;
+  const auto path = folder / "a.npz";
+  const auto make = [] {
+    torch::nn::BatchNorm1d norm(4);
+    norm->running_mean.fill_(0.5);
+    norm->num_batches_tracked.fill_(7);
+    return norm;
+  };
+  for (const auto stored : {at::kFloat, at::kHalf, at::kBFloat16, at::kDouble}) {
+    torch::nn::BatchNorm1d saved = make();
+    saved->to(stored);
+    save_parameters(path, saved);
+    for (const auto type : {at::kFloat, at::kHalf, at::kBFloat16, at::kDouble}) {
+      INFO(c10::toString(stored) << " to " << c10::toString(type));
+      torch::nn::BatchNorm1d loaded(4);
+      loaded->to(type);
+      load_parameters(loaded, path);
+      CHECK(loaded->running_mean.scalar_type() == type);
+      CHECK(loaded->running_mean[3].item<float>() == 0.5F);
+      CHECK(loaded->num_batches_tracked.item<float>() == 7);
+    }
+  }
+}
+
 TEST_CASE("a bfloat16 module is restored bit for bit", "[parameters]") {
   const Folder folder;
   Layers layers = trained();

@@ -52,7 +52,8 @@ class LockedFile : public File {
       : File(open_to_change((require_path(path), path))) {
     require_regular(file_, "; only a regular file can be changed in place");
     if (lock(file_)) return;
-    throw Error(ErrorCode::Io, std::string("locked: another ") + owner + " has the file open");
+    throw Error(ErrorCode::Io, std::string("locked: another ") + owner +
+                                   " has the file open; try again when it is done");
   }
 
   void write(const void* data, std::size_t size, std::uint64_t offset) {

@@ -131,6 +131,10 @@ inline std::shared_ptr<const ByteSource> read_to_end(std::istream& stream,
     memory = std::move(bytes);
     break;
   }
+  if (size == 0) {
+    throw Error(ErrorCode::Truncated,
+                "empty: the stream is at its end; an archive in a stream is read once, to the end");
+  }
   return std::make_shared<const MemorySource>(std::move(memory), size);
 }
 

@@ -81,12 +81,13 @@ inline std::uint64_t largest_integer(c10::ScalarType type) {
 }
 
 [[noreturn]] inline void throw_does_not_fit(std::uint64_t value, std::uint64_t largest) {
+  const char* const wider = value > INT64_MAX   ? "; torch::kFloat64 holds it, rounded"
+                            : value > INT32_MAX ? "; torch::kInt64 holds it"
+                                                : "; torch::kInt32 holds it";
   throw Error(ErrorCode::Mismatch,
               "the value " + std::to_string(value) +
                   " does not fit in the requested dtype, whose largest value is " +
-                  std::to_string(largest) +
-                  (largest >= INT64_MAX ? "; torch::kFloat64 holds it, rounded"
-                                        : "; torch::kInt64 is wider"));
+                  std::to_string(largest) + wider);
 }
 
 /// Converts unsigned integers, and throws Error (Mismatch) for a value over `largest`. LibTorch

@@ -32,9 +32,6 @@
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// True for raw items (NumPy's V without fields), the storage of bfloat16 and float8.
-inline bool is_raw(const DType& dtype) { return dtype.kind == 'V' && !dtype.is_structured(); }
-
 /// True if elements of `type` are bit for bit items of `dtype` in native byte order.
 inline bool stores(const DType& dtype, c10::ScalarType type) {
   if (scalar_type_of(dtype) == type) return true;

@@ -95,14 +95,48 @@ struct NewValue {
   at::Tensor array = {};
 };
 
-/// Whether a tensor of `type` gets the values of an array of `stored`: the dtype is the same, or
-/// both are floating-point, or both are complex.
+/// bfloat16, as save_parameters() and ml_dtypes store it.
+inline bool is_bfloat16(const DType& dtype) { return is_raw(dtype) && dtype.item_size == 2; }
+
+/// Whether an array is loaded into a tensor of `type`: the dtype is the same, or both are
+/// floating-point, or both are complex. Numbers that are integers on one side only are loaded if no
+/// value changes: LibTorch's Module::to(dtype) also converts num_batches_tracked of BatchNorm.
 inline bool has_values_for(const DType& stored, c10::ScalarType type) {
   const auto same = dtype_of(type);
   if (!same || stored.is_structured()) return false;
   if (stored.kind == same->kind && stored.item_size == same->item_size) return true;
-  return scalar_type_of(stored) && ((stored.kind == 'f' && c10::isFloatingType(type)) ||
-                                    (stored.kind == 'c' && c10::isComplexType(type)));
+  const bool is_real = c10::isFloatingType(type);
+  if (is_bfloat16(stored)) return is_real;
+  if (!scalar_type_of(stored)) return false;
+  switch (stored.kind) {
+    case 'c': return c10::isComplexType(type);
+    case 'f': return is_real || c10::isIntegralType(type, /*includeBool=*/false);
+    case 'i':
+    case 'u': return is_real || c10::isIntegralType(type, /*includeBool=*/false);
+    default: return false;
+  }
+}
+
+/// Loads an array for a tensor of `type`. Throws Error (Mismatch) if an integer changes.
+inline at::Tensor load_values(const NpzFile& file, const std::string& name, c10::ScalarType type,
+                              std::size_t threads) {
+  LoadOptions options;
+  options.threads(threads);
+  const StoredArray array = file.array(name, options);
+  const DType& stored = array.dtype();
+  if (stored.kind == 'V') {
+    const bool converts = c10::isFloatingType(type) && dtype_of(type)->kind != 'V';
+    return array.load(options.void_as(converts ? c10::ScalarType::BFloat16 : type).dtype(type));
+  }
+  const bool is_exact = stored.kind == 'i' || stored.kind == 'u' ||
+                        (stored.kind == 'f' && c10::isIntegralType(type, /*includeBool=*/false));
+  if (!is_exact) return array.load(options.dtype(type));
+  const at::Tensor values = array.load(options);
+  const at::Tensor converted = values.to(type);
+  if (converted.to(values.scalar_type()).equal(values)) return converted;
+  throw Error(ErrorCode::Mismatch, in_quotes(name) + " has values of " + descr_literal(stored) +
+                                       " that " + c10::toString(type) +
+                                       ", the dtype in the module, cannot hold");
 }
 
 inline std::string shown_tensor(const at::Tensor& tensor) {
@@ -147,10 +181,16 @@ inline std::vector<NewValue> match(const NamedTensors& state, const NpzFile& fil
   const auto list = [&](const char* what, const FewLines& lines) {
     if (lines.count() != 0) reason += "\n" + std::to_string(lines.count()) + what + lines.text();
   };
-  list(" missing in the archive:", missing);
-  list(" unknown to the module:", unexpected);
+  if (strict) {
+    list(" missing in the archive:", missing);
+    list(" unknown to the module:", unexpected);
+  }
   list(" of another shape or dtype:", misfits);
-  if (misfits.count() == 0 && !values.empty()) {
+  if (misfits.count() != 0) {
+    reason +=
+        "\nto keep such a tensor as it is, give its layer another name, or remove the array "
+        "from a copy of the archive, and use strict(false)";
+  } else if (!values.empty()) {
     reason += "\nstrict(false) loads only the names that both have";
   }
   throw Error(ErrorCode::Mismatch, reason);
@@ -222,9 +262,7 @@ inline IncompatibleKeys load_state(const NamedTensors& state, const NpzFile& fil
   const std::size_t threads =
       (std::max)(processors / (std::max)(values.size(), std::size_t{1}), std::size_t{1});
   for_each_index(values.size(), processors, [&](std::size_t i) {
-    const c10::ScalarType type = values[i].tensor.scalar_type();
-    values[i].array =
-        file.load(values[i].name, LoadOptions().dtype(type).void_as(type).threads(threads));
+    values[i].array = load_values(file, values[i].name, values[i].tensor.scalar_type(), threads);
   });
   for (const auto& [a, b] : pairs) {
     if (has_same_bits(values[a].array, values[b].array)) continue;
@@ -266,8 +304,9 @@ void save_parameters(const std::filesystem::path& path, const Module& module,
 /// `module`: see save_parameters(). The values are copied into its tensors, on their devices. They
 /// stay the same tensors, so an optimizer that was made with them stays valid. Floating-point
 /// values are converted to the dtype of the tensor, as in load_state_dict() of PyTorch, and so are
-/// complex ones; any other dtype must be the same. Raw items of 2 bytes (V2) fill bfloat16, and
-/// those of 1 byte (V1) float8 of any kind.
+/// complex ones. Numbers that are integers on one side are converted if no value changes. Any other
+/// dtype must be the same. Raw items of 2 bytes (V2) are bfloat16, and those of 1 byte (V1) fill
+/// float8 of any kind.
 ///
 /// Throws Error (Mismatch) with a list of all names that the archive does not have, names that the
 /// module does not have, and tensors of another shape or dtype. With strict(false), the names are

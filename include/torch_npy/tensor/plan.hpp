@@ -71,6 +71,10 @@ struct LoadPlan {
 /// Refuses types without plain elements: quantized, undefined and unknown ones.
 inline void require_plain(const std::optional<c10::ScalarType>& type, const char* option) {
   if (!type) return;
+  if (*type == kNextSigned) {
+    throw Error(ErrorCode::InvalidArgument,
+                std::string(option) + " takes a dtype; kNextSigned is for unsigned_as()");
+  }
   bool plain = !c10::isQIntType(*type);
   try {
     (void)c10::elementSize(*type);

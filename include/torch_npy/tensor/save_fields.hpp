@@ -56,8 +56,9 @@ inline std::vector<std::string> parts_of_name(const std::string& name) {
     }
   }
   if (std::find(parts.begin(), parts.end(), std::string()) != parts.end()) {
-    throw Error(ErrorCode::InvalidArgument,
-                "a name is not empty, before and after each dot: NumPy would change it");
+    throw Error(
+        ErrorCode::InvalidArgument,
+        "its name, and each part of it between dots, must not be empty: NumPy would change it");
   }
   if (parts.size() > std::size_t{DescrParser::kMaxDepth}) {
     throw Error(ErrorCode::InvalidArgument,

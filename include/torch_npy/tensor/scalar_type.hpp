@@ -60,6 +60,9 @@ inline bool is_wide_unsigned(const DType& dtype) {
   return dtype.kind == 'u' && dtype.item_size > 1;
 }
 
+/// True for raw items (NumPy's V without fields), the storage of bfloat16 and float8.
+inline bool is_raw(const DType& dtype) { return dtype.kind == 'V' && !dtype.is_structured(); }
+
 /// True for longdouble and clongdouble if their items are this machine's long double.
 inline bool is_long_double(const DType& dtype) {
   constexpr auto kSize = static_cast<std::int64_t>(sizeof(long double));

@@ -150,7 +150,7 @@ class StoredArray {
   }
 
   std::string with_member(std::string path) const {
-    return member_.empty() ? path : path + '/' + member_;
+    return member_.empty() || path.empty() ? path + member_ : path + '/' + member_;
   }
 
   torch::OrderedDict<std::string, at::Tensor> fields_of(const std::vector<std::string>* fields,
