@@ -1,6 +1,7 @@
 // Any bytes as an archive, without LibTorch. Members that can be read are written to a new archive,
 // and read from it again.
 
+#include <torch_npy/io/file_writer.hpp>
 #include <torch_npy/zip/deflate.hpp>
 #include <torch_npy/zip/reader.hpp>
 #include <torch_npy/zip/writer.hpp>
