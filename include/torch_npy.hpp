@@ -6563,12 +6563,12 @@ inline LoadOptions with_origin(const LoadOptions& options, const std::filesystem
   return with;
 }
 
-/// Throws Error (InvalidArgument) for a name that is in the list twice.
-inline void require_distinct(const std::vector<std::string>& names, const char* call) {
-  const auto twice = first_duplicate({names.begin(), names.end()});
-  if (!twice) return;
-  throw Error(ErrorCode::InvalidArgument,
-              std::string(call) + " is given the name " + in_quotes(*twice) + " twice");
+/// How to load the rest, for Unreadable.
+inline const char* way_to_the_rest(bool has_names) {
+  return has_names ? "to load the others, leave this name out, or set "
+                     "on_unreadable(OnUnreadable::Skip)"
+                   : "to load the others, give their names, or set "
+                     "on_unreadable(OnUnreadable::Skip)";
 }
 
 /// The start of a list of names, for a message: `"a", "b", ...`; empty for no names.
@@ -8425,9 +8425,7 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(
   const std::vector<std::int64_t> sizes(plan.sizes.begin(), plan.sizes.end() - 1);
   LoadOptions of_field = options;
   of_field.region({}).squeeze(std::nullopt);  // of the records, and of the tensor of the field
-  Unreadable unreadable(leaves.size(), options,
-                        "load_fields() loads the other fields if it is given their names, or with "
-                        "on_unreadable(OnUnreadable::Skip)");
+  Unreadable unreadable(leaves.size(), options, way_to_the_rest(names != nullptr));
   const auto about = [&](std::size_t i, const auto& work) {
     return unreadable.load(i, [&] { with_part("field", leaves[i].name, work); });
   };
@@ -8726,10 +8724,14 @@ TORCH_NPY_END_NAMESPACE
 #include <istream>
 #include <memory>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
 TORCH_NPY_BEGIN_NAMESPACE
+
+class NpzFile;
+
 namespace detail {
 
 /// Bytes that several tensors may have together. Safe from any thread.
@@ -8753,6 +8755,10 @@ class Budget {
  private:
   std::atomic<std::uint64_t> left_;
 };
+
+inline torch::OrderedDict<std::string, at::Tensor> load_arrays(const NpzFile&,
+                                                               const std::vector<std::string>*,
+                                                               const LoadOptions&);
 
 }  // namespace detail
 
@@ -8870,9 +8876,8 @@ class NpzFile {
   }
 
  private:
-  friend torch::OrderedDict<std::string, at::Tensor> load_npz(const NpzFile&,
-                                                              const std::vector<std::string>&,
-                                                              const LoadOptions&);
+  friend torch::OrderedDict<std::string, at::Tensor> detail::load_arrays(
+      const NpzFile&, const std::vector<std::string>*, const LoadOptions&);
 
   NpzFile(const std::filesystem::path& path, const std::shared_ptr<const ByteSource>& source)
       : path_(path), arrays_(detail::with_path(path, [&] {
@@ -8918,37 +8923,44 @@ class NpzFile {
   detail::ArrayMembers arrays_;
 };
 
-/// Loads the arrays with these names, with or without ".npy" at their end, several at a time, in
-/// the order of the names: `load_npz(file, {"a", "b"})`. The other arrays are not looked at.
-/// threads(0) uses as many threads as there are processors. region() is that of each array: one
-/// that has fewer axes or is too short throws Error (InvalidArgument), which names it. max_bytes()
-/// limits all arrays together. If several arrays cannot be loaded, the Error of the first of them
-/// is thrown; on_unreadable() skips them instead. Throws Error: InvalidArgument for a name that is
-/// given twice, and what NpzFile::load() throws. Safe from any thread.
-[[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
-    const NpzFile& file, const std::vector<std::string>& names, const LoadOptions& options = {}) {
-  detail::with_path(file.path_, [&] {
-    detail::require_device(options.device());
-    detail::require_distinct(names, "load_npz()");
+namespace detail {
+
+/// The members with these names. Throws Error: NotFound, and InvalidArgument for a member that is
+/// named twice.
+inline std::vector<const ZipMember*> members_named(const ArrayMembers& arrays,
+                                                   const std::vector<std::string>& names) {
+  std::vector<const ZipMember*> members;
+  std::unordered_set<const ZipMember*> taken;
+  for (const std::string& name : names) {
+    members.push_back(&arrays.at(name));
+    if (taken.insert(members.back()).second) continue;
+    throw Error(ErrorCode::InvalidArgument,
+                "load_npz() is given the array " + in_quotes(name) + " twice");
+  }
+  return members;
+}
+
+/// load_npz() of the arrays with these names, or of all if there is no list.
+inline torch::OrderedDict<std::string, at::Tensor> load_arrays(
+    const NpzFile& file, const std::vector<std::string>* chosen, const LoadOptions& options) {
+  const std::vector<std::string>& names = chosen != nullptr ? *chosen : file.names();
+  const auto members = with_path(file.path_, [&] {
+    require_device(options.device());
+    return members_named(file.arrays_, names);
   });
   const std::size_t count = names.size();
-  const std::size_t threads =
-      options.threads() != 0 ? options.threads() : detail::processor_count();
+  const std::size_t threads = options.threads() != 0 ? options.threads() : processor_count();
   LoadOptions one = options;
   one.threads((std::max)(threads / (std::max)(count, std::size_t{1}), std::size_t{1}));
-  std::vector<const detail::ZipMember*> members(count);
-  for (std::size_t i = 0; i < count; ++i) members[i] = &file.at(names[i]);
   std::vector<at::Tensor> tensors(count);
-  detail::Budget budget(options.max_bytes());
-  detail::Unreadable unreadable(count, options,
-                                "load_npz() loads the other arrays if it is given their names, or "
-                                "with on_unreadable(OnUnreadable::Skip)");
-  detail::for_each_index(count, threads, [&](std::size_t i) {
+  Budget budget(options.max_bytes());
+  Unreadable unreadable(count, options, way_to_the_rest(chosen != nullptr));
+  for_each_index(count, threads, [&](std::size_t i) {
     unreadable.load(i, [&] {
-      tensors[i] = file.with_array(*members[i], one, [&](detail::OpenArray& array) {
-        const detail::LoadPlan plan = array.plan(one);
-        budget.take(detail::memory_to_load(array, plan, one));
-        return detail::load_on_host(array, plan, one);
+      tensors[i] = file.with_array(*members[i], one, [&](OpenArray& array) {
+        const LoadPlan plan = array.plan(one);
+        budget.take(memory_to_load(array, plan, one));
+        return load_on_host(array, plan, one);
       });
     });
   });
@@ -8957,15 +8969,29 @@ class NpzFile {
   arrays.reserve(count);
   for (std::size_t i = 0; i < count; ++i) {
     if (unreadable.is_skipped(i)) continue;
-    arrays.insert(names[i], detail::on_device(std::move(tensors[i]), options));
+    arrays.insert(names[i], on_device(std::move(tensors[i]), options));
   }
   return arrays;
+}
+
+}  // namespace detail
+
+/// Loads the arrays with these names, with or without ".npy" at their end, several at a time, in
+/// the order of the names and under these names: `load_npz(file, {"a", "b"})`. The other arrays are
+/// not looked at. threads(0) uses as many threads as there are processors. region() is that of each
+/// array: one that has fewer axes or is too short throws Error (InvalidArgument), which names it.
+/// max_bytes() limits all arrays together. If several arrays cannot be loaded, the Error of the
+/// first of them is thrown; on_unreadable() skips them instead. Throws Error: InvalidArgument for
+/// an array that is named twice, and what NpzFile::load() throws. Safe from any thread.
+[[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
+    const NpzFile& file, const std::vector<std::string>& names, const LoadOptions& options = {}) {
+  return detail::load_arrays(file, &names, options);
 }
 
 /// Loads all arrays of an archive, in its order. Members that are not arrays are skipped.
 [[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
     const NpzFile& file, const LoadOptions& options = {}) {
-  return load_npz(file, file.names(), options);
+  return detail::load_arrays(file, nullptr, options);
 }
 
 /// Loads the arrays of an .npz file with these names. Throws Error: what NpzFile throws, and as
@@ -9815,7 +9841,8 @@ class SparseArchive {
       throw Error(
           ErrorCode::NotFound,
           "not a matrix of scipy.sparse.save_npz(): no array \"format\"" +
-              (there.empty() ? there : "; there are " + there + ", which load_npz() loads"));
+              (there.empty() ? there
+                             : "; there are " + there + "; load_npz() is for such archives"));
     }
     const StoredArray array = this->array("format");
     const DType& dtype = array.dtype();
@@ -10383,10 +10410,10 @@ inline void rewrite_npz(const std::filesystem::path& path,
 
 }  // namespace detail
 
-/// Adds arrays to an existing archive, in place of those that have the same names, and removes the
-/// arrays named by `remove`, which may end in ".npy". The other members are copied as they are
-/// packed, arrays or not, and keep their order; the saved arrays come after them. compressed() is
-/// about the saved arrays alone. Comments and times of members are not kept.
+/// Adds arrays to an existing archive, in place of those that have exactly the same names, and
+/// removes the arrays named by `remove`, which may end in ".npy". The other members are copied as
+/// they are packed, arrays or not, and keep their order; the saved arrays come after them.
+/// compressed() is about the saved arrays alone. Comments and times of members are not kept.
 ///
 /// The file is replaced when the new one is complete, as by save(): at any time, and after a crash,
 /// the path names the old archive or the new one. This takes disk space for both, and the time of a
@@ -10401,6 +10428,14 @@ inline void update_npz(const std::filesystem::path& path,
                        const std::vector<std::string>& remove = {},
                        const SaveNpzOptions& options = {}) {
   detail::rewrite_npz(path, arrays, remove, options);
+}
+
+/// Removes arrays from an archive: update_npz() without arrays to save.
+inline void remove_from_npz(const std::filesystem::path& path,
+                            const std::vector<std::string>& names,
+                            const SaveNpzOptions& options = {}) {
+  const torch::OrderedDict<std::string, at::Tensor> none;
+  detail::rewrite_npz(path, none, names, options);
 }
 
 /// Rewrites an archive so that all of its stored arrays can be mapped: their data starts at a

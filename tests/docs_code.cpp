@@ -927,9 +927,9 @@ TEST_CASE("docs/archives.md: an archive is changed", "[docs]") {
   const torch::Tensor bias = torch::arange(5);
   torch_npy::update_npz("model.npz", {{"bias", bias}, {"step", torch::tensor(100)}});
   torch_npy::update_npz("model.npz", {{"bias", bias}}, /*remove=*/{"step"});
+  torch_npy::remove_from_npz("model.npz", {"bias"});
 
-  CHECK(torch_npy::NpzFile("model.npz").names() == std::vector<std::string>{"weight", "bias"});
-  CHECK(torch_npy::NpzFile("model.npz").load("bias").equal(bias));
+  CHECK(torch_npy::NpzFile("model.npz").names() == std::vector<std::string>{"weight"});
 }
 
 TEST_CASE("docs/archives.md: an archive of which some arrays cannot be loaded", "[docs]") {

@@ -63,7 +63,7 @@ std::vector<BadMatrix> bad_archives_and_formats() {
        {{"a", ints({1})}, {"b", ints({1})}},
        ErrorCode::NotFound,
        0,
-       "no array \"format\"; there are \"a\", \"b\", which load_npz() loads"},
+       "no array \"format\"; there are \"a\", \"b\"; load_npz() is for"},
       {"no shape", with(csr, {{"shape", ""}}), ErrorCode::NotFound, 0, "no array \"shape\""},
       {"no data", with(csr, {{"data", ""}}), ErrorCode::NotFound, 0, "no array \"data\""},
       {"no indices", with(csr, {{"indices", ""}}), ErrorCode::NotFound, 0, "no array \"indices\""},

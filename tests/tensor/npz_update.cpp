@@ -86,7 +86,7 @@ TEST_CASE("update_npz() adds, replaces and removes arrays and keeps the others a
 
   update_npz(path, {{"a", at::ones({1})}});
   CHECK(NpzFile(path).names() == Names{"b", "new", "a"});
-  update_npz(path, Arrays(), {"a", "b.npy"});
+  remove_from_npz(path, {"a", "b.npy"});
   CHECK(NpzFile(path).names() == Names{"new"});
   update_npz(path, Arrays(), {"readme.txt", "new"});
   CHECK(NpzFile(path).names().empty());

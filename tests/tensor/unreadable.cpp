@@ -60,7 +60,14 @@ TEST_CASE("load_npz() loads the arrays that it is given the names of, in their o
 
   const Error twice = error_of([&] { (void)load_npz(path, {"a", "b", "a"}); });
   CHECK(twice.code() == ErrorCode::InvalidArgument);
-  CHECK_THAT(twice.what(), says("the name \"a\" twice"));
+  CHECK_THAT(twice.what(), says("the array \"a\" twice"));
+  CHECK(error_of([&] {
+          (void)load_npz(path, {"a", "a.npy"});
+        }).code() == ErrorCode::InvalidArgument);
+  CHECK_THAT(error_of([&] {
+               (void)load_npz(path, {"a", "names"});
+             }).what(),
+             says("to load the others, leave this name out"));
   const Error missing = error_of([&] { (void)load_npz(path, {"a", "c"}); });
   CHECK(missing.code() == ErrorCode::NotFound);
   CHECK_THAT(missing.what(), says("no array \"c\"; there are \"a\", \"names\""));
@@ -75,7 +82,7 @@ TEST_CASE("an array that cannot be loaded is named, with the two ways to load th
   CHECK(error.path() == path);
   CHECK_THAT(error.what(), says("member \"names.npy\": strings"));
   CHECK_THAT(error.what(), says("strings_as_codes(true)"));
-  CHECK_THAT(error.what(), says("loads the other arrays if it is given their names"));
+  CHECK_THAT(error.what(), says("to load the others, give their names, or set"));
   CHECK_THAT(error.what(), says("on_unreadable(OnUnreadable::Skip)"));
 }
 
@@ -174,7 +181,7 @@ TEST_CASE("fields are loaded by name, and the others need not have a dtype",
   CHECK(error.code() == ErrorCode::UnsupportedDtype);
   CHECK_THAT(error.what(), says("field \"uuid\": raw bytes ('|V18') have no numeric type; "
                                 "raw_bytes(true)"));
-  CHECK_THAT(error.what(), says("the other fields if it is given their names"));
+  CHECK_THAT(error.what(), says("to load the others, give their names"));
   CHECK(keys_of(load_fields(path, {"v"})) == Names{"v"});
   CHECK(keys_of(load_fields(path, {"pos.y", "v"})) == Names{"pos.y", "v"});
   CHECK(keys_of(load_fields(path, {"pos"})) == Names{"pos.x", "pos.y"});

@@ -15,6 +15,7 @@
 #include <istream>
 #include <memory>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -36,6 +37,9 @@
 #include <torch_npy/zip/records.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
+
+class NpzFile;
+
 namespace detail {
 
 /// Bytes that several tensors may have together. Safe from any thread.
@@ -59,6 +63,10 @@ class Budget {
  private:
   std::atomic<std::uint64_t> left_;
 };
+
+inline torch::OrderedDict<std::string, at::Tensor> load_arrays(const NpzFile&,
+                                                               const std::vector<std::string>*,
+                                                               const LoadOptions&);
 
 }  // namespace detail
 
@@ -176,9 +184,8 @@ class NpzFile {
   }
 
  private:
-  friend torch::OrderedDict<std::string, at::Tensor> load_npz(const NpzFile&,
-                                                              const std::vector<std::string>&,
-                                                              const LoadOptions&);
+  friend torch::OrderedDict<std::string, at::Tensor> detail::load_arrays(
+      const NpzFile&, const std::vector<std::string>*, const LoadOptions&);
 
   NpzFile(const std::filesystem::path& path, const std::shared_ptr<const ByteSource>& source)
       : path_(path), arrays_(detail::with_path(path, [&] {
@@ -224,37 +231,44 @@ class NpzFile {
   detail::ArrayMembers arrays_;
 };
 
-/// Loads the arrays with these names, with or without ".npy" at their end, several at a time, in
-/// the order of the names: `load_npz(file, {"a", "b"})`. The other arrays are not looked at.
-/// threads(0) uses as many threads as there are processors. region() is that of each array: one
-/// that has fewer axes or is too short throws Error (InvalidArgument), which names it. max_bytes()
-/// limits all arrays together. If several arrays cannot be loaded, the Error of the first of them
-/// is thrown; on_unreadable() skips them instead. Throws Error: InvalidArgument for a name that is
-/// given twice, and what NpzFile::load() throws. Safe from any thread.
-[[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
-    const NpzFile& file, const std::vector<std::string>& names, const LoadOptions& options = {}) {
-  detail::with_path(file.path_, [&] {
-    detail::require_device(options.device());
-    detail::require_distinct(names, "load_npz()");
+namespace detail {
+
+/// The members with these names. Throws Error: NotFound, and InvalidArgument for a member that is
+/// named twice.
+inline std::vector<const ZipMember*> members_named(const ArrayMembers& arrays,
+                                                   const std::vector<std::string>& names) {
+  std::vector<const ZipMember*> members;
+  std::unordered_set<const ZipMember*> taken;
+  for (const std::string& name : names) {
+    members.push_back(&arrays.at(name));
+    if (taken.insert(members.back()).second) continue;
+    throw Error(ErrorCode::InvalidArgument,
+                "load_npz() is given the array " + in_quotes(name) + " twice");
+  }
+  return members;
+}
+
+/// load_npz() of the arrays with these names, or of all if there is no list.
+inline torch::OrderedDict<std::string, at::Tensor> load_arrays(
+    const NpzFile& file, const std::vector<std::string>* chosen, const LoadOptions& options) {
+  const std::vector<std::string>& names = chosen != nullptr ? *chosen : file.names();
+  const auto members = with_path(file.path_, [&] {
+    require_device(options.device());
+    return members_named(file.arrays_, names);
   });
   const std::size_t count = names.size();
-  const std::size_t threads =
-      options.threads() != 0 ? options.threads() : detail::processor_count();
+  const std::size_t threads = options.threads() != 0 ? options.threads() : processor_count();
   LoadOptions one = options;
   one.threads((std::max)(threads / (std::max)(count, std::size_t{1}), std::size_t{1}));
-  std::vector<const detail::ZipMember*> members(count);
-  for (std::size_t i = 0; i < count; ++i) members[i] = &file.at(names[i]);
   std::vector<at::Tensor> tensors(count);
-  detail::Budget budget(options.max_bytes());
-  detail::Unreadable unreadable(count, options,
-                                "load_npz() loads the other arrays if it is given their names, or "
-                                "with on_unreadable(OnUnreadable::Skip)");
-  detail::for_each_index(count, threads, [&](std::size_t i) {
+  Budget budget(options.max_bytes());
+  Unreadable unreadable(count, options, way_to_the_rest(chosen != nullptr));
+  for_each_index(count, threads, [&](std::size_t i) {
     unreadable.load(i, [&] {
-      tensors[i] = file.with_array(*members[i], one, [&](detail::OpenArray& array) {
-        const detail::LoadPlan plan = array.plan(one);
-        budget.take(detail::memory_to_load(array, plan, one));
-        return detail::load_on_host(array, plan, one);
+      tensors[i] = file.with_array(*members[i], one, [&](OpenArray& array) {
+        const LoadPlan plan = array.plan(one);
+        budget.take(memory_to_load(array, plan, one));
+        return load_on_host(array, plan, one);
       });
     });
   });
@@ -263,15 +277,29 @@ class NpzFile {
   arrays.reserve(count);
   for (std::size_t i = 0; i < count; ++i) {
     if (unreadable.is_skipped(i)) continue;
-    arrays.insert(names[i], detail::on_device(std::move(tensors[i]), options));
+    arrays.insert(names[i], on_device(std::move(tensors[i]), options));
   }
   return arrays;
+}
+
+}  // namespace detail
+
+/// Loads the arrays with these names, with or without ".npy" at their end, several at a time, in
+/// the order of the names and under these names: `load_npz(file, {"a", "b"})`. The other arrays are
+/// not looked at. threads(0) uses as many threads as there are processors. region() is that of each
+/// array: one that has fewer axes or is too short throws Error (InvalidArgument), which names it.
+/// max_bytes() limits all arrays together. If several arrays cannot be loaded, the Error of the
+/// first of them is thrown; on_unreadable() skips them instead. Throws Error: InvalidArgument for
+/// an array that is named twice, and what NpzFile::load() throws. Safe from any thread.
+[[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
+    const NpzFile& file, const std::vector<std::string>& names, const LoadOptions& options = {}) {
+  return detail::load_arrays(file, &names, options);
 }
 
 /// Loads all arrays of an archive, in its order. Members that are not arrays are skipped.
 [[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
     const NpzFile& file, const LoadOptions& options = {}) {
-  return load_npz(file, file.names(), options);
+  return detail::load_arrays(file, nullptr, options);
 }
 
 /// Loads the arrays of an .npz file with these names. Throws Error: what NpzFile throws, and as

@@ -123,7 +123,8 @@ class SparseArchive {
       throw Error(
           ErrorCode::NotFound,
           "not a matrix of scipy.sparse.save_npz(): no array \"format\"" +
-              (there.empty() ? there : "; there are " + there + ", which load_npz() loads"));
+              (there.empty() ? there
+                             : "; there are " + there + "; load_npz() is for such archives"));
     }
     const StoredArray array = this->array("format");
     const DType& dtype = array.dtype();

@@ -89,12 +89,12 @@ inline LoadOptions with_origin(const LoadOptions& options, const std::filesystem
   return with;
 }
 
-/// Throws Error (InvalidArgument) for a name that is in the list twice.
-inline void require_distinct(const std::vector<std::string>& names, const char* call) {
-  const auto twice = first_duplicate({names.begin(), names.end()});
-  if (!twice) return;
-  throw Error(ErrorCode::InvalidArgument,
-              std::string(call) + " is given the name " + in_quotes(*twice) + " twice");
+/// How to load the rest, for Unreadable.
+inline const char* way_to_the_rest(bool has_names) {
+  return has_names ? "to load the others, leave this name out, or set "
+                     "on_unreadable(OnUnreadable::Skip)"
+                   : "to load the others, give their names, or set "
+                     "on_unreadable(OnUnreadable::Skip)";
 }
 
 /// The start of a list of names, for a message: `"a", "b", ...`; empty for no names.

@@ -105,10 +105,10 @@ inline void rewrite_npz(const std::filesystem::path& path,
 
 }  // namespace detail
 
-/// Adds arrays to an existing archive, in place of those that have the same names, and removes the
-/// arrays named by `remove`, which may end in ".npy". The other members are copied as they are
-/// packed, arrays or not, and keep their order; the saved arrays come after them. compressed() is
-/// about the saved arrays alone. Comments and times of members are not kept.
+/// Adds arrays to an existing archive, in place of those that have exactly the same names, and
+/// removes the arrays named by `remove`, which may end in ".npy". The other members are copied as
+/// they are packed, arrays or not, and keep their order; the saved arrays come after them.
+/// compressed() is about the saved arrays alone. Comments and times of members are not kept.
 ///
 /// The file is replaced when the new one is complete, as by save(): at any time, and after a crash,
 /// the path names the old archive or the new one. This takes disk space for both, and the time of a
@@ -123,6 +123,14 @@ inline void update_npz(const std::filesystem::path& path,
                        const std::vector<std::string>& remove = {},
                        const SaveNpzOptions& options = {}) {
   detail::rewrite_npz(path, arrays, remove, options);
+}
+
+/// Removes arrays from an archive: update_npz() without arrays to save.
+inline void remove_from_npz(const std::filesystem::path& path,
+                            const std::vector<std::string>& names,
+                            const SaveNpzOptions& options = {}) {
+  const torch::OrderedDict<std::string, at::Tensor> none;
+  detail::rewrite_npz(path, none, names, options);
 }
 
 /// Rewrites an archive so that all of its stored arrays can be mapped: their data starts at a
