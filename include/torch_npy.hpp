@@ -1645,6 +1645,7 @@ TORCH_NPY_END_NAMESPACE
 
 #include <cstddef>
 #include <exception>
+#include <new>
 #include <ostream>
 #include <string>
 
@@ -1680,6 +1681,8 @@ class StreamSink final : public ByteSink {
     bool is_written = false;
     try {
       is_written = stream_.rdbuf()->sputn(static_cast<const char*>(data), length) == length;
+    } catch (const std::bad_alloc&) {
+      throw;
     } catch (const std::exception& error) {
       throw Error(ErrorCode::Io, std::string("the stream cannot be written to: ") + error.what());
     }
@@ -3828,7 +3831,8 @@ class StreamSource final : public ByteSource {
     } catch (const std::exception& error) {
       throw Error(ErrorCode::Io, std::string("the stream cannot be read: ") + error.what());
     }
-    return end == none ? UINT64_MAX : static_cast<std::uint64_t>(end - here);
+    if (end == none) return UINT64_MAX;
+    return end < here ? 0 : static_cast<std::uint64_t>(end - here);
   }
 
   std::istream& stream_;
@@ -5993,8 +5997,9 @@ struct LoadOptions {
   TORCH_ARG(std::uint64_t, max_header_size) = kMaxHeaderSize;
 
   /// Limit on the size of a tensor in bytes; for load_fields() and load_npz(), of all tensors
-  /// together. The unpacked size of a deflated array counts, too. A larger size throws Error
-  /// (TooLarge) before memory is allocated.
+  /// together. The unpacked size of a deflated array counts, too; for load_fields(), the records;
+  /// and for load_npz(), arrays that on_unreadable() skips. A larger size throws Error (TooLarge)
+  /// before memory is allocated.
   TORCH_ARG(std::uint64_t, max_bytes) = UINT64_MAX;
 
   /// Remove this axis, as Tensor::squeeze(dim) does: with squeeze(1), labels of shape (N, 1) get
@@ -6514,32 +6519,31 @@ class Unreadable {
   Unreadable(std::size_t count, const LoadOptions& options, const char* way_out)
       : errors_(count), options_(options), way_out_(way_out) {}
 
-  /// Calls `work` for number `i`, unless that has failed before. Returns whether it succeeded.
-  /// Throws an Error that is not skipped.
+  /// Calls `work` for number `i`, unless that has failed before. Throws an Error that is not
+  /// skipped.
   template <class Work>
-  bool load(std::size_t i, const Work& work) {
-    if (errors_[i]) return false;
+  void load(std::size_t i, const Work& work) {
+    if (errors_[i]) return;
     try {
       work();
-      return true;
     } catch (const Error& error) {
       if (!is_about_content(error)) throw;
       if (options_.on_unreadable() == OnUnreadable::Throw) {
         throw ErrorContext::with_way_out(error, way_out_);
       }
       errors_[i] = error;
-      return false;
     }
   }
 
   bool is_skipped(std::size_t i) const { return errors_[i].has_value(); }
 
-  /// Calls the callback with the Errors, in order.
-  void report() const {
-    if (!options_.unreadable_callback()) return;
+  /// The Errors, in order.
+  std::vector<Error> skipped() const {
+    std::vector<Error> errors;
     for (const auto& error : errors_) {
-      if (error) options_.unreadable_callback()(*error);
+      if (error) errors.push_back(*error);
     }
+    return errors;
   }
 
  private:
@@ -6548,19 +6552,16 @@ class Unreadable {
   const char* way_out_;
 };
 
-/// The same options, whose callback gets Errors with a path, and with the name of a member if that
-/// is not empty.
-inline LoadOptions with_origin(const LoadOptions& options, const std::filesystem::path& path,
-                               const std::string& member) {
-  LoadOptions with = options;
-  if (const auto& callback = options.unreadable_callback()) {
-    with.on_unreadable(options.on_unreadable(), [callback, path, member](const Error& error) {
-      const Error about =
-          member.empty() ? error : ErrorContext::within(error, "member " + in_quotes(member));
-      callback(ErrorContext::at(about, path));
-    });
+/// Gives Errors about parts of a file to the callback of the options, with the path, and with the
+/// name of a member if that is not empty.
+inline void report_skipped(const std::vector<Error>& errors, const LoadOptions& options,
+                           const std::filesystem::path& path, const std::string& member) {
+  if (!options.unreadable_callback()) return;
+  for (const Error& error : errors) {
+    const Error about =
+        member.empty() ? error : ErrorContext::within(error, "member " + in_quotes(member));
+    options.unreadable_callback()(ErrorContext::at(about, path));
   }
-  return with;
 }
 
 /// How to load the rest, for Unreadable.
@@ -6614,12 +6615,19 @@ inline constexpr std::string_view kEnding = ".npy";
 
 inline bool ends_as_array(const std::string& name) { return has_ending(name, kEnding); }
 
-/// True for what macOS, version control and editors put beside the arrays of an archive, such as
-/// `__MACOSX/._a.npy` and `.git/index`: a part of the name starts with a dot, or is `__MACOSX`.
+/// True for what macOS puts beside the arrays of an archive, such as `__MACOSX/._a.npy`.
+inline bool is_of_macos(std::string_view name) {
+  constexpr std::string_view kFolder = "__MACOSX/";
+  return name.substr(0, kFolder.size()) == kFolder;
+}
+
+/// True for that, and for what version control and editors put there, such as `.git/index`: a part
+/// of the name starts with a dot.
 inline bool is_hidden(std::string_view name) {
+  if (is_of_macos(name)) return true;
   while (!name.empty()) {
     const std::string_view part = name.substr(0, name.find_first_of("/\\"));
-    if (part == "__MACOSX" || (!part.empty() && part.front() == '.')) return true;
+    if (!part.empty() && part.front() == '.') return true;
     name.remove_prefix((std::min)(part.size() + 1, name.size()));
   }
   return false;
@@ -6721,18 +6729,10 @@ class ArrayMembers {
     return nullptr;
   }
 
-  /// The members that an array saved under this name replaces: the array of exactly this name, and
-  /// what has the name of its member.
-  std::vector<const ZipMember*> named(const std::string& array) const {
-    std::vector<const ZipMember*> members;
-    if (const auto found = indices_.find(array); found != indices_.end()) {
-      members.push_back(arrays_[found->second]);
-    }
-    for (const ZipMember& member : archive_->members()) {
-      const bool is_new = members.empty() || members.front() != &member;
-      if (is_new && member.name == array + std::string(kEnding)) members.push_back(&member);
-    }
-    return members;
+  /// The array of exactly this name; null if there is none.
+  const ZipMember* exactly(const std::string& array) const {
+    const auto found = indices_.find(array);
+    return found == indices_.end() ? nullptr : arrays_[found->second];
   }
 
   /// As find_member(). Throws Error (NotFound), which lists the arrays.
@@ -6756,27 +6756,24 @@ class ArrayMembers {
     throw Error(ErrorCode::NotNpy, std::string("not an .npz archive; it looks like ") + kTorchFile);
   }
 
-  /// None if the member is not an array: its name says neither, and its content does not start like
-  /// one. One that cannot be read counts as an array, unless its name is hidden: its Error comes
-  /// when it is loaded.
+  /// None if the member is not an array: its name does not say so, or is hidden, and its content
+  /// does not start like one. One that cannot be read counts as an array, unless macOS put it
+  /// there: its Error comes when it is loaded.
   std::optional<std::string> array_name(const ZipMember& member) const {
     const std::string& name = member.name;
-    const bool hidden = is_hidden(name);
     const bool named_as_array = ends_as_array(name);
-    if ((hidden || !named_as_array) && !starts_as_array(member, /*if_unreadable=*/!hidden)) {
-      return std::nullopt;
-    }
+    if ((!named_as_array || is_hidden(name)) && !starts_as_array(member)) return std::nullopt;
     return named_as_array ? name.substr(0, name.size() - kEnding.size()) : name;
   }
 
-  bool starts_as_array(const ZipMember& member, bool if_unreadable) const {
+  bool starts_as_array(const ZipMember& member) const {
     try {
       char magic[kMagicSize] = {};
       const auto size = std::min<std::uint64_t>(member.size, sizeof magic);
       source_of(archive_, member)->read_fully(magic, static_cast<std::size_t>(size), 0);
       return std::memcmp(magic, kMagic, sizeof magic) == 0;
     } catch (const Error&) {
-      return if_unreadable;
+      return !is_of_macos(member.name);
     }
   }
 
@@ -6861,6 +6858,7 @@ inline std::uint64_t largest_integer(c10::ScalarType type) {
     case c10::ScalarType::Int: return INT32_MAX;
     case c10::ScalarType::Long: return INT64_MAX;
     case c10::ScalarType::Half:
+    case c10::ScalarType::ComplexHalf:
       return 65519;  // rounds to the largest value, 65504; 65520 becomes inf
 #if TORCH_NPY_TORCH_AT_LEAST(2, 3)
     case c10::ScalarType::UInt16: return UINT16_MAX;
@@ -8182,6 +8180,7 @@ TORCH_NPY_END_NAMESPACE
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -8196,7 +8195,7 @@ namespace detail {
 /// A field without fields of its own.
 struct Leaf {
   std::string name;                   ///< with those of the outer fields: `outer.inner`
-  std::vector<std::string> groups;    ///< names of the outer fields, written in the same way
+  std::vector<std::size_t> groups;    ///< lengths of the parts of it that name the outer fields
   DType dtype;                        ///< of one element
   std::int64_t offset = 0;            ///< bytes from the start of the record
   std::vector<std::int64_t> sizes;    ///< of the outer sub-arrays, and of its own
@@ -8216,7 +8215,7 @@ inline void append_leaves(const DType& dtype, const Leaf& around, std::vector<Le
       leaf.strides.push_back(stride * field.dtype.item_size);
     }
     if (field.dtype.is_structured()) {
-      leaf.groups.push_back(leaf.name);
+      leaf.groups.push_back(leaf.name.size());
       leaf.name += '.';
       append_leaves(field.dtype, leaf, leaves);
     } else {
@@ -8245,26 +8244,29 @@ inline void require_records(const std::vector<Leaf>& leaves, const LoadOptions& 
 /// of them. Throws Error (NotFound, InvalidArgument).
 inline std::vector<Leaf> chosen_leaves(const std::vector<Leaf>& leaves,
                                        const std::vector<std::string>& names) {
+  std::unordered_map<std::string_view, std::vector<const Leaf*>> found;
+  for (const Leaf& leaf : leaves) {
+    const std::string_view whole = leaf.name;
+    found[whole].push_back(&leaf);
+    for (const std::size_t length : leaf.groups) found[whole.substr(0, length)].push_back(&leaf);
+  }
   std::vector<Leaf> chosen;
   std::unordered_set<const Leaf*> taken;
   for (const std::string& name : names) {
-    bool is_there = false;
-    for (const Leaf& leaf : leaves) {
-      const auto& groups = leaf.groups;
-      const bool is_inside = std::find(groups.begin(), groups.end(), name) != groups.end();
-      if (leaf.name != name && !is_inside) continue;
-      is_there = true;
-      if (!taken.insert(&leaf).second) {
-        throw Error(ErrorCode::InvalidArgument,
-                    "load_fields() is given the field " + in_quotes(leaf.name) + " twice");
-      }
-      chosen.push_back(leaf);
+    const auto named = found.find(name);
+    if (named == found.end()) {
+      std::vector<std::string> there;
+      for (const Leaf& leaf : leaves) there.push_back(leaf.name);
+      throw Error(ErrorCode::NotFound,
+                  "no field " + in_quotes(name) + "; there are " + few_names(there));
     }
-    if (is_there) continue;
-    std::vector<std::string> there;
-    for (const Leaf& leaf : leaves) there.push_back(leaf.name);
-    throw Error(ErrorCode::NotFound,
-                "no field " + in_quotes(name) + "; there are " + few_names(there));
+    for (const Leaf* const leaf : named->second) {
+      if (!taken.insert(leaf).second) {
+        throw Error(ErrorCode::InvalidArgument,
+                    "load_fields() is given the field " + in_quotes(leaf->name) + " twice");
+      }
+      chosen.push_back(*leaf);
+    }
   }
   return chosen;
 }
@@ -8400,9 +8402,11 @@ inline void require_bytes(const std::vector<Leaf>& leaves, const LoadOptions& op
 }
 
 /// One tensor for each field of a structured array, or for those with the names if there is a list.
-/// The records are loaded once everything else is known to be valid.
+/// The records are loaded once everything else is known to be valid. `skipped` receives the Errors
+/// of fields that the options skip.
 inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(
-    OpenArray& array, const std::vector<std::string>* names, const LoadOptions& options) {
+    OpenArray& array, const std::vector<std::string>* names, const LoadOptions& options,
+    std::vector<Error>& skipped) {
   Header& header = array.header;
   if (!header.dtype.is_structured()) {
     throw Error(ErrorCode::Mismatch,
@@ -8427,7 +8431,7 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(
   of_field.region({}).squeeze(std::nullopt);  // of the records, and of the tensor of the field
   Unreadable unreadable(leaves.size(), options, way_to_the_rest(names != nullptr));
   const auto about = [&](std::size_t i, const auto& work) {
-    return unreadable.load(i, [&] { with_part("field", leaves[i].name, work); });
+    unreadable.load(i, [&] { with_part("field", leaves[i].name, work); });
   };
   for (std::size_t i = 0; i < leaves.size(); ++i) {
     about(i, [&] { plan_leaf(leaves[i], sizes, fortran_order, of_field); });
@@ -8449,7 +8453,7 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(
       fields.insert(leaves[i].name, std::move(field));
     });
   }
-  unreadable.report();
+  skipped = unreadable.skipped();
   return fields;
 }
 
@@ -8458,8 +8462,12 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(
     const std::filesystem::path& path, const std::vector<std::string>* names,
     const LoadOptions& options) {
   with_path(path, [&] { require_device(options.device()); });
-  const LoadOptions own = with_origin(options, path, {});
-  return with_array(path, own, [&](OpenArray& array) { return load_fields_of(array, names, own); });
+  std::vector<Error> skipped;
+  auto fields = with_array(path, options, [&](OpenArray& array) {
+    return load_fields_of(array, names, options, skipped);
+  });
+  report_skipped(skipped, options, path, {});
+  return fields;
 }
 
 }  // namespace detail
@@ -8647,11 +8655,13 @@ class StoredArray {
 
   torch::OrderedDict<std::string, at::Tensor> fields_of(const std::vector<std::string>* fields,
                                                         const LoadOptions& options) const {
-    const LoadOptions own = detail::with_origin(options, path_, member_);
-    return internal_with_array([&](detail::OpenArray& array) {
-      detail::require_device(own.device());
-      return detail::load_fields_of(array, fields, own);
+    std::vector<Error> skipped;
+    auto loaded = internal_with_array([&](detail::OpenArray& array) {
+      detail::require_device(options.device());
+      return detail::load_fields_of(array, fields, options, skipped);
     });
+    detail::report_skipped(skipped, options, path_, member_);
+    return loaded;
   }
 
   std::shared_ptr<const ByteSource> source_;
@@ -8795,6 +8805,10 @@ class NpzFile {
                   return std::make_shared<const detail::MemorySource>(data, size);
                 })) {}
 
+  /// A path in quotes is no archive in memory.
+  template <std::size_t N>
+  NpzFile(const char (&path)[N], std::size_t) = delete;
+
   /// The archive between the position of a stream and its end. The stream is read to its end, into
   /// memory: the directory of an archive is at its end. More than `max_bytes` bytes throw Error
   /// (TooLarge). Also throws Error: Io if the stream fails, OutOfMemory, and what the first
@@ -8909,10 +8923,12 @@ class NpzFile {
                                                         const std::vector<std::string>* fields,
                                                         const LoadOptions& options) const {
     const detail::ZipMember& member = at(name);
-    const LoadOptions own = detail::with_origin(options, path_, member.name);
-    return with_array(member, own, [&](detail::OpenArray& array) {
-      return detail::load_fields_of(array, fields, own);
+    std::vector<Error> skipped;
+    auto loaded = with_array(member, options, [&](detail::OpenArray& array) {
+      return detail::load_fields_of(array, fields, options, skipped);
     });
+    detail::report_skipped(skipped, options, path_, member.name);
+    return loaded;
   }
 
   const detail::ZipMember& at(const std::string& name) const {
@@ -8964,7 +8980,7 @@ inline torch::OrderedDict<std::string, at::Tensor> load_arrays(
       });
     });
   });
-  unreadable.report();
+  report_skipped(unreadable.skipped(), options, file.path_, {});
   torch::OrderedDict<std::string, at::Tensor> arrays("array");
   arrays.reserve(count);
   for (std::size_t i = 0; i < count; ++i) {
@@ -10151,9 +10167,15 @@ inline at::Tensor load_sparse(SparseArchive& archive) {
   }
   const StoredArray data = archive.array("data");
   const DType& dtype = data.dtype();
-  if (dtype.is_structured() || dtype.kind == 'S' || dtype.kind == 'U') {
-    refuse(data, "the values of a sparse tensor are numbers, found dtype " + descr_literal(dtype),
-           0, ErrorCode::UnsupportedDtype);
+  // What raw_bytes() would load elsewhere.
+  if (loads_raw_bytes(dtype, LoadOptions(archive.options()).raw_bytes(true))) {
+    const char* const way_out = is_long_double(dtype) ? "; dtype(torch::kFloat64) rounds them"
+                                : is_raw(dtype)       ? "; void_as() sets their dtype"
+                                                      : "";
+    refuse(
+        data,
+        "the values of a sparse tensor are numbers, found dtype " + descr_literal(dtype) + way_out,
+        0, ErrorCode::UnsupportedDtype);
   }
   if (name == "coo") return load_coo(archive, data);
   for (const CompressedFormat& format : kCompressedFormats) {
@@ -10184,6 +10206,7 @@ inline void require_sparse_matrix(const at::Tensor& tensor) {
     throw Error(ErrorCode::InvalidArgument, "save_sparse() " + reason);
   };
   if (!tensor.defined()) complain("of an undefined tensor");
+  if (tensor.is_meta()) complain("of a tensor without data");
   if (tensor.layout() == c10::kStrided) {
     complain("takes sparse tensors: save() saves a dense one, to_sparse_csr() makes it sparse");
   }
@@ -10255,7 +10278,8 @@ inline std::vector<SparsePart> sparse_parts(const at::Tensor& tensor) {
 /// strings_as_codes() and raw_bytes() have no effect. Deflated archives, which SciPy writes by
 /// default, need libdeflate (see NpzFile).
 ///
-/// Peak memory is that of the tensor, and to sort that of one row more. Safe from any thread.
+/// Peak memory is that of the tensor. To sort a row takes up to three times its memory more, and
+/// arrays in Fortran order are copied. Safe from any thread.
 /// Throws Error: NotFound for an archive without the arrays of a sparse matrix; Mismatch for the
 /// format dia, an unknown format, and arrays that contradict one another; TooLarge for a matrix of
 /// more than 2^63 - 1 elements; UnsupportedDtype for values that are not numbers; and what
@@ -10330,6 +10354,8 @@ TORCH_NPY_END_NAMESPACE
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -10372,9 +10398,18 @@ inline std::unordered_set<const ZipMember*> members_to_drop(
       throw Error(ErrorCode::InvalidArgument, "the array " + in_quotes(name) + " is removed twice");
     }
   }
+  // A saved array replaces the one of its name, and any member of the name that it gets.
+  std::unordered_map<std::string_view, const ZipMember*> by_name;
+  for (const ZipMember& member : members.archive()->members())
+    by_name.emplace(member.name, &member);
+  const std::unordered_set<const ZipMember*> removed = dropped;
   for (const auto& array : arrays) {
-    for (const ZipMember* const member : members.named(array.key())) {
-      if (dropped.count(member) != 0) {
+    const auto same_member = by_name.find(array.key() + std::string(kEnding));
+    for (const ZipMember* const member :
+         {members.exactly(array.key()),
+          same_member == by_name.end() ? nullptr : same_member->second}) {
+      if (member == nullptr) continue;
+      if (removed.count(member) != 0) {
         throw Error(ErrorCode::InvalidArgument,
                     "the array " + in_quotes(array.key()) + " is both saved and removed");
       }
@@ -10414,6 +10449,7 @@ inline void rewrite_npz(const std::filesystem::path& path,
 /// removes the arrays named by `remove`, which may end in ".npy". The other members are copied as
 /// they are packed, arrays or not, and keep their order; the saved arrays come after them.
 /// compressed() is about the saved arrays alone. Comments and times of members are not kept.
+/// Members that NpzFile refuses to read, such as encrypted ones, cannot be copied: BadZip.
 ///
 /// The file is replaced when the new one is complete, as by save(): at any time, and after a crash,
 /// the path names the old archive or the new one. This takes disk space for both, and the time of a
@@ -21160,8 +21196,8 @@ class ArchiveReader {
   /// Calls `use` with the bytes of array `part` of the archive. `at_once`: see DeflatedMember.
   template <class Use>
   auto with_bytes(std::size_t part, std::uint64_t at_once, const Use& use) const {
-    if (!found_[part]) (void)ArrayMembers(archive_).at(parts_[part]->name);  // throws
-    const ZipMember& member = archive_->members()[*found_[part]];
+    const ZipMember& member = found_[part] ? archive_->members()[*found_[part]]
+                                           : ArrayMembers(archive_).at(parts_[part]->name);
     return with_part("member", member.name,
                      [&] { return with_member(archive_, member, use, at_once); });
   }
@@ -21189,7 +21225,9 @@ class ArchiveReader {
       if (member != nullptr) found_.back() = static_cast<std::size_t>(member - members.data());
     }
     // Of other members the names do not tell which are arrays.
-    const auto is_array = [](const ZipMember& member) { return ends_as_array(member.name); };
+    const auto is_array = [](const ZipMember& member) {
+      return ends_as_array(member.name) && !is_hidden(member.name);
+    };
     if (!std::all_of(members.begin(), members.end(), is_array)) return;
     for (const ZipMember& member : members) names_.push_back(member.name);
   }

@@ -183,3 +183,27 @@ TEST_CASE("samples that differ are not stacked, and the Error names both archive
     }
   }
 }
+
+TEST_CASE("a damaged array with a hidden name is a bad sample, and the others are right",
+          "[npz_dataset]") {
+  const Folder folder;
+  std::vector<std::filesystem::path> paths;
+  for (int i = 0; i < 3; ++i) {
+    paths.push_back(folder / (std::to_string(i) + ".npz"));
+    save_npz(paths.back(), {{"a", sample(9)}, {".x", sample(i)}}, SaveNpzOptions().sync(false));
+  }
+  std::string bytes = read_bytes(paths[0]);
+  bytes[bytes.find(".x.npy") + 1] = 'y';  // in the local header
+  write_bytes(paths[0], bytes);
+  std::vector<Error> errors;
+  const NpzDataset dataset(paths, ".x",
+                           FolderOptions().on_bad_file(OnBadFile::Skip, [&](const Error& error) {
+                             errors.push_back(error);
+                           }));
+  const auto batch = dataset.stacked().get_batch({0, 1, 2});
+  CHECK(batch.indices == std::vector<std::size_t>{1, 2});
+  CHECK(at::equal(batch.data[0], sample(1)));
+  CHECK(at::equal(batch.data[1], sample(2)));
+  REQUIRE(errors.size() == 1);
+  CHECK(errors[0].path() == paths[0]);
+}

@@ -37,6 +37,9 @@ TEST_CASE("a missing array and a member that is no array throw Error with the re
   CHECK(file.contains("a.npy"));
   CHECK_FALSE(file.contains("readme.txt"));
   CHECK_FALSE(file.contains("b"));
+  const NpzFile unnamed(write_bytes(folder / "x.npz", zip({ZipPart::stored("x", array)})));
+  CHECK(unnamed.contains("x"));
+  CHECK_FALSE(unnamed.contains("x.npy"));
   CHECK(load_npz(path).size() == 1);
   const Error missing = error_of([&] { (void)file.load("b"); });
   CHECK(missing.code() == ErrorCode::NotFound);

@@ -153,6 +153,21 @@ TEST_CASE("bad archives in memory and in streams give Error without a path",
   refused(from_pipe(bytes, bytes.size() - 1), ErrorCode::TooLarge, "limit max_bytes");
   refused(from_pipe(bytes.substr(0, bytes.size() - 1), UINT64_MAX), ErrorCode::BadZip,
           "end record");
+  refused(
+      [&] {
+        std::istringstream stream(bytes);
+        stream.seekg(static_cast<std::streamoff>(bytes.size()));
+        (void)NpzFile(stream);
+      },
+      ErrorCode::Truncated, "the stream is at its end");
+  refused(
+      [&] {
+        const Folder folder;
+        std::ifstream stream(write_bytes(folder / "a.npz", bytes), std::ios::binary);
+        stream.seekg(static_cast<std::streamoff>(bytes.size() + 1000));
+        (void)NpzFile(stream);
+      },
+      ErrorCode::Truncated, "the stream is at its end");
   from_stream(bytes, bytes.size())();
   from_pipe(bytes, bytes.size())();
   refused(

@@ -35,6 +35,7 @@ std::vector<ZipPart> mixed_parts() {
           ZipPart::stored("long.npy", array_with("'<f16'", 16)),
           ZipPart::stored("uuid.npy", array_with("'|V18'", 18)),
           ZipPart::stored("half.npy", array_with("'<f4'", 3)),
+          ZipPart::stored("text.npy", "not an array"),
           ZipPart::stored("b.npy", floats(1, 1))};
 }
 
@@ -94,8 +95,8 @@ TEST_CASE("on_unreadable(Skip) loads the rest, and the callback gets each Error 
     std::vector<Error> errors;
     const auto arrays = load_npz(path, skipping(errors).threads(threads));
     CHECK(keys_of(arrays) == Names{"a", "b"});
-    REQUIRE(errors.size() == 5);
-    const Names members{"names", "object", "long", "uuid", "half"};
+    REQUIRE(errors.size() == 6);
+    const Names members{"names", "object", "long", "uuid", "half", "text"};
     for (std::size_t i = 0; i < errors.size(); ++i) {
       CHECK(errors[i].path() == path);
       CHECK_THAT(errors[i].what(), says("member \"" + members[i] + ".npy\""));
@@ -135,10 +136,19 @@ TEST_CASE("what macOS and version control put into an archive is no array", "[np
   parts.push_back(ZipPart::stored("sub/.hidden.npy", "no array"));
   parts.push_back(ZipPart::stored(".real.npy", floats(1, 2)));  // np.savez can write it
   const NpzFile file(write_bytes(folder / "m.npz", zip(parts)));
-  CHECK(file.names() == Names{"a", "names", "object", "long", "uuid", "half", "b", ".real"});
+  CHECK(file.names() ==
+        Names{"a", "names", "object", "long", "uuid", "half", "text", "b", ".real"});
   CHECK(file.load(".real").numel() == 2);
   const Error error = error_of([&] { (void)file.load("__MACOSX/._a.npy"); });
   CHECK(error.code() == ErrorCode::NotNpy);
+  // One that cannot be read is listed, unless macOS put it there.
+  std::string damaged = zip(
+      {ZipPart::stored(".w.npy", floats(1, 2)), ZipPart::stored("__MACOSX/._w.npy", floats(1, 2))});
+  damaged.replace(damaged.find(".w.npy"), 1, "_");
+  damaged.replace(damaged.find("__MACOSX/._w"), 1, "-");
+  const NpzFile bad(write_bytes(folder / "bad.npz", damaged));
+  CHECK(bad.names() == Names{".w"});
+  CHECK(error_of([&] { (void)load_npz(folder / "bad.npz"); }).code() == ErrorCode::BadZip);
 }
 
 TEST_CASE("raw_bytes() loads what no tensor holds as its bytes", "[npz][unreadable][dtype]") {
@@ -216,6 +226,10 @@ TEST_CASE("fields are loaded by name, and the others need not have a dtype",
   CHECK(NpzFile(archive).load_fields("r", {"uuid", "v"}, skipping(errors)).size() == 1);
   REQUIRE(errors.size() == 1);
   CHECK_THAT(errors[0].what(), says(archive.string() + ": member \"r.npy\": field \"uuid\""));
+  const auto rethrowing =
+      LoadOptions().on_unreadable(OnUnreadable::Skip, [](const Error& error) { throw error; });
+  CHECK(error_of([&] { (void)NpzFile(archive).load_fields("r", rethrowing); }).what() ==
+        std::string(errors[0].what()));
   errors.clear();
   CHECK(NpzFile(archive)["r"].load_fields(skipping(errors)).size() == 3);
   REQUIRE(errors.size() == 2);

@@ -78,8 +78,8 @@ class ArchiveReader {
   /// Calls `use` with the bytes of array `part` of the archive. `at_once`: see DeflatedMember.
   template <class Use>
   auto with_bytes(std::size_t part, std::uint64_t at_once, const Use& use) const {
-    if (!found_[part]) (void)ArrayMembers(archive_).at(parts_[part]->name);  // throws
-    const ZipMember& member = archive_->members()[*found_[part]];
+    const ZipMember& member = found_[part] ? archive_->members()[*found_[part]]
+                                           : ArrayMembers(archive_).at(parts_[part]->name);
     return with_part("member", member.name,
                      [&] { return with_member(archive_, member, use, at_once); });
   }
@@ -107,7 +107,9 @@ class ArchiveReader {
       if (member != nullptr) found_.back() = static_cast<std::size_t>(member - members.data());
     }
     // Of other members the names do not tell which are arrays.
-    const auto is_array = [](const ZipMember& member) { return ends_as_array(member.name); };
+    const auto is_array = [](const ZipMember& member) {
+      return ends_as_array(member.name) && !is_hidden(member.name);
+    };
     if (!std::all_of(members.begin(), members.end(), is_array)) return;
     for (const ZipMember& member : members) names_.push_back(member.name);
   }

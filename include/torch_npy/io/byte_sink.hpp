@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <exception>
+#include <new>
 #include <ostream>
 #include <string>
 
@@ -40,6 +41,8 @@ class StreamSink final : public ByteSink {
     bool is_written = false;
     try {
       is_written = stream_.rdbuf()->sputn(static_cast<const char*>(data), length) == length;
+    } catch (const std::bad_alloc&) {
+      throw;
     } catch (const std::exception& error) {
       throw Error(ErrorCode::Io, std::string("the stream cannot be written to: ") + error.what());
     }

@@ -92,7 +92,8 @@ class StreamSource final : public ByteSource {
     } catch (const std::exception& error) {
       throw Error(ErrorCode::Io, std::string("the stream cannot be read: ") + error.what());
     }
-    return end == none ? UINT64_MAX : static_cast<std::uint64_t>(end - here);
+    if (end == none) return UINT64_MAX;
+    return end < here ? 0 : static_cast<std::uint64_t>(end - here);
   }
 
   std::istream& stream_;

@@ -34,12 +34,19 @@ inline constexpr std::string_view kEnding = ".npy";
 
 inline bool ends_as_array(const std::string& name) { return has_ending(name, kEnding); }
 
-/// True for what macOS, version control and editors put beside the arrays of an archive, such as
-/// `__MACOSX/._a.npy` and `.git/index`: a part of the name starts with a dot, or is `__MACOSX`.
+/// True for what macOS puts beside the arrays of an archive, such as `__MACOSX/._a.npy`.
+inline bool is_of_macos(std::string_view name) {
+  constexpr std::string_view kFolder = "__MACOSX/";
+  return name.substr(0, kFolder.size()) == kFolder;
+}
+
+/// True for that, and for what version control and editors put there, such as `.git/index`: a part
+/// of the name starts with a dot.
 inline bool is_hidden(std::string_view name) {
+  if (is_of_macos(name)) return true;
   while (!name.empty()) {
     const std::string_view part = name.substr(0, name.find_first_of("/\\"));
-    if (part == "__MACOSX" || (!part.empty() && part.front() == '.')) return true;
+    if (!part.empty() && part.front() == '.') return true;
     name.remove_prefix((std::min)(part.size() + 1, name.size()));
   }
   return false;
@@ -141,18 +148,10 @@ class ArrayMembers {
     return nullptr;
   }
 
-  /// The members that an array saved under this name replaces: the array of exactly this name, and
-  /// what has the name of its member.
-  std::vector<const ZipMember*> named(const std::string& array) const {
-    std::vector<const ZipMember*> members;
-    if (const auto found = indices_.find(array); found != indices_.end()) {
-      members.push_back(arrays_[found->second]);
-    }
-    for (const ZipMember& member : archive_->members()) {
-      const bool is_new = members.empty() || members.front() != &member;
-      if (is_new && member.name == array + std::string(kEnding)) members.push_back(&member);
-    }
-    return members;
+  /// The array of exactly this name; null if there is none.
+  const ZipMember* exactly(const std::string& array) const {
+    const auto found = indices_.find(array);
+    return found == indices_.end() ? nullptr : arrays_[found->second];
   }
 
   /// As find_member(). Throws Error (NotFound), which lists the arrays.
@@ -176,27 +175,24 @@ class ArrayMembers {
     throw Error(ErrorCode::NotNpy, std::string("not an .npz archive; it looks like ") + kTorchFile);
   }
 
-  /// None if the member is not an array: its name says neither, and its content does not start like
-  /// one. One that cannot be read counts as an array, unless its name is hidden: its Error comes
-  /// when it is loaded.
+  /// None if the member is not an array: its name does not say so, or is hidden, and its content
+  /// does not start like one. One that cannot be read counts as an array, unless macOS put it
+  /// there: its Error comes when it is loaded.
   std::optional<std::string> array_name(const ZipMember& member) const {
     const std::string& name = member.name;
-    const bool hidden = is_hidden(name);
     const bool named_as_array = ends_as_array(name);
-    if ((hidden || !named_as_array) && !starts_as_array(member, /*if_unreadable=*/!hidden)) {
-      return std::nullopt;
-    }
+    if ((!named_as_array || is_hidden(name)) && !starts_as_array(member)) return std::nullopt;
     return named_as_array ? name.substr(0, name.size() - kEnding.size()) : name;
   }
 
-  bool starts_as_array(const ZipMember& member, bool if_unreadable) const {
+  bool starts_as_array(const ZipMember& member) const {
     try {
       char magic[kMagicSize] = {};
       const auto size = std::min<std::uint64_t>(member.size, sizeof magic);
       source_of(archive_, member)->read_fully(magic, static_cast<std::size_t>(size), 0);
       return std::memcmp(magic, kMagic, sizeof magic) == 0;
     } catch (const Error&) {
-      return if_unreadable;
+      return !is_of_macos(member.name);
     }
   }
 

@@ -71,6 +71,7 @@ inline std::uint64_t largest_integer(c10::ScalarType type) {
     case c10::ScalarType::Int: return INT32_MAX;
     case c10::ScalarType::Long: return INT64_MAX;
     case c10::ScalarType::Half:
+    case c10::ScalarType::ComplexHalf:
       return 65519;  // rounds to the largest value, 65504; 65520 becomes inf
 #if TORCH_NPY_TORCH_AT_LEAST(2, 3)
     case c10::ScalarType::UInt16: return UINT16_MAX;

@@ -17,6 +17,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -42,7 +43,7 @@ namespace detail {
 /// A field without fields of its own.
 struct Leaf {
   std::string name;                   ///< with those of the outer fields: `outer.inner`
-  std::vector<std::string> groups;    ///< names of the outer fields, written in the same way
+  std::vector<std::size_t> groups;    ///< lengths of the parts of it that name the outer fields
   DType dtype;                        ///< of one element
   std::int64_t offset = 0;            ///< bytes from the start of the record
   std::vector<std::int64_t> sizes;    ///< of the outer sub-arrays, and of its own
@@ -62,7 +63,7 @@ inline void append_leaves(const DType& dtype, const Leaf& around, std::vector<Le
       leaf.strides.push_back(stride * field.dtype.item_size);
     }
     if (field.dtype.is_structured()) {
-      leaf.groups.push_back(leaf.name);
+      leaf.groups.push_back(leaf.name.size());
       leaf.name += '.';
       append_leaves(field.dtype, leaf, leaves);
     } else {
@@ -91,26 +92,29 @@ inline void require_records(const std::vector<Leaf>& leaves, const LoadOptions& 
 /// of them. Throws Error (NotFound, InvalidArgument).
 inline std::vector<Leaf> chosen_leaves(const std::vector<Leaf>& leaves,
                                        const std::vector<std::string>& names) {
+  std::unordered_map<std::string_view, std::vector<const Leaf*>> found;
+  for (const Leaf& leaf : leaves) {
+    const std::string_view whole = leaf.name;
+    found[whole].push_back(&leaf);
+    for (const std::size_t length : leaf.groups) found[whole.substr(0, length)].push_back(&leaf);
+  }
   std::vector<Leaf> chosen;
   std::unordered_set<const Leaf*> taken;
   for (const std::string& name : names) {
-    bool is_there = false;
-    for (const Leaf& leaf : leaves) {
-      const auto& groups = leaf.groups;
-      const bool is_inside = std::find(groups.begin(), groups.end(), name) != groups.end();
-      if (leaf.name != name && !is_inside) continue;
-      is_there = true;
-      if (!taken.insert(&leaf).second) {
-        throw Error(ErrorCode::InvalidArgument,
-                    "load_fields() is given the field " + in_quotes(leaf.name) + " twice");
-      }
-      chosen.push_back(leaf);
+    const auto named = found.find(name);
+    if (named == found.end()) {
+      std::vector<std::string> there;
+      for (const Leaf& leaf : leaves) there.push_back(leaf.name);
+      throw Error(ErrorCode::NotFound,
+                  "no field " + in_quotes(name) + "; there are " + few_names(there));
     }
-    if (is_there) continue;
-    std::vector<std::string> there;
-    for (const Leaf& leaf : leaves) there.push_back(leaf.name);
-    throw Error(ErrorCode::NotFound,
-                "no field " + in_quotes(name) + "; there are " + few_names(there));
+    for (const Leaf* const leaf : named->second) {
+      if (!taken.insert(leaf).second) {
+        throw Error(ErrorCode::InvalidArgument,
+                    "load_fields() is given the field " + in_quotes(leaf->name) + " twice");
+      }
+      chosen.push_back(*leaf);
+    }
   }
   return chosen;
 }
@@ -246,9 +250,11 @@ inline void require_bytes(const std::vector<Leaf>& leaves, const LoadOptions& op
 }
 
 /// One tensor for each field of a structured array, or for those with the names if there is a list.
-/// The records are loaded once everything else is known to be valid.
+/// The records are loaded once everything else is known to be valid. `skipped` receives the Errors
+/// of fields that the options skip.
 inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(
-    OpenArray& array, const std::vector<std::string>* names, const LoadOptions& options) {
+    OpenArray& array, const std::vector<std::string>* names, const LoadOptions& options,
+    std::vector<Error>& skipped) {
   Header& header = array.header;
   if (!header.dtype.is_structured()) {
     throw Error(ErrorCode::Mismatch,
@@ -273,7 +279,7 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(
   of_field.region({}).squeeze(std::nullopt);  // of the records, and of the tensor of the field
   Unreadable unreadable(leaves.size(), options, way_to_the_rest(names != nullptr));
   const auto about = [&](std::size_t i, const auto& work) {
-    return unreadable.load(i, [&] { with_part("field", leaves[i].name, work); });
+    unreadable.load(i, [&] { with_part("field", leaves[i].name, work); });
   };
   for (std::size_t i = 0; i < leaves.size(); ++i) {
     about(i, [&] { plan_leaf(leaves[i], sizes, fortran_order, of_field); });
@@ -295,7 +301,7 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(
       fields.insert(leaves[i].name, std::move(field));
     });
   }
-  unreadable.report();
+  skipped = unreadable.skipped();
   return fields;
 }
 
@@ -304,8 +310,12 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(
     const std::filesystem::path& path, const std::vector<std::string>* names,
     const LoadOptions& options) {
   with_path(path, [&] { require_device(options.device()); });
-  const LoadOptions own = with_origin(options, path, {});
-  return with_array(path, own, [&](OpenArray& array) { return load_fields_of(array, names, own); });
+  std::vector<Error> skipped;
+  auto fields = with_array(path, options, [&](OpenArray& array) {
+    return load_fields_of(array, names, options, skipped);
+  });
+  report_skipped(skipped, options, path, {});
+  return fields;
 }
 
 }  // namespace detail

@@ -103,6 +103,10 @@ class NpzFile {
                   return std::make_shared<const detail::MemorySource>(data, size);
                 })) {}
 
+  /// A path in quotes is no archive in memory.
+  template <std::size_t N>
+  NpzFile(const char (&path)[N], std::size_t) = delete;
+
   /// The archive between the position of a stream and its end. The stream is read to its end, into
   /// memory: the directory of an archive is at its end. More than `max_bytes` bytes throw Error
   /// (TooLarge). Also throws Error: Io if the stream fails, OutOfMemory, and what the first
@@ -217,10 +221,12 @@ class NpzFile {
                                                         const std::vector<std::string>* fields,
                                                         const LoadOptions& options) const {
     const detail::ZipMember& member = at(name);
-    const LoadOptions own = detail::with_origin(options, path_, member.name);
-    return with_array(member, own, [&](detail::OpenArray& array) {
-      return detail::load_fields_of(array, fields, own);
+    std::vector<Error> skipped;
+    auto loaded = with_array(member, options, [&](detail::OpenArray& array) {
+      return detail::load_fields_of(array, fields, options, skipped);
     });
+    detail::report_skipped(skipped, options, path_, member.name);
+    return loaded;
   }
 
   const detail::ZipMember& at(const std::string& name) const {
@@ -272,7 +278,7 @@ inline torch::OrderedDict<std::string, at::Tensor> load_arrays(
       });
     });
   });
-  unreadable.report();
+  report_skipped(unreadable.skipped(), options, file.path_, {});
   torch::OrderedDict<std::string, at::Tensor> arrays("array");
   arrays.reserve(count);
   for (std::size_t i = 0; i < count; ++i) {

@@ -115,8 +115,9 @@ struct LoadOptions {
   TORCH_ARG(std::uint64_t, max_header_size) = kMaxHeaderSize;
 
   /// Limit on the size of a tensor in bytes; for load_fields() and load_npz(), of all tensors
-  /// together. The unpacked size of a deflated array counts, too. A larger size throws Error
-  /// (TooLarge) before memory is allocated.
+  /// together. The unpacked size of a deflated array counts, too; for load_fields(), the records;
+  /// and for load_npz(), arrays that on_unreadable() skips. A larger size throws Error (TooLarge)
+  /// before memory is allocated.
   TORCH_ARG(std::uint64_t, max_bytes) = UINT64_MAX;
 
   /// Remove this axis, as Tensor::squeeze(dim) does: with squeeze(1), labels of shape (N, 1) get

@@ -271,9 +271,15 @@ inline at::Tensor load_sparse(SparseArchive& archive) {
   }
   const StoredArray data = archive.array("data");
   const DType& dtype = data.dtype();
-  if (dtype.is_structured() || dtype.kind == 'S' || dtype.kind == 'U') {
-    refuse(data, "the values of a sparse tensor are numbers, found dtype " + descr_literal(dtype),
-           0, ErrorCode::UnsupportedDtype);
+  // What raw_bytes() would load elsewhere.
+  if (loads_raw_bytes(dtype, LoadOptions(archive.options()).raw_bytes(true))) {
+    const char* const way_out = is_long_double(dtype) ? "; dtype(torch::kFloat64) rounds them"
+                                : is_raw(dtype)       ? "; void_as() sets their dtype"
+                                                      : "";
+    refuse(
+        data,
+        "the values of a sparse tensor are numbers, found dtype " + descr_literal(dtype) + way_out,
+        0, ErrorCode::UnsupportedDtype);
   }
   if (name == "coo") return load_coo(archive, data);
   for (const CompressedFormat& format : kCompressedFormats) {
@@ -304,6 +310,7 @@ inline void require_sparse_matrix(const at::Tensor& tensor) {
     throw Error(ErrorCode::InvalidArgument, "save_sparse() " + reason);
   };
   if (!tensor.defined()) complain("of an undefined tensor");
+  if (tensor.is_meta()) complain("of a tensor without data");
   if (tensor.layout() == c10::kStrided) {
     complain("takes sparse tensors: save() saves a dense one, to_sparse_csr() makes it sparse");
   }
@@ -375,7 +382,8 @@ inline std::vector<SparsePart> sparse_parts(const at::Tensor& tensor) {
 /// strings_as_codes() and raw_bytes() have no effect. Deflated archives, which SciPy writes by
 /// default, need libdeflate (see NpzFile).
 ///
-/// Peak memory is that of the tensor, and to sort that of one row more. Safe from any thread.
+/// Peak memory is that of the tensor. To sort a row takes up to three times its memory more, and
+/// arrays in Fortran order are copied. Safe from any thread.
 /// Throws Error: NotFound for an archive without the arrays of a sparse matrix; Mismatch for the
 /// format dia, an unknown format, and arrays that contradict one another; TooLarge for a matrix of
 /// more than 2^63 - 1 elements; UnsupportedDtype for values that are not numbers; and what

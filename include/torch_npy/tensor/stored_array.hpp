@@ -155,11 +155,13 @@ class StoredArray {
 
   torch::OrderedDict<std::string, at::Tensor> fields_of(const std::vector<std::string>* fields,
                                                         const LoadOptions& options) const {
-    const LoadOptions own = detail::with_origin(options, path_, member_);
-    return internal_with_array([&](detail::OpenArray& array) {
-      detail::require_device(own.device());
-      return detail::load_fields_of(array, fields, own);
+    std::vector<Error> skipped;
+    auto loaded = internal_with_array([&](detail::OpenArray& array) {
+      detail::require_device(options.device());
+      return detail::load_fields_of(array, fields, options, skipped);
     });
+    detail::report_skipped(skipped, options, path_, member_);
+    return loaded;
   }
 
   std::shared_ptr<const ByteSource> source_;

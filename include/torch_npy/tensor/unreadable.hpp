@@ -40,32 +40,31 @@ class Unreadable {
   Unreadable(std::size_t count, const LoadOptions& options, const char* way_out)
       : errors_(count), options_(options), way_out_(way_out) {}
 
-  /// Calls `work` for number `i`, unless that has failed before. Returns whether it succeeded.
-  /// Throws an Error that is not skipped.
+  /// Calls `work` for number `i`, unless that has failed before. Throws an Error that is not
+  /// skipped.
   template <class Work>
-  bool load(std::size_t i, const Work& work) {
-    if (errors_[i]) return false;
+  void load(std::size_t i, const Work& work) {
+    if (errors_[i]) return;
     try {
       work();
-      return true;
     } catch (const Error& error) {
       if (!is_about_content(error)) throw;
       if (options_.on_unreadable() == OnUnreadable::Throw) {
         throw ErrorContext::with_way_out(error, way_out_);
       }
       errors_[i] = error;
-      return false;
     }
   }
 
   bool is_skipped(std::size_t i) const { return errors_[i].has_value(); }
 
-  /// Calls the callback with the Errors, in order.
-  void report() const {
-    if (!options_.unreadable_callback()) return;
+  /// The Errors, in order.
+  std::vector<Error> skipped() const {
+    std::vector<Error> errors;
     for (const auto& error : errors_) {
-      if (error) options_.unreadable_callback()(*error);
+      if (error) errors.push_back(*error);
     }
+    return errors;
   }
 
  private:
@@ -74,19 +73,16 @@ class Unreadable {
   const char* way_out_;
 };
 
-/// The same options, whose callback gets Errors with a path, and with the name of a member if that
-/// is not empty.
-inline LoadOptions with_origin(const LoadOptions& options, const std::filesystem::path& path,
-                               const std::string& member) {
-  LoadOptions with = options;
-  if (const auto& callback = options.unreadable_callback()) {
-    with.on_unreadable(options.on_unreadable(), [callback, path, member](const Error& error) {
-      const Error about =
-          member.empty() ? error : ErrorContext::within(error, "member " + in_quotes(member));
-      callback(ErrorContext::at(about, path));
-    });
+/// Gives Errors about parts of a file to the callback of the options, with the path, and with the
+/// name of a member if that is not empty.
+inline void report_skipped(const std::vector<Error>& errors, const LoadOptions& options,
+                           const std::filesystem::path& path, const std::string& member) {
+  if (!options.unreadable_callback()) return;
+  for (const Error& error : errors) {
+    const Error about =
+        member.empty() ? error : ErrorContext::within(error, "member " + in_quotes(member));
+    options.unreadable_callback()(ErrorContext::at(about, path));
   }
-  return with;
 }
 
 /// How to load the rest, for Unreadable.

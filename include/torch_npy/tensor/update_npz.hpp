@@ -12,6 +12,8 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -67,9 +69,18 @@ inline std::unordered_set<const ZipMember*> members_to_drop(
       throw Error(ErrorCode::InvalidArgument, "the array " + in_quotes(name) + " is removed twice");
     }
   }
+  // A saved array replaces the one of its name, and any member of the name that it gets.
+  std::unordered_map<std::string_view, const ZipMember*> by_name;
+  for (const ZipMember& member : members.archive()->members())
+    by_name.emplace(member.name, &member);
+  const std::unordered_set<const ZipMember*> removed = dropped;
   for (const auto& array : arrays) {
-    for (const ZipMember* const member : members.named(array.key())) {
-      if (dropped.count(member) != 0) {
+    const auto same_member = by_name.find(array.key() + std::string(kEnding));
+    for (const ZipMember* const member :
+         {members.exactly(array.key()),
+          same_member == by_name.end() ? nullptr : same_member->second}) {
+      if (member == nullptr) continue;
+      if (removed.count(member) != 0) {
         throw Error(ErrorCode::InvalidArgument,
                     "the array " + in_quotes(array.key()) + " is both saved and removed");
       }
@@ -109,6 +120,7 @@ inline void rewrite_npz(const std::filesystem::path& path,
 /// removes the arrays named by `remove`, which may end in ".npy". The other members are copied as
 /// they are packed, arrays or not, and keep their order; the saved arrays come after them.
 /// compressed() is about the saved arrays alone. Comments and times of members are not kept.
+/// Members that NpzFile refuses to read, such as encrypted ones, cannot be copied: BadZip.
 ///
 /// The file is replaced when the new one is complete, as by save(): at any time, and after a crash,
 /// the path names the old archive or the new one. This takes disk space for both, and the time of a
