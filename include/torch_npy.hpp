@@ -9693,6 +9693,7 @@ struct SavedFields {
       for (const SavedField& field : fields) {
         const at::Tensor part = on_host(field.elements.narrow(0, begin, count)).contiguous();
         const std::size_t size = part.nbytes() / static_cast<std::size_t>(count);
+        if (size == 0) continue;
         const char* from = static_cast<const char*>(part.data_ptr());
         char* to = field_of_first;
         for (std::int64_t i = 0; i < count; ++i, from += size, to += item) {

@@ -132,17 +132,15 @@ void require_valid(const at::Tensor& tensor) {
 }  // namespace
 
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static MemoryFile memory;
   const bool is_archive = size >= 2 && std::memcmp(data, "PK", 2) == 0;
   const std::string bytes = is_archive ? std::string(reinterpret_cast<const char*>(data), size)
                                        : archive_of({data, size});
-  const auto& path = memory.holding(bytes.data(), bytes.size());
   LoadOptions options;
   options.threads(1).max_bytes(1 << 16);
   at::Tensor tensor;
   try {
     const AllocationLimit limit(1032 * bytes.size() + 256 * 1024);
-    tensor = load_sparse(path, options);
+    tensor = load_sparse(NpzFile(bytes.data(), bytes.size()), options);
   } catch (const Error& error) {
     require_sound(error, SIZE_MAX);
     return 0;

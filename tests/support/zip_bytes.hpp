@@ -18,11 +18,17 @@ inline std::string little(std::uint64_t value, int size) {
 }
 
 inline std::uint32_t crc_of(const std::string& data) {
+  static const std::vector<std::uint32_t> table = [] {
+    std::vector<std::uint32_t> of_byte(256);
+    for (std::uint32_t byte = 0; byte < 256; ++byte) {
+      std::uint32_t crc = byte;
+      for (int i = 0; i < 8; ++i) crc = (crc & 1) != 0 ? crc >> 1 ^ 0xedb88320 : crc >> 1;
+      of_byte[byte] = crc;
+    }
+    return of_byte;
+  }();
   std::uint32_t crc = 0xffffffff;
-  for (const char c : data) {
-    crc ^= static_cast<unsigned char>(c);
-    for (int i = 0; i < 8; ++i) crc = crc & 1 ? crc >> 1 ^ 0xedb88320 : crc >> 1;
-  }
+  for (const char c : data) crc = crc >> 8 ^ table[(crc ^ static_cast<unsigned char>(c)) & 0xff];
   return ~crc;
 }
 
