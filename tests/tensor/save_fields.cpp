@@ -166,10 +166,10 @@ TEST_CASE("fields that are not a structured array are refused, and the old file 
   const auto argument = ErrorCode::InvalidArgument;
   for (const Bad& bad : std::vector<Bad>{
            {"no fields", Fields(), argument, "no fields"},
-           {"no name", {{"", two}}, argument, "field \"\": a name is not empty"},
-           {"a dot first", {{".x", two}}, argument, "field \".x\": a name is not empty"},
-           {"a dot last", {{"x.", two}}, argument, "a name is not empty"},
-           {"two dots", {{"x..y", two}}, argument, "a name is not empty"},
+           {"no name", {{"", two}}, argument, "field \"\": its name, and each part"},
+           {"a dot first", {{".x", two}}, argument, "field \".x\": its name"},
+           {"a dot last", {{"x.", two}}, argument, "must not be empty"},
+           {"two dots", {{"x..y", two}}, argument, "must not be empty"},
            {"not UTF-8", {{"\xff", two}}, argument, "not UTF-8"},
            {"65 names", {{deep, two}}, argument, "more than 64 deep"},
            {"one name twice", {{"a", two}, {"a", two}}, argument, "two fields have the name \"a\""},
