@@ -221,7 +221,8 @@ inline std::vector<std::pair<std::size_t, std::size_t>> tied(const std::vector<N
       last += (tensor.size(axis) - 1) * tensor.stride(axis);
     }
     const auto begin = reinterpret_cast<std::uintptr_t>(tensor.data_ptr());
-    const auto size = static_cast<std::size_t>((last + 1) * tensor.element_size());
+    const std::size_t size =
+        static_cast<std::size_t>(last + 1) * static_cast<std::size_t>(tensor.element_size());
     extents.push_back({tensor.device(), begin, begin + size, i});
   }
   std::sort(extents.begin(), extents.end(), [](const Extent& a, const Extent& b) {
