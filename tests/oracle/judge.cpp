@@ -57,6 +57,7 @@ const char* name_of(ErrorCode code) {
     case ErrorCode::NotFound: return "NotFound";
     case ErrorCode::Io: return "Io";
     case ErrorCode::Exhausted: return "Exhausted";
+    case ErrorCode::OutOfMemory: return "OutOfMemory";
     case ErrorCode::NotNpy: return "NotNpy";
     case ErrorCode::UnsupportedVersion: return "UnsupportedVersion";
     case ErrorCode::BadHeader: return "BadHeader";
@@ -66,6 +67,7 @@ const char* name_of(ErrorCode code) {
     case ErrorCode::BadZip: return "BadZip";
     case ErrorCode::Mismatch: return "Mismatch";
     case ErrorCode::InvalidArgument: return "InvalidArgument";
+    case ErrorCode::Transform: return "Transform";
   }
   return "?";
 }
