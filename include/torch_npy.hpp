@@ -21198,10 +21198,11 @@ class ArchiveReader {
   /// Calls `use` with the bytes of array `part` of the archive. `at_once`: see DeflatedMember.
   template <class Use>
   auto with_bytes(std::size_t part, std::uint64_t at_once, const Use& use) const {
-    const ZipMember& member = found_[part] ? archive_->members()[*found_[part]]
-                                           : ArrayMembers(archive_).at(parts_[part]->name);
-    return with_part("member", member.name,
-                     [&] { return with_member(archive_, member, use, at_once); });
+    // Both are of the archive.
+    const ZipMember* const member = found_[part] ? &archive_->members()[*found_[part]]
+                                                 : &ArrayMembers(archive_).at(parts_[part]->name);
+    return with_part("member", member->name,
+                     [&] { return with_member(archive_, *member, use, at_once); });
   }
 
  private:
