@@ -90,12 +90,34 @@ def verdict_of(array, wide_unsigned):
     return ("array", array.dtype, array.shape, known_array.strides, zlib.crc32(memory(known_array)))
 
 
+# NumPy 1 computes the size of such a dtype with an overflow, and then writes where it should not.
+OVERFLOWING = re.compile(r"[<>=|]?[a-zA-Z]\s*(\+?\d{10}|-0*[1-9])")
+
+
+def dtypes_in(text):
+    """The texts of dtypes in a header, without the names of fields; every quoted text of a header that is no literal."""
+
+    def of_descr(descr):
+        if isinstance(descr, str):
+            yield descr
+        elif isinstance(descr, tuple):
+            yield from of_descr(descr[0])
+        elif isinstance(descr, list):
+            for field in descr:
+                yield from of_descr(field[1])
+
+    try:
+        return list(of_descr(ast.literal_eval(text)["descr"]))
+    except REFUSED:
+        return re.findall(r"['\"]([^'\"]*)", text)
+
+
 def of_array(data, wide_unsigned):
     """What np.load makes of a file, or the exception."""
     text = header_text(data)
     if not spellings.are_safe(text):
         return ValueError("a divisor of 0, with which NumPy divides")
-    if re.search(r"['\"][<>=|]?[a-zA-Z]\s*(\+?\d{10}|-0*[1-9])", text):  # NumPy 1 overflows, and then writes where it should not
+    if any(OVERFLOWING.match(dtype) for dtype in dtypes_in(text)):
         return ValueError("an item of more than 2^31 bytes")
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
