@@ -57,7 +57,7 @@ fuzz() { # TARGET DICTIONARY SEEDS...
       "$(grep -oE 'cov: [0-9]+' "$log" | tail -n 1)"
   done
 }
-export ASAN_OPTIONS=malloc_context_size=1:quarantine_size_mb=8
+export ASAN_OPTIONS=malloc_context_size=1:quarantine_size_mb=8:max_malloc_fill_size=0
 data=$root/tests/numpy_files corpus=$root/tests/fuzz/corpus
 {
   fuzz npz zip.dict "$corpus/zip" && fuzz archive zip.dict "$corpus/zip" && fuzz sparse zip.dict "$corpus/sparse"
