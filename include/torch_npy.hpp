@@ -1287,10 +1287,11 @@ inline const char* describe_file(std::string_view bytes) {
       "a Python pickle: load it in Python, and save its arrays with np.save()";
   // The later of two rows that both match is never reached.
   static constexpr Format kFormats[] = {
-      {"\x1f\x8b", "a gzip file: unpack it first, for example with gunzip"},
-      {"\x28\xb5\x2f\xfd", "a zstd file: unpack it first, for example with unzstd"},
-      {"BZh", "a bzip2 file: unpack it first, for example with bunzip2"},
-      {"\xfd\x37zXZ", "an xz file: unpack it first, for example with unxz"},
+      {"\x1f\x8b", "a gzip file: unpack it first, for example with gunzip < PACKED > UNPACKED"},
+      {"\x28\xb5\x2f\xfd",
+       "a zstd file: unpack it first, for example with unzstd < PACKED > UNPACKED"},
+      {"BZh", "a bzip2 file: unpack it first, for example with bunzip2 < PACKED > UNPACKED"},
+      {"\xfd\x37zXZ", "an xz file: unpack it first, for example with unxz < PACKED > UNPACKED"},
       {"\x89HDF\r\n\x1a\n", "an HDF5 file: read it with h5py, and save its arrays with np.save()"},
       {"MATLAB 5.0 MAT-file",
        "a MATLAB file: read it with scipy.io.loadmat(), and save its arrays with np.save()"},
@@ -1549,6 +1550,12 @@ inline Header parse_text(const void* data, const HeaderExtent& extent,
     const std::uint64_t at = extent.prefix + zero;
     throw Error(ErrorCode::BadHeader, "bad header: a zero byte (byte " + std::to_string(at) + ")",
                 at);
+  }
+  if (!text.empty() && text.back() == '\r') {
+    throw Error(ErrorCode::BadHeader,
+                "bad header: it ends with a carriage return: the file was copied as text, which "
+                "changed its bytes; copy it again, in binary mode",
+                extent.end() - 1);
   }
   if (extent.version == 3) {
     std::uint64_t characters = 0;
@@ -4706,7 +4713,10 @@ class ZipArchive {
     const std::uint64_t tail_begin = size - tail.size();
     const std::size_t found = find_end_record(tail);
     if (found == tail.npos) {
-      throw bad_archive("its end record is missing: the file is cut short", size);
+      throw bad_archive(
+          "its end record is missing: the file is cut short, or more than 64 KiB follow the "
+          "archive",
+          size);
     }
     if (has_two_ends(tail, found)) throw bad_archive("it has two end records", size);
     const std::uint64_t end_offset = tail_begin + found;
@@ -5644,7 +5654,8 @@ inline void require_data(const at::Tensor& tensor, const char* call) {
   if (is_dense && (tensor.numel() == 0 || tensor.storage().nbytes() != 0)) return;
   throw Error(ErrorCode::InvalidArgument,
               std::string(call) + (tensor.defined() ? " takes dense tensors that have data; "
-                                                      "to_dense() makes one of a sparse one"
+                                                      "to_dense() makes one of a sparse one, and "
+                                                      "save_sparse() saves it as it is"
                                                     : " of an undefined tensor"));
 }
 
@@ -6515,8 +6526,8 @@ inline bool is_about_content(const Error& error) {
 /// What could not be loaded of several things, which are loaded by several threads.
 class Unreadable {
  public:
-  /// `way_out` is added to an Error that is thrown.
-  Unreadable(std::size_t count, const LoadOptions& options, const char* way_out)
+  /// `way_out` is added to an Error that is thrown, unless it is empty.
+  Unreadable(std::size_t count, const LoadOptions& options, std::string_view way_out)
       : errors_(count), options_(options), way_out_(way_out) {}
 
   /// Calls `work` for number `i`, unless that has failed before. Throws an Error that is not
@@ -6529,7 +6540,8 @@ class Unreadable {
     } catch (const Error& error) {
       if (!is_about_content(error)) throw;
       if (options_.on_unreadable() == OnUnreadable::Throw) {
-        throw ErrorContext::with_way_out(error, way_out_);
+        if (way_out_.empty()) throw;
+        throw ErrorContext::with_way_out(error, std::string(way_out_));
       }
       errors_[i] = error;
     }
@@ -6549,7 +6561,7 @@ class Unreadable {
  private:
   std::vector<std::optional<Error>> errors_;
   const LoadOptions& options_;
-  const char* way_out_;
+  std::string_view way_out_;
 };
 
 /// Gives Errors about parts of a file to the callback of the options, with the path, and with the
@@ -6708,6 +6720,16 @@ class ArrayMembers {
 
   /// The member with the array names()[index].
   const ZipMember& operator[](std::size_t index) const { return *arrays_[index]; }
+
+  /// Throws Error (NotNpy) if there are members, and none of them is an array.
+  void require_arrays() const {
+    const auto& members = archive_->members();
+    if (!arrays_.empty() || members.empty()) return;
+    throw Error(ErrorCode::NotNpy, "not an .npz archive but a zip archive without arrays: of its " +
+                                       counted(members.size(), "member") +
+                                       ", the first of which is " +
+                                       in_quotes(members.front().name) + ", none is an .npy file");
+  }
 
   /// The array of this name, or else the array whose member has this name; null if there is none.
   const ZipMember* find(const std::string& name) const {
@@ -6869,9 +6891,9 @@ inline std::uint64_t largest_integer(c10::ScalarType type) {
 }
 
 [[noreturn]] inline void throw_does_not_fit(std::uint64_t value, std::uint64_t largest) {
-  const char* const wider = value > INT64_MAX   ? "; torch::kFloat64 holds it, rounded"
-                            : value > INT32_MAX ? "; torch::kInt64 holds it"
-                                                : "; torch::kInt32 holds it";
+  const char* const wider = value > INT64_MAX   ? "; torch::kFloat64 instead rounds it"
+                            : value > INT32_MAX ? "; torch::kInt64 instead holds it"
+                                                : "; torch::kInt32 instead holds it";
   throw Error(ErrorCode::Mismatch,
               "the value " + std::to_string(value) +
                   " does not fit in the requested dtype, whose largest value is " +
@@ -7345,9 +7367,10 @@ inline void require_long_double(const DType& dtype, const LoadOptions& options) 
         "raw_bytes(true)");
   }
   if (!options.dtype()) {
-    throw unsupported(std::string(": load it alone with dtype(torch::") +
+    throw unsupported(std::string(": dtype(torch::") +
                       (dtype.kind == 'f' ? "kFloat64" : "kComplexDouble") +
-                      "), which rounds its values, or its bytes with raw_bytes(true)");
+                      ") rounds its values, and converts all that is loaded with it; "
+                      "raw_bytes(true) loads its bytes");
   }
   const c10::ScalarType real = c10::toRealValueType(*options.dtype());
   if (real != c10::ScalarType::Double && real != c10::ScalarType::Float) {
@@ -7370,6 +7393,12 @@ inline bool loads_raw_bytes(const DType& dtype, const LoadOptions& options) {
   }
 }
 
+inline bool has_objects(const DType& dtype) {
+  return dtype.kind == 'O' ||
+         std::any_of(dtype.fields.begin(), dtype.fields.end(),
+                     [](const Field& field) { return has_objects(field.dtype); });
+}
+
 /// The ScalarType of the items in the file; none for those that are only loaded by converting them.
 inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const LoadOptions& options) {
   const auto unsupported = [](const std::string& reason) {
@@ -7377,13 +7406,17 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
   };
   if (dtype.is_structured()) {
     throw unsupported("a structured dtype of " + counted(dtype.fields.size(), "field") +
-                      " is not one tensor: load_fields() gives one for each field");
+                      (has_objects(dtype) ? ", some of which are Python objects: the data of the "
+                                            "array is one pickle, which is never loaded"
+                                          : " is not one tensor: load_fields() gives one for each "
+                                            "field"));
   }
   switch (dtype.kind) {
     case 'O':
       throw unsupported(
           "object dtype: its items are pickled Python objects, which can execute code and are "
-          "never loaded; save the array with a numeric dtype");
+          "never loaded; save arrays with a numeric dtype, and a dict of arrays with "
+          "np.savez(path, **arrays)");
     case 'S':
     case 'U':
       throw unsupported("strings (" + descr_literal(dtype) +
@@ -7397,12 +7430,11 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
   const auto type = scalar_type_of(dtype);
   if (!type && !is_wide_unsigned(dtype)) require_long_double(dtype, options);
   if (!type && is_wide_unsigned(dtype) && !options.dtype() && !options.unsigned_as()) {
-    throw unsupported("LibTorch " + std::to_string(TORCH_VERSION_MAJOR) + "." +
-                      std::to_string(TORCH_VERSION_MINOR) + " has no dtype for " +
-                      descr_literal(dtype) +
-                      " (2.3 and later do): unsigned_as(torch_npy::kNextSigned) loads unsigned "
-                      "integers as " +
-                      (dtype.item_size == 2 ? "int32" : "int64") + " and changes nothing else");
+    throw unsupported(
+        "LibTorch " + std::to_string(TORCH_VERSION_MAJOR) + "." +
+        std::to_string(TORCH_VERSION_MINOR) + " has no dtype for " + descr_literal(dtype) +
+        " (2.3 and later do): unsigned_as(torch_npy::kNextSigned) loads it as " +
+        (dtype.item_size == 2 ? "int32" : "int64") + ", and changes nothing but unsigned integers");
   }
   return type;
 }
@@ -8956,12 +8988,24 @@ inline std::vector<const ZipMember*> members_named(const ArrayMembers& arrays,
   return members;
 }
 
+/// For an Error about one of `count` arrays: how to load the archive, or the others. Empty if there
+/// are none.
+inline const char* way_to_the_rest(const NpzFile& file, const std::vector<std::string>* chosen,
+                                   std::size_t count) {
+  const bool is_sparse = file.contains("format") && file.contains("shape") && file.contains("data");
+  if (chosen == nullptr && is_sparse) {
+    return "load_sparse() loads the matrix of an archive of scipy.sparse.save_npz()";
+  }
+  return count == 1 ? "" : way_to_the_rest(chosen != nullptr);
+}
+
 /// load_npz() of the arrays with these names, or of all if there is no list.
 inline torch::OrderedDict<std::string, at::Tensor> load_arrays(
     const NpzFile& file, const std::vector<std::string>* chosen, const LoadOptions& options) {
   const std::vector<std::string>& names = chosen != nullptr ? *chosen : file.names();
   const auto members = with_path(file.path_, [&] {
     require_device(options.device());
+    if (chosen == nullptr) file.arrays_.require_arrays();
     return members_named(file.arrays_, names);
   });
   const std::size_t count = names.size();
@@ -8970,7 +9014,7 @@ inline torch::OrderedDict<std::string, at::Tensor> load_arrays(
   one.threads((std::max)(threads / (std::max)(count, std::size_t{1}), std::size_t{1}));
   std::vector<at::Tensor> tensors(count);
   Budget budget(options.max_bytes());
-  Unreadable unreadable(count, options, way_to_the_rest(chosen != nullptr));
+  Unreadable unreadable(count, options, way_to_the_rest(file, chosen, count));
   for_each_index(count, threads, [&](std::size_t i) {
     unreadable.load(i, [&] {
       tensors[i] = file.with_array(*members[i], one, [&](OpenArray& array) {
@@ -9004,7 +9048,8 @@ inline torch::OrderedDict<std::string, at::Tensor> load_arrays(
   return detail::load_arrays(file, &names, options);
 }
 
-/// Loads all arrays of an archive, in its order. Members that are not arrays are skipped.
+/// Loads all arrays of an archive, in its order. Members that are not arrays are skipped. Throws
+/// Error as above, and NotNpy if all members are.
 [[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
     const NpzFile& file, const LoadOptions& options = {}) {
   return detail::load_arrays(file, nullptr, options);
@@ -9280,14 +9325,15 @@ inline bool has_values_for(const DType& stored, c10::ScalarType type) {
   const auto same = dtype_of(type);
   if (!same || stored.is_structured()) return false;
   if (stored.kind == same->kind && stored.item_size == same->item_size) return true;
-  const bool is_real = c10::isFloatingType(type);
-  if (is_bfloat16(stored)) return is_real;
+  const bool is_number =
+      c10::isFloatingType(type) || c10::isIntegralType(type, /*includeBool=*/false);
+  if (is_bfloat16(stored)) return is_number;
   if (!scalar_type_of(stored)) return false;
   switch (stored.kind) {
     case 'c': return c10::isComplexType(type);
-    case 'f': return is_real || c10::isIntegralType(type, /*includeBool=*/false);
+    case 'f':
     case 'i':
-    case 'u': return is_real || c10::isIntegralType(type, /*includeBool=*/false);
+    case 'u': return is_number;
     default: return false;
   }
 }
@@ -9300,18 +9346,20 @@ inline at::Tensor load_values(const NpzFile& file, const std::string& name, c10:
   const StoredArray array = file.array(name, options);
   const DType& stored = array.dtype();
   if (stored.kind == 'V') {
-    const bool converts = c10::isFloatingType(type) && dtype_of(type)->kind != 'V';
-    return array.load(options.void_as(converts ? c10::ScalarType::BFloat16 : type).dtype(type));
+    options.void_as(dtype_of(type)->kind == 'V' ? type : c10::ScalarType::BFloat16);
   }
-  const bool is_exact = stored.kind == 'i' || stored.kind == 'u' ||
-                        (stored.kind == 'f' && c10::isIntegralType(type, /*includeBool=*/false));
+  const bool has_integers = stored.kind == 'i' || stored.kind == 'u';
+  const bool is_exact = has_integers || c10::isIntegralType(type, /*includeBool=*/false);
   if (!is_exact) return array.load(options.dtype(type));
   const at::Tensor values = array.load(options);
   const at::Tensor converted = values.to(type);
   if (converted.to(values.scalar_type()).equal(values)) return converted;
   throw Error(ErrorCode::Mismatch, in_quotes(name) + " has values of " + descr_literal(stored) +
                                        " that " + c10::toString(type) +
-                                       ", the dtype in the module, cannot hold");
+                                       ", the dtype in the module, cannot hold" +
+                                       (has_integers ? "; load them into the module first, and "
+                                                       "convert it with to() then"
+                                                     : ""));
 }
 
 inline std::string shown_tensor(const at::Tensor& tensor) {

@@ -373,6 +373,8 @@ def refusal(ours, numpys, data):
         return "a title that is no string"
     if code == "BadHeader" and depth(descr) > 64:
         return "fields nested more than 64 deep"
+    if code == "BadHeader" and "it ends with a carriage return" in message and text.endswith("\r"):
+        return "a header that ends with a carriage return"
     if code == "BadHeader" and "escape sequence for an invalid code point" in message and re.search(r"\\[uU][0dD]", text):
         return "half of a surrogate pair"
     return None
@@ -413,7 +415,7 @@ CONTRADICTIONS = [re.compile(reason) for reason in (
     r"bad archive: the directory has no valid entry at byte \d+", r"bad archive: its two end records .*",
     r"bad archive: no zip64 end record at byte \d+", r"bad archive: it has two end records",
     r"bad archive: the zip64 end record cannot be at byte \d+", r"bad archive: \d+ bytes? before its first member",
-    r"bad archive: its end record is missing: the file is cut short",
+    r"bad archive: its end record is missing: ",
     r"(bad archive: )?a record of the archive is cut short", r"an extra field reaches past the end of the extra fields",
     r"it is encrypted, which is not supported",
     r"it has compression method \d+: 0 \(stored\) and 8 \(deflated\) are supported",

@@ -98,6 +98,8 @@ inline std::vector<BadInput> bad_inputs() {
        "after the closing brace"},
       {"padded with zero bytes", npy(text("(2,)") + std::string(4, '\0')), ErrorCode::BadHeader, 68,
        "a zero byte"},
+      {"line ends changed to those of Windows", npy(text("(2,)") + "   \r", "\n12345678"),
+       ErrorCode::BadHeader, 71, "the file was copied as text"},
       {"zero byte in a comment", npy(text("(2,)") + std::string("# \0", 3)), ErrorCode::BadHeader,
        70, "a zero byte"},
       {"unit without a size", descr("'<M[ns]'"), ErrorCode::UnsupportedDtype, 20, "unknown dtype"},

@@ -100,7 +100,7 @@ TEST_CASE("an array of a dtype that cannot be the dtype of the module is refused
            {at::kLong, "'<M8[s]'"},
            {at::kLong, "'<m8'"},
            {at::kFloat, "'<V4'"},
-           {at::kLong, "'|V2'"},
+           {at::kBool, "'|V2'"},
            {at::kLong, "'|b1'"},
            {at::kBFloat16, "'|V1'"},
            {at::kFloat, "'<f16'"},
@@ -270,6 +270,23 @@ TEST_CASE("save_parameters() refuses what NumPy has no dtype for, and keeps the 
   CHECK((read_bytes(path) == before));
 }
 
+TEST_CASE("a counter that is too large for a module of half precision is loaded before to()",
+          "[parameters][bad]") {
+  const Folder folder;
+  const auto path = folder / "a.npz";
+  torch::nn::BatchNorm1d trained(2);
+  trained->num_batches_tracked.fill_(12345);
+  save_parameters(path, trained);
+  torch::nn::BatchNorm1d half(2);
+  half->to(at::kHalf);
+  CHECK_THAT(refused(*half, path).what(),
+             says("load them into the module first, and convert it with to() then"));
+  torch::nn::BatchNorm1d converted(2);
+  load_parameters(converted, path);
+  converted->to(at::kHalf);
+  CHECK(converted->num_batches_tracked.item<float>() == 12344);  // as to() rounds
+}
+
 TEST_CASE("an integer that the dtype of the module cannot hold is refused", "[parameters][bad]") {
   const Folder folder;
   const auto path = folder / "a.npz";
@@ -282,6 +299,7 @@ TEST_CASE("an integer that the dtype of the module cannot hold is refused", "[pa
     CHECK(module.named_buffers()["x"].equal(in_module));
   };
   refuse(at::full({2}, 3.5), at::zeros({2}, at::kLong));
+  refuse(at::full({2}, 1.5, at::kBFloat16), at::zeros({2}, at::kLong));
   refuse(at::full({2}, 257, at::kLong), at::zeros({2}, at::kBFloat16));
   refuse(at::full({2}, 300, at::kLong), at::zeros({2}, at::kByte));
   refuse(at::full({2}, -1, at::kInt), at::zeros({2}, at::kByte));

@@ -74,7 +74,7 @@ TEST_CASE("longdouble without a dtype that it is rounded to throws Error", "[dty
     CHECK(error.code() == ErrorCode::UnsupportedDtype);
     CHECK_THAT(error.what(), says(words));
   };
-  refused({}, "load it alone with dtype(torch::kFloat64), which rounds its values");
+  refused({}, "dtype(torch::kFloat64) rounds its values");
   refused(LoadOptions().dtype(at::kLong), "not converted to Long");
   refused(LoadOptions().dtype(at::kHalf), "expected kFloat32");
 }

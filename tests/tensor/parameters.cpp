@@ -254,6 +254,10 @@ TEST_CASE("a module of another precision, whose integer buffers LibTorch has con
     torch::nn::BatchNorm1d saved = make();
     saved->to(stored);
     save_parameters(path, saved);
+    torch::nn::BatchNorm1d as_made(4);  // its counter is int64
+    load_parameters(as_made, path);
+    CHECK(as_made->running_mean[3].item<float>() == 0.5F);
+    CHECK(as_made->num_batches_tracked.equal(torch::tensor(7)));
     for (const auto type : {at::kFloat, at::kHalf, at::kBFloat16, at::kDouble}) {
       INFO(c10::toString(stored) << " to " << c10::toString(type));
       torch::nn::BatchNorm1d loaded(4);

@@ -87,6 +87,36 @@ TEST_CASE("an array that cannot be loaded is named, with the two ways to load th
   CHECK_THAT(error.what(), says("on_unreadable(OnUnreadable::Skip)"));
 }
 
+TEST_CASE("advice about the other arrays is given only if there are others", "[npz][unreadable]") {
+  const Folder folder;
+  const auto words_of = [&](const std::vector<ZipPart>& parts) {
+    const auto path = write_bytes(folder / "a.npz", zip(parts));
+    return std::string(error_of([&] { (void)load_npz(path); }).what());
+  };
+  const ZipPart text = ZipPart::stored("format.npy", array_with("'<U1'", 4));
+  const ZipPart shape = ZipPart::stored("shape.npy", floats(1, 2));
+  const ZipPart data = ZipPart::stored("data.npy", floats(1, 2));
+  CHECK_THAT(words_of({text}), !says("to load the others"));
+  CHECK_THAT(words_of({text, shape}), says("to load the others, give their names"));
+  CHECK_THAT(words_of({text, shape, data}),
+             says("load_sparse() loads the matrix") && !says("to load the others"));
+  CHECK_THAT(words_of({ZipPart::stored("a.npy", array_with("[('x', '<f4'), ('o', '|O')]", 9))}),
+             says("some of which are Python objects") && !says("load_fields()"));
+}
+
+TEST_CASE("a zip archive without any array is refused by load_npz()", "[npz][unreadable]") {
+  const Folder folder;
+  const auto path =
+      write_bytes(folder / "a.npz",
+                  zip({ZipPart::stored("xl/book.xml", "<x/>"), ZipPart::stored("b.npz", "PK")}));
+  const Error error = error_of([&] { (void)load_npz(path); });
+  CHECK(error.code() == ErrorCode::NotNpy);
+  CHECK_THAT(error.what(),
+             says("of its 2 members, the first of which is \"xl/book.xml\", none is an .npy file"));
+  CHECK(NpzFile(path).names().empty());
+  CHECK(load_npz(write_bytes(folder / "empty.npz", zip({}))).is_empty());
+}
+
 TEST_CASE("on_unreadable(Skip) loads the rest, and the callback gets each Error in order",
           "[npz][unreadable]") {
   const Folder folder;

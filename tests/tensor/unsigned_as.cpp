@@ -90,7 +90,7 @@ TEST_CASE("unsigned_as() changes no other array of an archive and no other field
            ZipPart::stored("w.npy", array_of("<f4", weights, 2))}));
 #if !TORCH_NPY_TORCH_AT_LEAST(2, 3)
   CHECK_THAT(error_of([&] { (void)load_npz(archive); }).what(),
-             says("unsigned_as(torch_npy::kNextSigned) loads unsigned integers as int32"));
+             says("unsigned_as(torch_npy::kNextSigned) loads it as int32"));
 #endif
   const auto arrays = load_npz(archive, kWidened);
   CHECK(arrays["img"].scalar_type() == at::kInt);

@@ -226,6 +226,12 @@ inline Header parse_text(const void* data, const HeaderExtent& extent,
     throw Error(ErrorCode::BadHeader, "bad header: a zero byte (byte " + std::to_string(at) + ")",
                 at);
   }
+  if (!text.empty() && text.back() == '\r') {
+    throw Error(ErrorCode::BadHeader,
+                "bad header: it ends with a carriage return: the file was copied as text, which "
+                "changed its bytes; copy it again, in binary mode",
+                extent.end() - 1);
+  }
   if (extent.version == 3) {
     std::uint64_t characters = 0;
     for (std::string_view left = text; !left.empty(); ++characters) {

@@ -76,10 +76,11 @@ inline const char* describe_file(std::string_view bytes) {
       "a Python pickle: load it in Python, and save its arrays with np.save()";
   // The later of two rows that both match is never reached.
   static constexpr Format kFormats[] = {
-      {"\x1f\x8b", "a gzip file: unpack it first, for example with gunzip"},
-      {"\x28\xb5\x2f\xfd", "a zstd file: unpack it first, for example with unzstd"},
-      {"BZh", "a bzip2 file: unpack it first, for example with bunzip2"},
-      {"\xfd\x37zXZ", "an xz file: unpack it first, for example with unxz"},
+      {"\x1f\x8b", "a gzip file: unpack it first, for example with gunzip < PACKED > UNPACKED"},
+      {"\x28\xb5\x2f\xfd",
+       "a zstd file: unpack it first, for example with unzstd < PACKED > UNPACKED"},
+      {"BZh", "a bzip2 file: unpack it first, for example with bunzip2 < PACKED > UNPACKED"},
+      {"\xfd\x37zXZ", "an xz file: unpack it first, for example with unxz < PACKED > UNPACKED"},
       {"\x89HDF\r\n\x1a\n", "an HDF5 file: read it with h5py, and save its arrays with np.save()"},
       {"MATLAB 5.0 MAT-file",
        "a MATLAB file: read it with scipy.io.loadmat(), and save its arrays with np.save()"},

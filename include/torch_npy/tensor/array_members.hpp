@@ -128,6 +128,16 @@ class ArrayMembers {
   /// The member with the array names()[index].
   const ZipMember& operator[](std::size_t index) const { return *arrays_[index]; }
 
+  /// Throws Error (NotNpy) if there are members, and none of them is an array.
+  void require_arrays() const {
+    const auto& members = archive_->members();
+    if (!arrays_.empty() || members.empty()) return;
+    throw Error(ErrorCode::NotNpy, "not an .npz archive but a zip archive without arrays: of its " +
+                                       counted(members.size(), "member") +
+                                       ", the first of which is " +
+                                       in_quotes(members.front().name) + ", none is an .npy file");
+  }
+
   /// The array of this name, or else the array whose member has this name; null if there is none.
   const ZipMember* find(const std::string& name) const {
     auto found = indices_.find(name);

@@ -36,7 +36,8 @@ inline void require_data(const at::Tensor& tensor, const char* call) {
   if (is_dense && (tensor.numel() == 0 || tensor.storage().nbytes() != 0)) return;
   throw Error(ErrorCode::InvalidArgument,
               std::string(call) + (tensor.defined() ? " takes dense tensors that have data; "
-                                                      "to_dense() makes one of a sparse one"
+                                                      "to_dense() makes one of a sparse one, and "
+                                                      "save_sparse() saves it as it is"
                                                     : " of an undefined tensor"));
 }
 

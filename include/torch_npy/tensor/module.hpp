@@ -105,14 +105,15 @@ inline bool has_values_for(const DType& stored, c10::ScalarType type) {
   const auto same = dtype_of(type);
   if (!same || stored.is_structured()) return false;
   if (stored.kind == same->kind && stored.item_size == same->item_size) return true;
-  const bool is_real = c10::isFloatingType(type);
-  if (is_bfloat16(stored)) return is_real;
+  const bool is_number =
+      c10::isFloatingType(type) || c10::isIntegralType(type, /*includeBool=*/false);
+  if (is_bfloat16(stored)) return is_number;
   if (!scalar_type_of(stored)) return false;
   switch (stored.kind) {
     case 'c': return c10::isComplexType(type);
-    case 'f': return is_real || c10::isIntegralType(type, /*includeBool=*/false);
+    case 'f':
     case 'i':
-    case 'u': return is_real || c10::isIntegralType(type, /*includeBool=*/false);
+    case 'u': return is_number;
     default: return false;
   }
 }
@@ -125,18 +126,20 @@ inline at::Tensor load_values(const NpzFile& file, const std::string& name, c10:
   const StoredArray array = file.array(name, options);
   const DType& stored = array.dtype();
   if (stored.kind == 'V') {
-    const bool converts = c10::isFloatingType(type) && dtype_of(type)->kind != 'V';
-    return array.load(options.void_as(converts ? c10::ScalarType::BFloat16 : type).dtype(type));
+    options.void_as(dtype_of(type)->kind == 'V' ? type : c10::ScalarType::BFloat16);
   }
-  const bool is_exact = stored.kind == 'i' || stored.kind == 'u' ||
-                        (stored.kind == 'f' && c10::isIntegralType(type, /*includeBool=*/false));
+  const bool has_integers = stored.kind == 'i' || stored.kind == 'u';
+  const bool is_exact = has_integers || c10::isIntegralType(type, /*includeBool=*/false);
   if (!is_exact) return array.load(options.dtype(type));
   const at::Tensor values = array.load(options);
   const at::Tensor converted = values.to(type);
   if (converted.to(values.scalar_type()).equal(values)) return converted;
   throw Error(ErrorCode::Mismatch, in_quotes(name) + " has values of " + descr_literal(stored) +
                                        " that " + c10::toString(type) +
-                                       ", the dtype in the module, cannot hold");
+                                       ", the dtype in the module, cannot hold" +
+                                       (has_integers ? "; load them into the module first, and "
+                                                       "convert it with to() then"
+                                                     : ""));
 }
 
 inline std::string shown_tensor(const at::Tensor& tensor) {

@@ -254,12 +254,24 @@ inline std::vector<const ZipMember*> members_named(const ArrayMembers& arrays,
   return members;
 }
 
+/// For an Error about one of `count` arrays: how to load the archive, or the others. Empty if there
+/// are none.
+inline const char* way_to_the_rest(const NpzFile& file, const std::vector<std::string>* chosen,
+                                   std::size_t count) {
+  const bool is_sparse = file.contains("format") && file.contains("shape") && file.contains("data");
+  if (chosen == nullptr && is_sparse) {
+    return "load_sparse() loads the matrix of an archive of scipy.sparse.save_npz()";
+  }
+  return count == 1 ? "" : way_to_the_rest(chosen != nullptr);
+}
+
 /// load_npz() of the arrays with these names, or of all if there is no list.
 inline torch::OrderedDict<std::string, at::Tensor> load_arrays(
     const NpzFile& file, const std::vector<std::string>* chosen, const LoadOptions& options) {
   const std::vector<std::string>& names = chosen != nullptr ? *chosen : file.names();
   const auto members = with_path(file.path_, [&] {
     require_device(options.device());
+    if (chosen == nullptr) file.arrays_.require_arrays();
     return members_named(file.arrays_, names);
   });
   const std::size_t count = names.size();
@@ -268,7 +280,7 @@ inline torch::OrderedDict<std::string, at::Tensor> load_arrays(
   one.threads((std::max)(threads / (std::max)(count, std::size_t{1}), std::size_t{1}));
   std::vector<at::Tensor> tensors(count);
   Budget budget(options.max_bytes());
-  Unreadable unreadable(count, options, way_to_the_rest(chosen != nullptr));
+  Unreadable unreadable(count, options, way_to_the_rest(file, chosen, count));
   for_each_index(count, threads, [&](std::size_t i) {
     unreadable.load(i, [&] {
       tensors[i] = file.with_array(*members[i], one, [&](OpenArray& array) {
@@ -302,7 +314,8 @@ inline torch::OrderedDict<std::string, at::Tensor> load_arrays(
   return detail::load_arrays(file, &names, options);
 }
 
-/// Loads all arrays of an archive, in its order. Members that are not arrays are skipped.
+/// Loads all arrays of an archive, in its order. Members that are not arrays are skipped. Throws
+/// Error as above, and NotNpy if all members are.
 [[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
     const NpzFile& file, const LoadOptions& options = {}) {
   return detail::load_arrays(file, nullptr, options);

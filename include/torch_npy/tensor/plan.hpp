@@ -141,9 +141,10 @@ inline void require_long_double(const DType& dtype, const LoadOptions& options) 
         "raw_bytes(true)");
   }
   if (!options.dtype()) {
-    throw unsupported(std::string(": load it alone with dtype(torch::") +
+    throw unsupported(std::string(": dtype(torch::") +
                       (dtype.kind == 'f' ? "kFloat64" : "kComplexDouble") +
-                      "), which rounds its values, or its bytes with raw_bytes(true)");
+                      ") rounds its values, and converts all that is loaded with it; "
+                      "raw_bytes(true) loads its bytes");
   }
   const c10::ScalarType real = c10::toRealValueType(*options.dtype());
   if (real != c10::ScalarType::Double && real != c10::ScalarType::Float) {
@@ -166,6 +167,12 @@ inline bool loads_raw_bytes(const DType& dtype, const LoadOptions& options) {
   }
 }
 
+inline bool has_objects(const DType& dtype) {
+  return dtype.kind == 'O' ||
+         std::any_of(dtype.fields.begin(), dtype.fields.end(),
+                     [](const Field& field) { return has_objects(field.dtype); });
+}
+
 /// The ScalarType of the items in the file; none for those that are only loaded by converting them.
 inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const LoadOptions& options) {
   const auto unsupported = [](const std::string& reason) {
@@ -173,13 +180,17 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
   };
   if (dtype.is_structured()) {
     throw unsupported("a structured dtype of " + counted(dtype.fields.size(), "field") +
-                      " is not one tensor: load_fields() gives one for each field");
+                      (has_objects(dtype) ? ", some of which are Python objects: the data of the "
+                                            "array is one pickle, which is never loaded"
+                                          : " is not one tensor: load_fields() gives one for each "
+                                            "field"));
   }
   switch (dtype.kind) {
     case 'O':
       throw unsupported(
           "object dtype: its items are pickled Python objects, which can execute code and are "
-          "never loaded; save the array with a numeric dtype");
+          "never loaded; save arrays with a numeric dtype, and a dict of arrays with "
+          "np.savez(path, **arrays)");
     case 'S':
     case 'U':
       throw unsupported("strings (" + descr_literal(dtype) +
@@ -193,12 +204,11 @@ inline std::optional<c10::ScalarType> stored_type(const DType& dtype, const Load
   const auto type = scalar_type_of(dtype);
   if (!type && !is_wide_unsigned(dtype)) require_long_double(dtype, options);
   if (!type && is_wide_unsigned(dtype) && !options.dtype() && !options.unsigned_as()) {
-    throw unsupported("LibTorch " + std::to_string(TORCH_VERSION_MAJOR) + "." +
-                      std::to_string(TORCH_VERSION_MINOR) + " has no dtype for " +
-                      descr_literal(dtype) +
-                      " (2.3 and later do): unsigned_as(torch_npy::kNextSigned) loads unsigned "
-                      "integers as " +
-                      (dtype.item_size == 2 ? "int32" : "int64") + " and changes nothing else");
+    throw unsupported(
+        "LibTorch " + std::to_string(TORCH_VERSION_MAJOR) + "." +
+        std::to_string(TORCH_VERSION_MINOR) + " has no dtype for " + descr_literal(dtype) +
+        " (2.3 and later do): unsigned_as(torch_npy::kNextSigned) loads it as " +
+        (dtype.item_size == 2 ? "int32" : "int64") + ", and changes nothing but unsigned integers");
   }
   return type;
 }

@@ -219,7 +219,10 @@ class ZipArchive {
     const std::uint64_t tail_begin = size - tail.size();
     const std::size_t found = find_end_record(tail);
     if (found == tail.npos) {
-      throw bad_archive("its end record is missing: the file is cut short", size);
+      throw bad_archive(
+          "its end record is missing: the file is cut short, or more than 64 KiB follow the "
+          "archive",
+          size);
     }
     if (has_two_ends(tail, found)) throw bad_archive("it has two end records", size);
     const std::uint64_t end_offset = tail_begin + found;
