@@ -3081,8 +3081,9 @@ TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// The path made absolute, so that it does not depend on the current directory; unchanged on
-/// failure.
+/// failure, and if it is empty.
 inline std::filesystem::path absolute_path(const std::filesystem::path& path) {
+  if (path.empty()) return path;
   std::error_code error;
   auto absolute = std::filesystem::absolute(path, error);
   return error ? path : absolute;
@@ -3105,18 +3106,14 @@ void write_all(const void* data, std::size_t size, std::uint64_t offset, const P
 }
 
 /// An existing regular file, open for reading and for writing in place, and locked: opening a
-/// second LockedFile on it, in this process or another, throws Error (Io). The lock stops only
-/// other LockedFiles, and does nothing if the file system has no locks.
+/// second LockedFile on it, in this process or another, throws Error (Io). When it was locked, the
+/// path named it. The lock stops only other LockedFiles, and does nothing if the file system has no
+/// locks.
 class LockedFile : public File {
  public:
   /// `owner` is what locks it, for the message if another one has done so.
   explicit LockedFile(const std::filesystem::path& path, const char* owner = "Appender")
-      : File(open_to_change((require_path(path), path))) {
-    require_regular(file_, "; only a regular file can be changed in place");
-    if (lock(file_)) return;
-    throw Error(ErrorCode::Io, std::string("locked: another ") + owner +
-                                   " has the file open; try again when it is done");
-  }
+      : File(open_locked(path, owner)) {}
 
   void write(const void* data, std::size_t size, std::uint64_t offset) {
     write_all(data, size, offset, [&](const char* at, std::size_t length, std::size_t done) {
@@ -3146,6 +3143,22 @@ class LockedFile : public File {
   }
 
  private:
+  static Descriptor open_locked(const std::filesystem::path& path, const char* owner) {
+    constexpr int kTries = 100;
+    require_path(path);
+    for (int i = 0; i < kTries; ++i) {
+      Descriptor file = open_to_change(path);
+      require_regular(file, "; only a regular file can be changed in place");
+      if (!lock(file)) {
+        throw Error(ErrorCode::Io, std::string("locked: another ") + owner +
+                                       " has the file open; try again when it is done");
+      }
+      // Its last owner may have replaced the file between the two calls.
+      if (detail::is_at(file, path)) return file;
+    }
+    throw Error(ErrorCode::Io, "the file is replaced all the time by other programs");
+  }
+
   int sync_error_ = 0;
 };
 
@@ -6391,7 +6404,7 @@ class Appender {
 
   std::optional<detail::LockedFile> open_existing() const {
     try {
-      return detail::LockedFile(state_->path);
+      return detail::LockedFile(state_->absolute_path);
     } catch (const Error& error) {
       if (error.code() != ErrorCode::NotFound) throw;
       return std::nullopt;
@@ -6419,7 +6432,7 @@ class Appender {
       // An old file stays locked until it is replaced: no other Appender has rows for it.
       create_file(format_header(header), /*replaces=*/file.has_value());
       file.reset();
-      file.emplace(state_->path);
+      file.emplace(state_->absolute_path);
     }
     detail::GrowingArray array(std::move(*file));
     if (array.row_shape() != row_shape) {
@@ -6444,7 +6457,7 @@ class Appender {
 
   /// Without `replaces`, a file of that name that appears meanwhile is kept; the caller opens it.
   void create_file(const std::string& header, bool replaces) const {
-    detail::AtomicFile file(state_->path, state_->options.sync());
+    detail::AtomicFile file(state_->absolute_path, state_->options.sync());
     file.write(header.data(), header.size());
     if (replaces) {
       file.commit();
@@ -6757,6 +6770,14 @@ class ArrayMembers {
     return found == indices_.end() ? nullptr : arrays_[found->second];
   }
 
+  /// Whether the content of a member starts like an .npy file. Throws Error if it cannot be read.
+  bool has_magic(const ZipMember& member) const {
+    char magic[kMagicSize] = {};
+    const auto size = std::min<std::uint64_t>(member.size, sizeof magic);
+    source_of(archive_, member)->read_fully(magic, static_cast<std::size_t>(size), 0);
+    return std::memcmp(magic, kMagic, sizeof magic) == 0;
+  }
+
   /// As find_member(). Throws Error (NotFound), which lists the arrays.
   const ZipMember& at(const std::string& name) const {
     if (const ZipMember* const member = find_member(name)) return *member;
@@ -6790,10 +6811,7 @@ class ArrayMembers {
 
   bool starts_as_array(const ZipMember& member) const {
     try {
-      char magic[kMagicSize] = {};
-      const auto size = std::min<std::uint64_t>(member.size, sizeof magic);
-      source_of(archive_, member)->read_fully(magic, static_cast<std::size_t>(size), 0);
-      return std::memcmp(magic, kMagic, sizeof magic) == 0;
+      return has_magic(member);
     } catch (const Error&) {
       return !is_of_macos(member.name);
     }
@@ -6891,9 +6909,9 @@ inline std::uint64_t largest_integer(c10::ScalarType type) {
 }
 
 [[noreturn]] inline void throw_does_not_fit(std::uint64_t value, std::uint64_t largest) {
-  const char* const wider = value > INT64_MAX   ? "; torch::kFloat64 instead rounds it"
-                            : value > INT32_MAX ? "; torch::kInt64 instead holds it"
-                                                : "; torch::kInt32 instead holds it";
+  const char* const wider = value > INT64_MAX   ? "; a float64 tensor holds it, rounded"
+                            : value > INT32_MAX ? "; an int64 tensor holds it"
+                                                : "; an int32 tensor holds it";
   throw Error(ErrorCode::Mismatch,
               "the value " + std::to_string(value) +
                   " does not fit in the requested dtype, whose largest value is " +
@@ -7179,10 +7197,15 @@ inline Error bad_range(const AxisRange& range, std::size_t axis,
                        (range.end == INT64_MAX ? length : std::to_string(range.end)) +
                        ") of axis " + std::to_string(axis) + " is not inside the array of shape " +
                        python_tuple(shape);
+  const bool can_be_moved =
+      range.begin <= range.end &&
+      static_cast<std::uint64_t>(range.end) - static_cast<std::uint64_t>(range.begin) <=
+          static_cast<std::uint64_t>(shape[axis]);
   if (out_of_bounds == OutOfBounds::Throw) {
     reason += ": 0 <= begin <= end <= " + length +
               " is required, and negative numbers do not count from the end; out_of_bounds() fills "
-              "what is outside, or moves the region inside";
+              "what is outside";
+    if (can_be_moved) reason += ", or moves the region inside";
   } else if (out_of_bounds == OutOfBounds::Shift) {
     reason += ", and cannot be moved inside: 0 <= end - begin <= " + length + " is required";
   } else {
@@ -7380,23 +7403,24 @@ inline void require_long_double(const DType& dtype, const LoadOptions& options) 
   }
 }
 
+/// Whether items are, or have, Python objects: the data of the array is then one pickle.
+inline bool has_objects(const DType& dtype) {
+  return dtype.kind == 'O' ||
+         std::any_of(dtype.fields.begin(), dtype.fields.end(),
+                     [](const Field& field) { return has_objects(field.dtype); });
+}
+
 /// Whether raw_bytes() loads the items as their bytes, because no tensor holds them.
 inline bool loads_raw_bytes(const DType& dtype, const LoadOptions& options) {
   if (!options.raw_bytes()) return false;
   switch (dtype.kind) {
     case 'S':
     case 'U': return true;
-    case 'V': return dtype.is_structured() || !void_as_fits(dtype, options);
+    case 'V': return dtype.is_structured() ? !has_objects(dtype) : !void_as_fits(dtype, options);
     case 'f':
     case 'c': return !scalar_type_of(dtype) && !(is_long_double(dtype) && options.dtype());
     default: return false;
   }
-}
-
-inline bool has_objects(const DType& dtype) {
-  return dtype.kind == 'O' ||
-         std::any_of(dtype.fields.begin(), dtype.fields.end(),
-                     [](const Field& field) { return has_objects(field.dtype); });
 }
 
 /// The ScalarType of the items in the file; none for those that are only loaded by converting them.
@@ -9338,6 +9362,16 @@ inline bool has_values_for(const DType& stored, c10::ScalarType type) {
   }
 }
 
+/// Whether numbers are the same after a conversion, if one side has integers.
+inline bool are_same_numbers(const at::Tensor& values, const at::Tensor& converted) {
+  if (!converted.to(values.scalar_type()).equal(values)) return false;
+  // An overflow may be undone on the way back, but it is seen in both as float64, or is at 2^63.
+  const at::Tensor as_double = values.to(at::kDouble);
+  if (!as_double.equal(converted.to(at::kDouble))) return false;
+  const bool has_fractions = values.is_floating_point() || converted.is_floating_point();
+  return !has_fractions || as_double.lt(0x1p63).all().item<bool>();
+}
+
 /// Loads an array for a tensor of `type`. Throws Error (Mismatch) if an integer changes.
 inline at::Tensor load_values(const NpzFile& file, const std::string& name, c10::ScalarType type,
                               std::size_t threads) {
@@ -9350,10 +9384,10 @@ inline at::Tensor load_values(const NpzFile& file, const std::string& name, c10:
   }
   const bool has_integers = stored.kind == 'i' || stored.kind == 'u';
   const bool is_exact = has_integers || c10::isIntegralType(type, /*includeBool=*/false);
-  if (!is_exact) return array.load(options.dtype(type));
+  if (!is_exact || scalar_type_of(stored) == type) return array.load(options.dtype(type));
   const at::Tensor values = array.load(options);
   const at::Tensor converted = values.to(type);
-  if (converted.to(values.scalar_type()).equal(values)) return converted;
+  if (are_same_numbers(values, converted)) return converted;
   throw Error(ErrorCode::Mismatch, in_quotes(name) + " has values of " + descr_literal(stored) +
                                        " that " + c10::toString(type) +
                                        ", the dtype in the module, cannot hold" +
@@ -9758,7 +9792,8 @@ struct SavedFields {
 }  // namespace detail
 
 /// Saves a structured array, the counterpart of load_fields(): byte for byte what np.save writes
-/// for the same records in native byte order, without padding. Axis 0 of every tensor is that of
+/// for the same records in native byte order, without padding; names with characters that Python
+/// does not print are escaped there, and not here. Axis 0 of every tensor is that of
 /// the records. The other axes are those of the field in one record. If all tensors are 0-d, the
 /// array is one 0-d record. A name with dots is that of a field in a field: `pos.x` and `pos.y`,
 /// one after the other, become `pos` with the fields `x` and `y`. load_fields() gives the same
@@ -9875,6 +9910,7 @@ class SparseArchive {
  public:
   SparseArchive(const NpzFile& file, const LoadOptions& options)
       : file_(file), options_(options), as_values_(options), budget_(options.max_bytes()) {
+    require_plain(options.void_as(), "void_as()");
     as_index_.dtype(c10::kLong).pinned_memory(options.pinned_memory()).threads(options.threads());
     as_index_.max_bytes(options.max_bytes()).max_header_size(options.max_header_size());
     as_values_.device(c10::kCPU).raw_bytes(false);
@@ -10219,13 +10255,15 @@ inline at::Tensor load_sparse(SparseArchive& archive) {
   const DType& dtype = data.dtype();
   // What raw_bytes() would load elsewhere.
   if (loads_raw_bytes(dtype, LoadOptions(archive.options()).raw_bytes(true))) {
+    const bool is_misfit = is_raw(dtype) && archive.options().void_as();
     const char* const way_out = is_long_double(dtype) ? "; dtype(torch::kFloat64) rounds them"
+                                : is_misfit           ? ", whose size is not that of void_as()"
                                 : is_raw(dtype)       ? "; void_as() sets their dtype"
                                                       : "";
     refuse(
         data,
         "the values of a sparse tensor are numbers, found dtype " + descr_literal(dtype) + way_out,
-        0, ErrorCode::UnsupportedDtype);
+        0, is_misfit ? ErrorCode::Mismatch : ErrorCode::UnsupportedDtype);
   }
   if (name == "coo") return load_coo(archive, data);
   for (const CompressedFormat& format : kCompressedFormats) {
@@ -10337,6 +10375,10 @@ inline std::vector<SparsePart> sparse_parts(const at::Tensor& tensor) {
 [[nodiscard]] inline at::Tensor load_sparse(const NpzFile& file, const LoadOptions& options = {}) {
   return file.internal_about([&] {
     detail::require_device(options.device());
+    if (options.device().is_meta()) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "load_sparse() to the meta device, where LibTorch has no sparse tensors");
+    }
     if (!options.region().empty() || options.squeeze()) {
       throw Error(ErrorCode::InvalidArgument,
                   "load_sparse() loads a whole matrix, without region() and squeeze(): take the "
@@ -10413,17 +10455,6 @@ TORCH_NPY_END_NAMESPACE
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// The file of this name, locked: nobody else changes it until the result is destroyed.
-inline std::shared_ptr<const LockedFile> lock_file(const std::filesystem::path& path) {
-  constexpr int kTries = 100;
-  for (int i = 0; i < kTries; ++i) {
-    auto file = std::make_shared<const LockedFile>(path, "update_npz()");
-    // Another update may have replaced it between open() and the lock.
-    if (file->is_at(path)) return file;
-  }
-  throw Error(ErrorCode::Io, "the file is replaced all the time by other programs");
-}
-
 /// The byte of a stored array at which its data begins; 0 if it is no array or not stored.
 inline std::uint64_t data_begin(const ByteSource& archive, const ZipMember& member,
                                 std::uint64_t offset) {
@@ -10435,6 +10466,17 @@ inline std::uint64_t data_begin(const ByteSource& archive, const ZipMember& memb
   } catch (const Error&) {
     return 0;
   }
+}
+
+/// Throws Error (InvalidArgument) for a member that is no array but has the name of a saved array:
+/// NumPy would find it there. And what reading it throws.
+inline void require_array(const ArrayMembers& members, const ZipMember& member) {
+  with_part("member", member.name, [&] {
+    if (members.has_magic(member)) return;
+    throw Error(ErrorCode::InvalidArgument,
+                "it is no array, and np.load() would find it instead of the saved array of this "
+                "name: choose another name");
+  });
 }
 
 /// The members of an archive that an update does not copy: those that it removes, and those that it
@@ -10453,11 +10495,14 @@ inline std::unordered_set<const ZipMember*> members_to_drop(
   for (const ZipMember& member : members.archive()->members())
     by_name.emplace(member.name, &member);
   const std::unordered_set<const ZipMember*> removed = dropped;
+  const auto find = [&](const std::string& name) {
+    const auto found = by_name.find(name);
+    return found == by_name.end() ? nullptr : found->second;
+  };
   for (const auto& array : arrays) {
-    const auto same_member = by_name.find(array.key() + std::string(kEnding));
+    if (const ZipMember* const other = find(array.key())) require_array(members, *other);
     for (const ZipMember* const member :
-         {members.exactly(array.key()),
-          same_member == by_name.end() ? nullptr : same_member->second}) {
+         {members.exactly(array.key()), find(array.key() + std::string(kEnding))}) {
       if (member == nullptr) continue;
       if (removed.count(member) != 0) {
         throw Error(ErrorCode::InvalidArgument,
@@ -10475,10 +10520,12 @@ inline void rewrite_npz(const std::filesystem::path& path,
                         const std::vector<std::string>& remove, const SaveNpzOptions& options) {
   with_path(path, [&] {
     require_writable(arrays, options);
-    const auto archive = open_archive(lock_file(path));
+    const std::filesystem::path absolute = absolute_path(path);
+    const auto old = std::make_shared<const LockedFile>(absolute, "update_npz()");
+    const auto archive = open_archive(old);
     const ArrayMembers members(archive);
     const auto dropped = members_to_drop(members, arrays, remove);
-    AtomicFile file(path, options.sync());
+    AtomicFile file(absolute, options.sync());
     ZipWriter zip(file);
     for (const ZipMember& member : archive->members()) {
       if (dropped.count(&member) != 0) continue;
@@ -10489,6 +10536,10 @@ inline void rewrite_npz(const std::filesystem::path& path,
     }
     add_arrays(zip, arrays, options);
     zip.finish();
+    if (!old->is_at(absolute)) {
+      throw Error(ErrorCode::Io,
+                  "another program replaced the archive during the update; update it again");
+    }
     file.commit();
   });
 }
@@ -10507,8 +10558,9 @@ inline void rewrite_npz(const std::filesystem::path& path,
 /// bytes afterwards, so they can be mapped.
 ///
 /// Throws Error: NotFound if there is no archive, or no array to remove; Io if another update_npz()
-/// has it open; InvalidArgument for an array that is saved and removed; what NpzFile and save_npz()
-/// throw. The archive is then unchanged. Safe from any thread.
+/// has it open, or another program replaces the archive meanwhile; InvalidArgument for an array
+/// that is saved and removed, and for a name that a member has that is no array; what NpzFile and
+/// save_npz() throw. The archive is then unchanged. Safe from any thread.
 inline void update_npz(const std::filesystem::path& path,
                        const torch::OrderedDict<std::string, at::Tensor>& arrays,
                        const std::vector<std::string>& remove = {},

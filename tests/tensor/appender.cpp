@@ -6,10 +6,14 @@
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
+#include <thread>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "support/appending.hpp"
 #include "support/catch.hpp"
@@ -78,8 +82,14 @@ TEST_CASE("a relative path means the same file after a change of the current fol
   std::filesystem::current_path(other.path());
   appender.flush();
   appender.close();
+  std::filesystem::current_path(folder.path());
+  Appender lazy("b.npy", kQuick);
+  std::filesystem::current_path(other.path());
+  lazy.append(at::ones({2, 3}));
+  lazy.close();
   std::filesystem::current_path(before);
   CHECK(load(folder / "a.npy").size(0) == 3);
+  CHECK(load(folder / "b.npy").size(0) == 2);
   CHECK(other.count() == 0);
 }
 
@@ -111,6 +121,35 @@ TEST_CASE("AppendMode::Replace starts again with no rows, in place of any regula
   std::filesystem::create_symlink(path, links / "link.npy");
   replace(links / "link.npy");
   CHECK(std::filesystem::is_symlink(links / "link.npy"));
+}
+
+TEST_CASE("AppendMode::Replace does not replace the file of another Appender",
+          "[append][threads]") {
+  const Folder folder;
+  const auto path = folder / "a.npy";
+  constexpr int kThreads = 3;
+  std::atomic<int> lost{0};
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < kThreads; ++thread) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 500; ++i) {
+        std::optional<Appender> appender;
+        try {
+          appender.emplace(path, at::IntArrayRef{1}, at::kFloat, AppendMode::Replace, kQuick);
+        } catch (const Error&) {  // another one has the file open
+          continue;
+        }
+        try {
+          appender->append(at::ones({1}));
+          appender->close();
+        } catch (const Error&) {
+          ++lost;
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(lost == 0);
 }
 
 TEST_CASE("AppendMode::Continue is the default, and appends to the rows of a file", "[append]") {

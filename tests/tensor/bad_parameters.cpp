@@ -9,6 +9,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -303,6 +304,20 @@ TEST_CASE("an integer that the dtype of the module cannot hold is refused", "[pa
   refuse(at::full({2}, 257, at::kLong), at::zeros({2}, at::kBFloat16));
   refuse(at::full({2}, 300, at::kLong), at::zeros({2}, at::kByte));
   refuse(at::full({2}, -1, at::kInt), at::zeros({2}, at::kByte));
+  // Overflows that are undone on the way back.
+  refuse(at::full({2}, -1, at::kChar), at::zeros({2}, at::kByte));
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  for (const auto integer : {at::kInt, at::kLong}) {
+    const bool is_long = integer == at::kLong;
+    refuse(at::full({2}, -kInfinity, at::kHalf), at::zeros({2}, integer));
+    const auto lowest = is_long ? std::numeric_limits<std::int64_t>::min()
+                                : std::int64_t{std::numeric_limits<std::int32_t>::min()};
+    refuse(at::full({2}, lowest, integer), at::zeros({2}, at::kHalf));
+    const auto highest = is_long ? std::numeric_limits<std::int64_t>::max()
+                                 : std::int64_t{std::numeric_limits<std::int32_t>::max()};
+    refuse(at::full({2}, highest, integer), at::zeros({2}, at::kFloat));
+  }
+  refuse(at::full({2}, 0x1p63), at::zeros({2}, at::kLong));
   refuse(at::full({2}, std::numeric_limits<double>::infinity()), at::zeros({2}, at::kLong));
   refuse(at::full({2}, std::numeric_limits<double>::quiet_NaN()), at::zeros({2}, at::kLong));
 }

@@ -276,6 +276,24 @@ TEST_CASE("every bad sparse matrix throws Error with the reason", "[sparse][bad]
         }).code() == ErrorCode::NotNpy);
 }
 
+TEST_CASE("options with which a sparse matrix cannot be loaded throw Error", "[sparse][bad]") {
+  const Folder folder;
+  SparseParts parts = csr_parts();
+  parts["data"] = npy(header_text("'|V2'", "(5,)"), std::string(10, '\0'));
+  const auto path = write_parts(folder / "a.npz", parts);
+  const auto refused = [&](const LoadOptions& options, ErrorCode code, const char* words) {
+    const Error error = error_of([&] { (void)load_sparse(path, options); });
+    CHECK(error.code() == code);
+    CHECK_THAT(error.what(), says(words));
+  };
+  refused({}, ErrorCode::UnsupportedDtype, "void_as() sets their dtype");
+  refused(LoadOptions().void_as(at::kFloat), ErrorCode::Mismatch, "not that of void_as()");
+  refused(LoadOptions().void_as(kNextSigned), ErrorCode::InvalidArgument, "void_as()");
+  refused(LoadOptions().void_as(at::kQInt8), ErrorCode::InvalidArgument, "void_as()");
+  refused(LoadOptions().device(at::kMeta), ErrorCode::InvalidArgument, "the meta device");
+  CHECK(load_sparse(path, LoadOptions().void_as(at::kBFloat16)).dim() == 2);
+}
+
 TEST_CASE("an index out of range names its element in a swapped array, too", "[sparse][bad]") {
   const Folder folder;
   SparseParts parts = csr_parts();

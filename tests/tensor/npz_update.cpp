@@ -10,9 +10,11 @@
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/zeros.h>
 
 #include <sys/stat.h>
 
+#include <atomic>
 #include <filesystem>
 #include <string>
 #include <thread>
@@ -161,13 +163,61 @@ TEST_CASE("an update that fails leaves the archive as it was", "[npz][update][ba
   CHECK((read_bytes(path) == damaged));
 }
 
+TEST_CASE("a saved array cannot have the name of a member that is no array", "[npz][update][bad]") {
+  const Folder folder;
+  ZipPart deflated = ZipPart::stored("packed", "hello");
+  deflated.bytes =
+      std::string("\1\5\0\xfa\xff", 5) + "hello";  // what a program without libdeflate cannot read
+  deflated.both([&](ZipHeader& header) {
+    header.method = 8;
+    header.packed = deflated.bytes.size();
+  });
+  const auto path = write_bytes(folder / "a.npz", zip({ZipPart::stored("notes", "hello"), deflated,
+                                                       ZipPart::stored("a.npy", floats(1, 1))}));
+  const std::string before = read_bytes(path);
+  for (const char* const name : {"notes", "packed"}) {
+    const Error error = error_of([&] { update_npz(path, {{name, at::ones({2})}}); });
+    CHECK(error.code() == ErrorCode::InvalidArgument);
+    CHECK_THAT(error.what(), says("member \"" + std::string(name) + "\": ") &&
+                                 (says("np.load() would find it instead of the saved array") ||
+                                  says("libdeflate")));
+    CHECK((read_bytes(path) == before));
+  }
+  update_npz(path, {{"notes.txt", at::ones({2})}});
+  CHECK(NpzFile(path).contains("notes.txt"));
+}
+
+TEST_CASE("an update does not undo what another program saved meanwhile",
+          "[npz][update][threads]") {
+  const Folder folder;
+  const auto path = folder / "a.npz";
+  const auto quick = SaveNpzOptions().sync(false);
+  for (int i = 0; i < 5; ++i) {
+    save_npz(path, {{"old", at::zeros({4 << 20})}}, quick);
+    std::atomic<bool> is_done{false};
+    std::thread other([&] {
+      while (entries_of(folder).size() == 1 && !is_done) std::this_thread::yield();
+      save_npz(path, {{"new", at::ones({1})}}, quick);  // the update has a file of its own now
+    });
+    try {
+      update_npz(path, {{"x", at::ones({1})}}, {}, quick);
+    } catch (const Error& error) {
+      CHECK(error.code() == ErrorCode::Io);
+      CHECK_THAT(error.what(), says("another program replaced the archive during the update"));
+    }
+    is_done = true;
+    other.join();
+    CHECK(NpzFile(path).names() == Names{"new"});
+  }
+}
+
 TEST_CASE("a second update at the same time is refused, and nothing is lost",
           "[npz][update][threads]") {
   const Folder folder;
   const auto path = folder / "a.npz";
   save_npz(path, {{"start", at::arange(3)}});
   {
-    const auto locked = torch_npy::detail::lock_file(path);
+    const auto locked = torch_npy::detail::LockedFile(path, "update_npz()");
     const Error error = error_of([&] { update_npz(path, {{"a", at::arange(2)}}); });
     CHECK(error.code() == ErrorCode::Io);
     CHECK_THAT(error.what(), says("locked: another update_npz() has the file open"));

@@ -239,6 +239,12 @@ TEST_CASE("a wrong region is an error that names axis, range and shape", "[regio
   check(with({{8}}), "the region [8, 7) of axis 0");
   check(with({{}, {}, {}}),
         "a region of 3 ranges of an array that has fewer axes: its shape is (7");
+  check(with({{5, 8}}, OutOfBounds::Throw), "out_of_bounds() fills what is outside, or moves the");
+  check(with({{}, {0, 6}}, OutOfBounds::Throw), "out_of_bounds() fills what is outside");
+  CHECK_THAT(error_of([&] {
+               (void)load(path, with({{}, {0, 6}}, OutOfBounds::Throw));
+             }).what(),
+             !says("moves the region inside"));  // it is longer than the axis
   check(with({{}, {0, 6}}, OutOfBounds::Shift), "0 <= end - begin <= 5 is required");
   check(with({{3, 2}}, OutOfBounds::Shift), "cannot be moved inside");
   check(with({{3, 2}}, OutOfBounds::Fill), "begin <= end is required");

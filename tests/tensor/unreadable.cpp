@@ -278,6 +278,12 @@ TEST_CASE("no field of an array with objects is loaded", "[fields][unreadable]")
     CHECK_THAT(error.what(), says("field \"o\""));
     CHECK_THAT(error.what(), says("one pickle"));
   }
+  const auto raw = LoadOptions().raw_bytes(true);
+  CHECK(error_of([&] { (void)load(path, raw); }).code() == ErrorCode::UnsupportedDtype);
+  const auto nested = write_bytes(
+      folder / "n.npy",
+      npy(header_text("[('a', [('b', '<f4'), ('o', '|O')])]", "(1,)"), std::string(12, 'x')));
+  CHECK_THAT(error_of([&] { (void)load(nested, raw); }).what(), says("one pickle"));
 }
 
 TEST_CASE("a field with a value that does not fit is skipped", "[fields][unreadable]") {

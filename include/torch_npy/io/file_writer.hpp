@@ -19,8 +19,9 @@ TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// The path made absolute, so that it does not depend on the current directory; unchanged on
-/// failure.
+/// failure, and if it is empty.
 inline std::filesystem::path absolute_path(const std::filesystem::path& path) {
+  if (path.empty()) return path;
   std::error_code error;
   auto absolute = std::filesystem::absolute(path, error);
   return error ? path : absolute;
@@ -43,18 +44,14 @@ void write_all(const void* data, std::size_t size, std::uint64_t offset, const P
 }
 
 /// An existing regular file, open for reading and for writing in place, and locked: opening a
-/// second LockedFile on it, in this process or another, throws Error (Io). The lock stops only
-/// other LockedFiles, and does nothing if the file system has no locks.
+/// second LockedFile on it, in this process or another, throws Error (Io). When it was locked, the
+/// path named it. The lock stops only other LockedFiles, and does nothing if the file system has no
+/// locks.
 class LockedFile : public File {
  public:
   /// `owner` is what locks it, for the message if another one has done so.
   explicit LockedFile(const std::filesystem::path& path, const char* owner = "Appender")
-      : File(open_to_change((require_path(path), path))) {
-    require_regular(file_, "; only a regular file can be changed in place");
-    if (lock(file_)) return;
-    throw Error(ErrorCode::Io, std::string("locked: another ") + owner +
-                                   " has the file open; try again when it is done");
-  }
+      : File(open_locked(path, owner)) {}
 
   void write(const void* data, std::size_t size, std::uint64_t offset) {
     write_all(data, size, offset, [&](const char* at, std::size_t length, std::size_t done) {
@@ -84,6 +81,22 @@ class LockedFile : public File {
   }
 
  private:
+  static Descriptor open_locked(const std::filesystem::path& path, const char* owner) {
+    constexpr int kTries = 100;
+    require_path(path);
+    for (int i = 0; i < kTries; ++i) {
+      Descriptor file = open_to_change(path);
+      require_regular(file, "; only a regular file can be changed in place");
+      if (!lock(file)) {
+        throw Error(ErrorCode::Io, std::string("locked: another ") + owner +
+                                       " has the file open; try again when it is done");
+      }
+      // Its last owner may have replaced the file between the two calls.
+      if (detail::is_at(file, path)) return file;
+    }
+    throw Error(ErrorCode::Io, "the file is replaced all the time by other programs");
+  }
+
   int sync_error_ = 0;
 };
 

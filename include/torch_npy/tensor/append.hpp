@@ -176,7 +176,7 @@ class Appender {
 
   std::optional<detail::LockedFile> open_existing() const {
     try {
-      return detail::LockedFile(state_->path);
+      return detail::LockedFile(state_->absolute_path);
     } catch (const Error& error) {
       if (error.code() != ErrorCode::NotFound) throw;
       return std::nullopt;
@@ -204,7 +204,7 @@ class Appender {
       // An old file stays locked until it is replaced: no other Appender has rows for it.
       create_file(format_header(header), /*replaces=*/file.has_value());
       file.reset();
-      file.emplace(state_->path);
+      file.emplace(state_->absolute_path);
     }
     detail::GrowingArray array(std::move(*file));
     if (array.row_shape() != row_shape) {
@@ -229,7 +229,7 @@ class Appender {
 
   /// Without `replaces`, a file of that name that appears meanwhile is kept; the caller opens it.
   void create_file(const std::string& header, bool replaces) const {
-    detail::AtomicFile file(state_->path, state_->options.sync());
+    detail::AtomicFile file(state_->absolute_path, state_->options.sync());
     file.write(header.data(), header.size());
     if (replaces) {
       file.commit();

@@ -164,6 +164,14 @@ class ArrayMembers {
     return found == indices_.end() ? nullptr : arrays_[found->second];
   }
 
+  /// Whether the content of a member starts like an .npy file. Throws Error if it cannot be read.
+  bool has_magic(const ZipMember& member) const {
+    char magic[kMagicSize] = {};
+    const auto size = std::min<std::uint64_t>(member.size, sizeof magic);
+    source_of(archive_, member)->read_fully(magic, static_cast<std::size_t>(size), 0);
+    return std::memcmp(magic, kMagic, sizeof magic) == 0;
+  }
+
   /// As find_member(). Throws Error (NotFound), which lists the arrays.
   const ZipMember& at(const std::string& name) const {
     if (const ZipMember* const member = find_member(name)) return *member;
@@ -197,10 +205,7 @@ class ArrayMembers {
 
   bool starts_as_array(const ZipMember& member) const {
     try {
-      char magic[kMagicSize] = {};
-      const auto size = std::min<std::uint64_t>(member.size, sizeof magic);
-      source_of(archive_, member)->read_fully(magic, static_cast<std::size_t>(size), 0);
-      return std::memcmp(magic, kMagic, sizeof magic) == 0;
+      return has_magic(member);
     } catch (const Error&) {
       return !is_of_macos(member.name);
     }

@@ -82,9 +82,9 @@ inline std::uint64_t largest_integer(c10::ScalarType type) {
 }
 
 [[noreturn]] inline void throw_does_not_fit(std::uint64_t value, std::uint64_t largest) {
-  const char* const wider = value > INT64_MAX   ? "; torch::kFloat64 instead rounds it"
-                            : value > INT32_MAX ? "; torch::kInt64 instead holds it"
-                                                : "; torch::kInt32 instead holds it";
+  const char* const wider = value > INT64_MAX   ? "; a float64 tensor holds it, rounded"
+                            : value > INT32_MAX ? "; an int64 tensor holds it"
+                                                : "; an int32 tensor holds it";
   throw Error(ErrorCode::Mismatch,
               "the value " + std::to_string(value) +
                   " does not fit in the requested dtype, whose largest value is " +

@@ -118,6 +118,16 @@ inline bool has_values_for(const DType& stored, c10::ScalarType type) {
   }
 }
 
+/// Whether numbers are the same after a conversion, if one side has integers.
+inline bool are_same_numbers(const at::Tensor& values, const at::Tensor& converted) {
+  if (!converted.to(values.scalar_type()).equal(values)) return false;
+  // An overflow may be undone on the way back, but it is seen in both as float64, or is at 2^63.
+  const at::Tensor as_double = values.to(at::kDouble);
+  if (!as_double.equal(converted.to(at::kDouble))) return false;
+  const bool has_fractions = values.is_floating_point() || converted.is_floating_point();
+  return !has_fractions || as_double.lt(0x1p63).all().item<bool>();
+}
+
 /// Loads an array for a tensor of `type`. Throws Error (Mismatch) if an integer changes.
 inline at::Tensor load_values(const NpzFile& file, const std::string& name, c10::ScalarType type,
                               std::size_t threads) {
@@ -130,10 +140,10 @@ inline at::Tensor load_values(const NpzFile& file, const std::string& name, c10:
   }
   const bool has_integers = stored.kind == 'i' || stored.kind == 'u';
   const bool is_exact = has_integers || c10::isIntegralType(type, /*includeBool=*/false);
-  if (!is_exact) return array.load(options.dtype(type));
+  if (!is_exact || scalar_type_of(stored) == type) return array.load(options.dtype(type));
   const at::Tensor values = array.load(options);
   const at::Tensor converted = values.to(type);
-  if (converted.to(values.scalar_type()).equal(values)) return converted;
+  if (are_same_numbers(values, converted)) return converted;
   throw Error(ErrorCode::Mismatch, in_quotes(name) + " has values of " + descr_literal(stored) +
                                        " that " + c10::toString(type) +
                                        ", the dtype in the module, cannot hold" +

@@ -154,23 +154,24 @@ inline void require_long_double(const DType& dtype, const LoadOptions& options) 
   }
 }
 
+/// Whether items are, or have, Python objects: the data of the array is then one pickle.
+inline bool has_objects(const DType& dtype) {
+  return dtype.kind == 'O' ||
+         std::any_of(dtype.fields.begin(), dtype.fields.end(),
+                     [](const Field& field) { return has_objects(field.dtype); });
+}
+
 /// Whether raw_bytes() loads the items as their bytes, because no tensor holds them.
 inline bool loads_raw_bytes(const DType& dtype, const LoadOptions& options) {
   if (!options.raw_bytes()) return false;
   switch (dtype.kind) {
     case 'S':
     case 'U': return true;
-    case 'V': return dtype.is_structured() || !void_as_fits(dtype, options);
+    case 'V': return dtype.is_structured() ? !has_objects(dtype) : !void_as_fits(dtype, options);
     case 'f':
     case 'c': return !scalar_type_of(dtype) && !(is_long_double(dtype) && options.dtype());
     default: return false;
   }
-}
-
-inline bool has_objects(const DType& dtype) {
-  return dtype.kind == 'O' ||
-         std::any_of(dtype.fields.begin(), dtype.fields.end(),
-                     [](const Field& field) { return has_objects(field.dtype); });
 }
 
 /// The ScalarType of the items in the file; none for those that are only loaded by converting them.

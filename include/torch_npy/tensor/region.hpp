@@ -113,10 +113,15 @@ inline Error bad_range(const AxisRange& range, std::size_t axis,
                        (range.end == INT64_MAX ? length : std::to_string(range.end)) +
                        ") of axis " + std::to_string(axis) + " is not inside the array of shape " +
                        python_tuple(shape);
+  const bool can_be_moved =
+      range.begin <= range.end &&
+      static_cast<std::uint64_t>(range.end) - static_cast<std::uint64_t>(range.begin) <=
+          static_cast<std::uint64_t>(shape[axis]);
   if (out_of_bounds == OutOfBounds::Throw) {
     reason += ": 0 <= begin <= end <= " + length +
               " is required, and negative numbers do not count from the end; out_of_bounds() fills "
-              "what is outside, or moves the region inside";
+              "what is outside";
+    if (can_be_moved) reason += ", or moves the region inside";
   } else if (out_of_bounds == OutOfBounds::Shift) {
     reason += ", and cannot be moved inside: 0 <= end - begin <= " + length + " is required";
   } else {

@@ -201,7 +201,8 @@ struct SavedFields {
 }  // namespace detail
 
 /// Saves a structured array, the counterpart of load_fields(): byte for byte what np.save writes
-/// for the same records in native byte order, without padding. Axis 0 of every tensor is that of
+/// for the same records in native byte order, without padding; names with characters that Python
+/// does not print are escaped there, and not here. Axis 0 of every tensor is that of
 /// the records. The other axes are those of the field in one record. If all tensors are 0-d, the
 /// array is one 0-d record. A name with dots is that of a field in a field: `pos.x` and `pos.y`,
 /// one after the other, become `pos` with the fields `x` and `y`. load_fields() gives the same

@@ -273,13 +273,15 @@ inline at::Tensor load_sparse(SparseArchive& archive) {
   const DType& dtype = data.dtype();
   // What raw_bytes() would load elsewhere.
   if (loads_raw_bytes(dtype, LoadOptions(archive.options()).raw_bytes(true))) {
+    const bool is_misfit = is_raw(dtype) && archive.options().void_as();
     const char* const way_out = is_long_double(dtype) ? "; dtype(torch::kFloat64) rounds them"
+                                : is_misfit           ? ", whose size is not that of void_as()"
                                 : is_raw(dtype)       ? "; void_as() sets their dtype"
                                                       : "";
     refuse(
         data,
         "the values of a sparse tensor are numbers, found dtype " + descr_literal(dtype) + way_out,
-        0, ErrorCode::UnsupportedDtype);
+        0, is_misfit ? ErrorCode::Mismatch : ErrorCode::UnsupportedDtype);
   }
   if (name == "coo") return load_coo(archive, data);
   for (const CompressedFormat& format : kCompressedFormats) {
@@ -391,6 +393,10 @@ inline std::vector<SparsePart> sparse_parts(const at::Tensor& tensor) {
 [[nodiscard]] inline at::Tensor load_sparse(const NpzFile& file, const LoadOptions& options = {}) {
   return file.internal_about([&] {
     detail::require_device(options.device());
+    if (options.device().is_meta()) {
+      throw Error(ErrorCode::InvalidArgument,
+                  "load_sparse() to the meta device, where LibTorch has no sparse tensors");
+    }
     if (!options.region().empty() || options.squeeze()) {
       throw Error(ErrorCode::InvalidArgument,
                   "load_sparse() loads a whole matrix, without region() and squeeze(): take the "

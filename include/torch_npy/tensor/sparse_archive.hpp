@@ -91,6 +91,7 @@ class SparseArchive {
  public:
   SparseArchive(const NpzFile& file, const LoadOptions& options)
       : file_(file), options_(options), as_values_(options), budget_(options.max_bytes()) {
+    require_plain(options.void_as(), "void_as()");
     as_index_.dtype(c10::kLong).pinned_memory(options.pinned_memory()).threads(options.threads());
     as_index_.max_bytes(options.max_bytes()).max_header_size(options.max_header_size());
     as_values_.device(c10::kCPU).raw_bytes(false);

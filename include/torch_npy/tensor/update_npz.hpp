@@ -34,17 +34,6 @@
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// The file of this name, locked: nobody else changes it until the result is destroyed.
-inline std::shared_ptr<const LockedFile> lock_file(const std::filesystem::path& path) {
-  constexpr int kTries = 100;
-  for (int i = 0; i < kTries; ++i) {
-    auto file = std::make_shared<const LockedFile>(path, "update_npz()");
-    // Another update may have replaced it between open() and the lock.
-    if (file->is_at(path)) return file;
-  }
-  throw Error(ErrorCode::Io, "the file is replaced all the time by other programs");
-}
-
 /// The byte of a stored array at which its data begins; 0 if it is no array or not stored.
 inline std::uint64_t data_begin(const ByteSource& archive, const ZipMember& member,
                                 std::uint64_t offset) {
@@ -56,6 +45,17 @@ inline std::uint64_t data_begin(const ByteSource& archive, const ZipMember& memb
   } catch (const Error&) {
     return 0;
   }
+}
+
+/// Throws Error (InvalidArgument) for a member that is no array but has the name of a saved array:
+/// NumPy would find it there. And what reading it throws.
+inline void require_array(const ArrayMembers& members, const ZipMember& member) {
+  with_part("member", member.name, [&] {
+    if (members.has_magic(member)) return;
+    throw Error(ErrorCode::InvalidArgument,
+                "it is no array, and np.load() would find it instead of the saved array of this "
+                "name: choose another name");
+  });
 }
 
 /// The members of an archive that an update does not copy: those that it removes, and those that it
@@ -74,11 +74,14 @@ inline std::unordered_set<const ZipMember*> members_to_drop(
   for (const ZipMember& member : members.archive()->members())
     by_name.emplace(member.name, &member);
   const std::unordered_set<const ZipMember*> removed = dropped;
+  const auto find = [&](const std::string& name) {
+    const auto found = by_name.find(name);
+    return found == by_name.end() ? nullptr : found->second;
+  };
   for (const auto& array : arrays) {
-    const auto same_member = by_name.find(array.key() + std::string(kEnding));
+    if (const ZipMember* const other = find(array.key())) require_array(members, *other);
     for (const ZipMember* const member :
-         {members.exactly(array.key()),
-          same_member == by_name.end() ? nullptr : same_member->second}) {
+         {members.exactly(array.key()), find(array.key() + std::string(kEnding))}) {
       if (member == nullptr) continue;
       if (removed.count(member) != 0) {
         throw Error(ErrorCode::InvalidArgument,
@@ -96,10 +99,12 @@ inline void rewrite_npz(const std::filesystem::path& path,
                         const std::vector<std::string>& remove, const SaveNpzOptions& options) {
   with_path(path, [&] {
     require_writable(arrays, options);
-    const auto archive = open_archive(lock_file(path));
+    const std::filesystem::path absolute = absolute_path(path);
+    const auto old = std::make_shared<const LockedFile>(absolute, "update_npz()");
+    const auto archive = open_archive(old);
     const ArrayMembers members(archive);
     const auto dropped = members_to_drop(members, arrays, remove);
-    AtomicFile file(path, options.sync());
+    AtomicFile file(absolute, options.sync());
     ZipWriter zip(file);
     for (const ZipMember& member : archive->members()) {
       if (dropped.count(&member) != 0) continue;
@@ -110,6 +115,10 @@ inline void rewrite_npz(const std::filesystem::path& path,
     }
     add_arrays(zip, arrays, options);
     zip.finish();
+    if (!old->is_at(absolute)) {
+      throw Error(ErrorCode::Io,
+                  "another program replaced the archive during the update; update it again");
+    }
     file.commit();
   });
 }
@@ -128,8 +137,9 @@ inline void rewrite_npz(const std::filesystem::path& path,
 /// bytes afterwards, so they can be mapped.
 ///
 /// Throws Error: NotFound if there is no archive, or no array to remove; Io if another update_npz()
-/// has it open; InvalidArgument for an array that is saved and removed; what NpzFile and save_npz()
-/// throw. The archive is then unchanged. Safe from any thread.
+/// has it open, or another program replaces the archive meanwhile; InvalidArgument for an array
+/// that is saved and removed, and for a name that a member has that is no array; what NpzFile and
+/// save_npz() throw. The archive is then unchanged. Safe from any thread.
 inline void update_npz(const std::filesystem::path& path,
                        const torch::OrderedDict<std::string, at::Tensor>& arrays,
                        const std::vector<std::string>& remove = {},
