@@ -6537,11 +6537,12 @@ inline bool is_about_content(const Error& error) {
 }
 
 /// What could not be loaded of several things, which are loaded by several threads.
+template <class WayOut>
 class Unreadable {
  public:
-  /// `way_out` is added to an Error that is thrown, unless it is empty.
-  Unreadable(std::size_t count, const LoadOptions& options, std::string_view way_out)
-      : errors_(count), options_(options), way_out_(way_out) {}
+  /// What `way_out()` returns is added to an Error that is thrown, unless it is empty.
+  Unreadable(std::size_t count, const LoadOptions& options, WayOut way_out)
+      : errors_(count), options_(options), way_out_(std::move(way_out)) {}
 
   /// Calls `work` for number `i`, unless that has failed before. Throws an Error that is not
   /// skipped.
@@ -6553,8 +6554,9 @@ class Unreadable {
     } catch (const Error& error) {
       if (!is_about_content(error)) throw;
       if (options_.on_unreadable() == OnUnreadable::Throw) {
-        if (way_out_.empty()) throw;
-        throw ErrorContext::with_way_out(error, std::string(way_out_));
+        const std::string way_out = way_out_();
+        if (way_out.empty()) throw;
+        throw ErrorContext::with_way_out(error, way_out);
       }
       errors_[i] = error;
     }
@@ -6574,7 +6576,7 @@ class Unreadable {
  private:
   std::vector<std::optional<Error>> errors_;
   const LoadOptions& options_;
-  std::string_view way_out_;
+  WayOut way_out_;
 };
 
 /// Gives Errors about parts of a file to the callback of the options, with the path, and with the
@@ -6731,8 +6733,8 @@ class ArrayMembers {
   const std::vector<std::string>& names() const noexcept { return names_; }
   std::vector<std::string>& names() noexcept { return names_; }
 
-  /// The member with the array names()[index].
-  const ZipMember& operator[](std::size_t index) const { return *arrays_[index]; }
+  /// The members with the arrays, in the order of names().
+  const std::vector<const ZipMember*>& members() const noexcept { return arrays_; }
 
   /// Throws Error (NotNpy) if there are members, and none of them is an array.
   void require_arrays() const {
@@ -8485,7 +8487,7 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(
   const std::vector<std::int64_t> sizes(plan.sizes.begin(), plan.sizes.end() - 1);
   LoadOptions of_field = options;
   of_field.region({}).squeeze(std::nullopt);  // of the records, and of the tensor of the field
-  Unreadable unreadable(leaves.size(), options, way_to_the_rest(names != nullptr));
+  Unreadable unreadable(leaves.size(), options, [&] { return way_to_the_rest(names != nullptr); });
   const auto about = [&](std::size_t i, const auto& work) {
     unreadable.load(i, [&] { with_part("field", leaves[i].name, work); });
   };
@@ -9029,8 +9031,9 @@ inline torch::OrderedDict<std::string, at::Tensor> load_arrays(
   const std::vector<std::string>& names = chosen != nullptr ? *chosen : file.names();
   const auto members = with_path(file.path_, [&] {
     require_device(options.device());
-    if (chosen == nullptr) file.arrays_.require_arrays();
-    return members_named(file.arrays_, names);
+    if (chosen != nullptr) return members_named(file.arrays_, *chosen);
+    file.arrays_.require_arrays();
+    return file.arrays_.members();
   });
   const std::size_t count = names.size();
   const std::size_t threads = options.threads() != 0 ? options.threads() : processor_count();
@@ -9038,7 +9041,7 @@ inline torch::OrderedDict<std::string, at::Tensor> load_arrays(
   one.threads((std::max)(threads / (std::max)(count, std::size_t{1}), std::size_t{1}));
   std::vector<at::Tensor> tensors(count);
   Budget budget(options.max_bytes());
-  Unreadable unreadable(count, options, way_to_the_rest(file, chosen, count));
+  Unreadable unreadable(count, options, [&] { return way_to_the_rest(file, chosen, count); });
   for_each_index(count, threads, [&](std::size_t i) {
     unreadable.load(i, [&] {
       tensors[i] = file.with_array(*members[i], one, [&](OpenArray& array) {

@@ -125,8 +125,8 @@ class ArrayMembers {
   const std::vector<std::string>& names() const noexcept { return names_; }
   std::vector<std::string>& names() noexcept { return names_; }
 
-  /// The member with the array names()[index].
-  const ZipMember& operator[](std::size_t index) const { return *arrays_[index]; }
+  /// The members with the arrays, in the order of names().
+  const std::vector<const ZipMember*>& members() const noexcept { return arrays_; }
 
   /// Throws Error (NotNpy) if there are members, and none of them is an array.
   void require_arrays() const {

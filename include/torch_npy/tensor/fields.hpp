@@ -277,7 +277,7 @@ inline torch::OrderedDict<std::string, at::Tensor> load_fields_of(
   const std::vector<std::int64_t> sizes(plan.sizes.begin(), plan.sizes.end() - 1);
   LoadOptions of_field = options;
   of_field.region({}).squeeze(std::nullopt);  // of the records, and of the tensor of the field
-  Unreadable unreadable(leaves.size(), options, way_to_the_rest(names != nullptr));
+  Unreadable unreadable(leaves.size(), options, [&] { return way_to_the_rest(names != nullptr); });
   const auto about = [&](std::size_t i, const auto& work) {
     unreadable.load(i, [&] { with_part("field", leaves[i].name, work); });
   };

@@ -271,8 +271,9 @@ inline torch::OrderedDict<std::string, at::Tensor> load_arrays(
   const std::vector<std::string>& names = chosen != nullptr ? *chosen : file.names();
   const auto members = with_path(file.path_, [&] {
     require_device(options.device());
-    if (chosen == nullptr) file.arrays_.require_arrays();
-    return members_named(file.arrays_, names);
+    if (chosen != nullptr) return members_named(file.arrays_, *chosen);
+    file.arrays_.require_arrays();
+    return file.arrays_.members();
   });
   const std::size_t count = names.size();
   const std::size_t threads = options.threads() != 0 ? options.threads() : processor_count();
@@ -280,7 +281,7 @@ inline torch::OrderedDict<std::string, at::Tensor> load_arrays(
   one.threads((std::max)(threads / (std::max)(count, std::size_t{1}), std::size_t{1}));
   std::vector<at::Tensor> tensors(count);
   Budget budget(options.max_bytes());
-  Unreadable unreadable(count, options, way_to_the_rest(file, chosen, count));
+  Unreadable unreadable(count, options, [&] { return way_to_the_rest(file, chosen, count); });
   for_each_index(count, threads, [&](std::size_t i) {
     unreadable.load(i, [&] {
       tensors[i] = file.with_array(*members[i], one, [&](OpenArray& array) {

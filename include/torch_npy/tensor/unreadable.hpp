@@ -34,11 +34,12 @@ inline bool is_about_content(const Error& error) {
 }
 
 /// What could not be loaded of several things, which are loaded by several threads.
+template <class WayOut>
 class Unreadable {
  public:
-  /// `way_out` is added to an Error that is thrown, unless it is empty.
-  Unreadable(std::size_t count, const LoadOptions& options, std::string_view way_out)
-      : errors_(count), options_(options), way_out_(way_out) {}
+  /// What `way_out()` returns is added to an Error that is thrown, unless it is empty.
+  Unreadable(std::size_t count, const LoadOptions& options, WayOut way_out)
+      : errors_(count), options_(options), way_out_(std::move(way_out)) {}
 
   /// Calls `work` for number `i`, unless that has failed before. Throws an Error that is not
   /// skipped.
@@ -50,8 +51,9 @@ class Unreadable {
     } catch (const Error& error) {
       if (!is_about_content(error)) throw;
       if (options_.on_unreadable() == OnUnreadable::Throw) {
-        if (way_out_.empty()) throw;
-        throw ErrorContext::with_way_out(error, std::string(way_out_));
+        const std::string way_out = way_out_();
+        if (way_out.empty()) throw;
+        throw ErrorContext::with_way_out(error, way_out);
       }
       errors_[i] = error;
     }
@@ -71,7 +73,7 @@ class Unreadable {
  private:
   std::vector<std::optional<Error>> errors_;
   const LoadOptions& options_;
-  std::string_view way_out_;
+  WayOut way_out_;
 };
 
 /// Gives Errors about parts of a file to the callback of the options, with the path, and with the
