@@ -8299,14 +8299,21 @@ inline void require_records(const std::vector<Leaf>& leaves, const LoadOptions& 
 }
 
 /// The leaves with these names, in their order. The name of a field that has fields stands for all
-/// of them. Throws Error (NotFound, InvalidArgument).
+/// of them, unless a leaf has the same name: a field may itself have a name with dots. Throws Error
+/// (NotFound, InvalidArgument).
 inline std::vector<Leaf> chosen_leaves(const std::vector<Leaf>& leaves,
                                        const std::vector<std::string>& names) {
   std::unordered_map<std::string_view, std::vector<const Leaf*>> found;
+  std::unordered_set<std::string_view> names_of_leaves;
   for (const Leaf& leaf : leaves) {
-    const std::string_view whole = leaf.name;
-    found[whole].push_back(&leaf);
-    for (const std::size_t length : leaf.groups) found[whole.substr(0, length)].push_back(&leaf);
+    found[leaf.name].push_back(&leaf);
+    names_of_leaves.insert(leaf.name);
+  }
+  for (const Leaf& leaf : leaves) {
+    for (const std::size_t length : leaf.groups) {
+      const std::string_view group = std::string_view(leaf.name).substr(0, length);
+      if (names_of_leaves.count(group) == 0) found[group].push_back(&leaf);
+    }
   }
   std::vector<Leaf> chosen;
   std::unordered_set<const Leaf*> taken;

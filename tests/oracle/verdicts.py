@@ -197,7 +197,7 @@ def parsed(line):
 
 
 def layout(dtype, shape=()):
-    """What a dtype means: a sub-array of sub-arrays is one sub-array, and a count of generic units is none."""
+    """What a dtype means: a sub-array of sub-arrays is one sub-array, a count of generic units and an empty title are none."""
     if dtype.subdtype is not None:
         base, axes = dtype.subdtype
         return layout(base, shape + axes)
@@ -205,7 +205,8 @@ def layout(dtype, shape=()):
         shape = tuple(length for length in shape if length != 1)
     if dtype.names is None:
         return "|O" if dtype.kind == "O" else dtype.str, shape
-    return [(name, *dtype.fields[name][1:], layout(dtype.fields[name][0])) for name in dtype.names], dtype.itemsize, shape
+    fields = [(name, *(part for part in dtype.fields[name][1:] if part != ""), layout(dtype.fields[name][0])) for name in dtype.names]
+    return fields, dtype.itemsize, shape
 
 
 def same_dtype(descr, dtype):

@@ -266,6 +266,20 @@ TEST_CASE("fields are loaded by name, and the others need not have a dtype",
   CHECK_THAT(errors[0].what(), says(archive.string() + ": member \"r.npy\": field \"uuid\""));
 }
 
+TEST_CASE("of a field and a field of a field that have one name with dots, each has its fields",
+          "[fields][unreadable]") {
+  const Folder folder;
+  const char* const descr = "[('a', [('b', '|u1'), ('c', '|u1')]), ('a.b', [('d', '|u1')])]";
+  const auto path = write_bytes(folder / "d.npy", npy(header_text(descr, "(1,)"), "\1\2\3"));
+  const auto all = load_fields(path);
+  CHECK(keys_of(all) == Names{"a.b", "a.c", "a.b.d"});
+  const auto reversed = load_fields(path, {"a.b.d", "a.c", "a.b"});
+  CHECK(keys_of(reversed) == Names{"a.b.d", "a.c", "a.b"});
+  CHECK(reversed["a.b"].item<int>() == 1);
+  CHECK(reversed["a.b.d"].item<int>() == 3);
+  CHECK(keys_of(load_fields(path, {"a"})) == Names{"a.b", "a.c"});
+}
+
 TEST_CASE("no field of an array with objects is loaded", "[fields][unreadable]") {
   const Folder folder;
   const auto path =
