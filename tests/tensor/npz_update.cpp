@@ -183,6 +183,8 @@ TEST_CASE("a saved array cannot have the name of a member that is no array", "[n
                                   says("libdeflate")));
     CHECK((read_bytes(path) == before));
   }
+  update_npz(path, {{"notes", at::ones({3})}}, {"notes"});
+  CHECK(NpzFile(path).load("notes").numel() == 3);
   update_npz(path, {{"notes.txt", at::ones({2})}});
   CHECK(NpzFile(path).contains("notes.txt"));
 }

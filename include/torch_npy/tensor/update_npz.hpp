@@ -54,7 +54,7 @@ inline void require_array(const ArrayMembers& members, const ZipMember& member) 
     if (members.has_magic(member)) return;
     throw Error(ErrorCode::InvalidArgument,
                 "it is no array, and np.load() would find it instead of the saved array of this "
-                "name: choose another name");
+                "name: choose another name, or remove the member, too");
   });
 }
 
@@ -79,7 +79,8 @@ inline std::unordered_set<const ZipMember*> members_to_drop(
     return found == by_name.end() ? nullptr : found->second;
   };
   for (const auto& array : arrays) {
-    if (const ZipMember* const other = find(array.key())) require_array(members, *other);
+    const ZipMember* const other = find(array.key());
+    if (other != nullptr && removed.count(other) == 0) require_array(members, *other);
     for (const ZipMember* const member :
          {members.exactly(array.key()), find(array.key() + std::string(kEnding))}) {
       if (member == nullptr) continue;
