@@ -107,7 +107,7 @@ def dtypes_in(text):
                 yield from of_descr(field[1])
 
     try:
-        return list(of_descr(ast.literal_eval(text)["descr"]))
+        return list(of_descr(ast.literal_eval(dictionary_of(text))["descr"]))
     except REFUSED:
         return re.findall(r"['\"]([^'\"]*)", text)
 
