@@ -98,7 +98,7 @@ def why_refused(text):
     """Why this library refuses a text that NumPy takes, by docs/differences-from-numpy.md; None for no reason of these."""
     if re.match(r"[<>=|]?\s*[(0-9]", text) or "," in text:
         return "a list of dtypes, or a sub-array, in one string"
-    if len(text.lstrip("<>=|")) == 1 and text[-1] < "\x18":
+    if len(text.lstrip("<>=|")) == 1 and text[-1] < "\x20":
         return "the number of a dtype, as a control character"
     if text.lstrip("<>=|") == "T":
         return "StringDType, of which np.load refuses the data"

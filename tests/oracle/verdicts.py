@@ -362,6 +362,8 @@ def refusal(ours, numpys, data):
     if spelling and code in ("BadHeader", "UnsupportedDtype", "TooLarge"):
         return spelling
     descr = ast.literal_eval(dictionary.values[keys.index("descr")])
+    if code == "TooLarge" and numpys[1].itemsize == 0 and 0 in numpys[2]:
+        return "no bytes of too many items"
     if code == "UnsupportedDtype" and isinstance(descr, tuple):
         return "a sub-array dtype for the whole array"
     if code == "UnsupportedDtype" and (reasons := list(filter(None, map(spellings.why_refused, dtype_strings(descr))))):
