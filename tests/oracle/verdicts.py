@@ -96,18 +96,8 @@ OVERFLOWING = re.compile(r"[<>=|]?[a-zA-Z]\s*(\+?\d{10}|-0*[1-9])")
 
 def dtypes_in(text):
     """The texts of dtypes in a header, without the names of fields; every quoted text of a header that is no literal."""
-
-    def of_descr(descr):
-        if isinstance(descr, str):
-            yield descr
-        elif isinstance(descr, tuple):
-            yield from of_descr(descr[0])
-        elif isinstance(descr, list):
-            for field in descr:
-                yield from of_descr(field[1])
-
     try:
-        return list(of_descr(ast.literal_eval(dictionary_of(text))["descr"]))
+        return list(dtype_strings(ast.literal_eval(dictionary_of(text))["descr"]))
     except REFUSED:
         return re.findall(r"['\"]([^'\"]*)", text)
 
