@@ -316,7 +316,7 @@ inline torch::OrderedDict<std::string, at::Tensor> load_arrays(
 }
 
 /// Loads all arrays of an archive, in its order. Members that are not arrays are skipped. Throws
-/// Error as above, and NotNpy if all members are.
+/// Error as above, and NotNpy if there are members, and none is an array.
 [[nodiscard]] inline torch::OrderedDict<std::string, at::Tensor> load_npz(
     const NpzFile& file, const LoadOptions& options = {}) {
   return detail::load_arrays(file, nullptr, options);
