@@ -67,8 +67,9 @@ void require_valid(const at::Tensor& tensor) {
 
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const bool is_archive = size >= 2 && std::memcmp(data, "PK", 2) == 0;
-  const std::string bytes =
-      is_archive ? std::string(reinterpret_cast<const char*>(data), size) : archive_of(data, size);
+  const std::string archive = is_archive ? std::string(data, data + size) : archive_of(data, size);
+  // In memory of exactly its size, so that a read after its end is detected.
+  const std::vector<char> bytes(archive.begin(), archive.end());
   LoadOptions options;
   options.threads(1).max_bytes(1 << 16);
   at::Tensor tensor;
