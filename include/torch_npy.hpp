@@ -137,6 +137,13 @@ inline std::string shown_path(const std::filesystem::path& path) {
   }
 }
 
+/// A path with "/" between folders, as a name of what it is the path of. A URI as it is:
+/// generic_string() would remove one of its slashes.
+inline std::string name_of(const std::filesystem::path& path) {
+  std::string name = path.string();
+  return name.find("://") == name.npos ? path.generic_string() : name;
+}
+
 /// The first `limit` bytes of `bytes` in quotes, escaped to ASCII.
 inline std::string shown(std::string_view bytes, std::size_t limit = 60) {
   return '"' + escaped(bytes.substr(0, limit), /*ascii=*/true) +
@@ -177,6 +184,13 @@ inline bool has_word(std::string_view words, std::string_view word) {
     words.remove_prefix((std::min)(size + 1, words.size()));
   }
   return false;
+}
+
+/// A number for a text: FNV-1a of 64 bits, the same on every platform.
+inline std::uint64_t hash_of(std::string_view text) noexcept {
+  std::uint64_t hash = 0xcbf29ce484222325;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return hash;
 }
 
 /// The first ten lines of a list that may be long, for a message.
@@ -2747,6 +2761,8 @@ struct SourceTraits {
   FileRange range;
   /// Where the bytes are in memory.
   const char* data = nullptr;
+  /// Each read() waits for a store: few large ones are better than many small ones.
+  bool is_remote = false;
 };
 
 }  // namespace detail
@@ -2844,6 +2860,10 @@ class ByteSource {
   /// Called after an array, which ends at byte `end`, has been read in order. @private
   virtual void internal_finish(std::uint64_t /*end*/) const {}
 
+  /// Throws Error (Io) if the content is no longer that of version(), as far as this source can
+  /// know. @private
+  virtual void internal_require_unchanged() const {}
+
  protected:
   ByteSource() = default;
   ByteSource(const ByteSource&) = default;             ///< for derived classes
@@ -2870,12 +2890,24 @@ class SourcePart : public ByteSource {
 
   std::string name() const override { return whole_.name(); }
   std::string version() const override { return whole_.version(); }
+  void internal_require_unchanged() const override { whole_.internal_require_unchanged(); }
 
   SourceTraits internal_traits() const override {
     SourceTraits traits = whole_.internal_traits();
     traits.range.begin += begin_;
     if (traits.data != nullptr) traits.data += begin_;
     return traits;
+  }
+
+  void read_many(const std::vector<ByteRange>& ranges) const override {
+    std::vector<ByteRange> of_whole = ranges;
+    for (ByteRange& range : of_whole) {
+      if (range.offset > size_ || range.size > size_ - range.offset) {
+        return ByteSource::read_many(ranges);  // throws at the end of this part
+      }
+      range.offset += begin_;
+    }
+    whole_.read_many(of_whole);
   }
 
  private:
@@ -2907,7 +2939,7 @@ class MemorySource final : public ByteSource {
 
   std::string name() const override { return {}; }
   std::shared_ptr<char> internal_memory() const override { return memory_; }
-  SourceTraits internal_traits() const override { return {false, false, {}, data_}; }
+  SourceTraits internal_traits() const override { return {false, false, {}, data_, false}; }
 
  private:
   std::shared_ptr<char> memory_;
@@ -2975,7 +3007,9 @@ class File : public ByteSource {
 
   std::string name() const override { return {}; }
 
-  SourceTraits internal_traits() const override { return {false, false, {&file_, 0}, nullptr}; }
+  SourceTraits internal_traits() const override {
+    return {false, false, {&file_, 0}, nullptr, false};
+  }
 
   /// Reads from the start of the file, first into `head`, then into `body`, in one call. Returns
   /// the number of bytes read, which may be less for any reason, failure included.
@@ -3271,103 +3305,216 @@ TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_IO_FILE_WRITER_HPP_
 
-// ---- torch_npy/io/parallel.hpp
+// ---- torch_npy/io/disk_cache.hpp
 
-#ifndef TORCH_NPY_IO_PARALLEL_HPP_
-#define TORCH_NPY_IO_PARALLEL_HPP_
+#ifndef TORCH_NPY_IO_DISK_CACHE_HPP_
+#define TORCH_NPY_IO_DISK_CACHE_HPP_
 
 #include <algorithm>
-#include <atomic>
+#include <chrono>
 #include <cstddef>
-#include <exception>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
 #include <mutex>
-#include <thread>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <tuple>
+#include <utility>
 #include <vector>
+
+// Objects of a store that are kept in a folder of this machine.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// The number of processors available to this process, at least 1. Queried once, because the query
-/// opens a file, which takes longer than loading a small array.
-inline std::size_t processor_count() {
-  static const std::size_t count = std::max<std::size_t>(1, std::thread::hardware_concurrency());
-  return count;
-}
+/// A file of the cache: the bytes of an object, and after them its key.
+class CachedObject final : public ByteSource {
+ public:
+  CachedObject(File file, std::uint64_t size, std::string name)
+      : file_(std::move(file)), size_(size), name_(std::move(name)) {}
 
-/// for_each_index() on several threads, with a type-erased job: std::thread is expensive to
-/// compile, and would be instantiated for every job type.
-inline void for_each_index_in_parallel(std::size_t count, std::size_t threads,
-                                       void (*job)(const void* context, std::size_t index),
-                                       const void* context) {
-  std::atomic<std::size_t> next{0};
-  std::mutex mutex;
-  std::size_t failed = count;
-  std::exception_ptr error;
-  const auto work = [&] {
-    for (std::size_t i; (i = next.fetch_add(1)) < count;) {
+  std::uint64_t size() const override { return size_; }
+  std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
+    return SourcePart(file_, 0, size_).read(out, size, offset);
+  }
+  std::string name() const override { return name_; }
+  SourceTraits internal_traits() const override { return file_.internal_traits(); }
+
+ private:
+  File file_;
+  std::uint64_t size_;
+  std::string name_;
+};
+
+/// Keeps whole objects as files of one folder, which any number of processes use at the same time.
+/// A file appears completely or not at all, and its name is a hash of the key of its object; the
+/// key itself is at the end of the file, so that two objects cannot be taken for one another. If
+/// the files take more than the limit, those that were not used for the longest time are removed;
+/// who reads one of them reads on. Safe from any thread.
+class DiskCache {
+ public:
+  /// Makes the folder. Throws Error: Io; InvalidArgument if `limit` is 0.
+  DiskCache(const std::filesystem::path& folder, std::uint64_t limit)
+      : folder_(absolute_path(folder)), limit_(limit) {
+    with_path(folder, [&] {
+      require_path(folder);
+      if (limit == 0) {
+        throw Error(ErrorCode::InvalidArgument,
+                    "cached_on_disk(folder, 0) keeps nothing: expected a number of bytes such as "
+                    "std::uint64_t{100} << 30");
+      }
+      std::error_code error;
+      std::filesystem::create_directories(folder_, error);
+      if (error) throw_system_error("cannot create the folder", error.value());
+      const std::lock_guard<std::mutex> lock(mutex_);
+      remove_oldest();
+    });
+  }
+
+  /// The object with this key, of `size` bytes, if it is there. `name` is for messages.
+  std::shared_ptr<const ByteSource> find(const std::string& key, std::uint64_t size,
+                                         const std::string& name) const {
+    const std::filesystem::path path = path_of_key(key);
+    try {
+      File file(path);
+      std::string end(key.size() + 1, '\0');
+      if (file.read_available(end.data(), end.size(), size) != key.size() ||
+          end.compare(0, key.size(), key) != 0) {
+        return nullptr;
+      }
+      mark_used(path);
+      return std::make_shared<const CachedObject>(std::move(file), size, name);
+    } catch (const Error&) {  // it is not there, or is just being removed
+      return nullptr;
+    }
+  }
+
+  /// Whether an object of this size is to be kept.
+  bool has_room_for(std::uint64_t size) const { return size <= limit_; }
+
+  /// Keeps an object, whose bytes `write(sink)` writes; what that throws is passed on. A file that
+  /// cannot be written, because the disk is full for instance, is given up: the object is then read
+  /// from the store again.
+  template <class Write>
+  void keep(const std::string& key, std::uint64_t size, const Write& write) const {
+    std::optional<AtomicFile> file;
+    const auto put = [&](const void* data, std::size_t bytes) {
+      if (!file) return;
       try {
-        job(context, i);
-      } catch (...) {
-        next = count;  // jobs with a lower index have started already, and report their own error
-        const std::lock_guard<std::mutex> lock(mutex);
-        if (i < failed) {
-          failed = i;
-          error = std::current_exception();
-        }
+        file->write(data, bytes);
+      } catch (const Error&) {
+        file.reset();
+      }
+    };
+    try {
+      file.emplace(path_of_key(key), /*sync=*/false);
+    } catch (const Error&) {
+    }
+    write(put);
+    put(key.data(), key.size());
+    if (!file) return;
+    try {
+      file->commit();
+    } catch (const Error&) {
+      return;
+    }
+    count(size + key.size());
+  }
+
+ private:
+  using Clock = std::filesystem::file_time_type::clock;
+
+  static constexpr std::string_view kEnding = ".object";
+
+  std::filesystem::path path_of_key(const std::string& key) const {
+    char name[40];
+    std::snprintf(name, sizeof name, "%016llx%016llx",
+                  static_cast<unsigned long long>(hash_of(key)),
+                  static_cast<unsigned long long>(hash_of(key + '\n')));
+    return folder_ / (name + std::string(kEnding));
+  }
+
+  /// Its time of modification is when it was last used, to within a minute: changing it takes
+  /// longer than reading a small file.
+  static void mark_used(const std::filesystem::path& path) {
+    std::error_code error;
+    const auto now = Clock::now();
+    const auto used = std::filesystem::last_write_time(path, error);
+    if (error || now - used < std::chrono::minutes(1)) return;
+    std::filesystem::last_write_time(path, now, error);
+  }
+
+  /// Other processes add files, too, so that the folder is listed each time a part of the limit was
+  /// added.
+  void count(std::uint64_t size) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    added_ += size;
+    if (added_ < limit_ - (std::min)(limit_, used_) && added_ < limit_ / 32) return;
+    remove_oldest();
+  }
+
+  /// Down to nine tenths of the limit, if the files take more than the limit; and what killed
+  /// processes left.
+  void remove_oldest() const {
+    constexpr auto kAbandoned = std::chrono::hours(24);
+    std::vector<std::tuple<Clock::time_point, std::uint64_t, std::filesystem::path>> files;
+    std::error_code error;
+    used_ = added_ = 0;
+    const auto now = Clock::now();
+    for (std::filesystem::directory_iterator it(folder_, error), end; !error && it != end;
+         it.increment(error)) {
+      std::error_code gone;
+      const std::string name = it->path().filename().string();
+      const auto time = it->last_write_time(gone);
+      const std::uint64_t size = gone ? 0 : it->file_size(gone);
+      if (gone) continue;
+      if (has_ending(name, kEnding)) {
+        used_ += size;
+        files.emplace_back(time, size, it->path());
+      } else if (starts_with(name, ".torch_npy-") && has_ending(name, ".tmp") &&
+                 now - time > kAbandoned) {
+        std::filesystem::remove(it->path(), gone);
       }
     }
-  };
-  std::vector<std::thread> others;
-  others.reserve((std::min)(threads, count) - 1);
-  try {
-    while (others.size() < others.capacity()) others.emplace_back(work);
-  } catch (const std::exception&) {
-    // The system has no more threads or memory: the threads that started do all the work.
+    if (used_ <= limit_) return;
+    std::sort(files.begin(), files.end());
+    for (const auto& [time, size, path] : files) {
+      if (used_ <= limit_ - limit_ / 10) break;
+      std::error_code gone;
+      std::filesystem::remove(path, gone);
+      used_ -= size;
+    }
   }
-  work();
-  for (std::thread& other : others) other.join();
-  if (error) std::rethrow_exception(error);
-}
 
-/// Calls `job(0)` ... `job(count - 1)`, each once, on at most `threads` threads including the
-/// caller's. After a job throws, no further job starts. If several throw, the exception of the
-/// lowest index is rethrown, so that bad input fails the same way in every run.
-///
-/// Starts and joins its own threads. It does not use LibTorch's thread pool: every worker of a data
-/// loader would start a pool of its own.
-template <class Job>
-void for_each_index(std::size_t count, std::size_t threads, const Job& job) {
-  if (threads > 1 && count > 1) {
-    const auto call = [](const void* context, std::size_t i) {
-      (*static_cast<const Job*>(context))(i);
-    };
-    return for_each_index_in_parallel(count, threads, call, &job);
-  }
-  for (std::size_t i = 0; i < count; ++i) job(i);
-}
+  const std::filesystem::path folder_;
+  const std::uint64_t limit_;
+  mutable std::mutex mutex_;
+  mutable std::uint64_t used_ = 0;   // when the folder was last listed
+  mutable std::uint64_t added_ = 0;  // since then
+};
 
 }  // namespace detail
 TORCH_NPY_END_NAMESPACE
 
-#endif  // TORCH_NPY_IO_PARALLEL_HPP_
+#endif  // TORCH_NPY_IO_DISK_CACHE_HPP_
 
-// ---- torch_npy/io/folder.hpp
+// ---- torch_npy/io/names.hpp
 
-#ifndef TORCH_NPY_IO_FOLDER_HPP_
-#define TORCH_NPY_IO_FOLDER_HPP_
+#ifndef TORCH_NPY_IO_NAMES_HPP_
+#define TORCH_NPY_IO_NAMES_HPP_
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <filesystem>
-#include <iterator>
-#include <memory>
 #include <string>
-#include <string_view>
-#include <system_error>
-#include <utility>
 #include <vector>
+
+// The names of many files, and their order.
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
@@ -3463,13 +3610,837 @@ inline void sort_names(const std::string& names, NameOffsets& starts, std::size_
 }
 
 }  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_IO_NAMES_HPP_
+
+// ---- torch_npy/io/object_store.hpp
+
+#ifndef TORCH_NPY_IO_OBJECT_STORE_HPP_
+#define TORCH_NPY_IO_OBJECT_STORE_HPP_
+
+/// @file
+/// ObjectStore: what a program implements to load from a store. StoreObject, StoreOptions.
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+TORCH_NPY_BEGIN_NAMESPACE
+
+/// An object of a store, as a listing gives it.
+struct StoreObject {
+  std::string name;           ///< relative to the store, with "/" between folders
+  std::uint64_t size = 0;     ///< in bytes
+  std::int64_t modified = 0;  ///< time of the last change in ns since 1970; 0 if it is not known
+
+  /// Name, size and time: different for another object, and for another content of this one.
+  std::string version() const {
+    return name + '\n' + std::to_string(size) + '\n' + std::to_string(modified);
+  }
+};
+
+/// A store of objects: arrow::Store implements it with Arrow's file systems; a program may
+/// implement it for any other store. The functions block until the store has answered, and are
+/// called from many threads at once. They report a failure by throwing an Error with the code Io: a
+/// time-out, a refused key, an answer that is cut short. They retry where that helps.
+class ObjectStore {
+ public:
+  virtual ~ObjectStore() = default;
+  ObjectStore(const ObjectStore&) = delete;             ///< shared, never copied
+  ObjectStore& operator=(const ObjectStore&) = delete;  ///< shared, never copied
+
+  /// Calls `found` with every object whose name begins with `folder`, which is empty or ends with
+  /// "/", in any order. Unless `recursive`, only with those directly in the folder, and with the
+  /// folders there, whose names end with "/". Throws Error: Io; NotFound if there is no such folder
+  /// or store.
+  virtual void list(const std::string& folder, bool recursive,
+                    const std::function<void(StoreObject)>& found) const = 0;
+
+  /// An object by its name; none if there is none. Throws Error (Io).
+  virtual std::optional<StoreObject> find(const std::string& name) const = 0;
+
+  /// Reads up to `size` bytes of an object, of its size or less, from byte `offset` on into `out`,
+  /// with one request, and returns their number. Throws Error: Io; NotFound if the object is gone.
+  virtual std::size_t read(const StoreObject& object, void* out, std::size_t size,
+                           std::uint64_t offset) const = 0;
+
+  /// The URI of an object, or of the store for an empty name. Without credentials: it is part of
+  /// messages.
+  virtual std::string uri(const std::string& name) const = 0;
+
+  /// Tells two stores apart that have objects of the same URI, such as the address of the server.
+  virtual std::string server() const { return {}; }
+
+ protected:
+  ObjectStore() = default;
+};
+
+/// How many requests a Store makes at a time. Setters chain: `StoreOptions().requests(64)`; without
+/// an argument, each name returns the current value.
+class StoreOptions {
+ public:
+  /// Requests that are under way at the same time, of all that use the Store and its copies. Each
+  /// waits in a thread. Throws Error (InvalidArgument) for 0.
+  StoreOptions& requests(std::size_t most) {
+    require(most != 0, "requests");
+    requests_ = most;
+    return *this;
+  }
+  /// Requests that are under way at the same time.
+  std::size_t requests() const noexcept { return requests_; }
+
+  /// Bytes of the requests that are under way at the same time. A larger request waits until it is
+  /// alone. Throws Error (InvalidArgument) for 0.
+  StoreOptions& bytes(std::uint64_t most) {
+    require(most != 0, "bytes");
+    bytes_ = most;
+    return *this;
+  }
+  /// Bytes of the requests that are under way at the same time.
+  std::uint64_t bytes() const noexcept { return bytes_; }
+
+ private:
+  static void require(bool is_valid, const char* option) {
+    if (is_valid) return;
+    throw Error(ErrorCode::InvalidArgument,
+                std::string("StoreOptions: ") + option + "(0) would allow no request at all");
+  }
+
+  std::size_t requests_ = 32;
+  std::uint64_t bytes_ = std::uint64_t{256} << 20;
+};
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_IO_OBJECT_STORE_HPP_
+
+// ---- torch_npy/io/request_threads.hpp
+
+#ifndef TORCH_NPY_IO_REQUEST_THREADS_HPP_
+#define TORCH_NPY_IO_REQUEST_THREADS_HPP_
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+// Requests to a store: many wait for it at the same time.
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// Limits the requests that are under way, and their bytes. Safe from any thread.
+class RequestLimit {
+ public:
+  /// Both are at least 1.
+  RequestLimit(std::size_t requests, std::uint64_t bytes) : requests_(requests), bytes_(bytes) {}
+
+  /// Calls `request` as soon as it is within the limits. One that is larger than the limit of bytes
+  /// waits until it is alone.
+  template <class Request>
+  auto run(std::uint64_t bytes, const Request& request) -> decltype(request()) {
+    const UnderWay under_way(*this, (std::min)(bytes, bytes_));
+    return request();
+  }
+
+ private:
+  class UnderWay {
+   public:
+    UnderWay(RequestLimit& limit, std::uint64_t bytes) : limit_(limit), bytes_(bytes) {
+      std::unique_lock<std::mutex> lock(limit_.mutex_);
+      limit_.ended_.wait(lock, [this] {
+        return limit_.used_requests_ < limit_.requests_ &&
+               bytes_ <= limit_.bytes_ - limit_.used_bytes_;
+      });
+      ++limit_.used_requests_;
+      limit_.used_bytes_ += bytes_;
+    }
+    UnderWay(const UnderWay&) = delete;
+    UnderWay& operator=(const UnderWay&) = delete;
+    ~UnderWay() {
+      {
+        const std::lock_guard<std::mutex> lock(limit_.mutex_);
+        --limit_.used_requests_;
+        limit_.used_bytes_ -= bytes_;
+      }
+      limit_.ended_.notify_all();  // the next one may need more bytes than are free now
+    }
+
+   private:
+    RequestLimit& limit_;
+    std::uint64_t bytes_;
+  };
+
+  const std::size_t requests_;
+  const std::uint64_t bytes_;
+  std::mutex mutex_;
+  std::condition_variable ended_;
+  std::size_t used_requests_ = 0;
+  std::uint64_t used_bytes_ = 0;
+};
+
+/// Threads that do the jobs of several callers. They start with the first job and stay, because a
+/// connection to a store is kept with its thread. Safe from any thread.
+class RequestThreads {
+ public:
+  /// At most `count` threads, besides those of the callers.
+  explicit RequestThreads(std::size_t count) : most_(count) {}
+  RequestThreads(const RequestThreads&) = delete;
+  RequestThreads& operator=(const RequestThreads&) = delete;
+  ~RequestThreads() {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      is_stopping_ = true;
+    }
+    submitted_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+  /// As detail::for_each_index() of parallel.hpp, on these threads and the caller's. A job may call
+  /// it again: the caller then does what no other thread is free for.
+  template <class Job>
+  void for_each_index(std::size_t count, const Job& job) {
+    if (count == 0) return;
+    const auto call = [](const void* context, std::size_t i) {
+      (*static_cast<const Job*>(context))(i);
+    };
+    const auto work = std::make_shared<Work>(count, call, &job);
+    if (count > 1) submit(work, (std::min)(count - 1, most_));
+    work->run();
+    work->finish();
+  }
+
+ private:
+  /// The jobs of one call.
+  class Work {
+   public:
+    Work(std::size_t count, void (*job)(const void*, std::size_t), const void* context)
+        : count_(count), failed_(count), job_(job), context_(context) {}
+
+    /// Does jobs until none is left.
+    void run() {
+      std::unique_lock<std::mutex> lock(mutex_);
+      while (next_ < count_) {
+        const std::size_t i = next_++;
+        ++running_;
+        lock.unlock();
+        std::exception_ptr error;
+        try {
+          job_(context_, i);
+        } catch (...) {
+          error = std::current_exception();
+        }
+        lock.lock();
+        if (error) fail(i, error);
+        if (--running_ == 0) idle_.notify_all();
+      }
+    }
+
+    /// Waits for the jobs of other threads. Throws the exception of the lowest index.
+    void finish() {
+      std::unique_lock<std::mutex> lock(mutex_);
+      idle_.wait(lock, [this] { return running_ == 0; });
+      if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+    }
+
+   private:
+    void fail(std::size_t i, const std::exception_ptr& error) {
+      next_ = count_;  // jobs of a lower index have started already, and report their own error
+      if (i >= failed_) return;
+      failed_ = i;
+      error_ = error;
+    }
+
+    const std::size_t count_;
+    std::size_t next_ = 0;
+    std::size_t running_ = 0;
+    std::size_t failed_;
+    void (*job_)(const void*, std::size_t);
+    const void* context_;
+    std::exception_ptr error_;
+    std::mutex mutex_;
+    std::condition_variable idle_;
+  };
+
+  /// Asks `helpers` threads to help. Those that come after the work is done find none.
+  void submit(const std::shared_ptr<Work>& work, std::size_t helpers) {
+    try {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      for (std::size_t i = 0; i < helpers; ++i) {
+        // Requests for parts of an object before those for other objects, which may wait for them.
+        is_one_of_these() ? waiting_.push_front(work) : waiting_.push_back(work);
+      }
+      while (threads_.size() < most_ && idle_ + starting_ < waiting_.size()) {
+        threads_.emplace_back([this] { serve(); });
+        ++starting_;
+      }
+    } catch (const std::exception&) {
+      // The system has no more threads or memory: the threads that there are do all the work.
+    }
+    submitted_.notify_all();
+  }
+
+  static bool& is_one_of_these() {
+    static thread_local bool is = false;
+    return is;
+  }
+
+  void serve() {
+    is_one_of_these() = true;
+    std::unique_lock<std::mutex> lock(mutex_);
+    --starting_;
+    for (;;) {
+      ++idle_;
+      submitted_.wait(lock, [this] { return is_stopping_ || !waiting_.empty(); });
+      --idle_;
+      if (is_stopping_) return;
+      const std::shared_ptr<Work> work = std::move(waiting_.front());
+      waiting_.pop_front();
+      lock.unlock();
+      work->run();
+      lock.lock();
+    }
+  }
+
+  const std::size_t most_;
+  std::mutex mutex_;
+  std::condition_variable submitted_;
+  std::deque<std::shared_ptr<Work>> waiting_;
+  std::vector<std::thread> threads_;
+  std::size_t idle_ = 0;
+  std::size_t starting_ = 0;
+  bool is_stopping_ = false;
+};
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_IO_REQUEST_THREADS_HPP_
+
+// ---- torch_npy/io/object_source.hpp
+
+#ifndef TORCH_NPY_IO_OBJECT_SOURCE_HPP_
+#define TORCH_NPY_IO_OBJECT_SOURCE_HPP_
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+// The objects of a store as sources of bytes.
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// A store, and the requests to it that are under way. Errors have the URI of the object as path.
+/// Safe from any thread.
+class StoreRequests {
+ public:
+  /// Bytes of the largest request: more of an object is read with several at the same time.
+  static constexpr std::size_t kPart = std::size_t{4} << 20;
+
+  StoreRequests(std::shared_ptr<const ObjectStore> objects, const StoreOptions& options)
+      : objects_(std::move(objects)),
+        limit_(options.requests(), options.bytes()),
+        threads_(options.requests()) {
+    if (objects_ == nullptr)
+      throw Error(ErrorCode::InvalidArgument, "Store: the pointer to the ObjectStore is null");
+  }
+
+  const ObjectStore& objects() const noexcept { return *objects_; }
+
+  /// Reads bytes [offset, offset + size) of an object, which has them, with as many requests as
+  /// that takes. Throws Error (Io), also if the store sends fewer bytes.
+  void read(const StoreObject& object, void* out, std::size_t size, std::uint64_t offset) const {
+    for_each_index(parts_of(size), [&](std::size_t i) {
+      const std::size_t begin = i * kPart;
+      request(object, static_cast<char*>(out) + begin, (std::min)(kPart, size - begin),
+              offset + begin);
+    });
+  }
+
+  /// How many requests read() makes.
+  static std::size_t parts_of(std::size_t size) { return (size + kPart - 1) / kPart; }
+
+  /// Throws Error (Io) if the object is not what the listing says: several requests may have read
+  /// parts of different contents.
+  void require_unchanged(const StoreObject& object) const {
+    const auto now = find(object.name);
+    if (now && now->version() == object.version()) return;
+    throw Error(ErrorCode::Io,
+                std::string("the object was ") + (now ? "replaced" : "removed") +
+                    " after the store was listed: make the dataset again, or open it again",
+                0, path_of(objects_->uri(object.name)));
+  }
+
+  std::optional<StoreObject> find(const std::string& name) const {
+    return about(name, [&] { return limit_.run(0, [&] { return objects_->find(name); }); });
+  }
+
+  /// As RequestThreads::for_each_index().
+  template <class Job>
+  void for_each_index(std::size_t count, const Job& job) const {
+    if (count == 1) return job(std::size_t{0});
+    threads_.for_each_index(count, job);
+  }
+
+ private:
+  template <class Work>
+  auto about(const std::string& name, const Work& work) const -> decltype(work()) {
+    try {
+      return work();
+    } catch (const Error& error) {
+      throw ErrorContext::at(error, path_of(objects_->uri(name)));
+    }
+  }
+
+  void request(const StoreObject& object, void* out, std::size_t size, std::uint64_t offset) const {
+    about(object.name, [&] {
+      const std::size_t got =
+          limit_.run(size, [&] { return read_listed(object, out, size, offset); });
+      if (got == size) return;
+      throw Error(ErrorCode::Io,
+                  "the store sent " + counted(got, "byte") + " from byte " +
+                      std::to_string(offset) + " on, expected " + std::to_string(size) +
+                      ": the answer was cut short, or the object was replaced after the store was "
+                      "listed",
+                  offset + got);
+    });
+  }
+
+  /// That an object is gone says nothing about the sample: perhaps the whole store is.
+  std::size_t read_listed(const StoreObject& object, void* out, std::size_t size,
+                          std::uint64_t offset) const {
+    try {
+      return objects_->read(object, out, size, offset);
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::NotFound) throw;
+      throw Error(ErrorCode::Io,
+                  std::string("the object is gone, after the store was listed: ") + error.what());
+    }
+  }
+
+  std::shared_ptr<const ObjectStore> objects_;
+  mutable RequestLimit limit_;
+  mutable RequestThreads threads_;
+};
+
+/// What is read of an object.
+enum class ObjectUse {
+  Parts,  ///< its header, and perhaps parts of it
+  Whole,  ///< all of it
+};
+
+/// A store, and the folder of this machine that keeps its objects, if there is one.
+struct StoreAccess {
+  std::shared_ptr<const StoreRequests> requests;
+  std::shared_ptr<const DiskCache> cache;  ///< may be null
+
+  /// An object as a source. For `Whole` one of up to 64 MiB is read now, and a larger one if it is
+  /// to be kept. Throws Error (Io, OutOfMemory).
+  std::shared_ptr<const ByteSource> open(const StoreObject& object, ObjectUse use) const;
+
+ private:
+  /// Bytes that are read into memory together.
+  static constexpr std::size_t kInMemory = std::size_t{64} << 20;
+
+  std::shared_ptr<const ByteSource> read_whole(const StoreObject& object) const;
+};
+
+/// An object, read by ranges.
+class ObjectSource final : public ByteSource {
+ public:
+  ObjectSource(StoreAccess store, StoreObject object)
+      : store_(std::move(store)), object_(std::move(object)) {}
+
+  std::uint64_t size() const override { return object_.size; }
+
+  std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
+    const std::uint64_t left = object_.size - (std::min)(offset, object_.size);
+    size = static_cast<std::size_t>(std::min<std::uint64_t>(size, left));
+    if (size == 0) return 0;
+    requests_ += StoreRequests::parts_of(size);
+    store_.requests->read(object_, out, size, offset);
+    return size;
+  }
+
+  /// At the same time; close ranges with one request.
+  void read_many(const std::vector<ByteRange>& ranges) const override {
+    std::vector<ByteRange> sorted = ranges;
+    std::sort(sorted.begin(), sorted.end(),
+              [](const ByteRange& a, const ByteRange& b) { return a.offset < b.offset; });
+    std::vector<std::size_t> first;  // of the ranges that each request reads
+    for (std::size_t i = 0; i < sorted.size(); ++i) {
+      if (i == 0 || !joins(sorted[first.back()], sorted[i - 1], sorted[i])) first.push_back(i);
+    }
+    first.push_back(sorted.size());
+    store_.requests->for_each_index(
+        first.size() - 1, [&](std::size_t i) { read_span(sorted, first[i], first[i + 1]); });
+  }
+
+  std::string name() const override { return store_.requests->objects().uri(object_.name); }
+  std::string version() const override { return object_.version(); }
+
+  SourceTraits internal_traits() const override {
+    SourceTraits traits;
+    traits.is_remote = true;
+    return traits;
+  }
+
+  std::shared_ptr<const ByteSource> internal_unpacked(const FirstBytes& first,
+                                                      bool whole) const override {
+    const bool has_all = first.size == object_.size;
+    return whole && !has_all ? store_.open(object_, ObjectUse::Whole) : nullptr;
+  }
+
+  void internal_finish(std::uint64_t /*end*/) const override {
+    if (requests_ > 1) internal_require_unchanged();
+  }
+  void internal_require_unchanged() const override { store_.requests->require_unchanged(object_); }
+
+ private:
+  /// Bytes between two ranges that take less time than another request.
+  static constexpr std::uint64_t kClose = std::uint64_t{128} << 10;
+
+  static bool joins(const ByteRange& first, const ByteRange& last, const ByteRange& next) {
+    return next.offset <= last.offset + last.size + kClose &&
+           next.offset + next.size - first.offset <= StoreRequests::kPart;
+  }
+
+  void read_span(const std::vector<ByteRange>& ranges, std::size_t first, std::size_t end) const {
+    const std::uint64_t begin = ranges[first].offset;
+    if (end - first == 1) return read_fully(ranges[first].out, ranges[first].size, begin);
+    std::uint64_t last = begin;
+    for (std::size_t i = first; i < end; ++i) {
+      last = (std::max)(last, ranges[i].offset + ranges[i].size);
+    }
+    const auto bytes = allocate_buffer(last - begin);
+    read_fully(bytes.get(), static_cast<std::size_t>(last - begin), begin);
+    for (std::size_t i = first; i < end; ++i) {
+      std::memcpy(ranges[i].out, bytes.get() + (ranges[i].offset - begin), ranges[i].size);
+    }
+  }
+
+  StoreAccess store_;
+  StoreObject object_;
+  mutable std::atomic<std::size_t> requests_{0};
+};
+
+inline std::shared_ptr<const ByteSource> StoreAccess::open(const StoreObject& object,
+                                                           ObjectUse use) const {
+  if (cache != nullptr && cache->has_room_for(object.size)) {
+    const ObjectStore& objects = requests->objects();
+    const std::string uri = objects.uri(object.name);
+    const std::string key = objects.server() + '\n' + uri + '\n' + object.version();
+    auto cached = cache->find(key, object.size, uri);
+    if (cached != nullptr) return cached;
+    if (use == ObjectUse::Whole) {
+      std::shared_ptr<char> bytes;
+      cache->keep(key, object.size, [&](const auto& put) {
+        for (std::uint64_t done = 0; done < object.size; done += kInMemory) {
+          const auto size =
+              static_cast<std::size_t>(std::min<std::uint64_t>(kInMemory, object.size - done));
+          if (bytes == nullptr) bytes = allocate_buffer(size);
+          requests->read(object, bytes.get(), size, done);
+          put(bytes.get(), size);
+        }
+        if (object.size > StoreRequests::kPart) requests->require_unchanged(object);
+      });
+      if (object.size <= kInMemory) {
+        return std::make_shared<const MemorySource>(std::move(bytes),
+                                                    static_cast<std::size_t>(object.size));
+      }
+      cached = cache->find(key, object.size, uri);
+      if (cached != nullptr) return cached;
+    }
+  }
+  if (use == ObjectUse::Whole && object.size <= kInMemory) return read_whole(object);
+  return std::make_shared<const ObjectSource>(*this, object);
+}
+
+inline std::shared_ptr<const ByteSource> StoreAccess::read_whole(const StoreObject& object) const {
+  const auto size = static_cast<std::size_t>(object.size);
+  std::shared_ptr<char> bytes = allocate_buffer(size);
+  requests->read(object, bytes.get(), size, 0);
+  if (size > StoreRequests::kPart) requests->require_unchanged(object);
+  return std::make_shared<const MemorySource>(std::move(bytes), size);
+}
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_IO_OBJECT_SOURCE_HPP_
+
+// ---- torch_npy/io/parallel.hpp
+
+#ifndef TORCH_NPY_IO_PARALLEL_HPP_
+#define TORCH_NPY_IO_PARALLEL_HPP_
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// The number of processors available to this process, at least 1. Queried once, because the query
+/// opens a file, which takes longer than loading a small array.
+inline std::size_t processor_count() {
+  static const std::size_t count = std::max<std::size_t>(1, std::thread::hardware_concurrency());
+  return count;
+}
+
+/// for_each_index() on several threads, with a type-erased job: std::thread is expensive to
+/// compile, and would be instantiated for every job type.
+inline void for_each_index_in_parallel(std::size_t count, std::size_t threads,
+                                       void (*job)(const void* context, std::size_t index),
+                                       const void* context) {
+  std::atomic<std::size_t> next{0};
+  std::mutex mutex;
+  std::size_t failed = count;
+  std::exception_ptr error;
+  const auto work = [&] {
+    for (std::size_t i; (i = next.fetch_add(1)) < count;) {
+      try {
+        job(context, i);
+      } catch (...) {
+        next = count;  // jobs with a lower index have started already, and report their own error
+        const std::lock_guard<std::mutex> lock(mutex);
+        if (i < failed) {
+          failed = i;
+          error = std::current_exception();
+        }
+      }
+    }
+  };
+  std::vector<std::thread> others;
+  others.reserve((std::min)(threads, count) - 1);
+  try {
+    while (others.size() < others.capacity()) others.emplace_back(work);
+  } catch (const std::exception&) {
+    // The system has no more threads or memory: the threads that started do all the work.
+  }
+  work();
+  for (std::thread& other : others) other.join();
+  if (error) std::rethrow_exception(error);
+}
+
+/// Calls `job(0)` ... `job(count - 1)`, each once, on at most `threads` threads including the
+/// caller's. After a job throws, no further job starts. If several throw, the exception of the
+/// lowest index is rethrown, so that bad input fails the same way in every run.
+///
+/// Starts and joins its own threads. It does not use LibTorch's thread pool: every worker of a data
+/// loader would start a pool of its own.
+template <class Job>
+void for_each_index(std::size_t count, std::size_t threads, const Job& job) {
+  if (threads > 1 && count > 1) {
+    const auto call = [](const void* context, std::size_t i) {
+      (*static_cast<const Job*>(context))(i);
+    };
+    return for_each_index_in_parallel(count, threads, call, &job);
+  }
+  for (std::size_t i = 0; i < count; ++i) job(i);
+}
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_IO_PARALLEL_HPP_
+
+// ---- torch_npy/io/store.hpp
+
+#ifndef TORCH_NPY_IO_STORE_HPP_
+#define TORCH_NPY_IO_STORE_HPP_
+
+/// @file
+/// Store: objects of an object store, for open() and the datasets. SampleFolder: a folder, or a
+/// Store.
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+
+class FileList;
+
+/// The objects of an ObjectStore, or those of one of its folders. Used like a folder:
+///
+///     FolderDataset images(store);                        // and the other datasets of folders
+///     NpzDataset scans(store.folder("scans"), "image", "label");
+///     FileDataset listed(store.objects({"a.npy", "b.npy"}), labels);
+///     ArrayDataset rows(store.list("x_*.npy"));          // reads the rows of each batch
+///     StoredArray array = open(store, "x.npy");
+///     NpzFile archive(store.object("x.npz"));
+///
+/// A store is listed once, when a dataset is made. The listing gives the size of each object, so
+/// that an object of up to 4 MiB takes one request; a larger one is read with several at the same
+/// time. A batch asks for all its samples at once, StoreOptions::requests() at a time.
+///
+/// An Error of the store (Io) is never about a sample: the datasets throw it, whatever
+/// on_bad_file() says. So is that an object was replaced or removed after the listing, if its size
+/// has changed or if it was read with several requests; an object that was replaced by one of the
+/// same size and is read with one request gives the new content.
+///
+/// Copies are cheap and share the requests and the threads. Safe from any thread.
+class Store {
+ public:
+  /// All objects of `objects`. Throws Error (InvalidArgument) for a null pointer.
+  explicit Store(std::shared_ptr<const ObjectStore> objects, const StoreOptions& options = {})
+      : access_{std::make_shared<const detail::StoreRequests>(std::move(objects), options),
+                nullptr} {}
+
+  /// The objects whose names begin with `name` and a slash. Requests nothing.
+  Store folder(const std::string& name) const {
+    Store inner = *this;
+    inner.folder_ += name;
+    if (!inner.folder_.empty() && inner.folder_.back() != '/') inner.folder_ += '/';
+    return inner;
+  }
+
+  /// The same objects, which are kept in `folder` when they have been read whole: up to `bytes`
+  /// bytes, then those that were not used for the longest time are removed. Known by the name, the
+  /// size and the time of the listing, so that a new content is read again. Any number of processes
+  /// may use the folder at the same time; an object is in it completely or not at all. Throws
+  /// Error: Io; InvalidArgument if `bytes` is 0.
+  Store cached_on_disk(const std::filesystem::path& folder, std::uint64_t bytes) const {
+    Store cached = *this;
+    cached.access_.cache = std::make_shared<const detail::DiskCache>(folder, bytes);
+    return cached;
+  }
+
+  /// The .npy objects whose names match a shell pattern, or the .npz objects if it ends with
+  /// ".npz", sorted by the bytes of their names. One listing. Throws Error: NotFound if there is
+  /// none; Io.
+  FileList list(const std::string& pattern = "*.npy", bool recursive = false) const;
+  /// The objects with these names, in this order. One request for each. Throws Error: NotFound,
+  /// with up to ten of those that do not exist; Io; InvalidArgument for an empty name.
+  FileList objects(const std::vector<std::string>& names) const;
+
+  /// An object, for NpzFile and open(). One request, for its size. Throws Error: NotFound, Io.
+  std::shared_ptr<const ByteSource> object(const std::string& name) const {
+    const auto found = internal_find(name);
+    if (found) return access_.open(*found, detail::ObjectUse::Parts);
+    throw Error(ErrorCode::NotFound, "there is no such object", 0, detail::path_of(uri(name)));
+  }
+
+  /// The URI of an object, or of the folder.
+  std::string uri(const std::string& name = {}) const {
+    return access_.requests->objects().uri(folder_ + name);
+  }
+
+  // Used by FileList.
+
+  /// @private
+  const detail::StoreAccess& internal_access() const noexcept { return access_; }
+  /// @private
+  std::string internal_name(const std::string& name) const { return folder_ + name; }
+  /// @private
+  std::optional<StoreObject> internal_find(const std::string& name) const {
+    return access_.requests->find(folder_ + name);
+  }
+  /// Names are relative to this folder. @private
+  void internal_list(const std::string& subfolder, bool recursive,
+                     const std::function<void(StoreObject)>& found) const {
+    detail::with_path(detail::path_of(uri(subfolder)), [&] {
+      access_.requests->objects().list(folder_ + subfolder, recursive, [&](StoreObject object) {
+        object.name.erase(0, folder_.size());
+        found(std::move(object));
+      });
+    });
+  }
+  /// @private
+  bool internal_is_same(const Store& other) const {
+    return uri() == other.uri() &&
+           access_.requests->objects().server() == other.access_.requests->objects().server();
+  }
+
+ private:
+  detail::StoreAccess access_;
+  std::string folder_;  // empty, or ends with "/"
+};
+
+/// Where a dataset finds its files: a folder of the file system, or a Store. Converts from both.
+class SampleFolder {
+ public:
+  /// The folder at a path.
+  template <class Path,
+            class = std::enable_if_t<std::is_convertible_v<const Path&, std::filesystem::path>>>
+  SampleFolder(const Path& path)  // NOLINT(google-explicit-constructor)
+      : path_(path) {}
+  /// The objects of a store.
+  SampleFolder(const Store& store)  // NOLINT(google-explicit-constructor)
+      : path_(detail::path_of(store.uri())), store_(store) {}
+
+  /// The path, or the URI of the store.
+  const std::filesystem::path& path() const noexcept { return path_; }
+  /// The store, if it is one.
+  const std::optional<Store>& store() const noexcept { return store_; }
+
+ private:
+  std::filesystem::path path_;
+  std::optional<Store> store_;
+};
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_IO_STORE_HPP_
+
+// ---- torch_npy/io/folder.hpp
+
+#ifndef TORCH_NPY_IO_FOLDER_HPP_
+#define TORCH_NPY_IO_FOLDER_HPP_
 
 /// @file
 /// FileList: the files of a folder, or any other list of files.
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <initializer_list>
+#include <iterator>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+
 /// The .npy or .npz files of a folder, in an order that does not depend on the file system; or a
-/// list of any files, in its order. Uses the bytes of the names plus 9 bytes per file. Read-only:
-/// safe from any thread.
+/// list of any files, in its order; or the objects of a Store. Uses the bytes of the names plus 9
+/// bytes per file, 25 per object. Read-only: safe from any thread.
 class FileList {
  public:
   /// An input iterator. It returns each path by value.
@@ -3508,8 +4479,9 @@ class FileList {
   }
   /// Number of files.
   std::size_t size() const noexcept { return starts_.size(); }
-  /// The path of file `index`, which must be less than size(); not checked.
+  /// The path of file `index`, which must be less than size(); not checked. The URI of an object.
   std::filesystem::path operator[](std::size_t index) const {
+    if (store_) return detail::path_of(store_->uri(name(index)));
     return folder_ / detail::path_of(name(index));
   }
   /// Iterator at the first file.
@@ -3521,40 +4493,53 @@ class FileList {
   /// `index` must be less than size(). UTF-8 on Windows. Valid as long as the list.
   const char* name(std::size_t index) const { return names_.data() + starts_[index]; }
 
-  /// The folder that was listed. Empty for a list of any files.
+  /// The folder that was listed, or its URI. Empty for a list of any files.
   const std::filesystem::path& folder() const noexcept { return folder_; }
 
   // Used by the datasets.
 
   /// An empty list. Throws Error: NotFound, Io. @private
-  explicit FileList(std::filesystem::path folder) : folder_(std::move(folder)) {
+  explicit FileList(const SampleFolder& folder) : folder_(folder.path()), store_(folder.store()) {
+    if (store_) return;
     detail::with_path(folder_, [&] {
       detail::require_path(folder_);
-      open_ = detail::open_folder(folder_);
+      open_ = opened(folder_);
     });
+  }
+
+  /// An empty list of the same folder. @private
+  FileList empty_copy() const {
+    return FileList(store_ ? SampleFolder(*store_) : SampleFolder(folder_));
   }
 
   /// These files, which need not exist. Relative paths are relative to the working directory at
   /// this moment. Throws Error (InvalidArgument) if a path is empty or contains a zero byte.
-  /// @private
-  explicit FileList(const std::vector<std::filesystem::path>& files) {
+  FileList(
+      const std::vector<std::filesystem::path>& files) {  // NOLINT(google-explicit-constructor)
     bool is_relative = false;
     for (const std::filesystem::path& file : files) {
       append(detail::utf8_of(file));
       is_relative = is_relative || file.is_relative();
     }
-    if (is_relative) detail::with_path(".", [&] { open_ = detail::open_folder("."); });
+    if (is_relative) detail::with_path(".", [&] { open_ = opened("."); });
   }
+  /// The same for `{"a.npy", "b.npy"}`.
+  FileList(std::initializer_list<std::filesystem::path> files)
+      : FileList(std::vector<std::filesystem::path>(files)) {}
 
   /// The folders in `subfolder`, sorted by the bytes of their names. @private
   std::vector<std::string> subfolders(const std::string& subfolder = ".",
                                       bool natural_order = false) const {
     std::vector<std::string> names;
-    detail::with_path(folder_, [&] {
-      detail::Directory(subfolder.c_str(), open_).for_each([&](const char* name, bool is_folder) {
-        if (is_folder) names.emplace_back(name);
+    if (store_)
+      names = subfolders_of_store(subfolder);
+    else
+      detail::with_path(folder_, [&] {
+        detail::Directory(subfolder.c_str(), *open_)
+            .for_each([&](const char* name, bool is_folder) {
+              if (is_folder) names.emplace_back(name);
+            });
       });
-    });
     std::sort(names.begin(), names.end(), [&](const std::string& a, const std::string& b) {
       return natural_order ? detail::natural_less(a.c_str(), b.c_str()) : a < b;
     });
@@ -3566,15 +4551,39 @@ class FileList {
   /// is reached in several ways is listed once for each. @private
   std::size_t add(const std::string& subfolder, const detail::ListRules& rules) {
     const std::size_t first = starts_.size();
-    std::vector<detail::FolderIdentity> parents;
-    if (subfolder != ".") {
-      if (const auto own = detail::identity_of(open_)) parents.push_back(*own);
+    const std::string prefix = subfolder == "." ? "" : subfolder + '/';
+    if (store_) {
+      add_objects(prefix, rules);
+    } else {
+      std::vector<detail::FolderIdentity> parents;
+      if (subfolder != ".") {
+        if (const auto own = detail::identity_of(*open_)) parents.push_back(*own);
+      }
+      add_unsorted(subfolder, prefix, rules, parents);
     }
-    add_unsorted(subfolder, subfolder == "." ? "" : subfolder + '/', rules, parents);
     names_.shrink_to_fit();
     starts_.shrink_to_fit();
+    const detail::NameOffsets added(starts_.begin() + static_cast<std::ptrdiff_t>(first),
+                                    starts_.end());
     detail::sort_names(names_, starts_, first, rules.natural_order);
+    if (store_) sort_objects(added, first);
     return starts_.size() - first;
+  }
+
+  /// Calls `work`, for which a store is listed once: with all objects of the folder, at any depth.
+  /// @private
+  template <class Work>
+  void with_one_listing(const Work& work) {
+    if (store_) {
+      std::vector<StoreObject> objects;
+      store_->internal_list("", /*recursive=*/true,
+                            [&](StoreObject object) { objects.push_back(std::move(object)); });
+      std::sort(objects.begin(), objects.end(),
+                [](const StoreObject& a, const StoreObject& b) { return a.name < b.name; });
+      listing_ = std::make_shared<const std::vector<StoreObject>>(std::move(objects));
+    }
+    work();
+    listing_ = nullptr;
   }
 
   /// Adds a file by its path relative to the folder. Throws Error (InvalidArgument). @private
@@ -3586,12 +4595,61 @@ class FileList {
     }
     starts_.push_back(names_.size());
     names_.append(name.c_str(), name.size() + 1);
+    if (store_) objects_.push_back(Object());
+  }
+
+  /// Takes what is known of objects of the same names in the same store. @private
+  void take_objects(const FileList& listed) {
+    if (!store_) return;
+    std::vector<std::size_t> order(listed.size());
+    for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+    const auto less = [&](std::size_t i, const char* name) {
+      return std::strcmp(listed.name(i), name) < 0;
+    };
+    std::sort(order.begin(), order.end(),
+              [&](std::size_t a, std::size_t b) { return less(a, listed.name(b)); });
+    for (std::size_t i = 0; i < size(); ++i) {
+      const auto found = std::lower_bound(order.begin(), order.end(), name(i), less);
+      if (found == order.end() || std::strcmp(listed.name(*found), name(i)) != 0) continue;
+      objects_[i] = listed.objects_[*found];
+    }
+  }
+
+  /// The numbers of the files that do not exist. Costs one stat per file, on at least 32 threads,
+  /// because they wait for the disk; or one request per object that was not listed. @private
+  std::vector<std::size_t> missing() {
+    std::vector<char> is_missing(size());
+    const auto find = [&](std::size_t i) {
+      if (store_) {
+        if (objects_[i].size != kUnknown) return;
+        const auto object = store_->internal_find(name(i));
+        if (object) objects_[i] = {object->size, object->modified};
+        is_missing[i] = !object;
+        return;
+      }
+      std::error_code error;
+      const auto type = std::filesystem::status((*this)[i], error).type();
+      is_missing[i] = type == std::filesystem::file_type::not_found;
+    };
+    if (const auto* const requests = this->requests()) {
+      requests->for_each_index(size(), find);
+    } else {
+      detail::for_each_index(size(), (std::max)(std::size_t{32}, detail::processor_count()), find);
+    }
+    std::vector<std::size_t> missing;
+    for (std::size_t i = 0; i < size(); ++i) {
+      if (is_missing[i] != 0) missing.push_back(i);
+    }
+    return missing;
   }
 
   /// True if both are lists of the same folder, also by another path. @private
   bool has_folder_of(const FileList& other) const {
-    const auto own = detail::identity_of(open_);
-    const auto others = detail::identity_of(other.open_);
+    if (store_ || other.store_) {
+      return store_ && other.store_ && store_->internal_is_same(*other.store_);
+    }
+    const auto own = detail::identity_of(*open_);
+    const auto others = detail::identity_of(*other.open_);
     return own && others && *own == *others;
   }
 
@@ -3602,15 +4660,137 @@ class FileList {
     return common.find_last_of("/\\") + 1;
   }
 
-  /// File `index`, less than size(). @private
-  detail::File open(std::size_t index) const { return {name(index), open_}; }
+  /// The requests to the store; null for files. @private
+  const detail::StoreRequests* requests() const {
+    return store_ ? store_->internal_access().requests.get() : nullptr;
+  }
+
+  /// Whether a store keeps its objects on this machine's disk. @private
+  bool is_cached() const { return store_ && store_->internal_access().cache != nullptr; }
+
+  /// File `index`, less than size(), of a list of files. @private
+  detail::File open(std::size_t index) const { return {name(index), *open_}; }
+
+  /// File or object `index`. @private
+  std::shared_ptr<const ByteSource> source(std::size_t index, detail::ObjectUse use) const {
+    if (!store_) return std::make_shared<const detail::File>(open(index));
+    return store_->internal_access().open(object(index), use);
+  }
+
+  /// Calls `call` with File or object `index` as a source. @private
+  template <class Call>
+  auto with_source(std::size_t index, detail::ObjectUse use, const Call& call) const {
+    if (store_) return call(*source(index, use));
+    const detail::File file = open(index);
+    return call(file);
+  }
+
+  /// Calls `work`; its Errors are about file `index`. Of an object that was replaced or removed
+  /// after the store was listed, they say that, with the code Io. @private
+  template <class Work>
+  auto about(std::size_t index, const Work& work) const -> decltype(work()) {
+    try {
+      return detail::with_path({}, work);
+    } catch (const Error& error) {
+      const bool is_of_content =
+          error.code() != ErrorCode::Io && error.code() != ErrorCode::InvalidArgument &&
+          error.code() != ErrorCode::Exhausted && error.code() != ErrorCode::OutOfMemory;
+      if (store_ && is_of_content) requests()->require_unchanged(object(index));
+      throw detail::ErrorContext::at(error, (*this)[index]);
+    }
+  }
 
  private:
+  static constexpr std::uint64_t kUnknown = UINT64_MAX;
+
+  static std::shared_ptr<const detail::OpenFolder> opened(const std::filesystem::path& folder) {
+    return std::make_shared<const detail::OpenFolder>(detail::open_folder(folder));
+  }
+
+  /// What is known of an object besides its name.
+  struct Object {
+    std::uint64_t size = kUnknown;
+    std::int64_t modified = 0;
+  };
+
+  /// An object whose name is in a list is looked for when it is first used.
+  StoreObject object(std::size_t index) const {
+    if (objects_[index].size == kUnknown) {
+      if (auto object = store_->internal_find(name(index))) return std::move(*object);
+      throw Error(ErrorCode::NotFound, "there is no such object", 0, (*this)[index]);
+    }
+    return {store_->internal_name(name(index)), objects_[index].size, objects_[index].modified};
+  }
+
+  /// Whether a name, relative to the folder, is one of a file to list.
+  static bool is_listed(std::string_view name, const detail::ListRules& rules) {
+    const std::string_view base = name.substr(name.rfind('/') + 1);  // npos + 1 is 0
+    const bool is_hidden = name[0] == '.' || name.find("/.") != name.npos;
+    return !is_hidden && base.size() > rules.ending.size() &&
+           detail::has_ending(base, rules.ending) &&
+           (rules.pattern == "*" || detail::matches(rules.pattern, std::string(base).c_str()));
+  }
+
+  /// As Store::internal_list(), from the listing of the whole folder if there is one.
+  void list_objects(const std::string& prefix, bool recursive,
+                    const std::function<void(StoreObject)>& found) const {
+    if (listing_ == nullptr) return store_->internal_list(prefix, recursive, found);
+    const auto less = [](const StoreObject& object, const std::string& name) {
+      return object.name < name;
+    };
+    std::string folder;  // the last one that was found
+    for (auto it = std::lower_bound(listing_->begin(), listing_->end(), prefix, less);
+         it != listing_->end() && detail::starts_with(it->name, prefix); ++it) {
+      const std::size_t slash = it->name.find('/', prefix.size());
+      if (recursive || slash == it->name.npos) {
+        found(*it);
+      } else if (folder.empty() || it->name.compare(0, folder.size(), folder) != 0) {
+        folder = it->name.substr(0, slash + 1);
+        found({folder, 0, 0});
+      }
+    }
+  }
+
+  void add_objects(const std::string& prefix, const detail::ListRules& rules) {
+    list_objects(prefix, rules.recursive, [&](StoreObject object) {
+      const std::string_view name = object.name;
+      if (name.find('\0') != name.npos || name.size() <= prefix.size() ||
+          !is_listed(name.substr(prefix.size()), rules)) {
+        return;
+      }
+      append(object.name);
+      objects_.back() = {object.size, object.modified};
+    });
+  }
+
+  /// Puts what is known of the objects from number `first` on, which were added in the order
+  /// `added`, into the order of their names.
+  void sort_objects(const detail::NameOffsets& added, std::size_t first) {
+    const std::vector<Object> unsorted(objects_.begin() + static_cast<std::ptrdiff_t>(first),
+                                       objects_.end());
+    for (std::size_t i = first; i < starts_.size(); ++i) {
+      const auto at = std::lower_bound(added.begin(), added.end(), starts_[i]);
+      objects_[i] = unsorted[static_cast<std::size_t>(at - added.begin())];
+    }
+  }
+
+  std::vector<std::string> subfolders_of_store(const std::string& subfolder) const {
+    const std::string prefix = subfolder == "." ? "" : subfolder + '/';
+    std::vector<std::string> names;
+    list_objects(prefix, /*recursive=*/false, [&](const StoreObject& object) {
+      if (!detail::has_ending(object.name, "/") || object.name.size() <= prefix.size() + 1) return;
+      std::string name = object.name.substr(prefix.size());
+      name.pop_back();
+      if (name[0] != '.') names.push_back(std::move(name));
+    });
+    return names;
+  }
+
   void add_unsorted(const std::string& subfolder, const std::string& prefix,
                     const detail::ListRules& rules, std::vector<detail::FolderIdentity>& parents) {
     std::vector<std::string> deeper;  // listed after this one is closed, to save file descriptors
     detail::with_path(folder_ / detail::path_of(prefix), [&] {
-      detail::Directory directory(subfolder.c_str(), open_);
+      detail::Directory directory(subfolder.c_str(), *open_);
       const detail::FolderIdentity self = directory.identity();
       if (std::find(parents.begin(), parents.end(), self) != parents.end()) return;
       parents.push_back(self);
@@ -3633,30 +4813,35 @@ class FileList {
   }
 
   std::filesystem::path folder_;
-  detail::OpenFolder open_;
+  std::optional<Store> store_;  // whose objects these are
+  std::shared_ptr<const detail::OpenFolder> open_ = std::make_shared<const detail::OpenFolder>();
+  std::shared_ptr<const std::vector<StoreObject>> listing_;  // of all the folder; may be null
   std::string names_;
   detail::NameOffsets starts_;
+  std::vector<Object> objects_;  // of a store; empty for files
 };
 
-namespace detail {
-
-/// The numbers of the files that do not exist. Costs one stat per file, on at least 32 threads,
-/// because they wait for the disk.
-inline std::vector<std::size_t> missing_files(const FileList& list) {
-  std::vector<char> is_missing(list.size());
-  for_each_index(list.size(), (std::max)(std::size_t{32}, processor_count()), [&](std::size_t i) {
-    std::error_code error;
-    const auto type = std::filesystem::status(list[i], error).type();
-    is_missing[i] = type == std::filesystem::file_type::not_found;
-  });
-  std::vector<std::size_t> missing;
-  for (std::size_t i = 0; i < list.size(); ++i) {
-    if (is_missing[i] != 0) missing.push_back(i);
-  }
-  return missing;
+inline FileList Store::list(const std::string& pattern, bool recursive) const {
+  FileList list{SampleFolder(*this)};
+  const std::string ending = detail::has_ending(pattern, ".npz") ? ".npz" : ".npy";
+  if (list.add(".", {pattern, recursive, false, ending}) != 0) return list;
+  throw Error(ErrorCode::NotFound,
+              "no " + ending + " object here matches the pattern " + detail::shown(pattern), 0,
+              list.folder());
 }
 
-}  // namespace detail
+inline FileList Store::objects(const std::vector<std::string>& names) const {
+  FileList list{SampleFolder(*this)};
+  for (const std::string& name : names) list.append(name);
+  detail::FewLines missing;
+  for (const std::size_t i : list.missing()) missing.add(detail::shown_path(list[i]));
+  if (missing.count() == 0) return list;
+  throw Error(ErrorCode::NotFound,
+              detail::counted(missing.count(), "object") + " of the list " +
+                  (missing.count() == 1 ? "does" : "do") + " not exist:" + missing.text(),
+              0, list.folder());
+}
+
 TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_IO_FOLDER_HPP_
@@ -3810,7 +4995,7 @@ class StreamSource final : public ByteSource {
   }
 
   std::string name() const override { return {}; }
-  SourceTraits internal_traits() const override { return {true, false, {}, nullptr}; }
+  SourceTraits internal_traits() const override { return {true, false, {}, nullptr, false}; }
 
   void internal_finish(std::uint64_t end) const override { (void)read(nullptr, 0, end); }
 
@@ -4202,6 +5387,7 @@ TORCH_NPY_END_NAMESPACE
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
@@ -4238,6 +5424,14 @@ class ArchiveBytes final : public ByteSource {
 
   std::string name() const override { return source_->name(); }
   std::string version() const override { return source_->version(); }
+  void internal_require_unchanged() const override { source_->internal_require_unchanged(); }
+
+  void read_many(const std::vector<ByteRange>& ranges) const override {
+    const bool is_before_end = std::all_of(ranges.begin(), ranges.end(), [&](const auto& range) {
+      return range.offset + range.size <= begin_;
+    });
+    is_before_end ? source_->read_many(ranges) : ByteSource::read_many(ranges);
+  }
 
   SourceTraits internal_traits() const override {
     SourceTraits traits = source_->internal_traits();
@@ -4963,7 +6157,7 @@ class CheckedMember final : public ByteSource {
 
   std::uint64_t size() const override { return member_.size; }
   std::string name() const override { return part_.name(); }
-  SourceTraits internal_traits() const override { return {true, false, {}, nullptr}; }
+  SourceTraits internal_traits() const override { return {true, false, {}, nullptr, false}; }
 
   std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
     skip_to(offset);
@@ -5018,10 +6212,20 @@ class StoredMember final : public SourcePart {
 
   std::shared_ptr<const ByteSource> internal_unpacked(const FirstBytes& first,
                                                       bool whole) const override {
-    return whole ? std::make_shared<const CheckedMember>(*this, first, member_) : nullptr;
+    if (!whole) return nullptr;
+    if (internal_traits().is_remote) return read_at_once();
+    return std::make_shared<const CheckedMember>(*this, first, member_);
   }
 
  private:
+  std::shared_ptr<const ByteSource> read_at_once() const {
+    const auto size = static_cast<std::size_t>(member_.size);
+    std::shared_ptr<char> bytes = allocate_buffer(size);
+    read_fully(bytes.get(), size, 0);
+    ZipArchive::require_crc(member_, zip_codec().load()->crc32(0, bytes.get(), size));
+    return std::make_shared<const MemorySource>(std::move(bytes), size);
+  }
+
   std::shared_ptr<const ZipArchive> archive_;
   const ZipMember& member_;  // of the archive
 };
@@ -5044,7 +6248,9 @@ class DeflatedMember final : public ByteSource {
   std::uint64_t size() const override { return member_.size; }
   std::string name() const override { return archive_->source().name(); }
   std::string version() const override { return archive_->source().version(); }
-  SourceTraits internal_traits() const override { return {false, true, {}, unpacked_.get()}; }
+  SourceTraits internal_traits() const override {
+    return {false, true, {}, unpacked_.get(), false};
+  }
 
   /// Unpacks from the start on: for headers.
   std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
@@ -7671,6 +8877,7 @@ class ArrayBytes {
       : source_(source), first_(first), end_(end) {}
 
   bool is_sequential() const { return source_.internal_traits().is_sequential; }
+  bool is_remote() const { return source_.internal_traits().is_remote; }
   /// All bytes, if they are in memory; else null.
   const char* data() const { return source_.internal_traits().data; }
 
@@ -7717,21 +8924,21 @@ inline void copy_runs(const char* from, std::size_t size, std::size_t stride, st
 /// between them: a call costs as much as copying some thousand bytes.
 class RunReader {
  public:
-  explicit RunReader(const ArrayBytes& bytes) : bytes_(bytes) {}
+  explicit RunReader(const ArrayBytes& bytes) : bytes_(bytes), joins_(!bytes.is_remote()) {}
 
   /// The next runs, of `size` bytes each, which come after those before them. They are read by
   /// finish() at the latest.
   void add(std::uint64_t offset, std::size_t size, std::uint64_t stride, std::size_t runs,
            char* out) {
     while (runs != 0) {
-      const bool joins = !span_.empty() && span_.size() < kMaxParts && offset - last_ <= kClose &&
-                         offset + size - begin_ <= kSpan;
+      const bool joins = joins_ && !span_.empty() && span_.size() < kMaxParts &&
+                         offset - last_ <= kClose && offset + size - begin_ <= kSpan;
       if (!joins) {
         end_span();
         begin_ = offset;
       }
       std::size_t taken = 1;
-      if (stride <= kClose && offset + size - begin_ <= kSpan) {
+      if (joins_ && stride <= kClose && offset + size - begin_ <= kSpan) {
         const std::uint64_t fit = (begin_ + kSpan - offset - size) / stride + 1;
         taken = static_cast<std::size_t>(std::min<std::uint64_t>(runs, fit));
       }
@@ -7786,6 +8993,7 @@ class RunReader {
   }
 
   const ArrayBytes& bytes_;
+  const bool joins_;               // a store joins them by its own rule
   std::uint64_t begin_ = 0;        // of the current span
   std::uint64_t last_ = 0;         // the run added last
   std::vector<Part> span_;         // runs to read together
@@ -7845,6 +9053,64 @@ inline void scatter(const LoadPlan& plan, std::size_t first, std::size_t count, 
       });
 }
 
+/// Puts elements into a tensor after they were read.
+class BlockWriter {
+ public:
+  /// For blocks of at most `block` elements; `out` is the memory of the tensor.
+  BlockWriter(const LoadPlan& plan, void* out, std::size_t block)
+      : plan_(plan), out_(static_cast<char*>(out)), converts_(plan.converts()) {
+    if (converts_ && plan.is_padded()) {
+      converted_ = allocate_buffer(block * c10::elementSize(plan.type));
+    }
+  }
+
+  /// Whether elements are read into memory of their own; otherwise to where they stay.
+  static bool needs_buffer(const LoadPlan& plan) { return plan.converts() || plan.is_padded(); }
+
+  /// Where element `first` of a tensor without padding is.
+  char* at(std::size_t first) const { return out_ + first * c10::elementSize(plan_.type); }
+
+  /// Swaps, converts and places elements [first, first + count), which are at `in`.
+  void write(std::size_t first, std::size_t count, char* in) const {
+    swap_bytes(in, count * plan_.item_size(), swap_unit(plan_.dtype));
+    char* const result = converted_ != nullptr ? converted_.get() : at(first);
+    if (converts_) convert(in, plan_.dtype, plan_.stored, result, plan_.type, count);
+    if (plan_.is_padded()) scatter(plan_, first, count, converts_ ? result : in, out_);
+  }
+
+ private:
+  const LoadPlan& plan_;
+  char* out_;
+  bool converts_;
+  std::shared_ptr<char> converted_;
+};
+
+/// Bytes that are swapped or converted are still in the processor's cache.
+inline std::size_t block_of(const LoadPlan& plan) {
+  constexpr std::size_t kBlock = std::size_t{128} << 10;
+  const std::size_t block = kBlock / plan.item_size();
+  return plan.converts() ? (std::min)(kConvertBlock, block) : block;
+}
+
+/// fill() from a store: few large reads, of which each is several requests at the same time.
+inline void fill_from_store(const ArrayBytes& bytes, const LoadPlan& plan, void* out) {
+  constexpr std::size_t kStep = std::size_t{64} << 20;
+  const std::size_t item = plan.item_size();
+  const std::size_t total = plan.from.count;
+  const std::size_t step = (std::min)(total, kStep / item);
+  const std::size_t block = block_of(plan);
+  const BlockWriter writer(plan, out, block);
+  const auto buffer = BlockWriter::needs_buffer(plan) ? allocate_buffer(step * item) : nullptr;
+  for (std::size_t first = 0; first < total; first += step) {
+    const std::size_t end = (std::min)(total, first + step);
+    char* const in = buffer != nullptr ? buffer.get() : writer.at(first);
+    read_items(bytes, plan, first, end - first, in);
+    for (std::size_t i = first; i < end; i += block) {
+      writer.write(i, (std::min)(block, end - i), in + (i - first) * item);
+    }
+  }
+}
+
 /// Fills the memory of a tensor as the plan says.
 inline void fill(const ArrayBytes& bytes, const LoadPlan& plan, void* out, std::size_t threads) {
   // Below this a second thread gains nothing.
@@ -7854,39 +9120,29 @@ inline void fill(const ArrayBytes& bytes, const LoadPlan& plan, void* out, std::
   constexpr std::size_t kChunk = std::size_t{1} << 20;
   constexpr std::size_t kLargeChunk = std::size_t{4} << 20;
   constexpr std::size_t kLargeChunksFrom = std::size_t{64} << 20;
-  // Bytes that are swapped or converted are still in the processor's cache.
-  constexpr std::size_t kBlock = std::size_t{128} << 10;
 
   if (plan.is_padded() && plan.count != 0) fill_padding(plan, static_cast<char*>(out));
   const std::size_t total = plan.from.count;
   if (total == 0) return;
+  if (bytes.is_remote()) return fill_from_store(bytes, plan, out);
   const std::size_t item = plan.item_size();
-  const std::size_t unit = swap_unit(plan.dtype);
-  const std::size_t out_item = c10::elementSize(plan.type);
-  const bool converts = plan.converts();
-  const bool is_dense = !plan.is_padded();
-  const std::size_t chunk =
-      (is_dense && plan.bytes >= kLargeChunksFrom ? kLargeChunk : kChunk) / item;
-  const std::size_t block = converts                 ? (std::min)(kConvertBlock, kBlock / item)
-                            : unit != 1 || !is_dense ? kBlock / item
-                                                     : chunk;
+  const bool has_buffer = BlockWriter::needs_buffer(plan);
+  const bool is_large = !plan.is_padded() && plan.bytes >= kLargeChunksFrom;
+  const std::size_t chunk = (is_large ? kLargeChunk : kChunk) / item;
+  const std::size_t block = has_buffer || swap_unit(plan.dtype) != 1 ? block_of(plan) : chunk;
   const std::size_t worth = total * item / kBytesPerThread;
   if (bytes.is_sequential()) threads = 1;
   if (threads == 0) threads = worth < 2 ? 1 : (std::min)(worth, processor_count());
 
   const auto fill_chunk = [&](std::size_t index) {
     const std::size_t end = (std::min)(total, (index + 1) * chunk);
-    const auto read_buffer = converts || !is_dense ? allocate_buffer(block * item) : nullptr;
-    const auto converted = converts && !is_dense ? allocate_buffer(block * out_item) : nullptr;
+    const BlockWriter writer(plan, out, block);
+    const auto buffer = has_buffer ? allocate_buffer(block * item) : nullptr;
     for (std::size_t first = index * chunk; first < end; first += block) {
       const std::size_t count = (std::min)(block, end - first);
-      char* const to = static_cast<char*>(out) + first * out_item;
-      char* const in = read_buffer != nullptr ? read_buffer.get() : to;
+      char* const in = buffer != nullptr ? buffer.get() : writer.at(first);
       read_items(bytes, plan, first, count, in);
-      swap_bytes(in, count * item, unit);
-      char* const result = converted != nullptr ? converted.get() : to;
-      if (converts) convert(in, plan.dtype, plan.stored, result, plan.type, count);
-      if (!is_dense) scatter(plan, first, count, converts ? result : in, static_cast<char*>(out));
+      writer.write(first, count, in);
     }
   };
   for_each_index((total + chunk - 1) / chunk, threads, fill_chunk);
@@ -8628,7 +9884,7 @@ class StoredArray {
 
   /// What it was opened from, in UTF-8: a path, and after a slash the member of an archive
   /// ("medmnist.npz/train_images.npy"). Empty for memory and streams.
-  std::string name() const { return with_member(path_.generic_string()); }
+  std::string name() const { return with_member(detail::name_of(path_)); }
   /// The same without the folder of the file. @private
   std::string internal_short_name() const { return with_member(path_.filename().generic_string()); }
 
@@ -8755,6 +10011,14 @@ class StoredArray {
     throw Error(ErrorCode::InvalidArgument, "open(): the pointer to the ByteSource is null");
   std::filesystem::path path = detail::path_of(source->name());
   return StoredArray(std::move(source), std::move(path), {}, options);
+}
+
+/// The same for an object of a store. Two requests: for its size, and for its first 16 KiB. The
+/// rest is read when it is loaded, whole, or only what region() needs. Throws Error: NotFound, Io,
+/// and what parse_header() throws.
+[[nodiscard]] inline StoredArray open(const Store& store, const std::string& name,
+                                      const LoadOptions& options = {}) {
+  return open(store.object(name), options);
 }
 
 /// The same for the array at the position of a stream, which has to outlive the StoredArray. It can
@@ -10601,229 +11865,6 @@ TORCH_NPY_END_NAMESPACE
 
 #ifndef TORCH_NPY_NO_DATA
 
-// ---- torch_npy/data/request.hpp
-
-#ifndef TORCH_NPY_DATA_REQUEST_HPP_
-#define TORCH_NPY_DATA_REQUEST_HPP_
-
-/// @file
-/// Request: which samples a batch consists of. SampleRegions: which parts of them.
-
-#include <c10/core/Scalar.h>
-#include <c10/util/ArrayRef.h>
-
-#include <cstddef>
-#include <cstdint>
-#include <functional>
-#include <initializer_list>
-#include <optional>
-#include <vector>
-
-TORCH_NPY_BEGIN_NAMESPACE
-
-class SourceInfo;
-
-/// One sample of a Request.
-struct Pick {
-  std::size_t index = 0;       ///< its number in the dataset that was asked; in batch.indices
-  std::uint64_t position = 0;  ///< its position in the order of the epoch, over all ranks
-  std::size_t sample = 0;  ///< its number in the source that reads it, after subset() and concat()
-  /// 0; if a function has made several samples of it: which of them.
-  std::size_t copy = 0;
-  /// Set by a source that has read only the part that Request::regions asks for.
-  bool is_cropped = false;
-};
-
-/// The part of each sample that a crop keeps. Safe from any thread.
-class SampleRegions {
- public:
-  virtual ~SampleRegions() = default;
-
-  /// The region of the data of a sample, which has this shape. What is outside of the data has the
-  /// value fill_value(0). None if the data cannot be cropped: a source then reads the whole sample,
-  /// and the crop throws the Error.
-  virtual std::optional<Region> of_data(const Pick& pick, c10::IntArrayRef data) const = 0;
-
-  /// The same for its target, which has the shape `target`; what is outside has the value
-  /// fill_value(1). An empty Region if the target is not cropped.
-  virtual std::optional<Region> of_target(const Pick& pick, c10::IntArrayRef data,
-                                          c10::IntArrayRef target) const = 0;
-
-  /// The value outside of the data (0) or of the target (1).
-  virtual c10::Scalar fill_value(std::size_t part) const = 0;
-
- protected:
-  SampleRegions() = default;
-  SampleRegions(const SampleRegions&) = default;             ///< for derived classes
-  SampleRegions& operator=(const SampleRegions&) = default;  ///< for derived classes
-};
-
-/// The samples of one batch, in order, and what their random numbers depend on. The samplers of
-/// LibTorch give a std::vector<std::size_t> of indices, which converts to a Request.
-struct Request {
-  /// The samples, in order. A source removes those that it skips.
-  std::vector<Pick> picks;
-
-  /// The seed of a Loader. Without one, each transform uses a seed of its own.
-  std::optional<std::uint64_t> seed;
-  /// The epoch of a Loader; for LibTorch's loader a number that differs from batch to batch.
-  std::uint64_t epoch = 0;
-
-  /// True if the batch is to be read into pinned memory, for its copy to a CUDA device.
-  bool pin_memory = false;
-
-  /// The part of each sample that is needed; null if all of it is, and unless the source
-  /// reads_regions(). A source that reads only this part sets Pick::is_cropped.
-  const SampleRegions* regions = nullptr;
-
-  /// False if a sample that cannot be read must throw, whatever the dataset's OnBadFile says.
-  bool may_skip = true;
-
-  /// The dataset that was asked: it names samples in Errors, and Replace takes another sample from
-  /// it.
-  const SourceInfo* dataset = nullptr;
-  /// The size of `dataset`.
-  std::size_t population = 0;
-  /// Sample number in the source for an index of that dataset; none if another source has it. Empty
-  /// where both numbers are the same.
-  std::function<std::optional<std::size_t>(std::size_t index)> sample_of;
-
-  /// No samples.
-  Request() = default;
-  /// The samples `indices`, at the positions 0, 1, 2, ...
-  Request(c10::ArrayRef<std::size_t> indices) {  // NOLINT(google-explicit-constructor)
-    picks.reserve(indices.size());
-    for (const std::size_t index : indices) picks.push_back({index, picks.size(), index});
-  }
-  /// The same.
-  Request(const std::vector<std::size_t>& indices)  // NOLINT(google-explicit-constructor)
-      : Request(c10::ArrayRef<std::size_t>(indices)) {}
-  /// The same for `get_batch({0, 1})`.
-  Request(std::initializer_list<std::size_t> indices)
-      : Request(c10::ArrayRef<std::size_t>(indices.begin(), indices.size())) {}
-
-  /// The indices of the samples: what becomes batch.indices.
-  std::vector<std::size_t> indices() const {
-    std::vector<std::size_t> all;
-    all.reserve(picks.size());
-    for (const Pick& pick : picks) all.push_back(pick.index);
-    return all;
-  }
-};
-
-TORCH_NPY_END_NAMESPACE
-
-#endif  // TORCH_NPY_DATA_REQUEST_HPP_
-
-// ---- torch_npy/data/random.hpp
-
-#ifndef TORCH_NPY_DATA_RANDOM_HPP_
-#define TORCH_NPY_DATA_RANDOM_HPP_
-
-#include <ATen/CPUGeneratorImpl.h>
-#include <ATen/core/Generator.h>
-
-#include <cstddef>
-#include <cstdint>
-#include <initializer_list>
-#include <mutex>
-#include <optional>
-
-// Random numbers that depend on the sample's position in the epoch, and not on the thread that
-// reads it: any worker of a loader may read any batch.
-
-TORCH_NPY_BEGIN_NAMESPACE
-namespace detail {
-
-/// SplitMix64, a generator of pseudorandom numbers (Steele, Lea and Flood, "Fast splittable
-/// pseudorandom number generators", 2014). The same numbers on every platform, which the
-/// distributions of the standard library do not promise.
-class SplitMix64 {
- public:
-  explicit SplitMix64(std::uint64_t seed = 0) noexcept : state_(seed) {}
-
-  std::uint64_t next() noexcept {
-    std::uint64_t z = state_ += 0x9e3779b97f4a7c15;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return z ^ z >> 31;
-  }
-
-  /// Uniform in [0, 1), a multiple of 2^-53.
-  double uniform() noexcept { return static_cast<double>(next() >> 11) * 0x1p-53; }
-
-  /// Uniform in 0 ... end - 1, for `end` of at least 1. Values that would make some results more
-  /// likely than others are drawn again.
-  std::uint64_t below(std::uint64_t end) noexcept {
-    const std::uint64_t unfair = (0 - end) % end;  // 2^64 mod end
-    std::uint64_t value = next();
-    while (value < unfair) value = next();
-    return value % end;
-  }
-
- private:
-  std::uint64_t state_;
-};
-
-/// One number of several, so that close numbers give unrelated results.
-inline std::uint64_t mix(std::initializer_list<std::uint64_t> numbers) noexcept {
-  std::uint64_t mixed = 0;
-  for (const std::uint64_t number : numbers) mixed = SplitMix64(mixed ^ number).next();
-  return mixed;
-}
-
-/// A seed from `generator`, or from LibTorch's default generator, which torch::manual_seed() seeds.
-inline std::uint64_t draw_seed(const std::optional<at::Generator>& generator = std::nullopt) {
-  at::Generator source =
-      generator && generator->defined() ? *generator : at::detail::getDefaultCPUGenerator();
-  const std::lock_guard<std::mutex> lock(source.mutex());
-  return at::check_generator<at::CPUGeneratorImpl>(source)->random64();
-}
-
-}  // namespace detail
-
-/// The random numbers that a transform draws for a batch. Under a Loader they depend on its seed,
-/// the epoch, the position of the sample in the epoch, and on how many transforms come before.
-class Draws {
- public:
-  /// For the transform number `stage` of a dataset, which has a seed of its own for loaders that
-  /// have none.
-  Draws(const Request& request, std::uint64_t stage, std::uint64_t own_seed)
-      : request_(&request),
-        key_(detail::mix({request.seed.value_or(own_seed), request.epoch, stage})) {}
-
-  /// The numbers of the i-th sample of the batch.
-  detail::SplitMix64 sample(std::size_t i) const {
-    const auto& picks = request_->picks;
-    i += first_;
-    // A function given to map() may have made more samples than were read.
-    return i < picks.size() ? of(picks[i])
-                            : detail::SplitMix64(detail::mix({key_, ~std::uint64_t{i}}));
-  }
-
-  /// The numbers of the sample of a pick.
-  detail::SplitMix64 of(const Pick& pick) const {
-    return detail::SplitMix64(pick.copy == 0 ? detail::mix({key_, pick.position})
-                                             : detail::mix({key_, pick.position, pick.copy}));
-  }
-
-  /// The same for the samples from the i-th one on.
-  Draws from(std::size_t i) const {
-    Draws rest = *this;
-    rest.first_ += i;
-    return rest;
-  }
-
- private:
-  const Request* request_;
-  std::uint64_t key_;
-  std::size_t first_ = 0;
-};
-
-TORCH_NPY_END_NAMESPACE
-
-#endif  // TORCH_NPY_DATA_RANDOM_HPP_
-
 // ---- torch_npy/data/options.hpp
 
 #ifndef TORCH_NPY_DATA_OPTIONS_HPP_
@@ -11106,6 +12147,229 @@ struct DistributedSamplerOptions {
 TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_OPTIONS_HPP_
+
+// ---- torch_npy/data/request.hpp
+
+#ifndef TORCH_NPY_DATA_REQUEST_HPP_
+#define TORCH_NPY_DATA_REQUEST_HPP_
+
+/// @file
+/// Request: which samples a batch consists of. SampleRegions: which parts of them.
+
+#include <c10/core/Scalar.h>
+#include <c10/util/ArrayRef.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
+#include <optional>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+
+class SourceInfo;
+
+/// One sample of a Request.
+struct Pick {
+  std::size_t index = 0;       ///< its number in the dataset that was asked; in batch.indices
+  std::uint64_t position = 0;  ///< its position in the order of the epoch, over all ranks
+  std::size_t sample = 0;  ///< its number in the source that reads it, after subset() and concat()
+  /// 0; if a function has made several samples of it: which of them.
+  std::size_t copy = 0;
+  /// Set by a source that has read only the part that Request::regions asks for.
+  bool is_cropped = false;
+};
+
+/// The part of each sample that a crop keeps. Safe from any thread.
+class SampleRegions {
+ public:
+  virtual ~SampleRegions() = default;
+
+  /// The region of the data of a sample, which has this shape. What is outside of the data has the
+  /// value fill_value(0). None if the data cannot be cropped: a source then reads the whole sample,
+  /// and the crop throws the Error.
+  virtual std::optional<Region> of_data(const Pick& pick, c10::IntArrayRef data) const = 0;
+
+  /// The same for its target, which has the shape `target`; what is outside has the value
+  /// fill_value(1). An empty Region if the target is not cropped.
+  virtual std::optional<Region> of_target(const Pick& pick, c10::IntArrayRef data,
+                                          c10::IntArrayRef target) const = 0;
+
+  /// The value outside of the data (0) or of the target (1).
+  virtual c10::Scalar fill_value(std::size_t part) const = 0;
+
+ protected:
+  SampleRegions() = default;
+  SampleRegions(const SampleRegions&) = default;             ///< for derived classes
+  SampleRegions& operator=(const SampleRegions&) = default;  ///< for derived classes
+};
+
+/// The samples of one batch, in order, and what their random numbers depend on. The samplers of
+/// LibTorch give a std::vector<std::size_t> of indices, which converts to a Request.
+struct Request {
+  /// The samples, in order. A source removes those that it skips.
+  std::vector<Pick> picks;
+
+  /// The seed of a Loader. Without one, each transform uses a seed of its own.
+  std::optional<std::uint64_t> seed;
+  /// The epoch of a Loader; for LibTorch's loader a number that differs from batch to batch.
+  std::uint64_t epoch = 0;
+
+  /// True if the batch is to be read into pinned memory, for its copy to a CUDA device.
+  bool pin_memory = false;
+
+  /// The part of each sample that is needed; null if all of it is, and unless the source
+  /// reads_regions(). A source that reads only this part sets Pick::is_cropped.
+  const SampleRegions* regions = nullptr;
+
+  /// False if a sample that cannot be read must throw, whatever the dataset's OnBadFile says.
+  bool may_skip = true;
+
+  /// The dataset that was asked: it names samples in Errors, and Replace takes another sample from
+  /// it.
+  const SourceInfo* dataset = nullptr;
+  /// The size of `dataset`.
+  std::size_t population = 0;
+  /// Sample number in the source for an index of that dataset; none if another source has it. Empty
+  /// where both numbers are the same.
+  std::function<std::optional<std::size_t>(std::size_t index)> sample_of;
+
+  /// No samples.
+  Request() = default;
+  /// The samples `indices`, at the positions 0, 1, 2, ...
+  Request(c10::ArrayRef<std::size_t> indices) {  // NOLINT(google-explicit-constructor)
+    picks.reserve(indices.size());
+    for (const std::size_t index : indices) picks.push_back({index, picks.size(), index});
+  }
+  /// The same.
+  Request(const std::vector<std::size_t>& indices)  // NOLINT(google-explicit-constructor)
+      : Request(c10::ArrayRef<std::size_t>(indices)) {}
+  /// The same for `get_batch({0, 1})`.
+  Request(std::initializer_list<std::size_t> indices)
+      : Request(c10::ArrayRef<std::size_t>(indices.begin(), indices.size())) {}
+
+  /// The indices of the samples: what becomes batch.indices.
+  std::vector<std::size_t> indices() const {
+    std::vector<std::size_t> all;
+    all.reserve(picks.size());
+    for (const Pick& pick : picks) all.push_back(pick.index);
+    return all;
+  }
+};
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_REQUEST_HPP_
+
+// ---- torch_npy/data/random.hpp
+
+#ifndef TORCH_NPY_DATA_RANDOM_HPP_
+#define TORCH_NPY_DATA_RANDOM_HPP_
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/core/Generator.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <mutex>
+#include <optional>
+
+// Random numbers that depend on the sample's position in the epoch, and not on the thread that
+// reads it: any worker of a loader may read any batch.
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// SplitMix64, a generator of pseudorandom numbers (Steele, Lea and Flood, "Fast splittable
+/// pseudorandom number generators", 2014). The same numbers on every platform, which the
+/// distributions of the standard library do not promise.
+class SplitMix64 {
+ public:
+  explicit SplitMix64(std::uint64_t seed = 0) noexcept : state_(seed) {}
+
+  std::uint64_t next() noexcept {
+    std::uint64_t z = state_ += 0x9e3779b97f4a7c15;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return z ^ z >> 31;
+  }
+
+  /// Uniform in [0, 1), a multiple of 2^-53.
+  double uniform() noexcept { return static_cast<double>(next() >> 11) * 0x1p-53; }
+
+  /// Uniform in 0 ... end - 1, for `end` of at least 1. Values that would make some results more
+  /// likely than others are drawn again.
+  std::uint64_t below(std::uint64_t end) noexcept {
+    const std::uint64_t unfair = (0 - end) % end;  // 2^64 mod end
+    std::uint64_t value = next();
+    while (value < unfair) value = next();
+    return value % end;
+  }
+
+ private:
+  std::uint64_t state_;
+};
+
+/// One number of several, so that close numbers give unrelated results.
+inline std::uint64_t mix(std::initializer_list<std::uint64_t> numbers) noexcept {
+  std::uint64_t mixed = 0;
+  for (const std::uint64_t number : numbers) mixed = SplitMix64(mixed ^ number).next();
+  return mixed;
+}
+
+/// A seed from `generator`, or from LibTorch's default generator, which torch::manual_seed() seeds.
+inline std::uint64_t draw_seed(const std::optional<at::Generator>& generator = std::nullopt) {
+  at::Generator source =
+      generator && generator->defined() ? *generator : at::detail::getDefaultCPUGenerator();
+  const std::lock_guard<std::mutex> lock(source.mutex());
+  return at::check_generator<at::CPUGeneratorImpl>(source)->random64();
+}
+
+}  // namespace detail
+
+/// The random numbers that a transform draws for a batch. Under a Loader they depend on its seed,
+/// the epoch, the position of the sample in the epoch, and on how many transforms come before.
+class Draws {
+ public:
+  /// For the transform number `stage` of a dataset, which has a seed of its own for loaders that
+  /// have none.
+  Draws(const Request& request, std::uint64_t stage, std::uint64_t own_seed)
+      : request_(&request),
+        key_(detail::mix({request.seed.value_or(own_seed), request.epoch, stage})) {}
+
+  /// The numbers of the i-th sample of the batch.
+  detail::SplitMix64 sample(std::size_t i) const {
+    const auto& picks = request_->picks;
+    i += first_;
+    // A function given to map() may have made more samples than were read.
+    return i < picks.size() ? of(picks[i])
+                            : detail::SplitMix64(detail::mix({key_, ~std::uint64_t{i}}));
+  }
+
+  /// The numbers of the sample of a pick.
+  detail::SplitMix64 of(const Pick& pick) const {
+    return detail::SplitMix64(pick.copy == 0 ? detail::mix({key_, pick.position})
+                                             : detail::mix({key_, pick.position, pick.copy}));
+  }
+
+  /// The same for the samples from the i-th one on.
+  Draws from(std::size_t i) const {
+    Draws rest = *this;
+    rest.first_ += i;
+    return rest;
+  }
+
+ private:
+  const Request* request_;
+  std::uint64_t key_;
+  std::size_t first_ = 0;
+};
+
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_RANDOM_HPP_
 
 // ---- torch_npy/data/bad_samples.hpp
 
@@ -11763,13 +13027,6 @@ TORCH_NPY_END_NAMESPACE
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// A number for a text: FNV-1a of 64 bits, the same on every platform.
-inline std::uint64_t hash_of(std::string_view text) noexcept {
-  std::uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-  return hash;
-}
-
 /// A number for a region of arrays.
 inline std::uint64_t fingerprint_of(const Region& region) {
   std::uint64_t print = mix({region.size()});
@@ -11931,7 +13188,7 @@ TORCH_NPY_END_NAMESPACE
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// The files of an array that is divided among them, or one StoredArray in a file.
+/// The files of an array that is divided among them, or the objects of a store, or one StoredArray.
 class ArrayFiles {
  public:
   /// Throws Error (InvalidArgument) if there is none.
@@ -11943,7 +13200,16 @@ class ArrayFiles {
       if (error) absolute_.back() = path;
     }
   }
-  explicit ArrayFiles(const StoredArray& array) : paths_(1), absolute_(1), array_(array) {}
+  explicit ArrayFiles(const StoredArray& array) : paths_(1), absolute_(1), array_(array) {
+    array.internal_with_array(
+        [&](OpenArray& open) { is_remote_ = open.source.internal_traits().is_remote; });
+  }
+  /// Throws Error (InvalidArgument) if there is none.
+  explicit ArrayFiles(const FileList& objects)
+      : ArrayFiles(std::vector<std::filesystem::path>(objects)) {
+    objects_ = objects;
+    is_remote_ = true;
+  }
 
   std::size_t size() const { return paths_.size(); }
   /// Empty for a StoredArray, which keeps its file open.
@@ -11951,15 +13217,25 @@ class ArrayFiles {
   /// The same file, also if the working directory has changed meanwhile.
   const std::filesystem::path& absolute_path(std::size_t i) const { return absolute_[i]; }
 
+  /// Whether each read() is a request to a store.
+  bool is_remote() const { return is_remote_; }
+
   /// Calls `use` with the array in file `i`.
   void open(std::size_t i, const LoadOptions& options,
             const std::function<void(OpenArray&)>& use) const {
     if (array_) return array_->internal_with_array(use);
+    if (objects_) {
+      return objects_->about(i, [&] {
+        objects_->with_source(i, ObjectUse::Parts,
+                              [&](const ByteSource& source) { with_array(source, options, use); });
+      });
+    }
     with_path(paths_[i], [&] { with_array(File(absolute_[i]), options, use); });
   }
 
   /// Calls `work`, and adds what is known of file `i` to an Error without a path.
   void about(std::size_t i, const std::function<void()>& work) const {
+    if (objects_) return objects_->about(i, work);
     if (!array_) return with_path(paths_[i], work);
     std::optional<Error> known;  // with a path, and the member of an archive
     array_->internal_about([&] {
@@ -11973,10 +13249,34 @@ class ArrayFiles {
     if (known) throw Error(*known);
   }
 
-  /// For keys.
-  std::string name(std::size_t i) const {
-    return array_ ? array_->name() : paths_[i].generic_string();
+  /// Calls `use` with the bytes of file `i` of a store; again if that may help. Throws Error (Io)
+  /// if the object was replaced until then: `use` may have read parts of two contents.
+  template <class Use>
+  void fetch(std::size_t i, const Use& use) const {
+    const auto fetch_from = [&](const ByteSource& source) {
+      use(source);
+      source.internal_require_unchanged();
+    };
+    with_retries([&] {
+      about(i, [&] {
+        if (array_) {
+          return array_->internal_with_array([&](OpenArray& open) { fetch_from(open.source); });
+        }
+        objects_->with_source(i, objects_->is_cached() ? ObjectUse::Whole : ObjectUse::Parts,
+                              fetch_from);
+      });
+    });
   }
+
+  /// Calls `job` with every number less than `count`, with requests of a store at the same time.
+  template <class Job>
+  void for_each_index(std::size_t count, const Job& job) const {
+    if (objects_) return objects_->requests()->for_each_index(count, job);
+    for (std::size_t i = 0; i < count; ++i) job(i);
+  }
+
+  /// For keys.
+  std::string name(std::size_t i) const { return array_ ? array_->name() : name_of(paths_[i]); }
 
   /// All of them, for messages.
   std::string names() const {
@@ -11989,7 +13289,7 @@ class ArrayFiles {
   /// array.
   std::uint64_t hash(const std::function<std::uint64_t(std::size_t)>& begin_of) const {
     if (array_) return hash_of(array_->internal_short_name());
-    const FileList files(paths_);
+    const FileList files = objects_ ? *objects_ : FileList(paths_);
     const std::size_t common = files.common_folder();
     std::uint64_t all = mix({size()});
     for (std::size_t i = 0; i < size(); ++i) {
@@ -12001,7 +13301,9 @@ class ArrayFiles {
  private:
   std::vector<std::filesystem::path> paths_;
   std::vector<std::filesystem::path> absolute_;
+  std::optional<FileList> objects_;
   std::optional<StoredArray> array_;
+  bool is_remote_ = false;
 };
 
 }  // namespace detail
@@ -12297,6 +13599,9 @@ class ArrayRows {
   /// How they are read.
   const LoadOptions& options() const { return options_; }
 
+  /// True if rows are copied from memory.
+  virtual bool is_in_memory() const { return true; }
+
   /// Where the rows are from, for messages; empty for a tensor.
   virtual std::string name() const = 0;
   /// A number for the names of the arrays.
@@ -12477,6 +13782,78 @@ class TensorRows final : public ArrayRows {
 TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_ARRAY_ROWS_HPP_
+
+// ---- torch_npy/data/fetched_rows.hpp
+
+#ifndef TORCH_NPY_DATA_FETCHED_ROWS_HPP_
+#define TORCH_NPY_DATA_FETCHED_ROWS_HPP_
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// Rows of a batch that are read from a store: of all files at the same time.
+class FetchedRows {
+ public:
+  /// For at most `rows` rows.
+  FetchedRows(const ArrayFiles& files, const RowFormat& format, std::size_t rows)
+      : files_(files), format_(format), bytes_(allocate_buffer(rows * format.bytes())) {}
+
+  /// Adds `rows` rows of a file; the first of them is `offset` bytes after its start.
+  void add(std::size_t file, const RowLayout& layout, std::uint64_t offset, std::size_t rows) {
+    char* const to = bytes_.get() + used_;
+    runs_.push_back({to, rows, nullptr});
+    used_ += rows * format_.bytes();
+    std::vector<ByteRange>& ranges = ranges_[file];
+    const std::size_t element = format_.element_size();
+    if (layout.row.is_one() && layout.step == format_.elements) {
+      ranges.push_back({to, rows * format_.bytes(), offset});
+      return;
+    }
+    char* out = to;
+    for (std::size_t row = 0; row < rows; ++row) {
+      const std::uint64_t begin = offset + std::uint64_t{row} * layout.step * element;
+      layout.row.for_each(
+          0, format_.elements,
+          [&](std::uint64_t first, std::size_t size, std::uint64_t stride, std::size_t parts) {
+            for (std::size_t i = 0; i < parts; ++i, out += size * element) {
+              ranges.push_back({out, size * element, begin + (first + i * stride) * element});
+            }
+          });
+    }
+  }
+
+  /// Reads them, and returns them in the order of add(). They live as long as this object. Throws
+  /// Error (Io), also for a file that was replaced after the dataset was made.
+  const std::vector<RowRun>& read() {
+    std::vector<std::pair<std::size_t, std::vector<ByteRange>>> files;
+    for (auto& [file, ranges] : ranges_) files.emplace_back(file, std::move(ranges));
+    files_.for_each_index(files.size(), [&](std::size_t i) {
+      files_.fetch(files[i].first,
+                   [&](const ByteSource& source) { source.read_many(files[i].second); });
+    });
+    return runs_;
+  }
+
+ private:
+  const ArrayFiles& files_;
+  const RowFormat& format_;
+  std::shared_ptr<char> bytes_;
+  std::size_t used_ = 0;
+  std::vector<RowRun> runs_;
+  std::map<std::size_t, std::vector<ByteRange>> ranges_;  // by file
+};
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_FETCHED_ROWS_HPP_
 
 // ---- torch_npy/data/mapped_files.hpp
 
@@ -12703,8 +14080,8 @@ inline void require_alike(const RowFormat& found, const RowFormat& expected,
   }
 }
 
-/// The rows of arrays in files, which are mapped: one array, or several, called shards, which are
-/// joined along axis 0.
+/// The rows of arrays in files, which are mapped, or in a store, which are read for each batch: one
+/// array, or several, called shards, which are joined along axis 0.
 class StoredRows final : public ArrayRows {
  public:
   /// Reads the headers of the files, at most 32 at a time. With `frames`, each file is one row. A
@@ -12730,7 +14107,7 @@ class StoredRows final : public ArrayRows {
         if (!has_rows) plan_ = plan;
         if (!has_rows) has_rows = shard.rows != 0;
         shards_[i] = std::move(shard);
-        if (plan.count != 0) {
+        if (plan.count != 0 && !files_.is_remote()) {
           maps_.set(i, array.source.internal_traits().range, plan.offset,
                     static_cast<std::size_t>(plan.from.extent()) * plan.item_size());
         }
@@ -12743,6 +14120,7 @@ class StoredRows final : public ArrayRows {
     select_rows(std::move(first));
   }
 
+  bool is_in_memory() const override { return !files_.is_remote(); }
   std::string name() const override { return files_.names(); }
 
   std::string key(std::size_t row) const override {
@@ -12779,6 +14157,7 @@ class StoredRows final : public ArrayRows {
   at::Tensor gather_regions(c10::ArrayRef<std::size_t> rows, const std::vector<Region>& regions,
                             const c10::Scalar& fill_value, bool pin) const override {
     if (frames_ || plan_.inner_axes != 0 || rows.empty() || format().elements == 0) return {};
+    if (files_.is_remote()) return fetch_regions(rows, regions, fill_value, pin);
     const MappedFiles::Use in_use(maps_);
     at::Tensor out;
     for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -12844,20 +14223,64 @@ class StoredRows final : public ArrayRows {
 
   void with_runs(c10::ArrayRef<std::size_t> first, std::size_t length,
                  const std::function<void(const std::vector<RowRun>&)>& use) const override {
+    if (files_.is_remote()) {
+      FetchedRows rows(files_, format(), first.size() * length);
+      for_each_run(first, length, [&](std::size_t i, std::size_t row, std::size_t taken) {
+        rows.add(i, shards_[i].layout, offset_of(i, row), taken);
+      });
+      return use(rows.read());
+    }
     const MappedFiles::Use in_use(maps_);
     std::vector<RowRun> runs;
     runs.reserve(first.size());
+    for_each_run(first, length, [&](std::size_t i, std::size_t row, std::size_t taken) {
+      runs.push_back(run_of(i, row, taken));
+    });
+    use(runs);
+  }
+
+  /// Calls `use(i, row, count)` for `count` rows of shard `i` from its row `row` on, until there
+  /// are `length` rows from each row of `first` on.
+  template <class Use>
+  void for_each_run(c10::ArrayRef<std::size_t> first, std::size_t length, const Use& use) const {
     for (std::size_t row : first) {
       std::size_t left = length;
       for (std::size_t i = parts().part_of(row); left != 0; ++i) {
         const std::size_t taken = (std::min)(left, parts().ends()[i] - row);
         if (taken == 0) continue;  // an empty shard
-        runs.push_back(run_of(i, row - parts().begin_of(i), taken));
+        use(i, row - parts().begin_of(i), taken);
         row += taken;
         left -= taken;
       }
     }
-    use(runs);
+  }
+
+  /// Where a row of shard `i` begins in its file, in bytes.
+  std::uint64_t offset_of(std::size_t i, std::size_t row) const {
+    return shards_[i].offset +
+           std::uint64_t{shards_[i].begin + row} * shards_[i].layout.step * format().element_size();
+  }
+
+  at::Tensor fetch_regions(c10::ArrayRef<std::size_t> rows, const std::vector<Region>& regions,
+                           const c10::Scalar& fill_value, bool pin) const {
+    std::vector<LoadPlan> plans;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      about(rows[i], [&] {
+        plans.push_back(plan_of_region(rows[i], regions[i], fill_value));
+        plans.back().offset += shards_[parts().part_of(rows[i])].offset;
+      });
+    }
+    at::Tensor out;
+    about(rows[0], [&] { out = empty_regions(plans[0], rows.size(), pin); });
+    auto* const to = static_cast<char*>(out.data_ptr());
+    files_.for_each_index(rows.size(), [&](std::size_t i) {
+      files_.fetch(parts().part_of(rows[i]), [&](const ByteSource& source) {
+        fill(ArrayBytes(source, nullptr, plans[i].end), plans[i], to + i * plans[i].bytes,
+             /*threads=*/1);
+      });
+    });
+    about(rows[0], [&] { out = on_device(std::move(out), options()); });
+    return out;
   }
 
   /// How to read a region of a row; offsets count from the start of the mapping.
@@ -12935,7 +14358,7 @@ TORCH_NPY_END_NAMESPACE
 TORCH_NPY_BEGIN_NAMESPACE
 
 /// An array whose rows along axis 0 are samples: an .npy file, several of them joined along axis 0
-/// (shards), a StoredArray, or a tensor. Converts from each of them.
+/// (shards), objects of a Store, a StoredArray, or a tensor. Converts from each of them.
 ///
 /// Files are mapped, and so may be larger than memory. As with LoadOptions::mmap, truncating a file
 /// meanwhile ends the process.
@@ -12943,6 +14366,9 @@ TORCH_NPY_BEGIN_NAMESPACE
 /// A StoredArray is mapped if its bytes are in a file as they are: in an .npy file, or stored in an
 /// archive. Its CRC is then not checked. Any other one (deflated, in memory, in another ByteSource)
 /// is loaded once, when the dataset is made, as load() does; copies of the dataset share it.
+///
+/// Of objects of a Store, and of a StoredArray in one, the rows of each batch are read: close ones
+/// with one request, and one request for each object to see that it was not replaced.
 ///
 /// Shards may have different lengths, also 0. All other sizes, the dtype and the order of axes have
 /// to be those of the first one. Any number of them needs no open files, and at most 16,384
@@ -12964,10 +14390,14 @@ class ArrayData {
   ArrayData(std::initializer_list<const char*> paths) : where_(Paths(paths.begin(), paths.end())) {}
   /// The same for `{folder / "x_000.npy", folder / "x_001.npy"}`.
   ArrayData(std::initializer_list<std::filesystem::path> paths) : where_(Paths(paths)) {}
-  /// The files of a folder: `folder_dataset.files()`.
+  /// The files of a folder, `folder_dataset.files()`, or of a store, `store.list("x_*.npy")`.
   ArrayData(const FileList& files)  // NOLINT(google-explicit-constructor)
       : where_(Paths()) {
-    for (std::size_t i = 0; i < files.size(); ++i) std::get<Paths>(where_).push_back(files[i]);
+    if (files.requests() != nullptr) {
+      where_ = files;
+    } else {
+      where_ = Paths(files);
+    }
   }
   /// An array in a file, an archive, memory or any ByteSource: `NpzFile("a.npz").array("x")`.
   ArrayData(StoredArray array)  // NOLINT(google-explicit-constructor)
@@ -12980,7 +14410,8 @@ class ArrayData {
   /// Whether it is in several files. @private
   bool internal_is_list() const {
     const auto* const paths = std::get_if<Paths>(&where_);
-    return paths != nullptr && paths->size() > 1;
+    const auto* const objects = std::get_if<FileList>(&where_);
+    return (paths != nullptr && paths->size() > 1) || (objects != nullptr && objects->size() > 1);
   }
 
   /// Its rows; with `frames`, each file is one row. Throws Error. @private
@@ -12991,12 +14422,16 @@ class ArrayData {
       return std::make_shared<const detail::StoredRows>(detail::ArrayFiles(*paths), options,
                                                         std::move(pool), frames);
     }
+    if (const auto* const objects = std::get_if<FileList>(&where_)) {
+      return std::make_shared<const detail::StoredRows>(detail::ArrayFiles(*objects), options,
+                                                        std::move(pool), frames);
+    }
     if (frames) {
       throw Error(ErrorCode::InvalidArgument,
                   "frames(true) takes a list of files, one for each frame");
     }
     if (const auto* const array = std::get_if<StoredArray>(&where_)) {
-      if (!is_mappable(*array)) return loaded(*array, options, std::move(pool));
+      if (!can_read_rows(*array)) return loaded(*array, options, std::move(pool));
       return std::make_shared<const detail::StoredRows>(detail::ArrayFiles(*array), options,
                                                         std::move(pool));
     }
@@ -13007,10 +14442,11 @@ class ArrayData {
  private:
   using Paths = std::vector<std::filesystem::path>;
 
-  /// Whether the bytes of an array are in a file as they are.
-  static bool is_mappable(const StoredArray& array) {
+  /// Whether the bytes of an array are in a file or in a store as they are.
+  static bool can_read_rows(const StoredArray& array) {
     return array.internal_with_array([](detail::OpenArray& open) {
-      return open.source.internal_traits().range.file != nullptr;
+      const detail::SourceTraits traits = open.source.internal_traits();
+      return traits.range.file != nullptr || traits.is_remote;
     });
   }
 
@@ -13034,7 +14470,7 @@ class ArrayData {
     });
   }
 
-  std::variant<Paths, StoredArray, at::Tensor> where_;
+  std::variant<Paths, FileList, StoredArray, at::Tensor> where_;
 };
 
 TORCH_NPY_END_NAMESPACE
@@ -13129,7 +14565,9 @@ class ArraySource : public SampleSource<E> {
 
   std::size_t size() const override { return data_->size(); }
   std::string key(std::size_t sample) const override { return data_->key(sample); }
-  bool is_in_memory() const override { return true; }
+  bool is_in_memory() const override {
+    return data_->is_in_memory() && (target_ == nullptr || target_->is_in_memory());
+  }
   std::uint64_t fingerprint() const override { return fingerprint_of(*data_); }
 
   std::int64_t length(std::size_t sample) const override {
@@ -13683,7 +15121,7 @@ struct SampleFiles final : SamplePart {
               FolderOptions::Expected its_expected)
       : SamplePart(its_options, std::move(its_pool), std::move(its_expected)),
         list(std::move(files)) {
-    if (options.mmap()) maps.emplace(list.size());
+    if (options.mmap() && list.requests() == nullptr) maps.emplace(list.size());
   }
 
   std::string origin(std::size_t file) const override { return shown_path(list[file]); }
@@ -13836,7 +15274,7 @@ class BatchReader {
 /// Reads a file, or only a region of it: see BatchReader::read(). Throws Error.
 inline bool read_file(BatchReader& reader, const SampleFiles& files, std::size_t file,
                       const RegionOf& region_of = {}, const c10::Scalar& fill_value = 0) {
-  try {
+  return files.list.about(file, [&] {
     if (region_of && files.maps) {
       const auto bytes = files.maps->bytes(file, [&] { return files.list.open(file); });
       try {
@@ -13845,10 +15283,11 @@ inline bool read_file(BatchReader& reader, const SampleFiles& files, std::size_t
       } catch (const Error&) {  // the file may be better now, or is read for its own Error
       }
     }
-    return reader.read(file, files.list.open(file), region_of, fill_value);
-  } catch (const Error& error) {
-    throw ErrorContext::at(error, files.list[file]);
-  }
+    const bool reads_all = !region_of || files.list.is_cached();
+    return files.list.with_source(
+        file, reads_all ? ObjectUse::Whole : ObjectUse::Parts,
+        [&](const auto& source) { return reader.read(file, source, region_of, fill_value); });
+  });
 }
 
 /// Reads the regions of a sample and of its target by `read(part, region_of, fill_value)`, with the
@@ -13880,7 +15319,7 @@ class SamplesOfFiles {
   std::size_t size() const { return files_ * per_file_; }
   std::size_t file_of(std::size_t sample) const { return sample / per_file_; }
   std::string key(const std::filesystem::path& file, std::size_t sample) const {
-    std::string key = file.generic_string();
+    std::string key = name_of(file);
     return per_file_ == 1 ? key : key + "#" + std::to_string(sample % per_file_);
   }
 
@@ -13893,6 +15332,47 @@ class SamplesOfFiles {
 TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_BATCH_READER_HPP_
+
+// ---- torch_npy/data/concurrent_read.hpp
+
+#ifndef TORCH_NPY_DATA_CONCURRENT_READ_HPP_
+#define TORCH_NPY_DATA_CONCURRENT_READ_HPP_
+
+#include <cstddef>
+#include <optional>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// Reads the samples of a request from a store at the same time, each by `read_one(request)` as a
+/// request of its own.
+template <class E, class ReadOne>
+SampleRows<E> read_concurrently(const StoreRequests& requests, Request& request,
+                                const ReadOne& read_one) {
+  std::vector<std::optional<std::pair<Pick, E>>> found(request.picks.size());
+  requests.for_each_index(found.size(), [&](std::size_t i) {
+    Request one = request;
+    one.picks = {request.picks[i]};
+    std::vector<E> samples = std::move(read_one(one)).separate();
+    if (!samples.empty()) found[i].emplace(one.picks[0], std::move(samples[0]));
+  });
+  request.picks.clear();
+  std::vector<E> samples;
+  samples.reserve(found.size());
+  for (auto& one : found) {
+    if (!one) continue;  // skipped
+    request.picks.push_back(one->first);
+    samples.push_back(std::move(one->second));
+  }
+  return samples;
+}
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_CONCURRENT_READ_HPP_
 
 // ---- torch_npy/data/file_source.hpp
 
@@ -14058,6 +15538,17 @@ class FileSource : public SampleSource<E> {
   }
 
   SampleRows<E> read(Request& request) const override {
+    const StoreRequests* const store = data_->list.requests();
+    if (store == nullptr || request.picks.size() == 1) return read_here(request);
+    return read_concurrently<E>(*store, request, [&](Request& one) { return read_here(one); });
+  }
+
+  const SampleFiles& data() const noexcept { return *data_; }
+  const SampleFiles& targets() const noexcept { return *targets_; }
+
+ private:
+  /// On this thread, one sample after another.
+  SampleRows<E> read_here(Request& request) const {
     BatchReader data(data_, request.picks.size(), request.pin_memory);
     std::optional<BatchReader> targets;
     if (targets_) targets.emplace(targets_, request.picks.size(), request.pin_memory);
@@ -14092,10 +15583,6 @@ class FileSource : public SampleSource<E> {
     return rows_from<E>(std::move(data).finish(), std::move(target));
   }
 
-  const SampleFiles& data() const noexcept { return *data_; }
-  const SampleFiles& targets() const noexcept { return *targets_; }
-
- private:
   std::int64_t label_of(std::size_t file) const {
     return with_open(*targets_, file,
                      [&](OpenArray& array) { return label_in(array, targets_->options); });
@@ -14104,8 +15591,11 @@ class FileSource : public SampleSource<E> {
   /// Calls `use` with the array of a file.
   template <class Use>
   static auto with_open(const SampleFiles& files, std::size_t file, const Use& use) {
-    return with_path(files.list[file],
-                     [&] { return with_array(files.list.open(file), files.options, use); });
+    return files.list.about(file, [&] {
+      return files.list.with_source(file, ObjectUse::Parts, [&](const ByteSource& source) {
+        return with_array(source, files.options, use);
+      });
+    });
   }
 
   /// Calls `use` with what is known of a file after its header was read.
@@ -18444,14 +19934,13 @@ TORCH_NPY_BEGIN_NAMESPACE
 class FileTargets {
  public:
   /// Files.
-  FileTargets(std::vector<std::filesystem::path> files)  // NOLINT(google-explicit-constructor)
-      : where_(std::move(files)) {}
+  FileTargets(const std::vector<std::filesystem::path>& files)  // NOLINT
+      : where_(FileList(files)) {}
   /// Files.
-  FileTargets(std::initializer_list<std::filesystem::path> files)
-      : where_(std::vector<std::filesystem::path>(files)) {}
-  /// Files.
+  FileTargets(std::initializer_list<std::filesystem::path> files) : where_(FileList(files)) {}
+  /// Files, or objects of a Store.
   FileTargets(const FileList& files)  // NOLINT(google-explicit-constructor)
-      : where_(std::vector<std::filesystem::path>(files)) {}
+      : where_(files) {}
   /// A tensor of any dtype and of shape (number of files, ...), which is not copied: later changes
   /// of it change the targets.
   FileTargets(at::Tensor labels)  // NOLINT(google-explicit-constructor)
@@ -18461,14 +19950,16 @@ class FileTargets {
   template <class E>
   friend class FileDataset;
 
-  std::variant<std::vector<std::filesystem::path>, at::Tensor> where_;
+  std::variant<FileList, at::Tensor> where_;
 };
 
-/// A dataset of any .npy files, one sample per file, in the order of the list:
+/// A dataset of any .npy files, or objects of a Store, one sample per file, in the order of the
+/// list:
 ///
 ///     FileDataset images(files);              // TensorExamples
 ///     FileDataset pairs(files, mask_files);   // Examples: mask_files[i] is the target of files[i]
 ///     FileDataset labelled(files, labels);    // Examples: row i of a tensor is the target
+///     FileDataset objects(store.objects(names), labels);
 ///
 /// A file may be in the list several times. Whether the files exist shows when they are read, or by
 /// verify(). FolderOptions about the choice of files throw Error (InvalidArgument). Uses the bytes
@@ -18479,8 +19970,7 @@ class FileDataset : public Dataset<E> {
  public:
   /// Throws Error: InvalidArgument if there are no files, if a path is empty or contains a zero
   /// byte, or if the device does not exist.
-  explicit FileDataset(const std::vector<std::filesystem::path>& files,
-                       const FolderOptions& options = {})
+  explicit FileDataset(const FileList& files, const FolderOptions& options = {})
       : FileDataset(std::make_shared<const Source>(files_of(files, options, detail::make_pool()),
                                                    nullptr, nullptr, options)) {
     static_assert(!detail::kHasTarget<E>, "Examples with a target need targets");
@@ -18489,8 +19979,7 @@ class FileDataset : public Dataset<E> {
   /// Target i, a file or a row, is that of file i. target_options() say how targets are loaded, and
   /// whether rows are converted or copied to a device. Throws Error: as above; Mismatch if there
   /// are more or fewer targets than files.
-  FileDataset(const std::vector<std::filesystem::path>& files, const FileTargets& targets,
-              const FolderOptions& options = {})
+  FileDataset(const FileList& files, const FileTargets& targets, const FolderOptions& options = {})
       : FileDataset(make_source(files, targets, options)) {
     static_assert(detail::kHasTarget<E>, "Examples without a target take one list of files");
   }
@@ -18512,15 +20001,15 @@ class FileDataset : public Dataset<E> {
   explicit FileDataset(const std::shared_ptr<const Source>& source)
       : Dataset<E>(source), files_(source) {}
 
-  static std::shared_ptr<const detail::SampleFiles> files_of(
-      const std::vector<std::filesystem::path>& files, const FolderOptions& options, Pool pool) {
+  static std::shared_ptr<const detail::SampleFiles> files_of(const FileList& files,
+                                                             const FolderOptions& options,
+                                                             Pool pool) {
     detail::require_used("FileDataset", options, {});
-    if (files.empty()) throw Error(ErrorCode::InvalidArgument, "the list of files is empty");
-    return detail::sample_files(FileList(files), options.data_options(), std::move(pool),
-                                options.expected());
+    if (files.size() == 0) throw Error(ErrorCode::InvalidArgument, "the list of files is empty");
+    return detail::sample_files(files, options.data_options(), std::move(pool), options.expected());
   }
 
-  static std::shared_ptr<const Source> make_source(const std::vector<std::filesystem::path>& files,
+  static std::shared_ptr<const Source> make_source(const FileList& files,
                                                    const FileTargets& targets,
                                                    const FolderOptions& options) {
     const Pool pool = detail::make_pool();
@@ -18533,8 +20022,8 @@ class FileDataset : public Dataset<E> {
       }
       labels = std::make_shared<const detail::TensorRows>(*tensor, options.target_options(), pool);
     } else {
-      const auto& paths = std::get<std::vector<std::filesystem::path>>(targets.where_);
-      target_files = detail::sample_files(FileList(paths), options.target_options(), pool);
+      target_files =
+          detail::sample_files(std::get<FileList>(targets.where_), options.target_options(), pool);
     }
     return std::make_shared<const Source>(files_of(files, options, pool), std::move(target_files),
                                           std::move(labels), options);
@@ -18543,12 +20032,10 @@ class FileDataset : public Dataset<E> {
   std::shared_ptr<const Source> files_;
 };
 
-FileDataset(const std::vector<std::filesystem::path>&)->FileDataset<TensorExample>;
-FileDataset(const std::vector<std::filesystem::path>&, const FolderOptions&)
-    ->FileDataset<TensorExample>;
-FileDataset(const std::vector<std::filesystem::path>&, const FileTargets&)->FileDataset<Example<>>;
-FileDataset(const std::vector<std::filesystem::path>&, const FileTargets&, const FolderOptions&)
-    ->FileDataset<Example<>>;
+FileDataset(const FileList&)->FileDataset<TensorExample>;
+FileDataset(const FileList&, const FolderOptions&)->FileDataset<TensorExample>;
+FileDataset(const FileList&, const FileTargets&)->FileDataset<Example<>>;
+FileDataset(const FileList&, const FileTargets&, const FolderOptions&)->FileDataset<Example<>>;
 
 TORCH_NPY_END_NAMESPACE
 
@@ -18953,8 +20440,8 @@ class ListReader {
 
   /// Throws Error (NotFound) for the first file that does not exist.
   void require_files() const {
-    const std::vector<std::size_t> files = missing_files(FileList(listed_.files));
-    const std::vector<std::size_t> targets = missing_files(FileList(listed_.targets));
+    const std::vector<std::size_t> files = FileList(listed_.files).missing();
+    const std::vector<std::size_t> targets = FileList(listed_.targets).missing();
     const std::size_t count = files.size() + targets.size();
     if (count == 0) return;
     const bool is_file = !files.empty() && (targets.empty() || files[0] <= targets[0]);
@@ -19051,7 +20538,7 @@ inline Error no_files(const FileList& list, const std::string& subfolder, const 
   ListRules others = rules;
   others.ending = rules.ending == ".npy" ? ".npz" : ".npy";
   if (has_ending(rules.pattern, rules.ending)) others.pattern.back() = others.ending.back();
-  const std::size_t found = FileList(list.folder()).add(subfolder, others);
+  const std::size_t found = list.empty_copy().add(subfolder, others);
   const std::size_t folders = list.subfolders(subfolder).size();
   if (found != 0) {
     reason += "; it has " + counted(found, (others.ending + " file").c_str()) +
@@ -19065,7 +20552,7 @@ inline Error no_files(const FileList& list, const std::string& subfolder, const 
                subfolder == "." ? list.folder() : list.folder() / path_of(subfolder));
 }
 
-inline FileList list_folder(const std::filesystem::path& folder, const ListRules& rules,
+inline FileList list_folder(const SampleFolder& folder, const ListRules& rules,
                             const char* advice = "") {
   FileList list(folder);
   if (list.add(".", rules) == 0) throw no_files(list, ".", rules, advice);
@@ -19185,9 +20672,9 @@ inline void require_partners(const FileList& inputs, const FileList& targets,
 }
 
 /// The same if any target may belong to no input, and need not be in the list of a folder.
-inline void require_existing(const FileList& inputs, const FileList& targets) {
+inline void require_existing(const FileList& inputs, FileList& targets) {
   FewLines alone;
-  for (const std::size_t i : missing_files(targets)) {
+  for (const std::size_t i : targets.missing()) {
     alone.add(shown_path(inputs[i]) + " (expected " + shown_path(targets[i]) + ")");
   }
   if (alone.count() != 0) throw no_partners(inputs, targets, alone);
@@ -19225,7 +20712,7 @@ inline void require_own_targets(const FileList& inputs, const FileList& targets)
 }
 
 /// The files of `folder` with the names of the inputs, which were listed by the same rules.
-inline FileList targets_of_same_name(const FileList& inputs, const std::filesystem::path& folder,
+inline FileList targets_of_same_name(const FileList& inputs, const SampleFolder& folder,
                                      const FolderOptions& options) {
   FileList targets = list_folder(
       folder, list_rules(options),
@@ -19236,18 +20723,19 @@ inline FileList targets_of_same_name(const FileList& inputs, const std::filesyst
         "the folder of the inputs is also that of the targets, so that each file would be "
         "its own target: set pattern(\"*_image.npy\") and target_pattern(\"*_mask.npy\"), or "
         "target_name()",
-        0, folder);
+        0, folder.path());
   }
   if (same_names(inputs, targets)) return targets;
   FileList expected(folder);
   for (std::size_t i = 0; i < inputs.size(); ++i) expected.append(inputs.name(i));
   require_partners(inputs, expected, targets);
+  expected.take_objects(targets);
   return expected;
 }
 
 /// The target of each input, in the order of the inputs. Throws Error: Mismatch if files have no
 /// partner, or not one of their own; InvalidArgument for rules that cannot be used.
-inline FileList targets_for(const FileList& inputs, const std::filesystem::path& folder,
+inline FileList targets_for(const FileList& inputs, const SampleFolder& folder,
                             const FolderOptions& options) {
   const bool has_pattern = !options.target_pattern().empty();
   if (has_pattern && options.target_name()) {
@@ -19263,7 +20751,9 @@ inline FileList targets_for(const FileList& inputs, const std::filesystem::path&
   if (has_pattern) {
     ListRules rules = list_rules(options);
     rules.pattern = options.target_pattern();
-    require_partners(inputs, targets, list_folder(folder, rules));
+    const FileList found = list_folder(folder, rules);
+    require_partners(inputs, targets, found);
+    targets.take_objects(found);
   } else {
     require_existing(inputs, targets);
   }
@@ -19299,33 +20789,42 @@ TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// The files of a folder with these names, which may lack the ending .npy.
-inline FileList named_files(const std::filesystem::path& folder,
-                            const std::vector<std::string>& names, const FolderOptions& options) {
+inline FileList named_files(const SampleFolder& folder, const std::vector<std::string>& names,
+                            const FolderOptions& options) {
   require_used("FolderDataset of a list of names", options, {});
   FileList list(folder);
   for (const std::string& name : names) {
     list.append(name.empty() || has_ending(name, ".npy") ? name : name + ".npy");
   }
   if (names.empty())
-    throw Error(ErrorCode::InvalidArgument, "the list of names is empty", 0, folder);
+    throw Error(ErrorCode::InvalidArgument, "the list of names is empty", 0, folder.path());
   FewLines missing;
-  for (const std::size_t i : missing_files(list)) missing.add(shown_path(list[i]));
+  for (const std::size_t i : list.missing()) missing.add(shown_path(list[i]));
   if (missing.count() == 0) return list;
   throw Error(ErrorCode::NotFound,
               counted(missing.count(), "file") + " of the list of names " +
                   (missing.count() == 1 ? "does" : "do") + " not exist:" + missing.text(),
-              0, folder);
+              0, folder.path());
 }
 
 /// The files `folder/<class>/*.npy`.
 struct ClassFiles {
-  ClassFiles(const std::filesystem::path& folder, const FolderOptions& options) : list(folder) {
+  ClassFiles(const SampleFolder& folder, const FolderOptions& options) : list(folder) {
     require_used("ClassFolderDataset", options, {true, false, true});
+    list.with_one_listing([&] { add_classes(options); });
+  }
+
+  FileList list;
+  std::vector<std::string> names;
+  std::vector<std::int64_t> labels;  // of each file
+
+ private:
+  void add_classes(const FolderOptions& options) {
     const std::vector<std::string> folders = list.subfolders(".", options.natural_order());
     if (folders.empty()) {
       throw Error(ErrorCode::NotFound,
                   "no subfolders: ClassFolderDataset expects one subfolder for each class", 0,
-                  folder);
+                  list.folder());
     }
     names = options.classes().empty() ? folders : options.classes();
     require_listed(folders);
@@ -19338,15 +20837,10 @@ struct ClassFiles {
       labels.resize(list.size(), &name - names.data());
     }
     if (labels.empty()) {
-      throw Error(ErrorCode::NotFound, "no class has a matching .npy file", 0, folder);
+      throw Error(ErrorCode::NotFound, "no class has a matching .npy file", 0, list.folder());
     }
   }
 
-  FileList list;
-  std::vector<std::string> names;
-  std::vector<std::int64_t> labels;  // of each file
-
- private:
   /// Refuses classes() that do not agree with the folders.
   void require_listed(const std::vector<std::string>& folders) const {
     if (const auto twice = first_duplicate({names.begin(), names.end()})) {
@@ -19386,7 +20880,7 @@ class FolderDataset : public Dataset<TensorExample> {
   /// Lists the folder in O(n log n) for n files. Throws Error: NotFound if the folder does not
   /// exist or has no matching .npy file; Io; Exhausted; InvalidArgument if the device does not
   /// exist.
-  explicit FolderDataset(const std::filesystem::path& folder, const FolderOptions& options = {})
+  explicit FolderDataset(const SampleFolder& folder, const FolderOptions& options = {})
       : FolderDataset(listed(folder, options), options) {}
 
   /// The files `names` of the folder, in this order, without listing the folder. A name is a path
@@ -19394,7 +20888,7 @@ class FolderDataset : public Dataset<TensorExample> {
   /// choice of files throw Error (InvalidArgument). Costs one stat per file. Throws Error: NotFound
   /// if the folder or files do not exist, with the paths of up to ten of them; InvalidArgument if
   /// there are no names.
-  FolderDataset(const std::filesystem::path& folder, const std::vector<std::string>& names,
+  FolderDataset(const SampleFolder& folder, const std::vector<std::string>& names,
                 const FolderOptions& options = {})
       : FolderDataset(detail::named_files(folder, names, options), options) {}
 
@@ -19418,7 +20912,7 @@ class FolderDataset : public Dataset<TensorExample> {
   explicit FolderDataset(const std::shared_ptr<const Source>& source)
       : Dataset(source), files_(source) {}
 
-  static FileList listed(const std::filesystem::path& folder, const FolderOptions& options) {
+  static FileList listed(const SampleFolder& folder, const FolderOptions& options) {
     detail::require_used("FolderDataset", options, {true, false, false});
     return detail::list_folder(folder, detail::list_rules(options));
   }
@@ -19435,7 +20929,7 @@ class PairedFolderDataset : public Dataset<Example<>> {
   /// Lists both folders. Throws Error: as FolderDataset; Mismatch if files have no partner, with
   /// the paths of up to ten of them, if two inputs have the same target, or if an input is its own
   /// target; InvalidArgument if both folders are the same and there is no rule for targets.
-  PairedFolderDataset(const std::filesystem::path& inputs, const std::filesystem::path& targets,
+  PairedFolderDataset(const SampleFolder& inputs, const SampleFolder& targets,
                       const FolderOptions& options = {})
       : PairedFolderDataset(make_source(inputs, targets, options)) {}
 
@@ -19458,8 +20952,8 @@ class PairedFolderDataset : public Dataset<Example<>> {
   explicit PairedFolderDataset(const std::shared_ptr<const Source>& source)
       : Dataset(source), files_(source) {}
 
-  static std::shared_ptr<const Source> make_source(const std::filesystem::path& inputs,
-                                                   const std::filesystem::path& targets,
+  static std::shared_ptr<const Source> make_source(const SampleFolder& inputs,
+                                                   const SampleFolder& targets,
                                                    const FolderOptions& options) {
     detail::require_used("PairedFolderDataset", options, {true, true, false});
     FileList input_list = detail::list_folder(inputs, detail::list_rules(options));
@@ -19484,8 +20978,7 @@ class ClassFolderDataset : public Dataset<Example<>> {
   /// folder or no matching .npy file, see FolderOptions::allow_empty_classes; Mismatch if a
   /// subfolder is not in FolderOptions::classes; Io; Exhausted; InvalidArgument if the device does
   /// not exist, or if a class is in classes() twice.
-  explicit ClassFolderDataset(const std::filesystem::path& folder,
-                              const FolderOptions& options = {})
+  explicit ClassFolderDataset(const SampleFolder& folder, const FolderOptions& options = {})
       : ClassFolderDataset(detail::ClassFiles(folder, options), options) {}
 
   /// The names of the classes: target i is class classes()[i]. They are FolderOptions::classes, or
@@ -21295,14 +22788,13 @@ using ArchivedParts = std::vector<std::shared_ptr<const ArchivedPart>>;
 /// Opens archives one after another, in the same memory. Used by one thread. Errors have no path.
 class ArchiveReader {
  public:
-  /// The parts outlive it.
-  explicit ArchiveReader(const ArchivedParts& parts) : parts_(parts) {}
+  /// The parts outlive it. `use`: what is read of the archives.
+  ArchiveReader(const ArchivedParts& parts, ObjectUse use) : parts_(parts), use_(use) {}
 
   /// Opens the archive of a sample, after it has closed the one before.
   void open(std::size_t sample) {
     archive_.reset();
-    auto file = std::make_shared<const File>(parts_[0]->files->open(sample));
-    archive_ = open_archive(std::move(file), room_);
+    archive_ = open_archive(parts_[0]->files->source(sample, use_), room_);
     if (!has_known_names()) find_arrays();
   }
 
@@ -21347,6 +22839,7 @@ class ArchiveReader {
   }
 
   const ArchivedParts& parts_;
+  ObjectUse use_;
   std::shared_ptr<char> room_ = ArchiveBytes::allocate_room();
   std::shared_ptr<const ZipArchive> archive_;
   std::vector<std::string> names_;                 // of the members of an earlier archive
@@ -21407,7 +22900,7 @@ class NpzSource final : public SampleSource<E> {
   std::int64_t length(std::size_t sample) const override {
     std::int64_t length = 0;
     about(file_of(sample), [&] {
-      ArchiveReader archive(parts_);
+      ArchiveReader archive(parts_, ObjectUse::Parts);
       archive.open(file_of(sample));
       length = with_plan(archive, 0, length_of);
     });
@@ -21419,7 +22912,7 @@ class NpzSource final : public SampleSource<E> {
     constexpr std::size_t kTarget = 1;
     std::vector<std::int64_t> labels;
     labels.reserve(samples.size());
-    ArchiveReader archive(parts_);
+    ArchiveReader archive(parts_, ObjectUse::Parts);
     for (std::size_t i = 0; i < samples.size(); ++i) {
       const std::size_t file = file_of(samples[i]);
       if (i != 0 && file == file_of(samples[i - 1])) {
@@ -21448,7 +22941,7 @@ class NpzSource final : public SampleSource<E> {
         return false;
       }
     };
-    ArchiveReader archive(parts_);
+    ArchiveReader archive(parts_, ObjectUse::Parts);
     if (!is_good([&] { archive.open(file_of(sample)); })) return errors;
     for (std::size_t k = 0; k < parts_.size(); ++k) {
       (void)is_good([&] {
@@ -21459,9 +22952,17 @@ class NpzSource final : public SampleSource<E> {
   }
 
   SampleRows<E> read(Request& request) const override {
+    const StoreRequests* const store = files().requests();
+    if (store == nullptr || request.picks.size() == 1) return read_here(request);
+    return read_concurrently<E>(*store, request, [&](Request& one) { return read_here(one); });
+  }
+
+ private:
+  /// On this thread, one sample after another.
+  SampleRows<E> read_here(Request& request) const {
     // Larger ones are unpacked in part for their headers, and then whole.
     constexpr std::uint64_t kAtOnce = std::uint64_t{1} << 20;
-    ArchiveReader archive(parts_);
+    ArchiveReader archive(parts_, ObjectUse::Whole);
     std::vector<BatchReader> readers;
     readers.reserve(parts_.size());
     for (const auto& part : parts_) {
@@ -21495,17 +22996,12 @@ class NpzSource final : public SampleSource<E> {
     }
   }
 
- private:
   const FileList& files() const { return *parts_[0]->files; }
 
   /// Calls `work`; its Errors are about an archive.
   template <class Work>
   void about(std::size_t file, const Work& work) const {
-    try {
-      with_path({}, work);
-    } catch (const Error& error) {
-      throw ErrorContext::at(error, files()[file]);
-    }
+    files().about(file, work);
   }
 
   /// Calls `use` with an array of the archive.
@@ -21556,30 +23052,33 @@ TORCH_NPY_BEGIN_NAMESPACE
 template <class E>
 class NpzDataset;
 
-/// The archives of an NpzDataset: a folder of .npz files, or a list of files.
+/// The archives of an NpzDataset: a folder of .npz files or of a Store, or a list of files.
 class NpzArchives {
  public:
   /// The archives of a folder that FolderOptions choose.
   template <class Path,
             class = std::enable_if_t<std::is_convertible_v<const Path&, std::filesystem::path>>>
   NpzArchives(const Path& folder)  // NOLINT(google-explicit-constructor)
-      : where_(std::filesystem::path(folder)) {}
+      : where_(SampleFolder(folder)) {}
+  /// The archives of a store that FolderOptions choose.
+  NpzArchives(const Store& store)  // NOLINT(google-explicit-constructor)
+      : where_(SampleFolder(store)) {}
   /// These files in this order. With pattern(), recursive() or natural_order(), the dataset throws
   /// Error (InvalidArgument).
-  NpzArchives(std::vector<std::filesystem::path> files)  // NOLINT(google-explicit-constructor)
-      : where_(std::move(files)) {}
+  NpzArchives(const std::vector<std::filesystem::path>& files)  // NOLINT
+      : where_(FileList(files)) {}
   /// The same.
-  NpzArchives(std::initializer_list<std::filesystem::path> files)
-      : NpzArchives(std::vector<std::filesystem::path>(files)) {}
+  NpzArchives(std::initializer_list<std::filesystem::path> files) : where_(FileList(files)) {}
+  /// The same for a list of files, or of objects of a Store.
+  NpzArchives(const FileList& files)  // NOLINT(google-explicit-constructor)
+      : where_(files) {}
 
  private:
   template <class E>
   friend class NpzDataset;
 
-  using Files = std::vector<std::filesystem::path>;
-
   std::shared_ptr<const FileList> files(const FolderOptions& options) const {
-    if (const auto* const files = std::get_if<Files>(&where_)) {
+    if (const auto* const files = std::get_if<FileList>(&where_)) {
       detail::require_used("NpzDataset of a list of files", options, {});
       return std::make_shared<const FileList>(*files);
     }
@@ -21587,10 +23086,10 @@ class NpzArchives {
     detail::ListRules rules = detail::list_rules(options);
     rules.ending = ".npz";
     return std::make_shared<const FileList>(
-        detail::list_folder(std::get<std::filesystem::path>(where_), rules));
+        detail::list_folder(std::get<SampleFolder>(where_), rules));
   }
 
-  std::variant<std::filesystem::path, Files> where_;
+  std::variant<SampleFolder, FileList> where_;
 };
 
 /// A dataset of .npz archives, as np.savez and np.savez_compressed write them: one archive for each
@@ -23243,7 +24742,9 @@ class WindowSource : public SampleSource<E> {
     return data_->key(windows_.first_row(sample));
   }
   bool samples_overlap() const override { return windows_.overlap(); }
-  bool is_in_memory() const override { return true; }
+  bool is_in_memory() const override {
+    return data_->is_in_memory() && (target_ == nullptr || target_->is_in_memory());
+  }
   std::int64_t length(std::size_t) const override {
     return static_cast<std::int64_t>(windows_.length());
   }

@@ -19,9 +19,11 @@
 #include <torch_npy/data/batch_tensors.hpp>
 #include <torch_npy/data/cached.hpp>
 #include <torch_npy/data/combine.hpp>
+#include <torch_npy/data/concurrent_read.hpp>
 #include <torch_npy/data/dataset.hpp>
 #include <torch_npy/data/division.hpp>
 #include <torch_npy/data/epoch_plan.hpp>
+#include <torch_npy/data/fetched_rows.hpp>
 #include <torch_npy/data/file_dataset.hpp>
 #include <torch_npy/data/file_list.hpp>
 #include <torch_npy/data/file_source.hpp>

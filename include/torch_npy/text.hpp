@@ -87,6 +87,13 @@ inline std::string shown_path(const std::filesystem::path& path) {
   }
 }
 
+/// A path with "/" between folders, as a name of what it is the path of. A URI as it is:
+/// generic_string() would remove one of its slashes.
+inline std::string name_of(const std::filesystem::path& path) {
+  std::string name = path.string();
+  return name.find("://") == name.npos ? path.generic_string() : name;
+}
+
 /// The first `limit` bytes of `bytes` in quotes, escaped to ASCII.
 inline std::string shown(std::string_view bytes, std::size_t limit = 60) {
   return '"' + escaped(bytes.substr(0, limit), /*ascii=*/true) +
@@ -127,6 +134,13 @@ inline bool has_word(std::string_view words, std::string_view word) {
     words.remove_prefix((std::min)(size + 1, words.size()));
   }
   return false;
+}
+
+/// A number for a text: FNV-1a of 64 bits, the same on every platform.
+inline std::uint64_t hash_of(std::string_view text) noexcept {
+  std::uint64_t hash = 0xcbf29ce484222325;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return hash;
 }
 
 /// The first ten lines of a list that may be long, for a message.

@@ -29,7 +29,7 @@
 TORCH_NPY_BEGIN_NAMESPACE
 
 /// An array whose rows along axis 0 are samples: an .npy file, several of them joined along axis 0
-/// (shards), a StoredArray, or a tensor. Converts from each of them.
+/// (shards), objects of a Store, a StoredArray, or a tensor. Converts from each of them.
 ///
 /// Files are mapped, and so may be larger than memory. As with LoadOptions::mmap, truncating a file
 /// meanwhile ends the process.
@@ -37,6 +37,9 @@ TORCH_NPY_BEGIN_NAMESPACE
 /// A StoredArray is mapped if its bytes are in a file as they are: in an .npy file, or stored in an
 /// archive. Its CRC is then not checked. Any other one (deflated, in memory, in another ByteSource)
 /// is loaded once, when the dataset is made, as load() does; copies of the dataset share it.
+///
+/// Of objects of a Store, and of a StoredArray in one, the rows of each batch are read: close ones
+/// with one request, and one request for each object to see that it was not replaced.
 ///
 /// Shards may have different lengths, also 0. All other sizes, the dtype and the order of axes have
 /// to be those of the first one. Any number of them needs no open files, and at most 16,384
@@ -58,10 +61,14 @@ class ArrayData {
   ArrayData(std::initializer_list<const char*> paths) : where_(Paths(paths.begin(), paths.end())) {}
   /// The same for `{folder / "x_000.npy", folder / "x_001.npy"}`.
   ArrayData(std::initializer_list<std::filesystem::path> paths) : where_(Paths(paths)) {}
-  /// The files of a folder: `folder_dataset.files()`.
+  /// The files of a folder, `folder_dataset.files()`, or of a store, `store.list("x_*.npy")`.
   ArrayData(const FileList& files)  // NOLINT(google-explicit-constructor)
       : where_(Paths()) {
-    for (std::size_t i = 0; i < files.size(); ++i) std::get<Paths>(where_).push_back(files[i]);
+    if (files.requests() != nullptr) {
+      where_ = files;
+    } else {
+      where_ = Paths(files);
+    }
   }
   /// An array in a file, an archive, memory or any ByteSource: `NpzFile("a.npz").array("x")`.
   ArrayData(StoredArray array)  // NOLINT(google-explicit-constructor)
@@ -74,7 +81,8 @@ class ArrayData {
   /// Whether it is in several files. @private
   bool internal_is_list() const {
     const auto* const paths = std::get_if<Paths>(&where_);
-    return paths != nullptr && paths->size() > 1;
+    const auto* const objects = std::get_if<FileList>(&where_);
+    return (paths != nullptr && paths->size() > 1) || (objects != nullptr && objects->size() > 1);
   }
 
   /// Its rows; with `frames`, each file is one row. Throws Error. @private
@@ -85,12 +93,16 @@ class ArrayData {
       return std::make_shared<const detail::StoredRows>(detail::ArrayFiles(*paths), options,
                                                         std::move(pool), frames);
     }
+    if (const auto* const objects = std::get_if<FileList>(&where_)) {
+      return std::make_shared<const detail::StoredRows>(detail::ArrayFiles(*objects), options,
+                                                        std::move(pool), frames);
+    }
     if (frames) {
       throw Error(ErrorCode::InvalidArgument,
                   "frames(true) takes a list of files, one for each frame");
     }
     if (const auto* const array = std::get_if<StoredArray>(&where_)) {
-      if (!is_mappable(*array)) return loaded(*array, options, std::move(pool));
+      if (!can_read_rows(*array)) return loaded(*array, options, std::move(pool));
       return std::make_shared<const detail::StoredRows>(detail::ArrayFiles(*array), options,
                                                         std::move(pool));
     }
@@ -101,10 +113,11 @@ class ArrayData {
  private:
   using Paths = std::vector<std::filesystem::path>;
 
-  /// Whether the bytes of an array are in a file as they are.
-  static bool is_mappable(const StoredArray& array) {
+  /// Whether the bytes of an array are in a file or in a store as they are.
+  static bool can_read_rows(const StoredArray& array) {
     return array.internal_with_array([](detail::OpenArray& open) {
-      return open.source.internal_traits().range.file != nullptr;
+      const detail::SourceTraits traits = open.source.internal_traits();
+      return traits.range.file != nullptr || traits.is_remote;
     });
   }
 
@@ -128,7 +141,7 @@ class ArrayData {
     });
   }
 
-  std::variant<Paths, StoredArray, at::Tensor> where_;
+  std::variant<Paths, FileList, StoredArray, at::Tensor> where_;
 };
 
 TORCH_NPY_END_NAMESPACE

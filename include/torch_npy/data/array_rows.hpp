@@ -221,6 +221,9 @@ class ArrayRows {
   /// How they are read.
   const LoadOptions& options() const { return options_; }
 
+  /// True if rows are copied from memory.
+  virtual bool is_in_memory() const { return true; }
+
   /// Where the rows are from, for messages; empty for a tensor.
   virtual std::string name() const = 0;
   /// A number for the names of the arrays.

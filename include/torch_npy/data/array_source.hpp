@@ -95,7 +95,9 @@ class ArraySource : public SampleSource<E> {
 
   std::size_t size() const override { return data_->size(); }
   std::string key(std::size_t sample) const override { return data_->key(sample); }
-  bool is_in_memory() const override { return true; }
+  bool is_in_memory() const override {
+    return data_->is_in_memory() && (target_ == nullptr || target_->is_in_memory());
+  }
   std::uint64_t fingerprint() const override { return fingerprint_of(*data_); }
 
   std::int64_t length(std::size_t sample) const override {

@@ -66,7 +66,7 @@ struct SampleFiles final : SamplePart {
               FolderOptions::Expected its_expected)
       : SamplePart(its_options, std::move(its_pool), std::move(its_expected)),
         list(std::move(files)) {
-    if (options.mmap()) maps.emplace(list.size());
+    if (options.mmap() && list.requests() == nullptr) maps.emplace(list.size());
   }
 
   std::string origin(std::size_t file) const override { return shown_path(list[file]); }
@@ -219,7 +219,7 @@ class BatchReader {
 /// Reads a file, or only a region of it: see BatchReader::read(). Throws Error.
 inline bool read_file(BatchReader& reader, const SampleFiles& files, std::size_t file,
                       const RegionOf& region_of = {}, const c10::Scalar& fill_value = 0) {
-  try {
+  return files.list.about(file, [&] {
     if (region_of && files.maps) {
       const auto bytes = files.maps->bytes(file, [&] { return files.list.open(file); });
       try {
@@ -228,10 +228,11 @@ inline bool read_file(BatchReader& reader, const SampleFiles& files, std::size_t
       } catch (const Error&) {  // the file may be better now, or is read for its own Error
       }
     }
-    return reader.read(file, files.list.open(file), region_of, fill_value);
-  } catch (const Error& error) {
-    throw ErrorContext::at(error, files.list[file]);
-  }
+    const bool reads_all = !region_of || files.list.is_cached();
+    return files.list.with_source(
+        file, reads_all ? ObjectUse::Whole : ObjectUse::Parts,
+        [&](const auto& source) { return reader.read(file, source, region_of, fill_value); });
+  });
 }
 
 /// Reads the regions of a sample and of its target by `read(part, region_of, fill_value)`, with the
@@ -263,7 +264,7 @@ class SamplesOfFiles {
   std::size_t size() const { return files_ * per_file_; }
   std::size_t file_of(std::size_t sample) const { return sample / per_file_; }
   std::string key(const std::filesystem::path& file, std::size_t sample) const {
-    std::string key = file.generic_string();
+    std::string key = name_of(file);
     return per_file_ == 1 ? key : key + "#" + std::to_string(sample % per_file_);
   }
 

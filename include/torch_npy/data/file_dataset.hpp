@@ -30,14 +30,13 @@ TORCH_NPY_BEGIN_NAMESPACE
 class FileTargets {
  public:
   /// Files.
-  FileTargets(std::vector<std::filesystem::path> files)  // NOLINT(google-explicit-constructor)
-      : where_(std::move(files)) {}
+  FileTargets(const std::vector<std::filesystem::path>& files)  // NOLINT
+      : where_(FileList(files)) {}
   /// Files.
-  FileTargets(std::initializer_list<std::filesystem::path> files)
-      : where_(std::vector<std::filesystem::path>(files)) {}
-  /// Files.
+  FileTargets(std::initializer_list<std::filesystem::path> files) : where_(FileList(files)) {}
+  /// Files, or objects of a Store.
   FileTargets(const FileList& files)  // NOLINT(google-explicit-constructor)
-      : where_(std::vector<std::filesystem::path>(files)) {}
+      : where_(files) {}
   /// A tensor of any dtype and of shape (number of files, ...), which is not copied: later changes
   /// of it change the targets.
   FileTargets(at::Tensor labels)  // NOLINT(google-explicit-constructor)
@@ -47,14 +46,16 @@ class FileTargets {
   template <class E>
   friend class FileDataset;
 
-  std::variant<std::vector<std::filesystem::path>, at::Tensor> where_;
+  std::variant<FileList, at::Tensor> where_;
 };
 
-/// A dataset of any .npy files, one sample per file, in the order of the list:
+/// A dataset of any .npy files, or objects of a Store, one sample per file, in the order of the
+/// list:
 ///
 ///     FileDataset images(files);              // TensorExamples
 ///     FileDataset pairs(files, mask_files);   // Examples: mask_files[i] is the target of files[i]
 ///     FileDataset labelled(files, labels);    // Examples: row i of a tensor is the target
+///     FileDataset objects(store.objects(names), labels);
 ///
 /// A file may be in the list several times. Whether the files exist shows when they are read, or by
 /// verify(). FolderOptions about the choice of files throw Error (InvalidArgument). Uses the bytes
@@ -65,8 +66,7 @@ class FileDataset : public Dataset<E> {
  public:
   /// Throws Error: InvalidArgument if there are no files, if a path is empty or contains a zero
   /// byte, or if the device does not exist.
-  explicit FileDataset(const std::vector<std::filesystem::path>& files,
-                       const FolderOptions& options = {})
+  explicit FileDataset(const FileList& files, const FolderOptions& options = {})
       : FileDataset(std::make_shared<const Source>(files_of(files, options, detail::make_pool()),
                                                    nullptr, nullptr, options)) {
     static_assert(!detail::kHasTarget<E>, "Examples with a target need targets");
@@ -75,8 +75,7 @@ class FileDataset : public Dataset<E> {
   /// Target i, a file or a row, is that of file i. target_options() say how targets are loaded, and
   /// whether rows are converted or copied to a device. Throws Error: as above; Mismatch if there
   /// are more or fewer targets than files.
-  FileDataset(const std::vector<std::filesystem::path>& files, const FileTargets& targets,
-              const FolderOptions& options = {})
+  FileDataset(const FileList& files, const FileTargets& targets, const FolderOptions& options = {})
       : FileDataset(make_source(files, targets, options)) {
     static_assert(detail::kHasTarget<E>, "Examples without a target take one list of files");
   }
@@ -98,15 +97,15 @@ class FileDataset : public Dataset<E> {
   explicit FileDataset(const std::shared_ptr<const Source>& source)
       : Dataset<E>(source), files_(source) {}
 
-  static std::shared_ptr<const detail::SampleFiles> files_of(
-      const std::vector<std::filesystem::path>& files, const FolderOptions& options, Pool pool) {
+  static std::shared_ptr<const detail::SampleFiles> files_of(const FileList& files,
+                                                             const FolderOptions& options,
+                                                             Pool pool) {
     detail::require_used("FileDataset", options, {});
-    if (files.empty()) throw Error(ErrorCode::InvalidArgument, "the list of files is empty");
-    return detail::sample_files(FileList(files), options.data_options(), std::move(pool),
-                                options.expected());
+    if (files.size() == 0) throw Error(ErrorCode::InvalidArgument, "the list of files is empty");
+    return detail::sample_files(files, options.data_options(), std::move(pool), options.expected());
   }
 
-  static std::shared_ptr<const Source> make_source(const std::vector<std::filesystem::path>& files,
+  static std::shared_ptr<const Source> make_source(const FileList& files,
                                                    const FileTargets& targets,
                                                    const FolderOptions& options) {
     const Pool pool = detail::make_pool();
@@ -119,8 +118,8 @@ class FileDataset : public Dataset<E> {
       }
       labels = std::make_shared<const detail::TensorRows>(*tensor, options.target_options(), pool);
     } else {
-      const auto& paths = std::get<std::vector<std::filesystem::path>>(targets.where_);
-      target_files = detail::sample_files(FileList(paths), options.target_options(), pool);
+      target_files =
+          detail::sample_files(std::get<FileList>(targets.where_), options.target_options(), pool);
     }
     return std::make_shared<const Source>(files_of(files, options, pool), std::move(target_files),
                                           std::move(labels), options);
@@ -129,12 +128,10 @@ class FileDataset : public Dataset<E> {
   std::shared_ptr<const Source> files_;
 };
 
-FileDataset(const std::vector<std::filesystem::path>&)->FileDataset<TensorExample>;
-FileDataset(const std::vector<std::filesystem::path>&, const FolderOptions&)
-    ->FileDataset<TensorExample>;
-FileDataset(const std::vector<std::filesystem::path>&, const FileTargets&)->FileDataset<Example<>>;
-FileDataset(const std::vector<std::filesystem::path>&, const FileTargets&, const FolderOptions&)
-    ->FileDataset<Example<>>;
+FileDataset(const FileList&)->FileDataset<TensorExample>;
+FileDataset(const FileList&, const FolderOptions&)->FileDataset<TensorExample>;
+FileDataset(const FileList&, const FileTargets&)->FileDataset<Example<>>;
+FileDataset(const FileList&, const FileTargets&, const FolderOptions&)->FileDataset<Example<>>;
 
 TORCH_NPY_END_NAMESPACE
 

@@ -401,8 +401,8 @@ class ListReader {
 
   /// Throws Error (NotFound) for the first file that does not exist.
   void require_files() const {
-    const std::vector<std::size_t> files = missing_files(FileList(listed_.files));
-    const std::vector<std::size_t> targets = missing_files(FileList(listed_.targets));
+    const std::vector<std::size_t> files = FileList(listed_.files).missing();
+    const std::vector<std::size_t> targets = FileList(listed_.targets).missing();
     const std::size_t count = files.size() + targets.size();
     if (count == 0) return;
     const bool is_file = !files.empty() && (targets.empty() || files[0] <= targets[0]);

@@ -16,13 +16,16 @@
 #include <torch_npy/data/bad_samples.hpp>
 #include <torch_npy/data/batch.hpp>
 #include <torch_npy/data/batch_reader.hpp>
+#include <torch_npy/data/concurrent_read.hpp>
 #include <torch_npy/data/options.hpp>
 #include <torch_npy/data/random.hpp>
 #include <torch_npy/data/request.hpp>
 #include <torch_npy/data/rows.hpp>
 #include <torch_npy/data/source.hpp>
 #include <torch_npy/error.hpp>
+#include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/folder.hpp>
+#include <torch_npy/io/object_source.hpp>
 #include <torch_npy/tensor/device.hpp>
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/plan.hpp>
@@ -177,6 +180,17 @@ class FileSource : public SampleSource<E> {
   }
 
   SampleRows<E> read(Request& request) const override {
+    const StoreRequests* const store = data_->list.requests();
+    if (store == nullptr || request.picks.size() == 1) return read_here(request);
+    return read_concurrently<E>(*store, request, [&](Request& one) { return read_here(one); });
+  }
+
+  const SampleFiles& data() const noexcept { return *data_; }
+  const SampleFiles& targets() const noexcept { return *targets_; }
+
+ private:
+  /// On this thread, one sample after another.
+  SampleRows<E> read_here(Request& request) const {
     BatchReader data(data_, request.picks.size(), request.pin_memory);
     std::optional<BatchReader> targets;
     if (targets_) targets.emplace(targets_, request.picks.size(), request.pin_memory);
@@ -211,10 +225,6 @@ class FileSource : public SampleSource<E> {
     return rows_from<E>(std::move(data).finish(), std::move(target));
   }
 
-  const SampleFiles& data() const noexcept { return *data_; }
-  const SampleFiles& targets() const noexcept { return *targets_; }
-
- private:
   std::int64_t label_of(std::size_t file) const {
     return with_open(*targets_, file,
                      [&](OpenArray& array) { return label_in(array, targets_->options); });
@@ -223,8 +233,11 @@ class FileSource : public SampleSource<E> {
   /// Calls `use` with the array of a file.
   template <class Use>
   static auto with_open(const SampleFiles& files, std::size_t file, const Use& use) {
-    return with_path(files.list[file],
-                     [&] { return with_array(files.list.open(file), files.options, use); });
+    return files.list.about(file, [&] {
+      return files.list.with_source(file, ObjectUse::Parts, [&](const ByteSource& source) {
+        return with_array(source, files.options, use);
+      });
+    });
   }
 
   /// Calls `use` with what is known of a file after its header was read.

@@ -25,6 +25,8 @@
 #include <torch_npy/data/pair_files.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/folder.hpp>
+#include <torch_npy/io/names.hpp>
+#include <torch_npy/io/store.hpp>
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/text.hpp>
 
@@ -32,33 +34,42 @@ TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
 /// The files of a folder with these names, which may lack the ending .npy.
-inline FileList named_files(const std::filesystem::path& folder,
-                            const std::vector<std::string>& names, const FolderOptions& options) {
+inline FileList named_files(const SampleFolder& folder, const std::vector<std::string>& names,
+                            const FolderOptions& options) {
   require_used("FolderDataset of a list of names", options, {});
   FileList list(folder);
   for (const std::string& name : names) {
     list.append(name.empty() || has_ending(name, ".npy") ? name : name + ".npy");
   }
   if (names.empty())
-    throw Error(ErrorCode::InvalidArgument, "the list of names is empty", 0, folder);
+    throw Error(ErrorCode::InvalidArgument, "the list of names is empty", 0, folder.path());
   FewLines missing;
-  for (const std::size_t i : missing_files(list)) missing.add(shown_path(list[i]));
+  for (const std::size_t i : list.missing()) missing.add(shown_path(list[i]));
   if (missing.count() == 0) return list;
   throw Error(ErrorCode::NotFound,
               counted(missing.count(), "file") + " of the list of names " +
                   (missing.count() == 1 ? "does" : "do") + " not exist:" + missing.text(),
-              0, folder);
+              0, folder.path());
 }
 
 /// The files `folder/<class>/*.npy`.
 struct ClassFiles {
-  ClassFiles(const std::filesystem::path& folder, const FolderOptions& options) : list(folder) {
+  ClassFiles(const SampleFolder& folder, const FolderOptions& options) : list(folder) {
     require_used("ClassFolderDataset", options, {true, false, true});
+    list.with_one_listing([&] { add_classes(options); });
+  }
+
+  FileList list;
+  std::vector<std::string> names;
+  std::vector<std::int64_t> labels;  // of each file
+
+ private:
+  void add_classes(const FolderOptions& options) {
     const std::vector<std::string> folders = list.subfolders(".", options.natural_order());
     if (folders.empty()) {
       throw Error(ErrorCode::NotFound,
                   "no subfolders: ClassFolderDataset expects one subfolder for each class", 0,
-                  folder);
+                  list.folder());
     }
     names = options.classes().empty() ? folders : options.classes();
     require_listed(folders);
@@ -71,15 +82,10 @@ struct ClassFiles {
       labels.resize(list.size(), &name - names.data());
     }
     if (labels.empty()) {
-      throw Error(ErrorCode::NotFound, "no class has a matching .npy file", 0, folder);
+      throw Error(ErrorCode::NotFound, "no class has a matching .npy file", 0, list.folder());
     }
   }
 
-  FileList list;
-  std::vector<std::string> names;
-  std::vector<std::int64_t> labels;  // of each file
-
- private:
   /// Refuses classes() that do not agree with the folders.
   void require_listed(const std::vector<std::string>& folders) const {
     if (const auto twice = first_duplicate({names.begin(), names.end()})) {
@@ -119,7 +125,7 @@ class FolderDataset : public Dataset<TensorExample> {
   /// Lists the folder in O(n log n) for n files. Throws Error: NotFound if the folder does not
   /// exist or has no matching .npy file; Io; Exhausted; InvalidArgument if the device does not
   /// exist.
-  explicit FolderDataset(const std::filesystem::path& folder, const FolderOptions& options = {})
+  explicit FolderDataset(const SampleFolder& folder, const FolderOptions& options = {})
       : FolderDataset(listed(folder, options), options) {}
 
   /// The files `names` of the folder, in this order, without listing the folder. A name is a path
@@ -127,7 +133,7 @@ class FolderDataset : public Dataset<TensorExample> {
   /// choice of files throw Error (InvalidArgument). Costs one stat per file. Throws Error: NotFound
   /// if the folder or files do not exist, with the paths of up to ten of them; InvalidArgument if
   /// there are no names.
-  FolderDataset(const std::filesystem::path& folder, const std::vector<std::string>& names,
+  FolderDataset(const SampleFolder& folder, const std::vector<std::string>& names,
                 const FolderOptions& options = {})
       : FolderDataset(detail::named_files(folder, names, options), options) {}
 
@@ -151,7 +157,7 @@ class FolderDataset : public Dataset<TensorExample> {
   explicit FolderDataset(const std::shared_ptr<const Source>& source)
       : Dataset(source), files_(source) {}
 
-  static FileList listed(const std::filesystem::path& folder, const FolderOptions& options) {
+  static FileList listed(const SampleFolder& folder, const FolderOptions& options) {
     detail::require_used("FolderDataset", options, {true, false, false});
     return detail::list_folder(folder, detail::list_rules(options));
   }
@@ -168,7 +174,7 @@ class PairedFolderDataset : public Dataset<Example<>> {
   /// Lists both folders. Throws Error: as FolderDataset; Mismatch if files have no partner, with
   /// the paths of up to ten of them, if two inputs have the same target, or if an input is its own
   /// target; InvalidArgument if both folders are the same and there is no rule for targets.
-  PairedFolderDataset(const std::filesystem::path& inputs, const std::filesystem::path& targets,
+  PairedFolderDataset(const SampleFolder& inputs, const SampleFolder& targets,
                       const FolderOptions& options = {})
       : PairedFolderDataset(make_source(inputs, targets, options)) {}
 
@@ -191,8 +197,8 @@ class PairedFolderDataset : public Dataset<Example<>> {
   explicit PairedFolderDataset(const std::shared_ptr<const Source>& source)
       : Dataset(source), files_(source) {}
 
-  static std::shared_ptr<const Source> make_source(const std::filesystem::path& inputs,
-                                                   const std::filesystem::path& targets,
+  static std::shared_ptr<const Source> make_source(const SampleFolder& inputs,
+                                                   const SampleFolder& targets,
                                                    const FolderOptions& options) {
     detail::require_used("PairedFolderDataset", options, {true, true, false});
     FileList input_list = detail::list_folder(inputs, detail::list_rules(options));
@@ -217,8 +223,7 @@ class ClassFolderDataset : public Dataset<Example<>> {
   /// folder or no matching .npy file, see FolderOptions::allow_empty_classes; Mismatch if a
   /// subfolder is not in FolderOptions::classes; Io; Exhausted; InvalidArgument if the device does
   /// not exist, or if a class is in classes() twice.
-  explicit ClassFolderDataset(const std::filesystem::path& folder,
-                              const FolderOptions& options = {})
+  explicit ClassFolderDataset(const SampleFolder& folder, const FolderOptions& options = {})
       : ClassFolderDataset(detail::ClassFiles(folder, options), options) {}
 
   /// The names of the classes: target i is class classes()[i]. They are FolderOptions::classes, or

@@ -25,6 +25,8 @@
 #include <torch_npy/data/rows.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/folder.hpp>
+#include <torch_npy/io/names.hpp>
+#include <torch_npy/io/store.hpp>
 #include <torch_npy/tensor/device.hpp>
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/options.hpp>
@@ -35,30 +37,33 @@ TORCH_NPY_BEGIN_NAMESPACE
 template <class E>
 class NpzDataset;
 
-/// The archives of an NpzDataset: a folder of .npz files, or a list of files.
+/// The archives of an NpzDataset: a folder of .npz files or of a Store, or a list of files.
 class NpzArchives {
  public:
   /// The archives of a folder that FolderOptions choose.
   template <class Path,
             class = std::enable_if_t<std::is_convertible_v<const Path&, std::filesystem::path>>>
   NpzArchives(const Path& folder)  // NOLINT(google-explicit-constructor)
-      : where_(std::filesystem::path(folder)) {}
+      : where_(SampleFolder(folder)) {}
+  /// The archives of a store that FolderOptions choose.
+  NpzArchives(const Store& store)  // NOLINT(google-explicit-constructor)
+      : where_(SampleFolder(store)) {}
   /// These files in this order. With pattern(), recursive() or natural_order(), the dataset throws
   /// Error (InvalidArgument).
-  NpzArchives(std::vector<std::filesystem::path> files)  // NOLINT(google-explicit-constructor)
-      : where_(std::move(files)) {}
+  NpzArchives(const std::vector<std::filesystem::path>& files)  // NOLINT
+      : where_(FileList(files)) {}
   /// The same.
-  NpzArchives(std::initializer_list<std::filesystem::path> files)
-      : NpzArchives(std::vector<std::filesystem::path>(files)) {}
+  NpzArchives(std::initializer_list<std::filesystem::path> files) : where_(FileList(files)) {}
+  /// The same for a list of files, or of objects of a Store.
+  NpzArchives(const FileList& files)  // NOLINT(google-explicit-constructor)
+      : where_(files) {}
 
  private:
   template <class E>
   friend class NpzDataset;
 
-  using Files = std::vector<std::filesystem::path>;
-
   std::shared_ptr<const FileList> files(const FolderOptions& options) const {
-    if (const auto* const files = std::get_if<Files>(&where_)) {
+    if (const auto* const files = std::get_if<FileList>(&where_)) {
       detail::require_used("NpzDataset of a list of files", options, {});
       return std::make_shared<const FileList>(*files);
     }
@@ -66,10 +71,10 @@ class NpzArchives {
     detail::ListRules rules = detail::list_rules(options);
     rules.ending = ".npz";
     return std::make_shared<const FileList>(
-        detail::list_folder(std::get<std::filesystem::path>(where_), rules));
+        detail::list_folder(std::get<SampleFolder>(where_), rules));
   }
 
-  std::variant<std::filesystem::path, Files> where_;
+  std::variant<SampleFolder, FileList> where_;
 };
 
 /// A dataset of .npz archives, as np.savez and np.savez_compressed write them: one archive for each

@@ -17,6 +17,7 @@
 #include <torch_npy/data/bad_samples.hpp>
 #include <torch_npy/data/batch.hpp>
 #include <torch_npy/data/batch_reader.hpp>
+#include <torch_npy/data/concurrent_read.hpp>
 #include <torch_npy/data/file_source.hpp>
 #include <torch_npy/data/options.hpp>
 #include <torch_npy/data/random.hpp>
@@ -25,8 +26,8 @@
 #include <torch_npy/data/source.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/byte_source.hpp>
-#include <torch_npy/io/file.hpp>
 #include <torch_npy/io/folder.hpp>
+#include <torch_npy/io/object_source.hpp>
 #include <torch_npy/tensor/array_members.hpp>
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/plan.hpp>
@@ -64,14 +65,13 @@ using ArchivedParts = std::vector<std::shared_ptr<const ArchivedPart>>;
 /// Opens archives one after another, in the same memory. Used by one thread. Errors have no path.
 class ArchiveReader {
  public:
-  /// The parts outlive it.
-  explicit ArchiveReader(const ArchivedParts& parts) : parts_(parts) {}
+  /// The parts outlive it. `use`: what is read of the archives.
+  ArchiveReader(const ArchivedParts& parts, ObjectUse use) : parts_(parts), use_(use) {}
 
   /// Opens the archive of a sample, after it has closed the one before.
   void open(std::size_t sample) {
     archive_.reset();
-    auto file = std::make_shared<const File>(parts_[0]->files->open(sample));
-    archive_ = open_archive(std::move(file), room_);
+    archive_ = open_archive(parts_[0]->files->source(sample, use_), room_);
     if (!has_known_names()) find_arrays();
   }
 
@@ -116,6 +116,7 @@ class ArchiveReader {
   }
 
   const ArchivedParts& parts_;
+  ObjectUse use_;
   std::shared_ptr<char> room_ = ArchiveBytes::allocate_room();
   std::shared_ptr<const ZipArchive> archive_;
   std::vector<std::string> names_;                 // of the members of an earlier archive
@@ -176,7 +177,7 @@ class NpzSource final : public SampleSource<E> {
   std::int64_t length(std::size_t sample) const override {
     std::int64_t length = 0;
     about(file_of(sample), [&] {
-      ArchiveReader archive(parts_);
+      ArchiveReader archive(parts_, ObjectUse::Parts);
       archive.open(file_of(sample));
       length = with_plan(archive, 0, length_of);
     });
@@ -188,7 +189,7 @@ class NpzSource final : public SampleSource<E> {
     constexpr std::size_t kTarget = 1;
     std::vector<std::int64_t> labels;
     labels.reserve(samples.size());
-    ArchiveReader archive(parts_);
+    ArchiveReader archive(parts_, ObjectUse::Parts);
     for (std::size_t i = 0; i < samples.size(); ++i) {
       const std::size_t file = file_of(samples[i]);
       if (i != 0 && file == file_of(samples[i - 1])) {
@@ -217,7 +218,7 @@ class NpzSource final : public SampleSource<E> {
         return false;
       }
     };
-    ArchiveReader archive(parts_);
+    ArchiveReader archive(parts_, ObjectUse::Parts);
     if (!is_good([&] { archive.open(file_of(sample)); })) return errors;
     for (std::size_t k = 0; k < parts_.size(); ++k) {
       (void)is_good([&] {
@@ -228,9 +229,17 @@ class NpzSource final : public SampleSource<E> {
   }
 
   SampleRows<E> read(Request& request) const override {
+    const StoreRequests* const store = files().requests();
+    if (store == nullptr || request.picks.size() == 1) return read_here(request);
+    return read_concurrently<E>(*store, request, [&](Request& one) { return read_here(one); });
+  }
+
+ private:
+  /// On this thread, one sample after another.
+  SampleRows<E> read_here(Request& request) const {
     // Larger ones are unpacked in part for their headers, and then whole.
     constexpr std::uint64_t kAtOnce = std::uint64_t{1} << 20;
-    ArchiveReader archive(parts_);
+    ArchiveReader archive(parts_, ObjectUse::Whole);
     std::vector<BatchReader> readers;
     readers.reserve(parts_.size());
     for (const auto& part : parts_) {
@@ -264,17 +273,12 @@ class NpzSource final : public SampleSource<E> {
     }
   }
 
- private:
   const FileList& files() const { return *parts_[0]->files; }
 
   /// Calls `work`; its Errors are about an archive.
   template <class Work>
   void about(std::size_t file, const Work& work) const {
-    try {
-      with_path({}, work);
-    } catch (const Error& error) {
-      throw ErrorContext::at(error, files()[file]);
-    }
+    files().about(file, work);
   }
 
   /// Calls `use` with an array of the archive.

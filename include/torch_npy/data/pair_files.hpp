@@ -14,6 +14,8 @@
 #include <torch_npy/data/options.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/folder.hpp>
+#include <torch_npy/io/names.hpp>
+#include <torch_npy/io/store.hpp>
 #include <torch_npy/text.hpp>
 
 // The files of folders, and which of them are the targets of others.
@@ -33,7 +35,7 @@ inline Error no_files(const FileList& list, const std::string& subfolder, const 
   ListRules others = rules;
   others.ending = rules.ending == ".npy" ? ".npz" : ".npy";
   if (has_ending(rules.pattern, rules.ending)) others.pattern.back() = others.ending.back();
-  const std::size_t found = FileList(list.folder()).add(subfolder, others);
+  const std::size_t found = list.empty_copy().add(subfolder, others);
   const std::size_t folders = list.subfolders(subfolder).size();
   if (found != 0) {
     reason += "; it has " + counted(found, (others.ending + " file").c_str()) +
@@ -47,7 +49,7 @@ inline Error no_files(const FileList& list, const std::string& subfolder, const 
                subfolder == "." ? list.folder() : list.folder() / path_of(subfolder));
 }
 
-inline FileList list_folder(const std::filesystem::path& folder, const ListRules& rules,
+inline FileList list_folder(const SampleFolder& folder, const ListRules& rules,
                             const char* advice = "") {
   FileList list(folder);
   if (list.add(".", rules) == 0) throw no_files(list, ".", rules, advice);
@@ -167,9 +169,9 @@ inline void require_partners(const FileList& inputs, const FileList& targets,
 }
 
 /// The same if any target may belong to no input, and need not be in the list of a folder.
-inline void require_existing(const FileList& inputs, const FileList& targets) {
+inline void require_existing(const FileList& inputs, FileList& targets) {
   FewLines alone;
-  for (const std::size_t i : missing_files(targets)) {
+  for (const std::size_t i : targets.missing()) {
     alone.add(shown_path(inputs[i]) + " (expected " + shown_path(targets[i]) + ")");
   }
   if (alone.count() != 0) throw no_partners(inputs, targets, alone);
@@ -207,7 +209,7 @@ inline void require_own_targets(const FileList& inputs, const FileList& targets)
 }
 
 /// The files of `folder` with the names of the inputs, which were listed by the same rules.
-inline FileList targets_of_same_name(const FileList& inputs, const std::filesystem::path& folder,
+inline FileList targets_of_same_name(const FileList& inputs, const SampleFolder& folder,
                                      const FolderOptions& options) {
   FileList targets = list_folder(
       folder, list_rules(options),
@@ -218,18 +220,19 @@ inline FileList targets_of_same_name(const FileList& inputs, const std::filesyst
         "the folder of the inputs is also that of the targets, so that each file would be "
         "its own target: set pattern(\"*_image.npy\") and target_pattern(\"*_mask.npy\"), or "
         "target_name()",
-        0, folder);
+        0, folder.path());
   }
   if (same_names(inputs, targets)) return targets;
   FileList expected(folder);
   for (std::size_t i = 0; i < inputs.size(); ++i) expected.append(inputs.name(i));
   require_partners(inputs, expected, targets);
+  expected.take_objects(targets);
   return expected;
 }
 
 /// The target of each input, in the order of the inputs. Throws Error: Mismatch if files have no
 /// partner, or not one of their own; InvalidArgument for rules that cannot be used.
-inline FileList targets_for(const FileList& inputs, const std::filesystem::path& folder,
+inline FileList targets_for(const FileList& inputs, const SampleFolder& folder,
                             const FolderOptions& options) {
   const bool has_pattern = !options.target_pattern().empty();
   if (has_pattern && options.target_name()) {
@@ -245,7 +248,9 @@ inline FileList targets_for(const FileList& inputs, const std::filesystem::path&
   if (has_pattern) {
     ListRules rules = list_rules(options);
     rules.pattern = options.target_pattern();
-    require_partners(inputs, targets, list_folder(folder, rules));
+    const FileList found = list_folder(folder, rules);
+    require_partners(inputs, targets, found);
+    targets.take_objects(found);
   } else {
     require_existing(inputs, targets);
   }

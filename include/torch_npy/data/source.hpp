@@ -27,13 +27,6 @@
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// A number for a text: FNV-1a of 64 bits, the same on every platform.
-inline std::uint64_t hash_of(std::string_view text) noexcept {
-  std::uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-  return hash;
-}
-
 /// A number for a region of arrays.
 inline std::uint64_t fingerprint_of(const Region& region) {
   std::uint64_t print = mix({region.size()});

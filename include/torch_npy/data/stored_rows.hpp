@@ -17,6 +17,7 @@
 #include <torch_npy/data/array_files.hpp>
 #include <torch_npy/data/array_rows.hpp>
 #include <torch_npy/data/bad_samples.hpp>
+#include <torch_npy/data/fetched_rows.hpp>
 #include <torch_npy/data/mapped_files.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/literal.hpp>
@@ -108,8 +109,8 @@ inline void require_alike(const RowFormat& found, const RowFormat& expected,
   }
 }
 
-/// The rows of arrays in files, which are mapped: one array, or several, called shards, which are
-/// joined along axis 0.
+/// The rows of arrays in files, which are mapped, or in a store, which are read for each batch: one
+/// array, or several, called shards, which are joined along axis 0.
 class StoredRows final : public ArrayRows {
  public:
   /// Reads the headers of the files, at most 32 at a time. With `frames`, each file is one row. A
@@ -135,7 +136,7 @@ class StoredRows final : public ArrayRows {
         if (!has_rows) plan_ = plan;
         if (!has_rows) has_rows = shard.rows != 0;
         shards_[i] = std::move(shard);
-        if (plan.count != 0) {
+        if (plan.count != 0 && !files_.is_remote()) {
           maps_.set(i, array.source.internal_traits().range, plan.offset,
                     static_cast<std::size_t>(plan.from.extent()) * plan.item_size());
         }
@@ -148,6 +149,7 @@ class StoredRows final : public ArrayRows {
     select_rows(std::move(first));
   }
 
+  bool is_in_memory() const override { return !files_.is_remote(); }
   std::string name() const override { return files_.names(); }
 
   std::string key(std::size_t row) const override {
@@ -184,6 +186,7 @@ class StoredRows final : public ArrayRows {
   at::Tensor gather_regions(c10::ArrayRef<std::size_t> rows, const std::vector<Region>& regions,
                             const c10::Scalar& fill_value, bool pin) const override {
     if (frames_ || plan_.inner_axes != 0 || rows.empty() || format().elements == 0) return {};
+    if (files_.is_remote()) return fetch_regions(rows, regions, fill_value, pin);
     const MappedFiles::Use in_use(maps_);
     at::Tensor out;
     for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -249,20 +252,64 @@ class StoredRows final : public ArrayRows {
 
   void with_runs(c10::ArrayRef<std::size_t> first, std::size_t length,
                  const std::function<void(const std::vector<RowRun>&)>& use) const override {
+    if (files_.is_remote()) {
+      FetchedRows rows(files_, format(), first.size() * length);
+      for_each_run(first, length, [&](std::size_t i, std::size_t row, std::size_t taken) {
+        rows.add(i, shards_[i].layout, offset_of(i, row), taken);
+      });
+      return use(rows.read());
+    }
     const MappedFiles::Use in_use(maps_);
     std::vector<RowRun> runs;
     runs.reserve(first.size());
+    for_each_run(first, length, [&](std::size_t i, std::size_t row, std::size_t taken) {
+      runs.push_back(run_of(i, row, taken));
+    });
+    use(runs);
+  }
+
+  /// Calls `use(i, row, count)` for `count` rows of shard `i` from its row `row` on, until there
+  /// are `length` rows from each row of `first` on.
+  template <class Use>
+  void for_each_run(c10::ArrayRef<std::size_t> first, std::size_t length, const Use& use) const {
     for (std::size_t row : first) {
       std::size_t left = length;
       for (std::size_t i = parts().part_of(row); left != 0; ++i) {
         const std::size_t taken = (std::min)(left, parts().ends()[i] - row);
         if (taken == 0) continue;  // an empty shard
-        runs.push_back(run_of(i, row - parts().begin_of(i), taken));
+        use(i, row - parts().begin_of(i), taken);
         row += taken;
         left -= taken;
       }
     }
-    use(runs);
+  }
+
+  /// Where a row of shard `i` begins in its file, in bytes.
+  std::uint64_t offset_of(std::size_t i, std::size_t row) const {
+    return shards_[i].offset +
+           std::uint64_t{shards_[i].begin + row} * shards_[i].layout.step * format().element_size();
+  }
+
+  at::Tensor fetch_regions(c10::ArrayRef<std::size_t> rows, const std::vector<Region>& regions,
+                           const c10::Scalar& fill_value, bool pin) const {
+    std::vector<LoadPlan> plans;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      about(rows[i], [&] {
+        plans.push_back(plan_of_region(rows[i], regions[i], fill_value));
+        plans.back().offset += shards_[parts().part_of(rows[i])].offset;
+      });
+    }
+    at::Tensor out;
+    about(rows[0], [&] { out = empty_regions(plans[0], rows.size(), pin); });
+    auto* const to = static_cast<char*>(out.data_ptr());
+    files_.for_each_index(rows.size(), [&](std::size_t i) {
+      files_.fetch(parts().part_of(rows[i]), [&](const ByteSource& source) {
+        fill(ArrayBytes(source, nullptr, plans[i].end), plans[i], to + i * plans[i].bytes,
+             /*threads=*/1);
+      });
+    });
+    about(rows[0], [&] { out = on_device(std::move(out), options()); });
+    return out;
   }
 
   /// How to read a region of a row; offsets count from the start of the mapping.

@@ -201,7 +201,9 @@ class WindowSource : public SampleSource<E> {
     return data_->key(windows_.first_row(sample));
   }
   bool samples_overlap() const override { return windows_.overlap(); }
-  bool is_in_memory() const override { return true; }
+  bool is_in_memory() const override {
+    return data_->is_in_memory() && (target_ == nullptr || target_->is_in_memory());
+  }
   std::int64_t length(std::size_t) const override {
     return static_cast<std::int64_t>(windows_.length());
   }

@@ -49,6 +49,8 @@ struct SourceTraits {
   FileRange range;
   /// Where the bytes are in memory.
   const char* data = nullptr;
+  /// Each read() waits for a store: few large ones are better than many small ones.
+  bool is_remote = false;
 };
 
 }  // namespace detail
@@ -146,6 +148,10 @@ class ByteSource {
   /// Called after an array, which ends at byte `end`, has been read in order. @private
   virtual void internal_finish(std::uint64_t /*end*/) const {}
 
+  /// Throws Error (Io) if the content is no longer that of version(), as far as this source can
+  /// know. @private
+  virtual void internal_require_unchanged() const {}
+
  protected:
   ByteSource() = default;
   ByteSource(const ByteSource&) = default;             ///< for derived classes
@@ -172,12 +178,24 @@ class SourcePart : public ByteSource {
 
   std::string name() const override { return whole_.name(); }
   std::string version() const override { return whole_.version(); }
+  void internal_require_unchanged() const override { whole_.internal_require_unchanged(); }
 
   SourceTraits internal_traits() const override {
     SourceTraits traits = whole_.internal_traits();
     traits.range.begin += begin_;
     if (traits.data != nullptr) traits.data += begin_;
     return traits;
+  }
+
+  void read_many(const std::vector<ByteRange>& ranges) const override {
+    std::vector<ByteRange> of_whole = ranges;
+    for (ByteRange& range : of_whole) {
+      if (range.offset > size_ || range.size > size_ - range.offset) {
+        return ByteSource::read_many(ranges);  // throws at the end of this part
+      }
+      range.offset += begin_;
+    }
+    whole_.read_many(of_whole);
   }
 
  private:
@@ -209,7 +227,7 @@ class MemorySource final : public ByteSource {
 
   std::string name() const override { return {}; }
   std::shared_ptr<char> internal_memory() const override { return memory_; }
-  SourceTraits internal_traits() const override { return {false, false, {}, data_}; }
+  SourceTraits internal_traits() const override { return {false, false, {}, data_, false}; }
 
  private:
   std::shared_ptr<char> memory_;

@@ -57,7 +57,9 @@ class File : public ByteSource {
 
   std::string name() const override { return {}; }
 
-  SourceTraits internal_traits() const override { return {false, false, {&file_, 0}, nullptr}; }
+  SourceTraits internal_traits() const override {
+    return {false, false, {&file_, 0}, nullptr, false};
+  }
 
   /// Reads from the start of the file, first into `head`, then into `body`, in one call. Returns
   /// the number of bytes read, which may be less for any reason, failure included.

@@ -51,7 +51,7 @@ class StreamSource final : public ByteSource {
   }
 
   std::string name() const override { return {}; }
-  SourceTraits internal_traits() const override { return {true, false, {}, nullptr}; }
+  SourceTraits internal_traits() const override { return {true, false, {}, nullptr, false}; }
 
   void internal_finish(std::uint64_t end) const override { (void)read(nullptr, 0, end); }
 

@@ -40,6 +40,7 @@ class ArrayBytes {
       : source_(source), first_(first), end_(end) {}
 
   bool is_sequential() const { return source_.internal_traits().is_sequential; }
+  bool is_remote() const { return source_.internal_traits().is_remote; }
   /// All bytes, if they are in memory; else null.
   const char* data() const { return source_.internal_traits().data; }
 
@@ -86,21 +87,21 @@ inline void copy_runs(const char* from, std::size_t size, std::size_t stride, st
 /// between them: a call costs as much as copying some thousand bytes.
 class RunReader {
  public:
-  explicit RunReader(const ArrayBytes& bytes) : bytes_(bytes) {}
+  explicit RunReader(const ArrayBytes& bytes) : bytes_(bytes), joins_(!bytes.is_remote()) {}
 
   /// The next runs, of `size` bytes each, which come after those before them. They are read by
   /// finish() at the latest.
   void add(std::uint64_t offset, std::size_t size, std::uint64_t stride, std::size_t runs,
            char* out) {
     while (runs != 0) {
-      const bool joins = !span_.empty() && span_.size() < kMaxParts && offset - last_ <= kClose &&
-                         offset + size - begin_ <= kSpan;
+      const bool joins = joins_ && !span_.empty() && span_.size() < kMaxParts &&
+                         offset - last_ <= kClose && offset + size - begin_ <= kSpan;
       if (!joins) {
         end_span();
         begin_ = offset;
       }
       std::size_t taken = 1;
-      if (stride <= kClose && offset + size - begin_ <= kSpan) {
+      if (joins_ && stride <= kClose && offset + size - begin_ <= kSpan) {
         const std::uint64_t fit = (begin_ + kSpan - offset - size) / stride + 1;
         taken = static_cast<std::size_t>(std::min<std::uint64_t>(runs, fit));
       }
@@ -155,6 +156,7 @@ class RunReader {
   }
 
   const ArrayBytes& bytes_;
+  const bool joins_;               // a store joins them by its own rule
   std::uint64_t begin_ = 0;        // of the current span
   std::uint64_t last_ = 0;         // the run added last
   std::vector<Part> span_;         // runs to read together
@@ -214,6 +216,64 @@ inline void scatter(const LoadPlan& plan, std::size_t first, std::size_t count, 
       });
 }
 
+/// Puts elements into a tensor after they were read.
+class BlockWriter {
+ public:
+  /// For blocks of at most `block` elements; `out` is the memory of the tensor.
+  BlockWriter(const LoadPlan& plan, void* out, std::size_t block)
+      : plan_(plan), out_(static_cast<char*>(out)), converts_(plan.converts()) {
+    if (converts_ && plan.is_padded()) {
+      converted_ = allocate_buffer(block * c10::elementSize(plan.type));
+    }
+  }
+
+  /// Whether elements are read into memory of their own; otherwise to where they stay.
+  static bool needs_buffer(const LoadPlan& plan) { return plan.converts() || plan.is_padded(); }
+
+  /// Where element `first` of a tensor without padding is.
+  char* at(std::size_t first) const { return out_ + first * c10::elementSize(plan_.type); }
+
+  /// Swaps, converts and places elements [first, first + count), which are at `in`.
+  void write(std::size_t first, std::size_t count, char* in) const {
+    swap_bytes(in, count * plan_.item_size(), swap_unit(plan_.dtype));
+    char* const result = converted_ != nullptr ? converted_.get() : at(first);
+    if (converts_) convert(in, plan_.dtype, plan_.stored, result, plan_.type, count);
+    if (plan_.is_padded()) scatter(plan_, first, count, converts_ ? result : in, out_);
+  }
+
+ private:
+  const LoadPlan& plan_;
+  char* out_;
+  bool converts_;
+  std::shared_ptr<char> converted_;
+};
+
+/// Bytes that are swapped or converted are still in the processor's cache.
+inline std::size_t block_of(const LoadPlan& plan) {
+  constexpr std::size_t kBlock = std::size_t{128} << 10;
+  const std::size_t block = kBlock / plan.item_size();
+  return plan.converts() ? (std::min)(kConvertBlock, block) : block;
+}
+
+/// fill() from a store: few large reads, of which each is several requests at the same time.
+inline void fill_from_store(const ArrayBytes& bytes, const LoadPlan& plan, void* out) {
+  constexpr std::size_t kStep = std::size_t{64} << 20;
+  const std::size_t item = plan.item_size();
+  const std::size_t total = plan.from.count;
+  const std::size_t step = (std::min)(total, kStep / item);
+  const std::size_t block = block_of(plan);
+  const BlockWriter writer(plan, out, block);
+  const auto buffer = BlockWriter::needs_buffer(plan) ? allocate_buffer(step * item) : nullptr;
+  for (std::size_t first = 0; first < total; first += step) {
+    const std::size_t end = (std::min)(total, first + step);
+    char* const in = buffer != nullptr ? buffer.get() : writer.at(first);
+    read_items(bytes, plan, first, end - first, in);
+    for (std::size_t i = first; i < end; i += block) {
+      writer.write(i, (std::min)(block, end - i), in + (i - first) * item);
+    }
+  }
+}
+
 /// Fills the memory of a tensor as the plan says.
 inline void fill(const ArrayBytes& bytes, const LoadPlan& plan, void* out, std::size_t threads) {
   // Below this a second thread gains nothing.
@@ -223,39 +283,29 @@ inline void fill(const ArrayBytes& bytes, const LoadPlan& plan, void* out, std::
   constexpr std::size_t kChunk = std::size_t{1} << 20;
   constexpr std::size_t kLargeChunk = std::size_t{4} << 20;
   constexpr std::size_t kLargeChunksFrom = std::size_t{64} << 20;
-  // Bytes that are swapped or converted are still in the processor's cache.
-  constexpr std::size_t kBlock = std::size_t{128} << 10;
 
   if (plan.is_padded() && plan.count != 0) fill_padding(plan, static_cast<char*>(out));
   const std::size_t total = plan.from.count;
   if (total == 0) return;
+  if (bytes.is_remote()) return fill_from_store(bytes, plan, out);
   const std::size_t item = plan.item_size();
-  const std::size_t unit = swap_unit(plan.dtype);
-  const std::size_t out_item = c10::elementSize(plan.type);
-  const bool converts = plan.converts();
-  const bool is_dense = !plan.is_padded();
-  const std::size_t chunk =
-      (is_dense && plan.bytes >= kLargeChunksFrom ? kLargeChunk : kChunk) / item;
-  const std::size_t block = converts                 ? (std::min)(kConvertBlock, kBlock / item)
-                            : unit != 1 || !is_dense ? kBlock / item
-                                                     : chunk;
+  const bool has_buffer = BlockWriter::needs_buffer(plan);
+  const bool is_large = !plan.is_padded() && plan.bytes >= kLargeChunksFrom;
+  const std::size_t chunk = (is_large ? kLargeChunk : kChunk) / item;
+  const std::size_t block = has_buffer || swap_unit(plan.dtype) != 1 ? block_of(plan) : chunk;
   const std::size_t worth = total * item / kBytesPerThread;
   if (bytes.is_sequential()) threads = 1;
   if (threads == 0) threads = worth < 2 ? 1 : (std::min)(worth, processor_count());
 
   const auto fill_chunk = [&](std::size_t index) {
     const std::size_t end = (std::min)(total, (index + 1) * chunk);
-    const auto read_buffer = converts || !is_dense ? allocate_buffer(block * item) : nullptr;
-    const auto converted = converts && !is_dense ? allocate_buffer(block * out_item) : nullptr;
+    const BlockWriter writer(plan, out, block);
+    const auto buffer = has_buffer ? allocate_buffer(block * item) : nullptr;
     for (std::size_t first = index * chunk; first < end; first += block) {
       const std::size_t count = (std::min)(block, end - first);
-      char* const to = static_cast<char*>(out) + first * out_item;
-      char* const in = read_buffer != nullptr ? read_buffer.get() : to;
+      char* const in = buffer != nullptr ? buffer.get() : writer.at(first);
       read_items(bytes, plan, first, count, in);
-      swap_bytes(in, count * item, unit);
-      char* const result = converted != nullptr ? converted.get() : to;
-      if (converts) convert(in, plan.dtype, plan.stored, result, plan.type, count);
-      if (!is_dense) scatter(plan, first, count, converts ? result : in, static_cast<char*>(out));
+      writer.write(first, count, in);
     }
   };
   for_each_index((total + chunk - 1) / chunk, threads, fill_chunk);

@@ -21,6 +21,7 @@
 #include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/io/read_header.hpp>
+#include <torch_npy/io/store.hpp>
 #include <torch_npy/io/stream.hpp>
 #include <torch_npy/tensor/device.hpp>
 #include <torch_npy/tensor/fields.hpp>
@@ -63,7 +64,7 @@ class StoredArray {
 
   /// What it was opened from, in UTF-8: a path, and after a slash the member of an archive
   /// ("medmnist.npz/train_images.npy"). Empty for memory and streams.
-  std::string name() const { return with_member(path_.generic_string()); }
+  std::string name() const { return with_member(detail::name_of(path_)); }
   /// The same without the folder of the file. @private
   std::string internal_short_name() const { return with_member(path_.filename().generic_string()); }
 
@@ -190,6 +191,14 @@ class StoredArray {
     throw Error(ErrorCode::InvalidArgument, "open(): the pointer to the ByteSource is null");
   std::filesystem::path path = detail::path_of(source->name());
   return StoredArray(std::move(source), std::move(path), {}, options);
+}
+
+/// The same for an object of a store. Two requests: for its size, and for its first 16 KiB. The
+/// rest is read when it is loaded, whole, or only what region() needs. Throws Error: NotFound, Io,
+/// and what parse_header() throws.
+[[nodiscard]] inline StoredArray open(const Store& store, const std::string& name,
+                                      const LoadOptions& options = {}) {
+  return open(store.object(name), options);
 }
 
 /// The same for the array at the position of a stream, which has to outlive the StoredArray. It can

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/byte_source.hpp>
@@ -49,6 +50,14 @@ class ArchiveBytes final : public ByteSource {
 
   std::string name() const override { return source_->name(); }
   std::string version() const override { return source_->version(); }
+  void internal_require_unchanged() const override { source_->internal_require_unchanged(); }
+
+  void read_many(const std::vector<ByteRange>& ranges) const override {
+    const bool is_before_end = std::all_of(ranges.begin(), ranges.end(), [&](const auto& range) {
+      return range.offset + range.size <= begin_;
+    });
+    is_before_end ? source_->read_many(ranges) : ByteSource::read_many(ranges);
+  }
 
   SourceTraits internal_traits() const override {
     SourceTraits traits = source_->internal_traits();

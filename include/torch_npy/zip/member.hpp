@@ -12,6 +12,7 @@
 
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/byte_source.hpp>
+#include <torch_npy/io/file.hpp>
 #include <torch_npy/zip/codec.hpp>
 #include <torch_npy/zip/reader.hpp>
 #include <torch_npy/zip/records.hpp>
@@ -31,7 +32,7 @@ class CheckedMember final : public ByteSource {
 
   std::uint64_t size() const override { return member_.size; }
   std::string name() const override { return part_.name(); }
-  SourceTraits internal_traits() const override { return {true, false, {}, nullptr}; }
+  SourceTraits internal_traits() const override { return {true, false, {}, nullptr, false}; }
 
   std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
     skip_to(offset);
@@ -86,10 +87,20 @@ class StoredMember final : public SourcePart {
 
   std::shared_ptr<const ByteSource> internal_unpacked(const FirstBytes& first,
                                                       bool whole) const override {
-    return whole ? std::make_shared<const CheckedMember>(*this, first, member_) : nullptr;
+    if (!whole) return nullptr;
+    if (internal_traits().is_remote) return read_at_once();
+    return std::make_shared<const CheckedMember>(*this, first, member_);
   }
 
  private:
+  std::shared_ptr<const ByteSource> read_at_once() const {
+    const auto size = static_cast<std::size_t>(member_.size);
+    std::shared_ptr<char> bytes = allocate_buffer(size);
+    read_fully(bytes.get(), size, 0);
+    ZipArchive::require_crc(member_, zip_codec().load()->crc32(0, bytes.get(), size));
+    return std::make_shared<const MemorySource>(std::move(bytes), size);
+  }
+
   std::shared_ptr<const ZipArchive> archive_;
   const ZipMember& member_;  // of the archive
 };
@@ -112,7 +123,9 @@ class DeflatedMember final : public ByteSource {
   std::uint64_t size() const override { return member_.size; }
   std::string name() const override { return archive_->source().name(); }
   std::string version() const override { return archive_->source().version(); }
-  SourceTraits internal_traits() const override { return {false, true, {}, unpacked_.get()}; }
+  SourceTraits internal_traits() const override {
+    return {false, true, {}, unpacked_.get(), false};
+  }
 
   /// Unpacks from the start on: for headers.
   std::size_t read(void* out, std::size_t size, std::uint64_t offset) const override {
