@@ -18,6 +18,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -35,17 +36,21 @@
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
-/// Arrow's S3 has to be finalized before the program ends, or the program crashes then.
-inline void finalize_s3_at_exit() {
 #ifdef ARROW_S3
-  struct AtExit {
-    ~AtExit() {
-      if (::arrow::fs::IsS3Initialized() && !::arrow::fs::IsS3Finalized()) {
-        (void)::arrow::fs::FinalizeS3();
-      }
-    }
-  };
-  static const AtExit at_exit;
+inline void finalize_s3() {
+  if (!::arrow::fs::IsS3Initialized() || ::arrow::fs::IsS3Finalized()) return;
+  (void)::arrow::fs::FinalizeS3();
+}
+#endif
+
+/// Arrow's S3 has to be finalized before the program ends, or the program crashes then. And before
+/// the static objects that Arrow made until now are destroyed, so this is called after a file
+/// system was made, and again after it was used.
+inline void finalize_s3_at_exit(const ::arrow::fs::FileSystem& files) {
+#ifdef ARROW_S3
+  if (files.type_name() == "s3") (void)std::atexit(finalize_s3);
+#else
+  (void)files;
 #endif
 }
 
@@ -75,8 +80,9 @@ class ArrowObjects final : public ObjectStore {
                   "arrow::Store: the path is empty: expected a bucket or a folder, such as "
                   "\"bucket/train\"");
     }
-    if (files_->type_name() == "s3") finalize_s3_at_exit();
+    finalize_s3_at_exit(*files_);
   }
+  ~ArrowObjects() override { finalize_s3_at_exit(*files_); }
 
   void list(const std::string& folder, bool recursive,
             const std::function<void(StoreObject)>& found) const override {
@@ -220,25 +226,26 @@ class Store : public torch_npy::Store {
     if (uri.compare(0, 5, "s3://") == 0) {
       const ::arrow::Status status = ::arrow::fs::EnsureS3Initialized();
       if (!status.ok()) throw Error(ErrorCode::Io, "arrow::Store: " + status.message());
-      detail::finalize_s3_at_exit();
     }
 #endif
     std::string path;
     auto files = ::arrow::fs::FileSystemFromUri(uri, &path);
     if (!files.ok()) {
-      throw Error(ErrorCode::InvalidArgument,
-                  "arrow::Store: " + detail::escaped(detail::without(files.status().message(),
-                                                                     {uri, user_of(uri)})));
+      const std::string reason = detail::without(files.status().message(), credentials_in(uri));
+      throw Error(ErrorCode::InvalidArgument, "arrow::Store: " + detail::escaped(reason));
     }
     return std::make_shared<const detail::ArrowObjects>(std::move(*files), path);
   }
 
-  /// The key and the secret in a URI.
-  static std::string user_of(const std::string& uri) {
+  /// The key and the secret in "s3://key:secret@bucket".
+  static std::vector<std::string> credentials_in(const std::string& uri) {
     const std::size_t begin = uri.find("://");
-    const std::size_t end = uri.find('@');
+    const std::size_t end = uri.rfind('@');
     if (begin == uri.npos || end == uri.npos || end < begin + 3) return {};
-    return uri.substr(begin + 3, end - begin - 3);
+    const std::string both = uri.substr(begin + 3, end - begin - 3);
+    const std::size_t colon = both.find(':');
+    if (colon == both.npos) return {both};
+    return {both, both.substr(colon + 1), both.substr(0, colon)};
   }
 };
 

@@ -105,16 +105,18 @@ TEST_CASE("a FileList holds any paths, which need not exist", "[folder]") {
   make_files(folder.path(), {"b.npy", "sub/a.txt"});
   const std::vector<std::filesystem::path> paths{folder / "b.npy", folder / "none.npy",
                                                  folder / "sub/a.txt", folder / "b.npy"};
-  const FileList list(paths);
+  FileList list(paths);
   CHECK(std::vector<std::filesystem::path>(list.begin(), list.end()) == paths);
   CHECK(list.folder().empty());
-  CHECK(torch_npy::detail::missing_files(list) == std::vector<std::size_t>{1});
+  CHECK(list.missing() == std::vector<std::size_t>{1});
   CHECK(list.open(2).size() == 0);
   CHECK(error_of([&] { (void)list.open(1); }).code() == ErrorCode::NotFound);
   CHECK(!list.has_folder_of(list));
   CHECK(FileList(folder.path()).has_folder_of(FileList(folder / "sub/..")));
   for (const auto& bad : {std::string(), std::string("a\0b", 3)}) {
-    CHECK(error_of([&] { FileList({paths[0], bad}); }).code() == ErrorCode::InvalidArgument);
+    CHECK(error_of([&] {
+            FileList({paths[0], std::filesystem::path(bad)});
+          }).code() == ErrorCode::InvalidArgument);
   }
-  CHECK(torch_npy::detail::missing_files(FileList(std::vector<std::filesystem::path>())).empty());
+  CHECK(FileList(std::vector<std::filesystem::path>()).missing().empty());
 }
