@@ -22,6 +22,7 @@ install(FILES
   "${PROJECT_BINARY_DIR}/torch_npyConfigVersion.cmake"
   cmake/torch_standard.cmake
   cmake/npz.cmake
+  cmake/arrow.cmake
   DESTINATION "${package_dir}")
 
 # For pkg-config. They name no folder of this machine.

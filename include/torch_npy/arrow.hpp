@@ -15,10 +15,12 @@
 #include <arrow/filesystem/s3fs.h>
 #endif
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -123,10 +125,17 @@ class ArrowObjects final : public ObjectStore {
     info.set_size(static_cast<std::int64_t>(object.size));  // Arrow would ask for it otherwise
     const auto file = files_->OpenInputFile(info);
     if (!file.ok()) throw failed(file.status());
-    const auto got =
-        (*file)->ReadAt(static_cast<std::int64_t>(offset), static_cast<std::int64_t>(size), out);
-    if (!got.ok()) throw failed(got.status());
-    return static_cast<std::size_t>(*got);
+    std::size_t got = read_at(**file, out, size, offset, /*mark=*/0x5a);
+    if (got != size || !is_marked(out, size, 0x5a)) return got;
+    // Another mark, because the object may happen to have these bytes.
+    got = read_at(**file, out, size, offset, /*mark=*/0xa5);
+    if (got != size || !is_marked(out, size, 0xa5)) return got;
+    throw Error(ErrorCode::Io,
+                "the store sent less than the " + counted(size, "byte") + " from byte " +
+                    std::to_string(offset) +
+                    " on: the answer was cut short, or the object was replaced after the store was "
+                    "listed",
+                offset);
   }
 
   std::string uri(const std::string& name) const override {
@@ -145,6 +154,26 @@ class ArrowObjects final : public ObjectStore {
   }
 
  private:
+  /// For S3, Arrow does not tell that an answer has fewer bytes than it asked for. So the end of
+  /// the memory is marked, to see whether the answer reached it.
+  static constexpr std::size_t kMarked = 16;
+
+  static bool is_marked(const void* out, std::size_t size, unsigned char mark) {
+    const auto* const end = static_cast<const unsigned char*>(out) + size;
+    return std::all_of(end - (std::min)(size, kMarked), end,
+                       [&](unsigned char byte) { return byte == mark; });
+  }
+
+  std::size_t read_at(::arrow::io::RandomAccessFile& file, void* out, std::size_t size,
+                      std::uint64_t offset, unsigned char mark) const {
+    const std::size_t marked = (std::min)(size, kMarked);
+    std::memset(static_cast<char*>(out) + size - marked, mark, marked);
+    const auto got =
+        file.ReadAt(static_cast<std::int64_t>(offset), static_cast<std::int64_t>(size), out);
+    if (!got.ok()) throw failed(got.status());
+    return static_cast<std::size_t>(*got);
+  }
+
   std::string path_of(const std::string& name) const {
     if (name.empty()) return path_;
     return path_.back() == '/' ? path_ + name : path_ + '/' + name;

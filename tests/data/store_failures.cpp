@@ -14,26 +14,20 @@
 
 #include <atomic>
 #include <memory>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "support/catch.hpp"
 #include "support/files.hpp"
 #include "support/memory_store.hpp"
+#include "support/npy_bytes.hpp"
 #include "support/samples.hpp"
 
 using namespace torch_npy;
 
 namespace {
 
-std::string npy_of(const at::Tensor& tensor) {
-  std::ostringstream out;
-  save(out, tensor);
-  return out.str();
-}
-
-std::shared_ptr<MemoryStore> store_of(int count) {
+std::shared_ptr<MemoryStore> store_of_samples(int count) {
   auto memory = std::make_shared<MemoryStore>();
   for (int i = 0; i < count; ++i) memory->put(name_of(i), npy_of(sample(i)));
   return memory;
@@ -48,7 +42,7 @@ Error outage() { return Error(ErrorCode::Io, "503: slow down"); }
 }  // namespace
 
 TEST_CASE("an outage of the store is never a skipped sample", "[store]") {
-  const auto memory = store_of(8);
+  const auto memory = store_of_samples(8);
   memory->on_read = [](const std::string&) -> std::size_t { throw outage(); };
   for (const auto& options : {FolderOptions(), kSkip, kReplace}) {
     const FolderDataset dataset(Store(memory), options);
@@ -63,7 +57,7 @@ TEST_CASE("an outage of the store is never a skipped sample", "[store]") {
 }
 
 TEST_CASE("objects that are gone are an Error, not bad samples", "[store]") {
-  const auto memory = store_of(8);
+  const auto memory = store_of_samples(8);
   const FolderDataset dataset(Store(memory), kSkip);
   for (int i = 0; i < 8; ++i) memory->remove(name_of(i));
   const Error error = error_of([&] { (void)dataset.get_batch(kAll); });
@@ -72,7 +66,7 @@ TEST_CASE("objects that are gone are an Error, not bad samples", "[store]") {
 }
 
 TEST_CASE("a request that fails now and then is made again", "[store]") {
-  const auto memory = store_of(8);
+  const auto memory = store_of_samples(8);
   std::atomic<int> calls{0};
   memory->on_read = [&](const std::string&) -> std::size_t {
     const int call = calls++;
@@ -92,7 +86,7 @@ TEST_CASE("a request that fails now and then is made again", "[store]") {
 }
 
 TEST_CASE("bad objects are skipped and replaced as bad files are", "[store]") {
-  const auto memory = store_of(8);
+  const auto memory = store_of_samples(8);
   memory->put(name_of(2), "not an array");
   memory->put(name_of(5), npy_of(sample(5)).substr(0, 140));
   const auto got = FolderDataset(Store(memory), kSkip).stacked().get_batch(kAll);
@@ -124,7 +118,7 @@ TEST_CASE("bad objects are skipped and replaced as bad files are", "[store]") {
 }
 
 TEST_CASE("an object that is replaced in the middle of an epoch is an Error", "[store]") {
-  const auto memory = store_of(8);
+  const auto memory = store_of_samples(8);
   const FolderDataset dataset(Store(memory), kSkip);
   memory->put(name_of(3), npy_of(at::rand({20, 30})));  // larger
   Error error = error_of([&] { (void)dataset.get_batch(kAll); });

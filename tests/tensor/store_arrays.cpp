@@ -18,18 +18,9 @@
 #include "support/catch.hpp"
 #include "support/files.hpp"
 #include "support/memory_store.hpp"
+#include "support/npy_bytes.hpp"
 
 using namespace torch_npy;
-
-namespace {
-
-std::string npy_of(const at::Tensor& tensor) {
-  std::ostringstream out;
-  save(out, tensor);
-  return out.str();
-}
-
-}  // namespace
 
 TEST_CASE("an array of a store is loaded with few requests", "[store]") {
   const auto memory = std::make_shared<MemoryStore>();

@@ -1,0 +1,53 @@
+// Arrow's file system of this machine, and one in memory, as stores.
+
+#include <torch_npy/arrow.hpp>
+#include <torch_npy/data.hpp>
+#include <torch_npy/tensor.hpp>
+
+#include <arrow/filesystem/localfs.h>
+
+#include <ATen/ops/equal.h>
+
+#include <memory>
+#include <string>
+
+#include "support/catch.hpp"
+
+#include "support/files.hpp"
+#include "support/samples.hpp"
+
+using namespace torch_npy;
+
+TEST_CASE("a folder through Arrow", "[arrow]") {
+  const Folder folder;
+  fill_folder(folder, 5);
+  std::filesystem::create_directory(folder / "deep");
+  save(folder / "deep/x.npy", sample(9));
+  const auto files = std::make_shared<::arrow::fs::LocalFileSystem>();
+  for (const char* const end : {"", "/"}) {
+    const torch_npy::arrow::Store store(files, folder.path().string() + end);
+    const FolderDataset dataset(store);
+    CHECK(dataset.size() == 5u);
+    for (int i = 0; i < 5; ++i) CHECK(at::equal(dataset.get(std::size_t(i)).data, sample(i)));
+    CHECK(dataset.key(0) == "file://" + (folder / "s000.npy").string());
+    CHECK(FolderDataset(store, FolderOptions().recursive(true)).size() == 6u);
+    CHECK(ClassFolderDataset(store).classes() == std::vector<std::string>{"deep"});
+    CHECK(at::equal(open(store.folder("deep"), "x.npy").load(), sample(9)));
+  }
+  const torch_npy::arrow::Store by_uri("file://" + folder.path().string());
+  CHECK(FolderDataset(by_uri).size() == 5u);
+}
+
+TEST_CASE("what is not there through Arrow", "[arrow]") {
+  const Folder folder;
+  const auto files = std::make_shared<::arrow::fs::LocalFileSystem>();
+  const torch_npy::arrow::Store store(files, folder.path().string());
+  CHECK(error_of([&] { FolderDataset{store}; }).code() == ErrorCode::NotFound);
+  const Error error = error_of([&] { FolderDataset{store.folder("x")}; });
+  CHECK(error.code() == ErrorCode::NotFound);
+  CHECK_THAT(error.what(), says("there is no such bucket or folder"));
+  CHECK(error_of([&] { (void)open(store, "x.npy"); }).code() == ErrorCode::NotFound);
+  CHECK(error_of([&] { torch_npy::arrow::Store(nullptr, "x"); }).code() ==
+        ErrorCode::InvalidArgument);
+  CHECK(error_of([&] { torch_npy::arrow::Store(files, ""); }).code() == ErrorCode::InvalidArgument);
+}
