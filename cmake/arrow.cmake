@@ -7,7 +7,7 @@ function(torch_npy_arrow_standard libraries result)
   set(CMAKE_REQUIRED_LIBRARIES "${libraries}")
   set(CMAKE_CXX_STANDARD 17)
   set(CMAKE_CXX_STANDARD_REQUIRED ON)
-  check_cxx_source_compiles("#include <arrow/status.h>\nint main() { return arrow::Status::OK().ok() ? 0 : 1; }"
+  check_cxx_source_compiles("#include <arrow/filesystem/filesystem.h>\n#include <arrow/util/future.h>\nint main() { return arrow::Status::OK().ok() ? 0 : 1; }"
     TORCH_NPY_ARROW_TAKES_CXX17)
   set(${result} 20 PARENT_SCOPE)
   if(TORCH_NPY_ARROW_TAKES_CXX17)
