@@ -2,15 +2,20 @@
 # found: its CMake package, or else the library in the pyarrow of the active Python, which has S3, GCS and HDFS.
 include(CheckCXXSourceCompiles)
 
-# Sets RESULT to the lowest C++ standard that Arrow's headers compile with, 17 or 20.
-function(torch_npy_arrow_standard libraries result)
-  set(CMAKE_REQUIRED_LIBRARIES "${libraries}")
+# Sets RESULT to the lowest C++ standard that Arrow's headers compile with, 17 or 20. Known from the last time if they are
+# those of that time.
+function(torch_npy_arrow_standard arrow result)
+  get_target_property(folders ${arrow} INTERFACE_INCLUDE_DIRECTORIES)
+  find_file(TORCH_NPY_ARROW_CONFIG arrow/util/config.h PATHS ${folders} NO_DEFAULT_PATH NO_CACHE)
+  file(MD5 "${TORCH_NPY_ARROW_CONFIG}" release)
+  string(SUBSTRING "${release}" 0 8 release)
+  set(CMAKE_REQUIRED_LIBRARIES ${arrow})
   set(CMAKE_CXX_STANDARD 17)
   set(CMAKE_CXX_STANDARD_REQUIRED ON)
   check_cxx_source_compiles("#include <arrow/filesystem/filesystem.h>\n#include <arrow/util/future.h>\nint main() { return arrow::Status::OK().ok() ? 0 : 1; }"
-    TORCH_NPY_ARROW_TAKES_CXX17)
+    TORCH_NPY_ARROW_${release}_TAKES_CXX17)
   set(${result} 20 PARENT_SCOPE)
-  if(TORCH_NPY_ARROW_TAKES_CXX17)
+  if(TORCH_NPY_ARROW_${release}_TAKES_CXX17)
     set(${result} 17 PARENT_SCOPE)
   endif()
 endfunction()

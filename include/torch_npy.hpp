@@ -4754,7 +4754,7 @@ class FileList {
   void add_objects(const std::string& prefix, const detail::ListRules& rules) {
     list_objects(prefix, rules.recursive, [&](StoreObject object) {
       const std::string_view name = object.name;
-      if (name.find('\0') != name.npos || name.size() <= prefix.size() ||
+      if (object.name.find('\0') != object.name.npos || name.size() <= prefix.size() ||
           !is_listed(name.substr(prefix.size()), rules)) {
         return;
       }
