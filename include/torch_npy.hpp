@@ -3717,6 +3717,80 @@ TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_IO_OBJECT_STORE_HPP_
 
+// ---- torch_npy/io/recycled_buffers.hpp
+
+#ifndef TORCH_NPY_IO_RECYCLED_BUFFERS_HPP_
+#define TORCH_NPY_IO_RECYCLED_BUFFERS_HPP_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// Memory that is used again: the system gives fresh memory a page at a time, which takes as long
+/// as filling it. Safe from any thread.
+class RecycledBuffers : public std::enable_shared_from_this<RecycledBuffers> {
+ public:
+  /// Keeps at most `limit` bytes that nobody uses.
+  explicit RecycledBuffers(std::uint64_t limit) : limit_(limit) {}
+
+  /// As allocate_buffer(). The buffer may be up to twice as large.
+  std::shared_ptr<char> take(std::size_t size) {
+    Buffer buffer = find(size);
+    if (buffer.memory == nullptr) buffer = {allocate_buffer(size), size};
+    char* const begin = buffer.memory.get();
+    return std::shared_ptr<char>(
+        begin, [all = shared_from_this(), buffer = std::move(buffer)](char*) mutable noexcept {
+          all->keep(std::move(buffer));
+        });
+  }
+
+ private:
+  struct Buffer {
+    std::shared_ptr<char> memory;
+    std::size_t size = 0;
+  };
+
+  Buffer find(std::size_t size) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (std::size_t i = kept_.size(); i-- > 0;) {  // those that were used last are in the cache
+      if (kept_[i].size < size || kept_[i].size / 2 > size) continue;
+      Buffer found = std::move(kept_[i]);
+      kept_[i] = std::move(kept_.back());
+      kept_.pop_back();
+      bytes_ -= found.size;
+      return found;
+    }
+    return {};
+  }
+
+  void keep(Buffer buffer) noexcept {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (buffer.size > limit_ - bytes_) return;
+    try {
+      kept_.push_back(std::move(buffer));
+      bytes_ += kept_.back().size;
+    } catch (const std::bad_alloc&) {  // it is freed
+    }
+  }
+
+  const std::uint64_t limit_;
+  std::mutex mutex_;
+  std::vector<Buffer> kept_;
+  std::uint64_t bytes_ = 0;
+};
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_IO_RECYCLED_BUFFERS_HPP_
+
 // ---- torch_npy/io/request_threads.hpp
 
 #ifndef TORCH_NPY_IO_REQUEST_THREADS_HPP_
@@ -3958,12 +4032,14 @@ class StoreRequests {
   StoreRequests(std::shared_ptr<const ObjectStore> objects, const StoreOptions& options)
       : objects_(std::move(objects)),
         limit_(options.requests(), options.bytes()),
+        buffers_(std::make_shared<RecycledBuffers>(options.bytes())),
         threads_(options.requests()) {
     if (objects_ == nullptr)
       throw Error(ErrorCode::InvalidArgument, "Store: the pointer to the ObjectStore is null");
   }
 
   const ObjectStore& objects() const noexcept { return *objects_; }
+  RecycledBuffers& buffers() const noexcept { return *buffers_; }
 
   /// Reads bytes [offset, offset + size) of an object, which has them, with as many requests as
   /// that takes. Throws Error (Io), also if the store sends fewer bytes.
@@ -4038,13 +4114,15 @@ class StoreRequests {
 
   std::shared_ptr<const ObjectStore> objects_;
   mutable RequestLimit limit_;
+  std::shared_ptr<RecycledBuffers> buffers_;
   mutable RequestThreads threads_;
 };
 
 /// What is read of an object.
 enum class ObjectUse {
-  Parts,  ///< its header, and perhaps parts of it
-  Whole,  ///< all of it
+  Parts,   ///< its header, and perhaps parts of it
+  Whole,   ///< all of it
+  Sample,  ///< all of it, for a batch: its memory is used again soon
 };
 
 /// A store, and the folder of this machine that keeps its objects, if there is one.
@@ -4060,7 +4138,10 @@ struct StoreAccess {
   /// Bytes that are read into memory together.
   static constexpr std::size_t kInMemory = std::size_t{64} << 20;
 
-  std::shared_ptr<const ByteSource> read_whole(const StoreObject& object) const;
+  std::shared_ptr<char> memory_for(std::uint64_t size, ObjectUse use) const {
+    return use == ObjectUse::Sample ? requests->buffers().take(static_cast<std::size_t>(size))
+                                    : allocate_buffer(size);
+  }
 };
 
 /// An object, read by ranges.
@@ -4150,13 +4231,13 @@ inline std::shared_ptr<const ByteSource> StoreAccess::open(const StoreObject& ob
     const std::string key = objects.server() + '\n' + uri + '\n' + object.version();
     auto cached = cache->find(key, object.size, uri);
     if (cached != nullptr) return cached;
-    if (use == ObjectUse::Whole) {
+    if (use != ObjectUse::Parts) {
       std::shared_ptr<char> bytes;
       cache->keep(key, object.size, [&](const auto& put) {
         for (std::uint64_t done = 0; done < object.size; done += kInMemory) {
           const auto size =
               static_cast<std::size_t>(std::min<std::uint64_t>(kInMemory, object.size - done));
-          if (bytes == nullptr) bytes = allocate_buffer(size);
+          if (bytes == nullptr) bytes = memory_for(size, use);
           requests->read(object, bytes.get(), size, done);
           put(bytes.get(), size);
         }
@@ -4170,13 +4251,11 @@ inline std::shared_ptr<const ByteSource> StoreAccess::open(const StoreObject& ob
       if (cached != nullptr) return cached;
     }
   }
-  if (use == ObjectUse::Whole && object.size <= kInMemory) return read_whole(object);
-  return std::make_shared<const ObjectSource>(*this, object);
-}
-
-inline std::shared_ptr<const ByteSource> StoreAccess::read_whole(const StoreObject& object) const {
+  if (use == ObjectUse::Parts || object.size > kInMemory) {
+    return std::make_shared<const ObjectSource>(*this, object);
+  }
   const auto size = static_cast<std::size_t>(object.size);
-  std::shared_ptr<char> bytes = allocate_buffer(size);
+  std::shared_ptr<char> bytes = memory_for(size, use);
   requests->read(object, bytes.get(), size, 0);
   if (size > StoreRequests::kPart) requests->require_unchanged(object);
   return std::make_shared<const MemorySource>(std::move(bytes), size);
@@ -14987,6 +15066,66 @@ TORCH_NPY_END_NAMESPACE
 
 #endif  // TORCH_NPY_DATA_BATCH_BUFFER_HPP_
 
+// ---- torch_npy/data/fetched_objects.hpp
+
+#ifndef TORCH_NPY_DATA_FETCHED_OBJECTS_HPP_
+#define TORCH_NPY_DATA_FETCHED_OBJECTS_HPP_
+
+#include <cstddef>
+#include <exception>
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+TORCH_NPY_BEGIN_NAMESPACE
+namespace detail {
+
+/// The objects of a batch, which are all read at the same time before the first of them is used.
+class FetchedObjects {
+ public:
+  /// Of files nothing is fetched.
+  FetchedObjects() = default;
+
+  /// The objects of these lists that are samples of the request; `file_of(sample)` are their
+  /// numbers in each list. One that cannot be read is missing: it is read again, for its Error.
+  template <class FileOf>
+  FetchedObjects(const std::vector<const FileList*>& lists, const Request& request,
+                 const FileOf& file_of) {
+    for (const FileList* const list : lists) {
+      if (list->requests() == nullptr) continue;
+      for (const Pick& pick : request.picks) found_[{list, file_of(pick.sample)}];
+    }
+    if (found_.empty()) return;
+    std::vector<Found::value_type*> all;
+    for (auto& one : found_) all.push_back(&one);
+    all.front()->first.first->requests()->for_each_index(all.size(), [&](std::size_t i) {
+      const auto& [list, file] = all[i]->first;
+      try {
+        all[i]->second = list->source(file, ObjectUse::Sample);
+      } catch (const std::exception&) {  // Error or std::bad_alloc
+      }
+    });
+  }
+
+  /// A file as a source; null if it was not fetched.
+  std::shared_ptr<const ByteSource> find(const FileList& list, std::size_t file) const {
+    if (found_.empty()) return nullptr;
+    const auto found = found_.find({&list, file});
+    return found == found_.end() ? nullptr : found->second;
+  }
+
+ private:
+  using Found =
+      std::map<std::pair<const FileList*, std::size_t>, std::shared_ptr<const ByteSource>>;
+  Found found_;
+};
+
+}  // namespace detail
+TORCH_NPY_END_NAMESPACE
+
+#endif  // TORCH_NPY_DATA_FETCHED_OBJECTS_HPP_
+
 // ---- torch_npy/data/mapped_samples.hpp
 
 #ifndef TORCH_NPY_DATA_MAPPED_SAMPLES_HPP_
@@ -15273,8 +15412,12 @@ class BatchReader {
 
 /// Reads a file, or only a region of it: see BatchReader::read(). Throws Error.
 inline bool read_file(BatchReader& reader, const SampleFiles& files, std::size_t file,
-                      const RegionOf& region_of = {}, const c10::Scalar& fill_value = 0) {
+                      const FetchedObjects& fetched, const RegionOf& region_of = {},
+                      const c10::Scalar& fill_value = 0) {
   return files.list.about(file, [&] {
+    if (const auto source = fetched.find(files.list, file)) {
+      return reader.read(file, *source, region_of, fill_value);
+    }
     if (region_of && files.maps) {
       const auto bytes = files.maps->bytes(file, [&] { return files.list.open(file); });
       try {
@@ -15539,8 +15682,17 @@ class FileSource : public SampleSource<E> {
 
   SampleRows<E> read(Request& request) const override {
     const StoreRequests* const store = data_->list.requests();
-    if (store == nullptr || request.picks.size() == 1) return read_here(request);
-    return read_concurrently<E>(*store, request, [&](Request& one) { return read_here(one); });
+    if (store != nullptr && request.regions != nullptr && request.picks.size() > 1) {
+      return read_concurrently<E>(*store, request,
+                                  [&](Request& one) { return read_here(one, {}); });
+    }
+    std::vector<const FileList*> lists = {&data_->list};
+    if (targets_) lists.push_back(&targets_->list);
+    return read_here(request, request.regions != nullptr
+                                  ? FetchedObjects()
+                                  : FetchedObjects(lists, request, [&](std::size_t sample) {
+                                      return file_of(sample);
+                                    }));
   }
 
   const SampleFiles& data() const noexcept { return *data_; }
@@ -15548,7 +15700,7 @@ class FileSource : public SampleSource<E> {
 
  private:
   /// On this thread, one sample after another.
-  SampleRows<E> read_here(Request& request) const {
+  SampleRows<E> read_here(Request& request, const FetchedObjects& fetched) const {
     BatchReader data(data_, request.picks.size(), request.pin_memory);
     std::optional<BatchReader> targets;
     if (targets_) targets.emplace(targets_, request.picks.size(), request.pin_memory);
@@ -15560,7 +15712,7 @@ class FileSource : public SampleSource<E> {
           const auto read_part = [&](std::size_t part, const RegionOf& region_of = {},
                                      const c10::Scalar& fill_value = 0) {
             return read_file(part == 0 ? data : *targets, part == 0 ? *data_ : *targets_, file,
-                             region_of, fill_value);
+                             fetched, region_of, fill_value);
           };
           const SampleRegions* const regions = request.regions;
           pick.is_cropped =
@@ -22792,9 +22944,11 @@ class ArchiveReader {
   ArchiveReader(const ArchivedParts& parts, ObjectUse use) : parts_(parts), use_(use) {}
 
   /// Opens the archive of a sample, after it has closed the one before.
-  void open(std::size_t sample) {
+  /// `fetched` is its bytes, if they are known.
+  void open(std::size_t sample, std::shared_ptr<const ByteSource> fetched = nullptr) {
     archive_.reset();
-    archive_ = open_archive(parts_[0]->files->source(sample, use_), room_);
+    if (fetched == nullptr) fetched = parts_[0]->files->source(sample, use_);
+    archive_ = open_archive(std::move(fetched), room_);
     if (!has_known_names()) find_arrays();
   }
 
@@ -22952,14 +23106,8 @@ class NpzSource final : public SampleSource<E> {
   }
 
   SampleRows<E> read(Request& request) const override {
-    const StoreRequests* const store = files().requests();
-    if (store == nullptr || request.picks.size() == 1) return read_here(request);
-    return read_concurrently<E>(*store, request, [&](Request& one) { return read_here(one); });
-  }
-
- private:
-  /// On this thread, one sample after another.
-  SampleRows<E> read_here(Request& request) const {
+    const FetchedObjects fetched({&files()}, request,
+                                 [&](std::size_t sample) { return file_of(sample); });
     // Larger ones are unpacked in part for their headers, and then whole.
     constexpr std::uint64_t kAtOnce = std::uint64_t{1} << 20;
     ArchiveReader archive(parts_, ObjectUse::Whole);
@@ -22977,7 +23125,7 @@ class NpzSource final : public SampleSource<E> {
         });
       };
       about(file, [&] {
-        archive.open(file);
+        archive.open(file, fetched.find(files(), file));
         const SampleRegions* const regions = request.regions;
         pick.is_cropped = regions != nullptr &&
                           read_regions(*regions, pick, readers[0], readers.size(), read_part);

@@ -23,6 +23,7 @@
 #include <torch_npy/data/dataset.hpp>
 #include <torch_npy/data/division.hpp>
 #include <torch_npy/data/epoch_plan.hpp>
+#include <torch_npy/data/fetched_objects.hpp>
 #include <torch_npy/data/fetched_rows.hpp>
 #include <torch_npy/data/file_dataset.hpp>
 #include <torch_npy/data/file_list.hpp>

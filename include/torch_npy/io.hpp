@@ -17,6 +17,7 @@
 #include <torch_npy/io/object_store.hpp>
 #include <torch_npy/io/parallel.hpp>
 #include <torch_npy/io/read_header.hpp>
+#include <torch_npy/io/recycled_buffers.hpp>
 #include <torch_npy/io/request_threads.hpp>
 #include <torch_npy/io/store.hpp>
 #include <torch_npy/io/stream.hpp>

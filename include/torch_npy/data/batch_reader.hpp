@@ -18,6 +18,7 @@
 #include <vector>
 
 #include <torch_npy/data/batch_buffer.hpp>
+#include <torch_npy/data/fetched_objects.hpp>
 #include <torch_npy/data/mapped_samples.hpp>
 #include <torch_npy/data/options.hpp>
 #include <torch_npy/data/request.hpp>
@@ -218,8 +219,12 @@ class BatchReader {
 
 /// Reads a file, or only a region of it: see BatchReader::read(). Throws Error.
 inline bool read_file(BatchReader& reader, const SampleFiles& files, std::size_t file,
-                      const RegionOf& region_of = {}, const c10::Scalar& fill_value = 0) {
+                      const FetchedObjects& fetched, const RegionOf& region_of = {},
+                      const c10::Scalar& fill_value = 0) {
   return files.list.about(file, [&] {
+    if (const auto source = fetched.find(files.list, file)) {
+      return reader.read(file, *source, region_of, fill_value);
+    }
     if (region_of && files.maps) {
       const auto bytes = files.maps->bytes(file, [&] { return files.list.open(file); });
       try {

@@ -17,6 +17,7 @@
 #include <torch_npy/data/batch.hpp>
 #include <torch_npy/data/batch_reader.hpp>
 #include <torch_npy/data/concurrent_read.hpp>
+#include <torch_npy/data/fetched_objects.hpp>
 #include <torch_npy/data/options.hpp>
 #include <torch_npy/data/random.hpp>
 #include <torch_npy/data/request.hpp>
@@ -181,8 +182,17 @@ class FileSource : public SampleSource<E> {
 
   SampleRows<E> read(Request& request) const override {
     const StoreRequests* const store = data_->list.requests();
-    if (store == nullptr || request.picks.size() == 1) return read_here(request);
-    return read_concurrently<E>(*store, request, [&](Request& one) { return read_here(one); });
+    if (store != nullptr && request.regions != nullptr && request.picks.size() > 1) {
+      return read_concurrently<E>(*store, request,
+                                  [&](Request& one) { return read_here(one, {}); });
+    }
+    std::vector<const FileList*> lists = {&data_->list};
+    if (targets_) lists.push_back(&targets_->list);
+    return read_here(request, request.regions != nullptr
+                                  ? FetchedObjects()
+                                  : FetchedObjects(lists, request, [&](std::size_t sample) {
+                                      return file_of(sample);
+                                    }));
   }
 
   const SampleFiles& data() const noexcept { return *data_; }
@@ -190,7 +200,7 @@ class FileSource : public SampleSource<E> {
 
  private:
   /// On this thread, one sample after another.
-  SampleRows<E> read_here(Request& request) const {
+  SampleRows<E> read_here(Request& request, const FetchedObjects& fetched) const {
     BatchReader data(data_, request.picks.size(), request.pin_memory);
     std::optional<BatchReader> targets;
     if (targets_) targets.emplace(targets_, request.picks.size(), request.pin_memory);
@@ -202,7 +212,7 @@ class FileSource : public SampleSource<E> {
           const auto read_part = [&](std::size_t part, const RegionOf& region_of = {},
                                      const c10::Scalar& fill_value = 0) {
             return read_file(part == 0 ? data : *targets, part == 0 ? *data_ : *targets_, file,
-                             region_of, fill_value);
+                             fetched, region_of, fill_value);
           };
           const SampleRegions* const regions = request.regions;
           pick.is_cropped =

@@ -17,7 +17,7 @@
 #include <torch_npy/data/bad_samples.hpp>
 #include <torch_npy/data/batch.hpp>
 #include <torch_npy/data/batch_reader.hpp>
-#include <torch_npy/data/concurrent_read.hpp>
+#include <torch_npy/data/fetched_objects.hpp>
 #include <torch_npy/data/file_source.hpp>
 #include <torch_npy/data/options.hpp>
 #include <torch_npy/data/random.hpp>
@@ -69,9 +69,11 @@ class ArchiveReader {
   ArchiveReader(const ArchivedParts& parts, ObjectUse use) : parts_(parts), use_(use) {}
 
   /// Opens the archive of a sample, after it has closed the one before.
-  void open(std::size_t sample) {
+  /// `fetched` is its bytes, if they are known.
+  void open(std::size_t sample, std::shared_ptr<const ByteSource> fetched = nullptr) {
     archive_.reset();
-    archive_ = open_archive(parts_[0]->files->source(sample, use_), room_);
+    if (fetched == nullptr) fetched = parts_[0]->files->source(sample, use_);
+    archive_ = open_archive(std::move(fetched), room_);
     if (!has_known_names()) find_arrays();
   }
 
@@ -229,14 +231,8 @@ class NpzSource final : public SampleSource<E> {
   }
 
   SampleRows<E> read(Request& request) const override {
-    const StoreRequests* const store = files().requests();
-    if (store == nullptr || request.picks.size() == 1) return read_here(request);
-    return read_concurrently<E>(*store, request, [&](Request& one) { return read_here(one); });
-  }
-
- private:
-  /// On this thread, one sample after another.
-  SampleRows<E> read_here(Request& request) const {
+    const FetchedObjects fetched({&files()}, request,
+                                 [&](std::size_t sample) { return file_of(sample); });
     // Larger ones are unpacked in part for their headers, and then whole.
     constexpr std::uint64_t kAtOnce = std::uint64_t{1} << 20;
     ArchiveReader archive(parts_, ObjectUse::Whole);
@@ -254,7 +250,7 @@ class NpzSource final : public SampleSource<E> {
         });
       };
       about(file, [&] {
-        archive.open(file);
+        archive.open(file, fetched.find(files(), file));
         const SampleRegions* const regions = request.regions;
         pick.is_cropped = regions != nullptr &&
                           read_regions(*regions, pick, readers[0], readers.size(), read_part);

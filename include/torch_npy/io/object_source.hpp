@@ -17,6 +17,7 @@
 #include <torch_npy/io/disk_cache.hpp>
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/io/object_store.hpp>
+#include <torch_npy/io/recycled_buffers.hpp>
 #include <torch_npy/io/request_threads.hpp>
 #include <torch_npy/text.hpp>
 
@@ -35,12 +36,14 @@ class StoreRequests {
   StoreRequests(std::shared_ptr<const ObjectStore> objects, const StoreOptions& options)
       : objects_(std::move(objects)),
         limit_(options.requests(), options.bytes()),
+        buffers_(std::make_shared<RecycledBuffers>(options.bytes())),
         threads_(options.requests()) {
     if (objects_ == nullptr)
       throw Error(ErrorCode::InvalidArgument, "Store: the pointer to the ObjectStore is null");
   }
 
   const ObjectStore& objects() const noexcept { return *objects_; }
+  RecycledBuffers& buffers() const noexcept { return *buffers_; }
 
   /// Reads bytes [offset, offset + size) of an object, which has them, with as many requests as
   /// that takes. Throws Error (Io), also if the store sends fewer bytes.
@@ -115,13 +118,15 @@ class StoreRequests {
 
   std::shared_ptr<const ObjectStore> objects_;
   mutable RequestLimit limit_;
+  std::shared_ptr<RecycledBuffers> buffers_;
   mutable RequestThreads threads_;
 };
 
 /// What is read of an object.
 enum class ObjectUse {
-  Parts,  ///< its header, and perhaps parts of it
-  Whole,  ///< all of it
+  Parts,   ///< its header, and perhaps parts of it
+  Whole,   ///< all of it
+  Sample,  ///< all of it, for a batch: its memory is used again soon
 };
 
 /// A store, and the folder of this machine that keeps its objects, if there is one.
@@ -137,7 +142,10 @@ struct StoreAccess {
   /// Bytes that are read into memory together.
   static constexpr std::size_t kInMemory = std::size_t{64} << 20;
 
-  std::shared_ptr<const ByteSource> read_whole(const StoreObject& object) const;
+  std::shared_ptr<char> memory_for(std::uint64_t size, ObjectUse use) const {
+    return use == ObjectUse::Sample ? requests->buffers().take(static_cast<std::size_t>(size))
+                                    : allocate_buffer(size);
+  }
 };
 
 /// An object, read by ranges.
@@ -227,13 +235,13 @@ inline std::shared_ptr<const ByteSource> StoreAccess::open(const StoreObject& ob
     const std::string key = objects.server() + '\n' + uri + '\n' + object.version();
     auto cached = cache->find(key, object.size, uri);
     if (cached != nullptr) return cached;
-    if (use == ObjectUse::Whole) {
+    if (use != ObjectUse::Parts) {
       std::shared_ptr<char> bytes;
       cache->keep(key, object.size, [&](const auto& put) {
         for (std::uint64_t done = 0; done < object.size; done += kInMemory) {
           const auto size =
               static_cast<std::size_t>(std::min<std::uint64_t>(kInMemory, object.size - done));
-          if (bytes == nullptr) bytes = allocate_buffer(size);
+          if (bytes == nullptr) bytes = memory_for(size, use);
           requests->read(object, bytes.get(), size, done);
           put(bytes.get(), size);
         }
@@ -247,13 +255,11 @@ inline std::shared_ptr<const ByteSource> StoreAccess::open(const StoreObject& ob
       if (cached != nullptr) return cached;
     }
   }
-  if (use == ObjectUse::Whole && object.size <= kInMemory) return read_whole(object);
-  return std::make_shared<const ObjectSource>(*this, object);
-}
-
-inline std::shared_ptr<const ByteSource> StoreAccess::read_whole(const StoreObject& object) const {
+  if (use == ObjectUse::Parts || object.size > kInMemory) {
+    return std::make_shared<const ObjectSource>(*this, object);
+  }
   const auto size = static_cast<std::size_t>(object.size);
-  std::shared_ptr<char> bytes = allocate_buffer(size);
+  std::shared_ptr<char> bytes = memory_for(size, use);
   requests->read(object, bytes.get(), size, 0);
   if (size > StoreRequests::kPart) requests->require_unchanged(object);
   return std::make_shared<const MemorySource>(std::move(bytes), size);

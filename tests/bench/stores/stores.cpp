@@ -8,6 +8,8 @@
 #include <torch_npy/arrow.hpp>
 #include <torch_npy/data.hpp>
 
+#include <sys/resource.h>
+
 #include <arrow/filesystem/s3fs.h>
 #include <arrow/io/interfaces.h>
 #include <arrow/io/type_fwd.h>
@@ -78,10 +80,25 @@ void bare(const std::shared_ptr<::arrow::fs::FileSystem>& files, const std::stri
   std::printf("%.6f %zu %zu\n", seconds_since(start), objects.size(), sum.load());
 }
 
+/// The largest memory that the process has had, in MiB.
+double peak_memory() {
+  struct rusage usage {};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024;
+}
+
+void list(std::shared_ptr<::arrow::fs::FileSystem> files, const std::string& folder) {
+  const torch_npy::arrow::Store store(std::move(files), folder);
+  const double before = peak_memory();
+  const auto start = Clock::now();
+  const torch_npy::FolderDataset dataset(store);
+  std::printf("%.6f %zu %.1f\n", seconds_since(start), *dataset.size(), peak_memory() - before);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 4) return std::fprintf(stderr, "usage: stores ours|bare FOLDER REQUESTS\n"), 2;
+  if (argc != 4) return std::fprintf(stderr, "usage: stores ours|bare|list FOLDER REQUESTS\n"), 2;
   const auto requests = static_cast<std::size_t>(std::atoi(argv[3]));
   // As many connections as there are requests.
   (void)::arrow::io::SetIOThreadPoolCapacity(static_cast<int>(requests));
@@ -93,7 +110,9 @@ int main(int argc, char** argv) {
   options.region = "us-east-1";
   std::shared_ptr<::arrow::fs::FileSystem> files =
       checked(::arrow::fs::S3FileSystem::Make(options));
-  if (argv[1] == std::string("ours")) {
+  if (argv[1] == std::string("list")) {
+    list(std::move(files), argv[2]);
+  } else if (argv[1] == std::string("ours")) {
     ours(std::move(files), argv[2], requests);
   } else {
     bare(files, argv[2], requests);
