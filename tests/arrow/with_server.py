@@ -44,30 +44,33 @@ def start_seaweedfs(port, folder):
         json.dump({"identities": [{"name": "test", "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
                                    "actions": ["Admin", "Read", "Write", "List"]}]}, out)
     data = os.path.join(folder, "data")
-    os.mkdir(data)
+    os.makedirs(data, exist_ok=True)
     ports = {name: free_port() for name in ("master", "volume", "filer")}
     grpc = {name: free_port() for name in ("master", "volume", "filer")}
     command = [weed(), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-dir=" + data, "-s3", f"-s3.port={port}",
-               f"-s3.port.grpc={free_port()}", "-s3.config=" + config, "-master.volumeSizeLimitMB=64",
-               "-volume.max=1000"]
+               f"-s3.port.grpc={free_port()}", "-s3.config=" + config, "-s3.port.iceberg=0",
+               "-s3.port.lance=0", "-master.volumeSizeLimitMB=64", "-volume.max=1000"]
     command += [f"-{name}.port={number}" for name, number in ports.items()]
     command += [f"-{name}.port.grpc={number}" for name, number in grpc.items()]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
+    command += [f"-{name}.localSocket={folder}/{name}.sock" for name in ("s3", "filer")]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder,
+                            env=dict(os.environ, TMPDIR=folder))
 
 
 SERVERS = {"moto": (start_moto, lambda: importlib.util.find_spec("moto") and importlib.util.find_spec("flask")),
            "seaweedfs": (start_seaweedfs, lambda: weed())}
 
 
-def wait_for(port, server):
+def answers(port, server):
+    """Waits for it. False if it has ended: another program has taken one of its ports meanwhile."""
     for _ in range(600):
         if server.poll() is not None:
-            sys.exit("the server ended with exit code %d" % server.returncode)
+            return False
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2)
-            return
+            return True
         except urllib.error.HTTPError:
-            return  # it answers
+            return True
         except OSError:
             time.sleep(0.1)
     sys.exit("the server does not answer after a minute")
@@ -81,14 +84,20 @@ def serving(name):
         print(f"skipped: there is no {name} here")
         sys.exit(77)
     folder = tempfile.mkdtemp(prefix="torch_npy_s3_")
-    port = free_port()
-    server = start(port, folder)
     try:
-        wait_for(port, server)
-        yield port, folder
+        for _ in range(5):
+            port = free_port()
+            server = start(port, folder)
+            try:
+                if not answers(port, server):
+                    continue
+                yield port, folder
+                return
+            finally:
+                server.kill()
+                server.wait()
+        sys.exit(f"the server ended with exit code {server.returncode}")
     finally:
-        server.kill()
-        server.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 
