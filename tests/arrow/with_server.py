@@ -46,15 +46,15 @@ def start_seaweedfs(port, folder):
     data = os.path.join(folder, "data")
     os.makedirs(data, exist_ok=True)
     ports = {name: free_port() for name in ("master", "volume", "filer")}
-    grpc = {name: free_port() for name in ("master", "volume", "filer")}
-    command = [weed(), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-dir=" + data, "-s3", f"-s3.port={port}",
-               f"-s3.port.grpc={free_port()}", "-s3.config=" + config, "-s3.port.iceberg=0",
+    grpc = {name: free_port() for name in ("master", "volume", "filer", "s3")}
+    command = [weed(), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-dir=" + data, "-s3", f"-s3.port={port}", "-s3.config=" + config, "-s3.port.iceberg=0",
                "-s3.port.lance=0", "-master.volumeSizeLimitMB=64", "-volume.max=1000"]
     command += [f"-{name}.port={number}" for name, number in ports.items()]
     command += [f"-{name}.port.grpc={number}" for name, number in grpc.items()]
     command += [f"-{name}.localSocket={folder}/{name}.sock" for name in ("s3", "filer")]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder,
-                            env=dict(os.environ, TMPDIR=folder))
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
+    server.leaves = [f"/tmp/seaweedfs-{name}-grpc-{number}.sock" for name, number in grpc.items()]
+    return server
 
 
 SERVERS = {"moto": (start_moto, lambda: importlib.util.find_spec("moto") and importlib.util.find_spec("flask")),
@@ -96,6 +96,9 @@ def serving(name):
             finally:
                 server.kill()
                 server.wait()
+                for path in getattr(server, "leaves", ()):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.remove(path)
         sys.exit(f"the server ended with exit code {server.returncode}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
