@@ -3448,6 +3448,11 @@ class DiskCache {
     std::filesystem::last_write_time(path, now, error);
   }
 
+  static bool remove(const std::filesystem::path& path) {
+    std::error_code error;
+    return std::filesystem::remove(path, error);
+  }
+
   /// Other processes add files, too, so that the folder is listed each time a part of the limit was
   /// added.
   void count(std::uint64_t size) const {
@@ -3460,7 +3465,7 @@ class DiskCache {
   /// Down to nine tenths of the limit, if the files take more than the limit; and what killed
   /// processes left.
   void remove_oldest() const {
-    constexpr auto kAbandoned = std::chrono::hours(24);
+    constexpr auto kAbandoned = std::chrono::hours(1);  // who still writes it gives it up
     std::vector<std::tuple<Clock::time_point, std::uint64_t, std::filesystem::path>> files;
     std::error_code error;
     used_ = added_ = 0;
@@ -3472,21 +3477,19 @@ class DiskCache {
       const auto time = it->last_write_time(gone);
       const std::uint64_t size = gone ? 0 : it->file_size(gone);
       if (gone) continue;
+      const bool is_temporary = starts_with(name, ".torch_npy-") && has_ending(name, ".tmp");
       if (has_ending(name, kEnding)) {
-        used_ += size;
         files.emplace_back(time, size, it->path());
-      } else if (starts_with(name, ".torch_npy-") && has_ending(name, ".tmp") &&
-                 now - time > kAbandoned) {
-        std::filesystem::remove(it->path(), gone);
+      } else if (!is_temporary || (now - time > kAbandoned && remove(it->path()))) {
+        continue;
       }
+      used_ += size;
     }
     if (used_ <= limit_) return;
     std::sort(files.begin(), files.end());
     for (const auto& [time, size, path] : files) {
       if (used_ <= limit_ - limit_ / 10) break;
-      std::error_code gone;
-      std::filesystem::remove(path, gone);
-      used_ -= size;
+      if (remove(path)) used_ -= size;
     }
   }
 
