@@ -4034,6 +4034,7 @@ class StoreRequests {
 
   StoreRequests(std::shared_ptr<const ObjectStore> objects, const StoreOptions& options)
       : objects_(std::move(objects)),
+        options_(options),
         limit_(options.requests(), options.bytes()),
         buffers_(std::make_shared<RecycledBuffers>(options.bytes())),
         threads_(options.requests()) {
@@ -4042,6 +4043,7 @@ class StoreRequests {
   }
 
   const ObjectStore& objects() const noexcept { return *objects_; }
+  const StoreOptions& options() const noexcept { return options_; }
   RecycledBuffers& buffers() const noexcept { return *buffers_; }
 
   /// Reads bytes [offset, offset + size) of an object, which has them, with as many requests as
@@ -4116,6 +4118,7 @@ class StoreRequests {
   }
 
   std::shared_ptr<const ObjectStore> objects_;
+  const StoreOptions options_;
   mutable RequestLimit limit_;
   std::shared_ptr<RecycledBuffers> buffers_;
   mutable RequestThreads threads_;
@@ -4749,6 +4752,11 @@ class FileList {
 
   /// Whether a store keeps its objects on this machine's disk. @private
   bool is_cached() const { return store_ && store_->internal_access().cache != nullptr; }
+
+  /// The bytes of object `index`; 0 if its size is not known yet. @private
+  std::uint64_t size_of(std::size_t index) const {
+    return objects_[index].size == kUnknown ? 0 : objects_[index].size;
+  }
 
   /// File `index`, less than size(), of a list of files. @private
   detail::File open(std::size_t index) const { return {name(index), *open_}; }
@@ -15075,6 +15083,7 @@ TORCH_NPY_END_NAMESPACE
 #define TORCH_NPY_DATA_FETCHED_OBJECTS_HPP_
 
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <map>
 #include <memory>
@@ -15091,13 +15100,16 @@ class FetchedObjects {
   FetchedObjects() = default;
 
   /// The objects of these lists that are samples of the request; `file_of(sample)` are their
-  /// numbers in each list. One that cannot be read is missing: it is read again, for its Error.
+  /// numbers in each list. Those that take more memory than the store's limit of bytes are missing:
+  /// they are large, and each is read with several requests later. So are those that cannot be
+  /// read, which are read again for their Errors.
   template <class FileOf>
   FetchedObjects(const std::vector<const FileList*>& lists, const Request& request,
                  const FileOf& file_of) {
-    for (const FileList* const list : lists) {
-      if (list->requests() == nullptr) continue;
-      for (const Pick& pick : request.picks) found_[{list, file_of(pick.sample)}];
+    for (const Pick& pick : request.picks) {
+      for (const FileList* const list : lists) {
+        if (list->requests() != nullptr) add(*list, file_of(pick.sample));
+      }
     }
     if (found_.empty()) return;
     std::vector<Found::value_type*> all;
@@ -15121,7 +15133,16 @@ class FetchedObjects {
  private:
   using Found =
       std::map<std::pair<const FileList*, std::size_t>, std::shared_ptr<const ByteSource>>;
+
+  void add(const FileList& list, std::size_t file) {
+    const std::uint64_t size = list.size_of(file);
+    const std::uint64_t limit = list.requests()->options().bytes();
+    if (size > limit || bytes_ > limit - size) return;
+    if (found_.try_emplace({&list, file}).second) bytes_ += size;
+  }
+
   Found found_;
+  std::uint64_t bytes_ = 0;
 };
 
 }  // namespace detail
@@ -15497,14 +15518,15 @@ namespace detail {
 template <class E, class ReadOne>
 SampleRows<E> read_concurrently(const StoreRequests& requests, Request& request,
                                 const ReadOne& read_one) {
-  std::vector<std::optional<std::pair<Pick, E>>> found(request.picks.size());
+  const std::vector<Pick> picks = std::move(request.picks);
+  request.picks.clear();
+  std::vector<std::optional<std::pair<Pick, E>>> found(picks.size());
   requests.for_each_index(found.size(), [&](std::size_t i) {
     Request one = request;
-    one.picks = {request.picks[i]};
+    one.picks = {picks[i]};
     std::vector<E> samples = std::move(read_one(one)).separate();
     if (!samples.empty()) found[i].emplace(one.picks[0], std::move(samples[0]));
   });
-  request.picks.clear();
   std::vector<E> samples;
   samples.reserve(found.size());
   for (auto& one : found) {

@@ -13,8 +13,10 @@
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/rand.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -106,6 +108,19 @@ TEST_CASE("a batch asks a store for all its samples at the same time", "[store]"
   for (auto& batch : loader) (void)batch;
   CHECK(both.memory->reads == 32);
   CHECK(both.memory->most_under_way <= 16);
+}
+
+TEST_CASE("a batch of objects takes no more memory in addition than the limit", "[store]") {
+  const Both both;
+  for (int i = 0; i < 6; ++i) {
+    save(both.folder / ("s" + std::to_string(i) + ".npy"), at::full({1 << 20}, i));  // 8 MiB
+  }
+  for (const std::size_t limit : {1, 20, 1000}) {  // MiB
+    const FolderDataset objects(both.store(StoreOptions().bytes(std::uint64_t{limit} << 20)));
+    const auto batch = objects.stacked().get_batch({5, 0, 1, 2, 3, 4, 5});
+    for (int i = 0; i < 7; ++i) CHECK(batch.data[i].eq((i + 5) % 6).all().item<bool>());
+    CHECK(both.memory->most_bytes_under_way <= std::max(limit << 20, std::size_t{4} << 20));
+  }
 }
 
 TEST_CASE("pairs and classes of a store", "[store]") {

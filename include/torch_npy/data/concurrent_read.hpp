@@ -19,14 +19,15 @@ namespace detail {
 template <class E, class ReadOne>
 SampleRows<E> read_concurrently(const StoreRequests& requests, Request& request,
                                 const ReadOne& read_one) {
-  std::vector<std::optional<std::pair<Pick, E>>> found(request.picks.size());
+  const std::vector<Pick> picks = std::move(request.picks);
+  request.picks.clear();
+  std::vector<std::optional<std::pair<Pick, E>>> found(picks.size());
   requests.for_each_index(found.size(), [&](std::size_t i) {
     Request one = request;
-    one.picks = {request.picks[i]};
+    one.picks = {picks[i]};
     std::vector<E> samples = std::move(read_one(one)).separate();
     if (!samples.empty()) found[i].emplace(one.picks[0], std::move(samples[0]));
   });
-  request.picks.clear();
   std::vector<E> samples;
   samples.reserve(found.size());
   for (auto& one : found) {

@@ -2,6 +2,7 @@
 #define TORCH_NPY_DATA_FETCHED_OBJECTS_HPP_
 
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <map>
 #include <memory>
@@ -23,13 +24,16 @@ class FetchedObjects {
   FetchedObjects() = default;
 
   /// The objects of these lists that are samples of the request; `file_of(sample)` are their
-  /// numbers in each list. One that cannot be read is missing: it is read again, for its Error.
+  /// numbers in each list. Those that take more memory than the store's limit of bytes are missing:
+  /// they are large, and each is read with several requests later. So are those that cannot be
+  /// read, which are read again for their Errors.
   template <class FileOf>
   FetchedObjects(const std::vector<const FileList*>& lists, const Request& request,
                  const FileOf& file_of) {
-    for (const FileList* const list : lists) {
-      if (list->requests() == nullptr) continue;
-      for (const Pick& pick : request.picks) found_[{list, file_of(pick.sample)}];
+    for (const Pick& pick : request.picks) {
+      for (const FileList* const list : lists) {
+        if (list->requests() != nullptr) add(*list, file_of(pick.sample));
+      }
     }
     if (found_.empty()) return;
     std::vector<Found::value_type*> all;
@@ -53,7 +57,16 @@ class FetchedObjects {
  private:
   using Found =
       std::map<std::pair<const FileList*, std::size_t>, std::shared_ptr<const ByteSource>>;
+
+  void add(const FileList& list, std::size_t file) {
+    const std::uint64_t size = list.size_of(file);
+    const std::uint64_t limit = list.requests()->options().bytes();
+    if (size > limit || bytes_ > limit - size) return;
+    if (found_.try_emplace({&list, file}).second) bytes_ += size;
+  }
+
   Found found_;
+  std::uint64_t bytes_ = 0;
 };
 
 }  // namespace detail

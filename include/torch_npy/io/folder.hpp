@@ -262,6 +262,11 @@ class FileList {
   /// Whether a store keeps its objects on this machine's disk. @private
   bool is_cached() const { return store_ && store_->internal_access().cache != nullptr; }
 
+  /// The bytes of object `index`; 0 if its size is not known yet. @private
+  std::uint64_t size_of(std::size_t index) const {
+    return objects_[index].size == kUnknown ? 0 : objects_[index].size;
+  }
+
   /// File `index`, less than size(), of a list of files. @private
   detail::File open(std::size_t index) const { return {name(index), *open_}; }
 

@@ -35,6 +35,7 @@ class StoreRequests {
 
   StoreRequests(std::shared_ptr<const ObjectStore> objects, const StoreOptions& options)
       : objects_(std::move(objects)),
+        options_(options),
         limit_(options.requests(), options.bytes()),
         buffers_(std::make_shared<RecycledBuffers>(options.bytes())),
         threads_(options.requests()) {
@@ -43,6 +44,7 @@ class StoreRequests {
   }
 
   const ObjectStore& objects() const noexcept { return *objects_; }
+  const StoreOptions& options() const noexcept { return options_; }
   RecycledBuffers& buffers() const noexcept { return *buffers_; }
 
   /// Reads bytes [offset, offset + size) of an object, which has them, with as many requests as
@@ -117,6 +119,7 @@ class StoreRequests {
   }
 
   std::shared_ptr<const ObjectStore> objects_;
+  const StoreOptions options_;
   mutable RequestLimit limit_;
   std::shared_ptr<RecycledBuffers> buffers_;
   mutable RequestThreads threads_;
