@@ -23,6 +23,7 @@ install(FILES
   cmake/torch_standard.cmake
   cmake/npz.cmake
   cmake/arrow.cmake
+  cmake/world.cmake
   DESTINATION "${package_dir}")
 
 # For pkg-config. They name no folder of this machine.

@@ -94,4 +94,10 @@ endforeach()
 
 # The component for object stores, which stands on all floors.
 plant("arrow.hpp" arrow.hpp "#include <arrow/filesystem/api.h>\n#include <torch_npy/data/dataset.hpp>" "")
+# The component for several processes, which stands on all floors, too.
+plant("world.hpp" world.hpp "#include <torch_npy/data/loader.hpp>\n#include <torch/csrc/distributed/c10d/TCPStore.hpp>" "")
+plant("a part of world.hpp" world/launch.hpp "#include <unistd.h>" "")
+foreach(header IN ITEMS world world/launch)
+  plant("an arrow that goes up to world.hpp" data/loader.hpp "#include <torch_npy/${header}.hpp>" "goes up, from the floor data to top")
+endforeach()
 file(REMOVE_RECURSE "${FOLDER}")

@@ -1,0 +1,77 @@
+# torch_npy::world: the library together with Gloo, by which the processes of <torch_npy/world.hpp> talk. Makes the
+# target NAME if this LibTorch was built with Gloo and Gloo's headers are found; otherwise sets REASON to what is missing.
+# With NCCL, too, if this LibTorch and its headers have it.
+#
+#   torch_npy_find_world(NAME REASON)
+#
+# LibTorch contains Gloo, but not always its headers. Debian has them in libgloo-dev. A folder of them that is not found
+# can be named by gloo_INCLUDE_DIR.
+include(CheckCXXSourceCompiles)
+
+# Whether LibTorch has a class, by its type information: without the headers of the class, which take long to compile.
+function(torch_npy_torch_has class result)
+  get_target_property(library torch LOCATION)
+  get_filename_component(folder "${library}" DIRECTORY)
+  set(CMAKE_REQUIRED_LIBRARIES "${library}")
+  foreach(part IN ITEMS torch_cpu torch_cuda c10)
+    file(GLOB found "${folder}/*${part}${CMAKE_SHARED_LIBRARY_SUFFIX}" "${folder}/*${part}${CMAKE_STATIC_LIBRARY_SUFFIX}")
+    list(APPEND CMAKE_REQUIRED_LIBRARIES ${found})
+  endforeach()
+  # Of other libraries that these need, such as those of CUDA, nothing is called.
+  set(CMAKE_REQUIRED_LINK_OPTIONS -Wl,--allow-shlib-undefined)
+  string(LENGTH "${class}" length)
+  set(symbol "_ZTIN4c10d${length}${class}E")
+  if(NOT TORCH_NPY_HAVE_${class} OR NOT TORCH_NPY_LIBRARY_OF_${class} STREQUAL library)
+    unset(TORCH_NPY_HAVE_${class} CACHE)  # of another LibTorch
+    check_cxx_source_compiles("extern \"C\" const char ${symbol}[]; int main() { return ${symbol}[0] & 1; }"
+      TORCH_NPY_HAVE_${class})
+    set(TORCH_NPY_LIBRARY_OF_${class} "${library}" CACHE INTERNAL "")
+  endif()
+  set(${result} "${TORCH_NPY_HAVE_${class}}" PARENT_SCOPE)
+endfunction()
+
+function(torch_npy_find_world name reason)
+  if(WIN32)
+    set(${reason} "it is not for Windows" PARENT_SCOPE)
+    return()
+  endif()
+  torch_npy_torch_has(ProcessGroupGloo has_gloo)
+  if(NOT has_gloo)
+    set(${reason} "this LibTorch was built without Gloo" PARENT_SCOPE)
+    return()
+  endif()
+  get_target_property(torch_includes torch INTERFACE_INCLUDE_DIRECTORIES)
+  find_path(gloo_INCLUDE_DIR gloo/config.h HINTS ${torch_includes})
+  mark_as_advanced(gloo_INCLUDE_DIR)
+  if(NOT gloo_INCLUDE_DIR)
+    string(CONCAT missing "the headers of Gloo are not found. On Debian and Ubuntu: apt-get install libgloo-dev. Elsewhere "
+      "set gloo_INCLUDE_DIR to the folder that contains gloo/config.h")
+    set(${reason} "${missing}" PARENT_SCOPE)
+    return()
+  endif()
+
+  add_library(${name} INTERFACE IMPORTED GLOBAL)
+  target_link_libraries(${name} INTERFACE torch_npy::torch_npy)
+  # LibTorch's headers about Gloo and NCCL are empty without these macros.
+  target_compile_definitions(${name} INTERFACE USE_C10D_GLOO)
+  # A folder that the compiler searches anyway would change the order of its own folders: /usr/include may also have
+  # the headers of another LibTorch.
+  if(NOT gloo_INCLUDE_DIR IN_LIST CMAKE_CXX_IMPLICIT_INCLUDE_DIRECTORIES AND NOT gloo_INCLUDE_DIR STREQUAL "/usr/include")
+    target_include_directories(${name} SYSTEM INTERFACE "${gloo_INCLUDE_DIR}")
+  endif()
+
+  # PyTorch's wheel has NCCL's header in a package next to it.
+  find_path(nccl_INCLUDE_DIR nccl.h HINTS ${torch_includes}
+    "${TORCH_INSTALL_PREFIX}/../nvidia/nccl/include" "${CUDA_TOOLKIT_ROOT_DIR}/include")
+  mark_as_advanced(nccl_INCLUDE_DIR)
+  if(NOT nccl_INCLUDE_DIR OR NOT TARGET torch_cuda)
+    return()
+  endif()
+  torch_npy_torch_has(ProcessGroupNCCL has_nccl)
+  if(has_nccl)
+    target_compile_definitions(${name} INTERFACE USE_C10D_NCCL)
+    if(NOT nccl_INCLUDE_DIR IN_LIST CMAKE_CXX_IMPLICIT_INCLUDE_DIRECTORIES)
+      target_include_directories(${name} SYSTEM INTERFACE "${nccl_INCLUDE_DIR}")
+    endif()
+  endif()
+endfunction()
