@@ -3,15 +3,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <c10/util/Exception.h>
-
 #include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <map>
+#include <string>
 #include <thread>
 
 /// Waits for all ranks and tells which of them failed, and how. Once one has, the others notice and
@@ -42,13 +42,22 @@ inline bool all_succeed(std::map<pid_t, int> running, std::chrono::seconds time)
   return deadline == Clock::time_point::max();
 }
 
-/// Calls run(rank, port) in a process for each rank, where `port` is a pipe by which rank 0 tells
-/// the others its port. Gives the exit status of the whole program: when a rank dies, all end.
-/// Called before LibTorch has done anything: a fork does not take its threads along.
+/// What a launcher does, for programs that start their ranks themselves: calls run() in a process
+/// for each rank, in which the environment has the variables that torchrun sets. With one rank, it
+/// calls run() in this process, and leaves the environment as it is. Gives the exit status of the
+/// program. Called before LibTorch has done anything: a fork does not take its threads along.
 template <class Run>
 int run_ranks(int ranks, std::chrono::seconds time_to_end, const Run& run) {
-  int port[2];
-  if (pipe(port) != 0) return std::perror("pipe"), 1;
+  const auto run_here = [&run] {
+    try {
+      run();
+      return 0;
+    } catch (const std::exception& error) {
+      std::fprintf(stderr, "%s\n", error.what());
+      return 1;
+    }
+  };
+  if (ranks <= 1) return run_here();
   std::map<pid_t, int> processes;
   for (int rank = 0; rank < ranks; ++rank) {
     const pid_t process = fork();
@@ -57,16 +66,12 @@ int run_ranks(int ranks, std::chrono::seconds time_to_end, const Run& run) {
       processes[process] = rank;
       continue;
     }
-    try {
-      run(rank, port);
-      return 0;
-    } catch (const c10::Error& error) {
-      std::fprintf(stderr, "rank %d: %s\n", rank, error.what_without_backtrace());
-    } catch (const std::exception& error) {
-      std::fprintf(stderr, "rank %d: %s\n", rank, error.what());
-    }
-    return 1;
+    const auto set = [](const char* name, int value) {
+      setenv(name, std::to_string(value).c_str(), /*overwrite=*/1);
+    };
+    set("RANK", rank), set("LOCAL_RANK", rank);
+    set("WORLD_SIZE", ranks), set("LOCAL_WORLD_SIZE", ranks);
+    return run_here();
   }
-  close(port[1]);
   return all_succeed(processes, time_to_end) ? 0 : 1;
 }

@@ -21,7 +21,7 @@ case ${program##*/} in
 esac
 case ${program##*/} in
   quick_start | train_digits) arguments=(.) ;;
-  distributed_training) arguments=(2 .) ;;
+  distributed_training) arguments=(--nproc 2 --data .) ;;
   records) arguments=(particles.npy) ;;
   inspect) arguments=(--stats --show images.npy labels.npy) ;;
   *) arguments=() ;;

@@ -84,7 +84,7 @@ class World {
   explicit World(const Launch& launch, const WorldOptions& options = {})
       : launch_(launch), device_(device_of(launch, options)) {
     const detail::Meeting meeting = detail::meet(launch_, options.start_timeout());
-    gloo_ = detail::make_gloo(launch_, meeting, options.timeout());
+    gloo_ = detail::make_gloo(launch_, meeting, options.start_timeout(), options.timeout());
     group_ = gloo_;
 #ifdef USE_C10D_NCCL
     if (device_.is_cuda()) group_ = detail::make_nccl(launch_, meeting, options.timeout());

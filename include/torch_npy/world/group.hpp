@@ -16,9 +16,12 @@
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #endif
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <torch_npy/error.hpp>
 #include <torch_npy/text.hpp>
@@ -53,6 +56,23 @@ inline Meeting meet(const Launch& launch, std::chrono::milliseconds time) {
                    });
 }
 
+/// A store for the addresses of a group. Gloo waits for them as long as for any operation; a rank
+/// that died since the meeting would never write its own.
+class AddressStore : public c10d::PrefixStore {
+ public:
+  AddressStore(const std::string& prefix, StorePointer store, std::chrono::milliseconds limit)
+      : PrefixStore(prefix, std::move(store)), limit_(limit) {}
+
+  using PrefixStore::wait;
+  void wait(const std::vector<std::string>& keys,
+            const std::chrono::milliseconds& timeout) override {
+    PrefixStore::wait(keys, (std::min)(timeout, limit_));
+  }
+
+ private:
+  std::chrono::milliseconds limit_;
+};
+
 /// The interface that the user chose for Gloo, as for PyTorch; empty if none.
 inline std::string chosen_interface() {
   const char* const names = std::getenv("GLOO_SOCKET_IFNAME");
@@ -62,6 +82,7 @@ inline std::string chosen_interface() {
 
 /// A group of all ranks for tensors in host memory.
 inline GroupPointer make_gloo(const Launch& launch, const Meeting& meeting,
+                              std::chrono::milliseconds start_timeout,
                               std::chrono::milliseconds timeout) {
   const std::string interface = chosen_interface();
   return with_rank(
@@ -75,7 +96,7 @@ inline GroupPointer make_gloo(const Launch& launch, const Meeting& meeting,
         options->devices.push_back(
             interface.empty() ? c10d::ProcessGroupGloo::createDeviceForHostname(meeting.address)
                               : c10d::ProcessGroupGloo::createDeviceForInterface(interface));
-        const auto store = c10::make_intrusive<c10d::PrefixStore>("gloo", meeting.store);
+        const auto store = c10::make_intrusive<AddressStore>("gloo", meeting.store, start_timeout);
         const auto group = c10::make_intrusive<c10d::ProcessGroupGloo>(
             store, static_cast<int>(launch.rank), static_cast<int>(launch.size), options);
         // Until all are connected: rank 0 may keep the addresses, and may end soon.

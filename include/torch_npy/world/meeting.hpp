@@ -166,6 +166,7 @@ class Agreement {
     std::vector<std::string> keys;
     for (std::size_t rank = 1; rank < launch_.size; ++rank) keys.push_back(answer_key(round, rank));
     while (!store_->check(keys)) {
+      if (get("state") != "call " + start) throw_replaced();
       if (deadline_.is_over()) throw_missing(unanswered(round), "did not start");
       deadline_.pause();
     }
@@ -183,6 +184,10 @@ class Agreement {
     }
     const auto result = store_->compareSet("state", bytes("call " + start), bytes(go));
     if (std::string(result.begin(), result.end()) == go) return round;
+    throw_replaced();
+  }
+
+  [[noreturn]] void throw_replaced() const {
     throw world_error(launch_,
                       "another process has started as rank 0 since: end one of them; two runs must "
                       "not use the same MASTER_ADDR and MASTER_PORT");
@@ -252,7 +257,8 @@ inline c10::intrusive_ptr<c10d::TCPStore> open_store(const std::string& host, st
   options.isServer = is_server;
   options.waitWorkers = false;
   options.multiTenant = port != 0;  // a program may make a second World
-  options.timeout = deadline.left();
+  // Whole seconds: LibTorch rounds down.
+  options.timeout = std::chrono::ceil<std::chrono::seconds>(deadline.left());
 #if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 4)
   options.useLibUV = false;  // the default there, and missing in some builds
 #endif
