@@ -14,7 +14,6 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <thread>
 
 #include "checkpoint.hpp"
 #include "digit_network.hpp"
@@ -89,7 +88,7 @@ int main(int argc, char** argv) try {
   const Options options(argc, argv);
   return run_ranks(options.ranks, std::chrono::seconds(40), [&options] {
     auto world = torch_npy::World::from_environment(options.world);
-    torch::set_num_threads(std::max<int>(1, std::thread::hardware_concurrency() / world.size()));
+    torch::set_num_threads(1);  // the network is small, and the ranks share the cores
     train(world, options);
   });
 } catch (const std::exception& error) {

@@ -8,7 +8,7 @@ if(result EQUAL 0)
 endif()
 foreach(words IN ITEMS
     "rank ${CRASHING} died: Abort"
-    "rank ${other}: [^\n]*([Cc]onnection|peer|reset)"
+    "rank ${other} of 2: [a-z]+ failed: [^\n]*([Cc]onnection|peer|reset)[^\n]*a rank has ended"
     "rank ${other} ended with exit code 1")
   if(NOT output MATCHES "${words}")
     message(FATAL_ERROR "nothing says '${words}':\n${output}")
