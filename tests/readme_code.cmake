@@ -60,7 +60,7 @@ foreach(page IN LISTS pages)
     math(EXPR end "${end} + 1")
     string(SUBSTRING "${text}" 0 ${end} block)
     string(SUBSTRING "${text}" ${end} -1 text)
-    if(NOT block MATCHES "^```cpp\n// ((examples|tests)/[a-z_/]+\\.cpp)\n")
+    if(NOT block MATCHES "^```cpp\n// ((examples|tests)/[a-z_/]+\\.[ch]pp)\n")
       message(FATAL_ERROR "${page}: this block does not begin with the name of its file, \"// examples/NAME.cpp\" or "
         "\"// tests/docs_code.cpp\":\n${block}")
     endif()

@@ -20,30 +20,45 @@ elif [ $# != 0 ]; then
   die "usage: bash tests/trust.sh [--long]"
 fi
 
-echo "Step 1 of 5: building"
+echo "Step 1 of 6: building"
 setup_build_tools
 setup_libtorch
 setup_catch2
 setup_numpy
 setup_scipy
+setup_gloo
 setup_libdeflate
 setup_clang
 output=$(CXX=clang++ configure "$root" "$build" -DCMAKE_BUILD_TYPE=Release -DTORCH_NPY_BUILD_FUZZERS=ON \
   -DTORCH_NPY_BUILD_EXAMPLES=OFF -DTORCH_NPY_TEST_CONSUMERS=OFF 2>&1) ||
   die "$output" "CMake could not configure $build"
 fuzzers=(header bytes zip npz archive sparse)
-cmake --build "$build" --target judge saver trainer "${fuzzers[@]/#/fuzz_}"
+targets=(judge saver trainer)
+output=$(cmake --build "$build" --target help)
+has_ranks=no # which need Gloo
+if grep -q '^rank_trainer:' <<<"$output"; then
+  has_ranks=yes
+  targets+=(rank_trainer)
+fi
+cmake --build "$build" --target "${targets[@]}" "${fuzzers[@]/#/fuzz_}"
 
-echo "Step 2 of 5: $files files, to NumPy and to this library"
+echo "Step 2 of 6: $files files, to NumPy and to this library"
 "$TORCH_NPY_PYTHON" "$root/tests/oracle/compare.py" "$build/tests/judge" "$files"
 
-echo "Step 3 of 5: 1,000 kills for each of save, save_npz, update_npz and Appender, half a minute each"
+echo "Step 3 of 6: 1,000 kills for each of save, save_npz, update_npz and Appender, half a minute each"
 "$TORCH_NPY_PYTHON" "$root/tests/kill/kill.py" "$build/tests/saver" 1000
 
-echo "Step 4 of 5: 100 kills of a training run, which goes on from its checkpoint each time"
+echo "Step 4 of 6: 100 kills of a training run, which goes on from its checkpoint each time"
 "$TORCH_NPY_PYTHON" "$root/tests/kill/kill_training.py" "$build/tests/trainer" 100
 
-echo "Step 5 of 5: fuzzing, two at a time"
+echo "Step 5 of 6: 100 kills of ranks that train together, which go on with other numbers of ranks"
+if [ $has_ranks = yes ]; then
+  "$TORCH_NPY_PYTHON" "$root/tests/kill/kill_ranks.py" "$build/tests/rank_trainer" 100
+else
+  echo "left out: there is no torch_npy::world"
+fi
+
+echo "Step 6 of 6: fuzzing, two at a time"
 echo "(each runs for its time without output; cov: the number of code positions that it reached)"
 # Inputs that reach new code stay in the build folder. Inputs that crash are added to the corpus.
 fuzz() { # TARGET DICTIONARY SEEDS...

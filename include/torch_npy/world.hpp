@@ -38,12 +38,11 @@ TORCH_NPY_BEGIN_NAMESPACE
 
 /// How a World is made. Setters chain; without an argument, each name returns the current value.
 struct WorldOptions {
-  /// How long the ranks wait for one another at the start.
+  /// How long the ranks wait for one another at the start, and then until they are connected.
   TORCH_ARG(std::chrono::milliseconds, start_timeout) = std::chrono::minutes(5);
 
-  /// How long an operation waits for the slowest rank; also how long a rank waits for another that
-  /// dies in the moment in which they connect.
-  TORCH_ARG(std::chrono::milliseconds, timeout) = std::chrono::minutes(10);
+  /// How long an operation waits for the slowest rank.
+  TORCH_ARG(std::chrono::milliseconds, timeout) = std::chrono::minutes(30);
 
   /// The device of this rank. If not set: the GPU with the number of the local rank if this
   /// LibTorch has NCCL and there are GPUs, else the CPU.

@@ -66,7 +66,7 @@ void train(std::size_t workers, const std::filesystem::path& data,
            const std::filesystem::path& checkpoint) {
   at::set_num_threads(1);
   World world = World::from_environment(
-      WorldOptions().start_timeout(std::chrono::seconds(20)).timeout(std::chrono::seconds(20)));
+      WorldOptions().start_timeout(std::chrono::seconds(10)).timeout(std::chrono::seconds(20)));
   Loader loader(make_dataset(data), LoaderOptions()
                                         .batch_size(kBatch / world.size())
                                         .shuffle(true)

@@ -16,10 +16,15 @@
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #endif
 
-#include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <cstdlib>
+#include <exception>
+#include <future>
+#include <memory>
+#include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -56,22 +61,56 @@ inline Meeting meet(const Launch& launch, std::chrono::milliseconds time) {
                    });
 }
 
-/// A store for the addresses of a group. Gloo waits for them as long as for any operation; a rank
-/// that died since the meeting would never write its own.
+/// A store for the addresses of a group. It polls, because LibTorch's TCPStore lets no other thread
+/// use it during a wait.
 class AddressStore : public c10d::PrefixStore {
  public:
-  AddressStore(const std::string& prefix, StorePointer store, std::chrono::milliseconds limit)
-      : PrefixStore(prefix, std::move(store)), limit_(limit) {}
+  AddressStore(const std::string& prefix, StorePointer store)
+      : PrefixStore(prefix, std::move(store)) {}
 
   using PrefixStore::wait;
   void wait(const std::vector<std::string>& keys,
             const std::chrono::milliseconds& timeout) override {
-    PrefixStore::wait(keys, (std::min)(timeout, limit_));
+    for (Deadline deadline(timeout); !check(keys); deadline.pause()) {
+      if (deadline.is_over()) throw std::runtime_error("a rank did not write its address");
+    }
   }
-
- private:
-  std::chrono::milliseconds limit_;
 };
+
+/// Calls `make` in a thread, and waits for the group it returns. Gloo would wait for a rank that
+/// dies in the moment in which they connect, for five times the timeout of its operations. This
+/// waits for `time` at most, and no longer than until a rank writes that it failed. The thread then
+/// stays, and `make` owns all it needs: the process is about to end.
+template <class Make>
+GroupPointer connect(const Launch& launch, const StorePointer& store,
+                     std::chrono::milliseconds time, const Make& make) {
+  constexpr char kFailed[] = "failed";
+  const auto promise = std::make_shared<std::promise<GroupPointer>>();
+  std::future<GroupPointer> group = promise->get_future();
+  std::thread thread([promise, make] {
+    try {
+      promise->set_value(make());
+    } catch (...) {
+      promise->set_exception(std::current_exception());
+    }
+  });
+  try {
+    for (Deadline deadline(time);
+         group.wait_for(deadline.next_pause()) != std::future_status::ready;) {
+      if (deadline.is_over()) throw std::runtime_error("timeout after " + deadline.shown());
+      if (!store->check({kFailed})) continue;
+      const std::vector<std::uint8_t> rank = store->get(kFailed);
+      throw std::runtime_error("rank " + std::string(rank.begin(), rank.end()) + " failed");
+    }
+    thread.join();
+    return group.get();
+  } catch (...) {
+    if (thread.joinable()) thread.detach();
+    const std::string rank = std::to_string(launch.rank);
+    if (launch.size > 1) store->set(kFailed, {rank.begin(), rank.end()});
+    throw;
+  }
+}
 
 /// The interface that the user chose for Gloo, as for PyTorch; empty if none.
 inline std::string chosen_interface() {
@@ -85,24 +124,24 @@ inline GroupPointer make_gloo(const Launch& launch, const Meeting& meeting,
                               std::chrono::milliseconds start_timeout,
                               std::chrono::milliseconds timeout) {
   const std::string interface = chosen_interface();
-  return with_rank(
-      launch, "connecting the ranks with Gloo",
-      "a rank may have ended: look at the output of the others. Gloo uses " +
-          (interface.empty() ? "the address " + meeting.address + " of this machine"
-                             : "the interface " + in_quotes(interface)) +
-          "; GLOO_SOCKET_IFNAME chooses another interface",
-      [&] {
-        const auto options = c10d::ProcessGroupGloo::Options::create(timeout);
-        options->devices.push_back(
-            interface.empty() ? c10d::ProcessGroupGloo::createDeviceForHostname(meeting.address)
-                              : c10d::ProcessGroupGloo::createDeviceForInterface(interface));
-        const auto store = c10::make_intrusive<AddressStore>("gloo", meeting.store, start_timeout);
-        const auto group = c10::make_intrusive<c10d::ProcessGroupGloo>(
-            store, static_cast<int>(launch.rank), static_cast<int>(launch.size), options);
-        // Until all are connected: rank 0 may keep the addresses, and may end soon.
-        group->barrier()->wait();
-        return GroupPointer(group);
-      });
+  const auto make = [launch, meeting, timeout, interface] {
+    const auto options = c10d::ProcessGroupGloo::Options::create(timeout);
+    options->devices.push_back(
+        interface.empty() ? c10d::ProcessGroupGloo::createDeviceForHostname(meeting.address)
+                          : c10d::ProcessGroupGloo::createDeviceForInterface(interface));
+    const auto store = c10::make_intrusive<AddressStore>("gloo", meeting.store);
+    const auto group = c10::make_intrusive<c10d::ProcessGroupGloo>(
+        store, static_cast<int>(launch.rank), static_cast<int>(launch.size), options);
+    // Until all are connected: rank 0 may keep the addresses, and may end soon.
+    group->barrier()->wait();
+    return GroupPointer(group);
+  };
+  return with_rank(launch, "connecting the ranks with Gloo",
+                   "a rank may have ended: look at the output of the others. Gloo uses " +
+                       (interface.empty() ? "the address " + meeting.address + " of this machine"
+                                          : "the interface " + in_quotes(interface)) +
+                       "; GLOO_SOCKET_IFNAME chooses another interface",
+                   [&] { return connect(launch, meeting.store, start_timeout, make); });
 }
 
 #ifdef USE_C10D_NCCL

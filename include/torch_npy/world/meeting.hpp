@@ -76,9 +76,11 @@ class Deadline {
   }
 
   /// Short pauses first, for those who are in time; then longer ones, which cost the others less.
-  void pause() {
-    std::this_thread::sleep_for((std::min)(pause_, left()));
+  void pause() { std::this_thread::sleep_for(next_pause()); }
+  std::chrono::milliseconds next_pause() {
+    const std::chrono::milliseconds now = (std::min)(pause_, left());
     pause_ = (std::min)(pause_ * 3 / 2, std::chrono::milliseconds(200));
+    return now;
   }
 
   /// "12.5 s", for messages.
