@@ -107,7 +107,7 @@ GroupPointer connect(const Launch& launch, const StorePointer& store,
   } catch (...) {
     if (thread.joinable()) thread.detach();
     const std::string rank = std::to_string(launch.rank);
-    if (launch.size > 1) store->set(kFailed, {rank.begin(), rank.end()});
+    if (launch.size > 1) store->set(kFailed, std::vector<std::uint8_t>(rank.begin(), rank.end()));
     throw;
   }
 }
