@@ -54,9 +54,9 @@ function(torch_npy_find_world name reason)
   target_link_libraries(${name} INTERFACE torch_npy::torch_npy)
   # LibTorch's headers about Gloo and NCCL are empty without these macros.
   target_compile_definitions(${name} INTERFACE USE_C10D_GLOO)
-  # A folder that the compiler searches anyway would change the order of its own folders: /usr/include may also have
-  # the headers of another LibTorch.
-  if(NOT gloo_INCLUDE_DIR IN_LIST CMAKE_CXX_IMPLICIT_INCLUDE_DIRECTORIES AND NOT gloo_INCLUDE_DIR STREQUAL "/usr/include")
+  # A folder that the compiler searches anyway would change the order of its own folders. It may also have the headers of
+  # another LibTorch.
+  if(NOT gloo_INCLUDE_DIR IN_LIST CMAKE_CXX_IMPLICIT_INCLUDE_DIRECTORIES)
     target_include_directories(${name} SYSTEM INTERFACE "${gloo_INCLUDE_DIR}")
   endif()
 

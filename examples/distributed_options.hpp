@@ -18,7 +18,7 @@
 ///   --nproc N            starts N ranks; for a program that no launcher started
 ///   --data FOLDER        with images.npy and labels.npy; default: examples/data
 ///   --checkpoint FOLDER  saved every 20 batches; a run that finds one goes on from there
-///   --log FOLDER         for each rank, the samples of its batches
+///   --samples FOLDER     for each rank, the samples of its batches
 ///   --crash RANK         this rank crashes in epoch 2, unless the run goes on from a checkpoint
 struct Options {
   int ranks = 1;  // to start: those of a launcher are there already
@@ -38,7 +38,7 @@ struct Options {
         data = value;
       } else if (name == "--checkpoint") {
         checkpoint = value;
-      } else if (name == "--log") {
+      } else if (name == "--samples") {
         log = value;
       } else if (name == "--crash") {
         crashing_rank = std::stol(value);

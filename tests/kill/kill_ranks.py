@@ -29,6 +29,16 @@ def wait_for(processes, seconds):
         time.sleep(0.002)
 
 
+def written(checkpoint):
+    return sum(path.stat().st_size for path in checkpoint.glob("*.log"))
+
+
+def wait_until_written(checkpoint, size, processes):
+    """Waits until the ranks have written that much, or one has ended."""
+    while written(checkpoint) < size and all(pathlib.Path(f"/proc/{process}").exists() for process in processes):
+        time.sleep(0.0005)
+
+
 def samples_of(checkpoint):
     """The line of each sample by epoch and position; one that was repeated after a kill must have the same line again."""
     samples = {}
@@ -51,12 +61,11 @@ def main(trainer, kills, seed):
             print(ranks, workers, checkpoint, file=process.stdin, flush=True)
             return [int(text) for text in process.stdout.readline().split()]
 
-        begin = time.monotonic()
         wait_for(start(1, 0, folder / "whole"), 100)
-        seconds = time.monotonic() - begin
         whole = samples_of(folder / "whole")
         assert len(whole) == 20 * 211, f"{len(whole)} samples"
         weights = (folder / "whole" / "0.weights").read_bytes()
+        size = written(folder / "whole")
         done = runs = late = of_one = starts = 0
         while done < kills:
             runs += 1
@@ -68,7 +77,11 @@ def main(trainer, kills, seed):
                 processes = start(ranks, workers, checkpoint)
                 starts += 1
                 if done < kills:
-                    time.sleep(seconds * 0.5 * rng.random())
+                    if rng.random() < 0.25:  # perhaps before they have met
+                        time.sleep(0.15 * rng.random())
+                    else:
+                        wait_until_written(checkpoint, written(checkpoint) + 0.5 * size * rng.random(), processes)
+                        time.sleep(0.005 * rng.random())
                     takes_one = ranks > 1 and rng.random() < 0.6
                     killed = 0
                     for victim in [rng.choice(processes)] if takes_one else processes:
@@ -90,7 +103,7 @@ def main(trainer, kills, seed):
                 assert path.read_bytes() == weights, f"other weights: {path.name}"
             print(f"run {runs}, ranks x workers {' '.join(used)}: the same global batches and weights", flush=True)
         print(f"{done} kills, {of_one} of one rank and {done - of_one} of all, in {starts} starts and {runs} runs, "
-              f"{late} too late; a whole run takes {seconds:.1f} s")
+              f"{late} too late")
         process.stdin.close()
         process.wait()
         errors.seek(0)

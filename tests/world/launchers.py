@@ -153,7 +153,7 @@ def main(launcher, program, data, *torchrun):
     with tempfile.TemporaryDirectory(prefix="torch_npy_") as folder:
         log, counts = pathlib.Path(folder) / "log", pathlib.Path(folder) / "counts"
         log.mkdir()
-        program = [program, "--data", data, "--log", str(log)]
+        program = [program, "--data", data, "--samples", str(log)]
         restarted = [*program, "--checkpoint", str(pathlib.Path(folder) / "checkpoint"), "--crash", "1"]
         ranks = 2
         if launcher == "alone":
