@@ -60,6 +60,24 @@ std::uint64_t hash(const at::Tensor& tensor) {
   return torch_npy::detail::hash_of({static_cast<const char*>(dense.data_ptr()), dense.nbytes()});
 }
 
+/// Writes the samples of a batch, of which the first has this position, and returns a number that
+/// depends on them.
+template <class B>
+std::uint64_t write_samples(int log, const B& batch, std::uint64_t epoch, std::uint64_t position,
+                            std::size_t ranks) {
+  std::uint64_t sum = 0;
+  std::string lines;
+  for (std::size_t i = 0; i < batch.indices.size(); ++i, position += ranks) {
+    if (position >= kSamples) break;  // it makes the ranks equal
+    const std::uint64_t value = hash(batch.data[static_cast<std::int64_t>(i)]);
+    sum += torch_npy::detail::mix({position, value});
+    lines += std::to_string(epoch) + " " + std::to_string(position) + " " +
+             std::to_string(batch.indices[i]) + " " + std::to_string(value) + "\n";
+  }
+  if (::write(log, lines.data(), lines.size()) != static_cast<ssize_t>(lines.size())) ::_exit(2);
+  return sum;
+}
+
 /// The weights are a number that depends on all samples and on the order of the steps, and not on
 /// how many ranks shared a step.
 void train(std::size_t workers, const std::filesystem::path& data,
@@ -89,17 +107,8 @@ void train(std::size_t workers, const std::filesystem::path& data,
     const std::uint64_t epoch = loader.epoch();
     std::uint64_t position = loader.state().samples + world.rank();
     for (auto& batch : loader) {
-      std::uint64_t sum = 0;
-      std::string lines;
-      for (std::size_t i = 0; i < batch.indices.size(); ++i, position += world.size()) {
-        if (position >= kSamples) continue;  // it makes the ranks equal
-        const std::uint64_t value = hash(batch.data[static_cast<std::int64_t>(i)]);
-        sum += torch_npy::detail::mix({position, value});
-        lines += std::to_string(epoch) + " " + std::to_string(position) + " " +
-                 std::to_string(batch.indices[i]) + " " + std::to_string(value) + "\n";
-      }
-      if (::write(log, lines.data(), lines.size()) != static_cast<ssize_t>(lines.size()))
-        ::_exit(2);
+      const std::uint64_t sum = write_samples(log, batch, epoch, position, world.size());
+      position += batch.indices.size() * world.size();
       at::Tensor total = at::zeros({1}, at::kLong).fill_(static_cast<std::int64_t>(sum));
       world.allreduce(total);
       weights = weights * 31 + total;
