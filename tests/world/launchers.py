@@ -143,7 +143,7 @@ class Machines:
 def agents(torchrun, counts, program, *rendezvous):
     """Two agents of torchrun with two workers each, as on two machines."""
     script = f'echo "$RANK $TORCHELASTIC_RESTART_COUNT" >> {counts}; exec "$@"'
-    return [([*torchrun, "--nnodes=2", f"--node_rank={agent}", "--nproc_per_node=2", "--max_restarts=3", *rendezvous,
+    return [([*torchrun, "--nnodes=2", f"--node_rank={agent}", "--nproc_per_node=2", "--max_restarts=3", "--monitor_interval=1", *rendezvous,
               "--no_python", "sh", "-c", script, "sh", *program], environment()) for agent in range(2)]
 
 
@@ -167,7 +167,7 @@ def main(launcher, program, data, *torchrun):
         elif launcher == "slurm":
             commands = slurm_step(program, log)
         elif launcher in ("torchrun", "restart"):
-            command = [*torchrun, "--standalone", "--nproc_per_node=2", "--max_restarts=2", "--no_python"]
+            command = [*torchrun, "--standalone", "--nproc_per_node=2", "--max_restarts=2", "--monitor_interval=1", "--no_python"]
             commands = [(command + (program if launcher == "torchrun" else restarted), environment())]
         elif launcher == "machines":
             ranks = 6
