@@ -3,7 +3,7 @@
     python3 launchers.py LAUNCHER PROGRAM DATA [TORCHRUN...]
 
 LAUNCHER: alone, open_mpi, mpich, slurm (its variables, without Slurm), torchrun, restart, agents_static, agents_c10d,
-machines (three of them with two ranks each, as network namespaces of this one).
+agents_differ (their restart counts do), machines (three of them with two ranks each, as network namespaces of this one).
 TORCHRUN is the command of torchrun. What is not there is skipped, with exit status 77.
 """
 
@@ -140,15 +140,18 @@ class Machines:
                 for rank, (machine, local) in enumerate(ranks)]
 
 
-def agents(torchrun, counts, program, *rendezvous):
+def agents(torchrun, counts, program, stays, *rendezvous):
     """Two agents of torchrun with two workers each, as on two machines."""
-    script = f'echo "$RANK $TORCHELASTIC_RESTART_COUNT" >> {counts}; exec "$@"'
+    script = f'echo "$RANK $TORCHELASTIC_RESTART_COUNT" >> {counts}; '
+    # A worker that ends counts as a restart of its agent. One that its agent ends, because the other agent has called
+    # for a restart, does not.
+    script += '"$@" || { [ "$RANK" -lt 2 ] || exec sleep 100; exit 1; }' if stays else 'exec "$@"'
     return [([*torchrun, "--nnodes=2", f"--node_rank={agent}", "--nproc_per_node=2", "--max_restarts=3", "--monitor_interval=1", *rendezvous,
               "--no_python", "sh", "-c", script, "sh", *program], environment()) for agent in range(2)]
 
 
 def main(launcher, program, data, *torchrun):
-    if not torchrun and launcher in ("torchrun", "restart", "agents_static", "agents_c10d"):
+    if not torchrun and launcher in ("torchrun", "restart", "agents_static", "agents_c10d", "agents_differ"):
         skip("no Python here has PyTorch of the release of this LibTorch, and so there is no torchrun")
     with tempfile.TemporaryDirectory(prefix="torch_npy_") as folder:
         log, counts = pathlib.Path(folder) / "log", pathlib.Path(folder) / "counts"
@@ -174,9 +177,10 @@ def main(launcher, program, data, *torchrun):
         else:
             ranks = 4
             where = f"127.0.0.1:{free_port()}"
-            rendezvous = {"agents_static": ["--master_addr=127.0.0.1", f"--master_port={where.split(':')[1]}"],
-                          "agents_c10d": ["--rdzv_backend=c10d", f"--rdzv_endpoint={where}", "--rdzv_id=test"]}[launcher]
-            commands = agents(torchrun, counts, restarted, *rendezvous)
+            rendezvous = ["--rdzv_backend=c10d", f"--rdzv_endpoint={where}", "--rdzv_id=test"]
+            if launcher == "agents_static":
+                rendezvous = ["--master_addr=127.0.0.1", f"--master_port={where.split(':')[1]}"]
+            commands = agents(torchrun, counts, restarted, launcher == "agents_differ", *rendezvous)
         if launcher == "machines":
             with Machines(3) as machines:
                 commands = machines.commands(program, 2)
@@ -193,6 +197,7 @@ def main(launcher, program, data, *torchrun):
                 rank, count = line.split()
                 starts[rank].append(count)
             print("restart counts of each rank's starts:", {rank: " ".join(starts[rank]) for rank in sorted(starts)})
+            assert launcher != "agents_differ" or starts["0"] != starts["3"], f"the restart counts are the same\n{output}"
         print(f"{launcher}: the same weights on {ranks} ranks")
 
 

@@ -126,8 +126,8 @@ struct Meeting {
 /// other process of rank 0 has called a later round since; otherwise it throws. A rank that finds
 /// its own number in the list has met the others. A rank that does not waits for the next round:
 /// the list is of an earlier start, or contains another process of this rank, which has died. So
-/// processes of different starts never work together, and a process that dies at any moment costs
-/// one round.
+/// only processes that wait for each other are together, whichever start their launcher counts. One
+/// that dies after its answer is missed when the ranks connect, and costs one round.
 ///
 /// All of this takes one deadline. Then the Error names the ranks that are missing.
 class Agreement {
