@@ -118,11 +118,16 @@ class Machines:
             self.ip(name, "address", "add", f"{self.address(number)}/24", "dev", "net0")
             self.ip(name, "link", "set", "net0", "up")
             self.ip(name, "link", "set", "lo", "up")
+            # As Debian does it, the name of a machine is a loopback address on the machine itself.
+            hosts = pathlib.Path("/etc/netns", name, "hosts")
+            hosts.parent.mkdir(parents=True)
+            hosts.write_text(f"127.0.0.1 localhost\n{'127.0.1.1' if number == 0 else self.address(0)} head\n")
         return self
 
     def __exit__(self, *_):
         for name in self.names:
             subprocess.run(["ip", "netns", "delete", name], capture_output=True)
+            shutil.rmtree(f"/etc/netns/{name}", ignore_errors=True)
 
     @staticmethod
     def ip(name, *arguments):
@@ -130,13 +135,13 @@ class Machines:
 
     @staticmethod
     def address(number):
-        return f"10.99.0.{number + 1}"
+        return f"192.168.99.{number + 1}"
 
     def commands(self, program, per_machine):
         ranks = [(machine, local) for machine in range(len(self.names) - 1) for local in range(per_machine)]
         return [(["ip", "netns", "exec", self.names[machine], *program],
                  environment(RANK=str(rank), LOCAL_RANK=str(local), WORLD_SIZE=str(len(ranks)),
-                             LOCAL_WORLD_SIZE=str(per_machine), MASTER_ADDR=self.address(0), MASTER_PORT="29400"))
+                             LOCAL_WORLD_SIZE=str(per_machine), MASTER_ADDR="head", MASTER_PORT="29400"))
                 for rank, (machine, local) in enumerate(ranks)]
 
 

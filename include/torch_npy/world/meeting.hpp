@@ -179,11 +179,9 @@ class Agreement {
       std::string number, address;
       answer >> number >> address;
       go += " " + number;
-      // The name of rank 0's machine may stand for its loopback address there.
-      if (is_loopback(address_) && !is_loopback(address)) {
-        address_ = address_towards(address, 1).value_or(address_);
-      }
+      look_from_outside(address);
     }
+    go += " " + address_;
     const auto result = store_->compareSet("state", bytes("call " + start), bytes(go));
     if (std::string(result.begin(), result.end()) == go) return round;
     throw_replaced();
@@ -214,8 +212,18 @@ class Agreement {
       }
       if (what != "go") continue;
       for (std::uint32_t rank = 0; rank < launch_.rank; ++rank) words >> named;
-      if (named == number) return round;
+      if (named != number) continue;
+      while (words >> named) continue;  // at the end is the address of rank 0
+      look_from_outside(named);
+      return round;
     }
+  }
+
+  /// The name of the machine of the store may be a loopback address there, as on Debian. Then its
+  /// address is that from which it reaches another machine, which has the address `other`.
+  void look_from_outside(const std::string& other) {
+    if (!is_loopback(address_) || is_loopback(other)) return;
+    address_ = address_towards(other, 1).value_or(address_);
   }
 
   std::vector<std::size_t> unanswered(std::int64_t round) {
