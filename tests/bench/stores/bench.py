@@ -25,7 +25,7 @@ def main():
     stores, delay, python, out = sys.argv[1:]
     scale = float(os.environ.get("TORCH_NPY_BENCH_SCALE", "1"))
     results = []
-    with serving("seaweedfs") as (port, _), open(out + ".log", "w") as log:
+    with serving("seaweedfs") as (port, _):
         server = f"127.0.0.1:{port}"
         for number, (name, (count, rows, columns)) in enumerate(SETS.items()):
             count = int(count * scale)
@@ -38,8 +38,11 @@ def main():
                                   PYTHONPATH=os.environ.get("TORCH_NPY_S3FS", ""))
 
                 def seconds(command, count):
-                    printed = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=log, text=True,
-                                             check=True).stdout.split()
+                    # What PyTorch and s3fs say about forked processes is long.
+                    run = subprocess.run(command, env=env, capture_output=True, text=True)
+                    if run.returncode != 0:
+                        sys.exit(f"{command}: {run.stderr}")
+                    printed = run.stdout.split()
                     if int(printed[1]) != count:
                         sys.exit(f"{command}: {printed[1]} samples instead of {count}")
                     return float(printed[0])
