@@ -2972,12 +2972,27 @@ TORCH_NPY_END_NAMESPACE
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
+/// Refuses the URI of an object, which is no path: "s3://bucket/x.npy".
+inline void require_no_uri(const std::filesystem::path& path) {
+  constexpr std::size_t kLongestScheme = 8;
+  const auto& text = path.native();
+  const std::size_t colon = text.find(':');
+  if (colon == text.npos || colon < 2 || colon > kLongestScheme || text.size() < colon + 3 ||
+      text[colon + 1] != '/' || text[colon + 2] != '/') {
+    return;
+  }
+  throw Error(ErrorCode::NotFound,
+              "this is a URI, not a path: make a torch_npy::arrow::Store of it, which the datasets "
+              "take, and open(store, name)");
+}
+
 /// Refuses paths that the system would take for others.
 inline void require_path(const std::filesystem::path& path) {
   if (path.empty()) throw Error(ErrorCode::NotFound, "the path is empty");
   if (path.native().find('\0') != std::filesystem::path::string_type::npos) {
     throw Error(ErrorCode::InvalidArgument, "the path contains a zero byte");
   }
+  require_no_uri(path);
 }
 
 /// Bytes of one call: Linux moves at most 2^31 - 4096, macOS refuses more than 2^31 - 1, and
@@ -14492,6 +14507,10 @@ class ArrayData {
   /// An array in a file, an archive, memory or any ByteSource: `NpzFile("a.npz").array("x")`.
   ArrayData(StoredArray array)  // NOLINT(google-explicit-constructor)
       : where_(std::move(array)) {}
+  /// An array of a store is open(store, "x.npy"), several of them are store.list("x_*.npy").
+  ArrayData(const Store&) = delete;
+  /// An array in any source is open(source).
+  ArrayData(const std::shared_ptr<const ByteSource>&) = delete;
   /// A tensor, which is not copied: later changes of it change the samples. Of the options, dtype()
   /// copies it.
   ArrayData(at::Tensor tensor)  // NOLINT(google-explicit-constructor)

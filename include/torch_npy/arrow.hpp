@@ -56,15 +56,31 @@ inline void finalize_s3_at_exit(const ::arrow::fs::FileSystem& files) {
 #endif
 }
 
-/// `text` without the credentials in it.
+/// `text` without the credentials in it. Short ones, which test servers have, would be found in
+/// other words.
 inline std::string without(std::string text, const std::vector<std::string>& credentials) {
+  constexpr std::size_t kShortest = 8;
   for (const std::string& credential : credentials) {
-    if (credential.empty()) continue;
+    if (credential.size() < kShortest) continue;
     for (std::size_t at = 0; (at = text.find(credential, at)) != text.npos; at += 3) {
       text.replace(at, credential.size(), "***");
     }
   }
   return text;
+}
+
+/// What may help against a failure, at the end of its message; empty if there is no advice.
+inline std::string store_advice(const std::string& reason) {
+  const auto has = [&](const char* word) { return reason.find(word) != reason.npos; };
+  if (has("ACCESS_DENIED") || has("Forbidden") || has("INVALID_ACCESS_KEY") ||
+      has("INVALID_SIGNATURE") || has("SIGNATURE_DOES_NOT_MATCH") || has("InvalidAccessKeyId")) {
+    return "; check the key (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), and that it may read here";
+  }
+  if (has("SSL connect")) return "; a server without TLS needs scheme=http";
+  if (has("NETWORK_CONNECTION") || has("connect to server") || has("resolve host")) {
+    return "; check the address of the server (endpoint_override) and the network";
+  }
+  return "";
 }
 
 /// The objects below a path of one of Arrow's file systems.
@@ -204,9 +220,8 @@ class ArrowObjects final : public ObjectStore {
   }
 
   Error failed(const ::arrow::Status& status) const {
-    return Error(ErrorCode::Io, escaped(without(status.message(), credentials())) +
-                                    "; check the address, the region and the key of the store; "
-                                    "Arrow's retry strategy says how often a request is tried");
+    const std::string reason = escaped(without(status.message(), credentials()));
+    return Error(ErrorCode::Io, reason + store_advice(reason));
   }
 
   std::vector<std::string> credentials() const {

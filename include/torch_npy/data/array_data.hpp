@@ -20,7 +20,9 @@
 #include <torch_npy/data/array_rows.hpp>
 #include <torch_npy/data/stored_rows.hpp>
 #include <torch_npy/error.hpp>
+#include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/folder.hpp>
+#include <torch_npy/io/store.hpp>
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/read.hpp>
@@ -73,6 +75,10 @@ class ArrayData {
   /// An array in a file, an archive, memory or any ByteSource: `NpzFile("a.npz").array("x")`.
   ArrayData(StoredArray array)  // NOLINT(google-explicit-constructor)
       : where_(std::move(array)) {}
+  /// An array of a store is open(store, "x.npy"), several of them are store.list("x_*.npy").
+  ArrayData(const Store&) = delete;
+  /// An array in any source is open(source).
+  ArrayData(const std::shared_ptr<const ByteSource>&) = delete;
   /// A tensor, which is not copied: later changes of it change the samples. Of the options, dtype()
   /// copies it.
   ArrayData(at::Tensor tensor)  // NOLINT(google-explicit-constructor)

@@ -22,12 +22,27 @@
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
 
+/// Refuses the URI of an object, which is no path: "s3://bucket/x.npy".
+inline void require_no_uri(const std::filesystem::path& path) {
+  constexpr std::size_t kLongestScheme = 8;
+  const auto& text = path.native();
+  const std::size_t colon = text.find(':');
+  if (colon == text.npos || colon < 2 || colon > kLongestScheme || text.size() < colon + 3 ||
+      text[colon + 1] != '/' || text[colon + 2] != '/') {
+    return;
+  }
+  throw Error(ErrorCode::NotFound,
+              "this is a URI, not a path: make a torch_npy::arrow::Store of it, which the datasets "
+              "take, and open(store, name)");
+}
+
 /// Refuses paths that the system would take for others.
 inline void require_path(const std::filesystem::path& path) {
   if (path.empty()) throw Error(ErrorCode::NotFound, "the path is empty");
   if (path.native().find('\0') != std::filesystem::path::string_type::npos) {
     throw Error(ErrorCode::InvalidArgument, "the path contains a zero byte");
   }
+  require_no_uri(path);
 }
 
 /// Bytes of one call: Linux moves at most 2^31 - 4096, macOS refuses more than 2^31 - 1, and
