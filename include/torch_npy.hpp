@@ -3411,34 +3411,34 @@ class DiskCache {
   /// Whether an object of this size is to be kept.
   bool has_room_for(std::uint64_t size) const { return size <= limit_; }
 
-  /// Keeps an object, whose bytes `write(sink)` writes; what that throws is passed on. A file that
-  /// cannot be written, because the disk is full for instance, is given up: the object is then read
-  /// from the store again.
+  /// Keeps an object, whose bytes `write(put)` writes by calls of `put(data, size)`; what that
+  /// throws is passed on. False if the file cannot be made, and then nothing is called, or if it
+  /// cannot be written, because the disk is full for instance.
   template <class Write>
-  void keep(const std::string& key, std::uint64_t size, const Write& write) const {
+  bool keep(const std::string& key, std::uint64_t size, const Write& write) const {
     std::optional<AtomicFile> file;
-    const auto put = [&](const void* data, std::size_t bytes) {
-      if (!file) return;
+    const auto attempt = [&](const auto& work) {
       try {
-        file->write(data, bytes);
+        work();
+        return true;
       } catch (const Error&) {
-        file.reset();
+        return false;
       }
     };
-    try {
-      file.emplace(path_of_key(key), /*sync=*/false);
-    } catch (const Error&) {
-    }
+    if (!attempt([&] { file.emplace(path_of_key(key), /*sync=*/false); })) return false;
+    bool is_good = true;
+    const auto put = [&](const void* data, std::size_t bytes) {
+      is_good = is_good && attempt([&] { file->write(data, bytes); });
+    };
     write(put);
     put(key.data(), key.size());
-    if (!file) return;
-    try {
-      file->commit();
-    } catch (const Error&) {
-      return;
-    }
-    count(size + key.size());
+    is_good = is_good && attempt([&] { file->commit(); });
+    if (is_good) count(size + key.size());
+    return is_good;
   }
+
+  /// Whether objects of so many bytes fit together.
+  bool fits(std::uint64_t bytes) const { return bytes <= limit_; }
 
  private:
   using Clock = std::filesystem::file_time_type::clock;
@@ -4159,6 +4159,10 @@ struct StoreAccess {
   /// Bytes that are read into memory together.
   static constexpr std::size_t kInMemory = std::size_t{64} << 20;
 
+  /// From the cache, into which an object that is read whole is put before. Null if it is not
+  /// there, or cannot be put there.
+  std::shared_ptr<const ByteSource> open_kept(const StoreObject& object, ObjectUse use) const;
+
   std::shared_ptr<char> memory_for(std::uint64_t size, ObjectUse use) const {
     return use == ObjectUse::Sample ? requests->buffers().take(static_cast<std::size_t>(size))
                                     : allocate_buffer(size);
@@ -4246,31 +4250,10 @@ class ObjectSource final : public ByteSource {
 
 inline std::shared_ptr<const ByteSource> StoreAccess::open(const StoreObject& object,
                                                            ObjectUse use) const {
-  if (cache != nullptr && cache->has_room_for(object.size)) {
-    const ObjectStore& objects = requests->objects();
-    const std::string uri = objects.uri(object.name);
-    const std::string key = objects.server() + '\n' + uri + '\n' + object.version();
-    auto cached = cache->find(key, object.size, uri);
-    if (cached != nullptr) return cached;
-    if (use != ObjectUse::Parts) {
-      std::shared_ptr<char> bytes;
-      cache->keep(key, object.size, [&](const auto& put) {
-        for (std::uint64_t done = 0; done < object.size; done += kInMemory) {
-          const auto size =
-              static_cast<std::size_t>(std::min<std::uint64_t>(kInMemory, object.size - done));
-          if (bytes == nullptr) bytes = memory_for(size, use);
-          requests->read(object, bytes.get(), size, done);
-          put(bytes.get(), size);
-        }
-        if (object.size > StoreRequests::kPart) requests->require_unchanged(object);
-      });
-      if (object.size <= kInMemory) {
-        return std::make_shared<const MemorySource>(std::move(bytes),
-                                                    static_cast<std::size_t>(object.size));
-      }
-      cached = cache->find(key, object.size, uri);
-      if (cached != nullptr) return cached;
-    }
+  // Of an object without a time a new content would not be known from an old one.
+  if (cache != nullptr && object.modified != 0 && cache->has_room_for(object.size)) {
+    auto kept = open_kept(object, use);
+    if (kept != nullptr) return kept;
   }
   if (use == ObjectUse::Parts || object.size > kInMemory) {
     return std::make_shared<const ObjectSource>(*this, object);
@@ -4280,6 +4263,38 @@ inline std::shared_ptr<const ByteSource> StoreAccess::open(const StoreObject& ob
   requests->read(object, bytes.get(), size, 0);
   if (size > StoreRequests::kPart) requests->require_unchanged(object);
   return std::make_shared<const MemorySource>(std::move(bytes), size);
+}
+
+inline std::shared_ptr<const ByteSource> StoreAccess::open_kept(const StoreObject& object,
+                                                                ObjectUse use) const {
+  const ObjectStore& objects = requests->objects();
+  const std::string uri = objects.uri(object.name);
+  const std::string key = objects.server() + '\n' + uri + '\n' + object.version();
+  const bool is_small = object.size <= kInMemory;
+  const auto find = [&] { return cache->find(key, object.size, uri); };
+  std::shared_ptr<const ByteSource> kept = find();
+  if (kept != nullptr && use == ObjectUse::Sample && is_small) {
+    // A batch of them would have as many files open.
+    const auto size = static_cast<std::size_t>(object.size);
+    std::shared_ptr<char> bytes = memory_for(size, use);
+    if (kept->read_available(bytes.get(), size, 0) != size) return nullptr;
+    return std::make_shared<const MemorySource>(std::move(bytes), size);
+  }
+  if (kept != nullptr || use == ObjectUse::Parts) return kept;
+  std::shared_ptr<char> bytes;
+  const bool is_kept = cache->keep(key, object.size, [&](const auto& put) {
+    for (std::uint64_t done = 0; done < object.size; done += kInMemory) {
+      const auto size =
+          static_cast<std::size_t>(std::min<std::uint64_t>(kInMemory, object.size - done));
+      if (bytes == nullptr) bytes = memory_for(size, use);
+      requests->read(object, bytes.get(), size, done);
+      put(bytes.get(), size);
+    }
+    if (object.size > StoreRequests::kPart) requests->require_unchanged(object);
+  });
+  if (!is_kept || !is_small) return is_kept ? find() : nullptr;
+  return std::make_shared<const MemorySource>(std::move(bytes),
+                                              static_cast<std::size_t>(object.size));
 }
 
 }  // namespace detail
@@ -4533,6 +4548,7 @@ TORCH_NPY_END_NAMESPACE
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -4626,6 +4642,11 @@ class FileList {
   /// The same for `{"a.npy", "b.npy"}`.
   FileList(std::initializer_list<std::filesystem::path> files)
       : FileList(std::vector<std::filesystem::path>(files)) {}
+  /// The same for `{names.begin(), names.end()}`.
+  template <class Iterator, class = typename std::iterator_traits<Iterator>::iterator_category,
+            class = std::enable_if_t<!std::is_pointer_v<Iterator>>>
+  FileList(Iterator begin, Iterator end)
+      : FileList(std::vector<std::filesystem::path>(begin, end)) {}
 
   /// The folders in `subfolder`, sorted by the bytes of their names. @private
   std::vector<std::string> subfolders(const std::string& subfolder = ".",
@@ -4765,8 +4786,14 @@ class FileList {
     return store_ ? store_->internal_access().requests.get() : nullptr;
   }
 
-  /// Whether a store keeps its objects on this machine's disk. @private
-  bool is_cached() const { return store_ && store_->internal_access().cache != nullptr; }
+  /// Whether all of the objects fit into a cache on this machine's disk: parts of them are then
+  /// read from there. Looks at all sizes. @private
+  bool fits_cache() const {
+    if (!store_ || store_->internal_access().cache == nullptr) return false;
+    std::uint64_t bytes = 0;
+    for (std::size_t i = 0; i < size(); ++i) bytes += size_of(i);
+    return store_->internal_access().cache->fits(bytes);
+  }
 
   /// The bytes of object `index`; 0 if its size is not known yet. @private
   std::uint64_t size_of(std::size_t index) const {
@@ -13314,6 +13341,7 @@ class ArrayFiles {
       : ArrayFiles(std::vector<std::filesystem::path>(objects)) {
     objects_ = objects;
     is_remote_ = true;
+    use_ = objects.fits_cache() ? ObjectUse::Whole : ObjectUse::Parts;
   }
 
   std::size_t size() const { return paths_.size(); }
@@ -13367,8 +13395,7 @@ class ArrayFiles {
         if (array_) {
           return array_->internal_with_array([&](OpenArray& open) { fetch_from(open.source); });
         }
-        objects_->with_source(i, objects_->is_cached() ? ObjectUse::Whole : ObjectUse::Parts,
-                              fetch_from);
+        objects_->with_source(i, use_, fetch_from);
       });
     });
   }
@@ -13409,6 +13436,7 @@ class ArrayFiles {
   std::optional<FileList> objects_;
   std::optional<StoredArray> array_;
   bool is_remote_ = false;
+  ObjectUse use_ = ObjectUse::Parts;  // of the objects, for rows
 };
 
 }  // namespace detail
@@ -15297,12 +15325,14 @@ inline std::int64_t label_in(OpenArray& array, const LoadOptions& options) {
 /// One file for each sample.
 struct SampleFiles final : SamplePart {
   FileList list;
+  bool fits_cache;                    ///< see FileList::fits_cache()
   std::optional<MappedSamples> maps;  ///< from which regions are copied, if mmap(true) asks for it
 
   SampleFiles(FileList files, const LoadOptions& its_options, std::shared_ptr<BufferPool> its_pool,
               FolderOptions::Expected its_expected)
       : SamplePart(its_options, std::move(its_pool), std::move(its_expected)),
-        list(std::move(files)) {
+        list(std::move(files)),
+        fits_cache(list.fits_cache()) {
     if (options.mmap() && list.requests() == nullptr) maps.emplace(list.size());
   }
 
@@ -15469,7 +15499,7 @@ inline bool read_file(BatchReader& reader, const SampleFiles& files, std::size_t
       } catch (const Error&) {  // the file may be better now, or is read for its own Error
       }
     }
-    const bool reads_all = !region_of || files.list.is_cached();
+    const bool reads_all = !region_of || files.fits_cache;
     return files.list.with_source(
         file, reads_all ? ObjectUse::Whole : ObjectUse::Parts,
         [&](const auto& source) { return reader.read(file, source, region_of, fill_value); });
@@ -15586,6 +15616,11 @@ inline std::shared_ptr<const SampleFiles> sample_files(FileList list, const Load
                                                        std::shared_ptr<BufferPool> pool,
                                                        FolderOptions::Expected expected = {}) {
   require_device(options.device());
+  if (options.mmap() && list.requests() != nullptr) {
+    throw Error(ErrorCode::InvalidArgument,
+                "mmap(true) is for files: the objects of a store cannot be mapped", 0,
+                list.folder());
+  }
   return std::make_shared<const SampleFiles>(std::move(list), options, std::move(pool),
                                              std::move(expected));
 }

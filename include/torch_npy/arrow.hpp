@@ -15,12 +15,10 @@
 #include <arrow/filesystem/s3fs.h>
 #endif
 
-#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <cstring>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -92,6 +90,12 @@ class ArrowObjects final : public ObjectStore {
       throw Error(ErrorCode::InvalidArgument,
                   "arrow::Store: the pointer to the FileSystem is null");
     }
+    // The folder that it stands for: another one may have the same paths.
+    while (const auto* const tree =
+               dynamic_cast<const ::arrow::fs::SubTreeFileSystem*>(files_.get())) {
+      path_ = tree->base_path() + (has_ending(tree->base_path(), "/") ? "" : "/") + path_;
+      files_ = tree->base_fs();
+    }
     while (path_.size() > 1 && path_.back() == '/') path_.pop_back();
     if (path_.empty()) {
       throw Error(ErrorCode::InvalidArgument,
@@ -99,6 +103,7 @@ class ArrowObjects final : public ObjectStore {
                   "\"bucket/train\"");
     }
     finalize_s3_at_exit(*files_);
+    server_ = make_server();
   }
   ~ArrowObjects() override { finalize_s3_at_exit(*files_); }
 
@@ -142,10 +147,10 @@ class ArrowObjects final : public ObjectStore {
     const auto file = files_->OpenInputFile(info);
     if (!file.ok()) throw failed(file.status());
     std::size_t got = read_at(**file, out, size, offset, /*mark=*/0x5a);
-    if (got != size || !is_marked(out, size, 0x5a)) return got;
-    // Another mark, because the object may happen to have these bytes.
+    if (got != size || size == 0 || !ends_with_mark(out, size, 0x5a)) return got;
+    // Another mark, because the object may happen to have this byte.
     got = read_at(**file, out, size, offset, /*mark=*/0xa5);
-    if (got != size || !is_marked(out, size, 0xa5)) return got;
+    if (got != size || !ends_with_mark(out, size, 0xa5)) return got;
     throw Error(ErrorCode::Io,
                 "the store sent less than the " + counted(size, "byte") + " from byte " +
                     std::to_string(offset) +
@@ -159,31 +164,34 @@ class ArrowObjects final : public ObjectStore {
     return (type == "local" ? "file" : type) + "://" + path_of(name);
   }
 
-  std::string server() const override {
+  std::string server() const override { return server_; }
+
+ private:
+  /// Without credentials: it is part of what a cache on disk keeps. For a file system that does not
+  /// say where it is, a number that only this object has.
+  std::string make_server() const {
 #ifdef ARROW_S3
     if (const auto* const s3 = dynamic_cast<const ::arrow::fs::S3FileSystem*>(files_.get())) {
       const ::arrow::fs::S3Options options = s3->options();
       return options.endpoint_override + '\n' + options.region;
     }
 #endif
-    return {};
+    if (files_->type_name() == "local") return {};
+    const auto uri = files_->MakeUri(path_.front() == '/' ? path_ : '/' + path_);
+    if (uri.ok()) return std::to_string(hash_of(*uri));
+    return std::to_string(std::chrono::system_clock::now().time_since_epoch().count()) + '\n' +
+           std::to_string(reinterpret_cast<std::uintptr_t>(this));
   }
 
- private:
-  /// For S3, Arrow does not tell that an answer has fewer bytes than it asked for. So the end of
-  /// the memory is marked, to see whether the answer reached it.
-  static constexpr std::size_t kMarked = 16;
-
-  static bool is_marked(const void* out, std::size_t size, unsigned char mark) {
-    const auto* const end = static_cast<const unsigned char*>(out) + size;
-    return std::all_of(end - (std::min)(size, kMarked), end,
-                       [&](unsigned char byte) { return byte == mark; });
+  /// For S3, Arrow does not tell that an answer has fewer bytes than it asked for. So the last byte
+  /// of the memory is marked, to see whether the answer reached it.
+  static bool ends_with_mark(const void* out, std::size_t size, unsigned char mark) {
+    return static_cast<const unsigned char*>(out)[size - 1] == mark;
   }
 
   std::size_t read_at(::arrow::io::RandomAccessFile& file, void* out, std::size_t size,
                       std::uint64_t offset, unsigned char mark) const {
-    const std::size_t marked = (std::min)(size, kMarked);
-    std::memset(static_cast<char*>(out) + size - marked, mark, marked);
+    if (size != 0) static_cast<unsigned char*>(out)[size - 1] = mark;
     const auto got =
         file.ReadAt(static_cast<std::int64_t>(offset), static_cast<std::int64_t>(size), out);
     if (!got.ok()) throw failed(got.status());
@@ -236,6 +244,7 @@ class ArrowObjects final : public ObjectStore {
 
   std::shared_ptr<::arrow::fs::FileSystem> files_;
   std::string path_;
+  std::string server_;
 };
 
 }  // namespace detail
@@ -274,6 +283,11 @@ class Store : public torch_npy::Store {
 #endif
     std::string path;
     auto files = ::arrow::fs::FileSystemFromUri(uri, &path);
+    if (!files.ok() && files.status().IsIOError()) {
+      const std::string reason = detail::without(files.status().message(), credentials_in(uri));
+      throw Error(ErrorCode::Io, "arrow::Store: " + detail::escaped(reason) +
+                                     "; with ?region=... in the URI nothing is asked for now");
+    }
     if (!files.ok()) {
       const std::string reason = detail::without(files.status().message(), credentials_in(uri));
       throw Error(ErrorCode::InvalidArgument, "arrow::Store: " + detail::escaped(reason));

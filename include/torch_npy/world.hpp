@@ -257,8 +257,8 @@ class World {
     std::vector<at::Tensor> flat;
     for (const at::Tensor& tensor : tensors) flat.push_back(tensor.reshape({-1}));
     at::Tensor all = at::cat(flat);
+    all /= static_cast<double>(size());  // before the sum, which float16 may not hold
     allreduce(all);
-    all /= static_cast<double>(size());
     std::int64_t begin = 0;
     for (const at::Tensor& tensor : tensors) {
       tensor.copy_(all.narrow(0, begin, tensor.numel()).view(tensor.sizes()));

@@ -10,7 +10,8 @@ next TIMES requests whose path contains NAME get it. FOLDER/requests gets a line
     hang      no answer
     reset     the connection is closed without an answer
     cut       the connection is closed in the middle of the body
-    short     the body is shorter than what was asked for, and the header says so
+    short     the body is half of what was asked for, and the header says so
+    short1    the body is one byte shorter, and the header says so; short15 and short16: 15 and 16 bytes
     wait      the answer comes after 0.3 seconds
 """
 import asyncio
@@ -81,8 +82,9 @@ async def answer(method, reader, writer, fault):
         await pass_chunks(reader, writer)
         return True
     body = await reader.readexactly(length)
-    if fault == "short" and length > 1:
-        body = body[: length // 2]
+    if fault is not None and fault.startswith("short"):
+        missing = int(fault[5:] or length // 2)
+        body = body[: length - missing]
         head = with_length(head, len(body))
     writer.write(head)
     if fault == "cut":

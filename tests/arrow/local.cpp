@@ -38,6 +38,32 @@ TEST_CASE("a folder through Arrow", "[arrow]") {
   CHECK(FolderDataset(by_uri).size() == 5u);
 }
 
+TEST_CASE("folders of one file system are told apart", "[arrow]") {
+  const Folder folder;
+  const auto files = std::make_shared<::arrow::fs::LocalFileSystem>();
+  for (const char* const name : {"a", "b"}) {
+    std::filesystem::create_directories(folder / (std::string(name) + "/d"));
+    save(folder / (std::string(name) + "/d/x.npy"), sample(name[0]));
+    std::filesystem::last_write_time(
+        folder / (std::string(name) + "/d/x.npy"),
+        std::filesystem::file_time_type::clock::now() - std::chrono::hours(1000));
+  }
+  const auto time = std::filesystem::last_write_time(folder / "a/d/x.npy");
+  std::filesystem::last_write_time(folder / "b/d/x.npy", time);
+  const auto store_of = [&](const char* name) {
+    return torch_npy::arrow::Store(
+        std::make_shared<::arrow::fs::SubTreeFileSystem>((folder / name).string(), files), "d");
+  };
+  for (int pass = 0; pass < 2; ++pass) {
+    for (const char* const name : {"a", "b"}) {
+      const FolderDataset dataset(store_of(name).cached_on_disk(folder / "cache", 1 << 20));
+      CHECK(at::equal(dataset.get(0).data, sample(name[0])));
+      CHECK(dataset.key(0) == "file://" + (folder / (name + std::string("/d/x.npy"))).string());
+    }
+  }
+  CHECK(PairedFolderDataset(store_of("a"), store_of("b")).size() == 1u);
+}
+
 TEST_CASE("what is not there through Arrow", "[arrow]") {
   const Folder folder;
   const auto files = std::make_shared<::arrow::fs::LocalFileSystem>();

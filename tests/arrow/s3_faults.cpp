@@ -31,7 +31,8 @@ TEST_CASE("a fault that passes is retried", "[s3]") {
   const Bucket bucket;
   fill(bucket);
   const FolderDataset dataset(bucket.store());
-  for (const char* const fault : {"503", "reset", "cut", "short", "wait", "hang"}) {
+  for (const char* const fault :
+       {"503", "reset", "cut", "short", "short1", "short15", "short16", "wait", "hang"}) {
     INFO(fault);
     bucket.set_faults(std::string(fault) + " 1 s002.npy\n" + fault + " 1 s004.npy\n");
     const auto batch = dataset.stacked().get_batch(kAll);
@@ -42,7 +43,7 @@ TEST_CASE("a fault that passes is retried", "[s3]") {
 TEST_CASE("a fault that stays is an Error, and no sample is skipped", "[s3]") {
   const Bucket bucket;
   fill(bucket);
-  for (const char* const fault : {"503", "403", "reset", "cut", "short"}) {
+  for (const char* const fault : {"503", "403", "reset", "cut", "short", "short1"}) {
     for (const OnBadFile what : {OnBadFile::Throw, OnBadFile::Skip, OnBadFile::Replace}) {
       INFO(fault);
       bucket.set_faults("");

@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/few_descriptors.hpp"
 #include "support/files.hpp"
 #include "support/memory_store.hpp"
 #include "support/samples.hpp"
@@ -248,6 +249,49 @@ TEST_CASE("rows of arrays in a store are read for each batch", "[store]") {
   const int requests = both.memory->requests();
   (void)cached.get_batch(close);
   CHECK(both.memory->requests() == requests);
+}
+
+TEST_CASE("rows are read from a cache only if all arrays fit into it", "[store]") {
+  const Both both;
+  std::vector<std::filesystem::path> shards;
+  for (int i = 0; i < 4; ++i) {
+    shards.push_back(both.folder / ("x_" + std::to_string(i) + ".npy"));
+    save(shards.back(), at::rand({250, 100}));  // 100 kB
+  }
+  const Store store = both.store();
+  const Folder cache;
+  for (const std::uint64_t limit : {1'000'000, 250'000}) {
+    const ArrayDataset rows(store.cached_on_disk(cache / std::to_string(limit), limit).list());
+    check_same<TensorExample>(ArrayDataset(shards), rows);
+    both.memory->reset();
+    (void)rows.get_batch({3, 300, 600, 900});
+    CHECK(both.memory->bytes_read == (limit == 1'000'000 ? 0 : 4 * 400));
+  }
+  std::filesystem::remove_all(cache.path());  // nothing can be kept
+  const ArrayDataset rows(store.cached_on_disk(cache / "gone", 1'000'000).list());
+  std::filesystem::remove_all(cache.path());
+  both.memory->reset();
+  (void)rows.get_batch({3, 300});
+  CHECK(both.memory->bytes_read == 2 * 400);
+}
+
+TEST_CASE("a batch from a cache holds no files open, and mmap is refused", "[store]") {
+  const Both both;
+  fill_folder(both.folder, 40);
+  const Folder cache;
+  const Store store = both.store(StoreOptions().requests(8)).cached_on_disk(cache.path(), 1 << 20);
+  const FolderDataset dataset(store);
+  std::vector<std::size_t> all(40);
+  for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;
+  (void)dataset.get_batch(all);
+  both.memory->reset();
+  {
+    const FewDescriptors few(20);
+    (void)dataset.get_batch(all);
+  }
+  CHECK(both.memory->requests() == 0);
+  CHECK_THROWS_AS(FolderDataset(store, FolderOptions().data_options(LoadOptions().mmap(true))),
+                  Error);
 }
 
 TEST_CASE("windows and frames of a store", "[store]") {

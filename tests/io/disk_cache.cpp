@@ -69,6 +69,17 @@ TEST_CASE("an object is read from the store once, and then from the disk", "[sto
   CHECK(memory->reads == 6);
 }
 
+TEST_CASE("objects without a time are not kept", "[store]") {
+  const Folder folder;
+  const auto memory = store_of(1);
+  memory->knows_times = false;
+  const FileList list = Store(memory).cached_on_disk(folder.path(), kMuch).list();
+  CHECK(whole(list, 0) == content(0));
+  memory->put("100.npy", content(9));
+  CHECK(whole(list, 0) == content(9));
+  CHECK(folder.count() == 0);
+}
+
 TEST_CASE("parts of objects are not kept, and are read from what is", "[store]") {
   const Folder folder;
   const auto memory = store_of(2);

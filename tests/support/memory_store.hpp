@@ -33,6 +33,8 @@ class MemoryStore final : public torch_npy::ObjectStore {
   /// Called at the start of each read with the name of the object; may throw, wait, or change the
   /// store. Returns how many bytes the store sends at most.
   std::function<std::size_t(const std::string& name)> on_read;
+  /// Whether it knows when objects were changed.
+  bool knows_times = true;
   /// How long each request takes.
   std::chrono::milliseconds latency{0};
 
@@ -58,7 +60,7 @@ class MemoryStore final : public torch_npy::ObjectStore {
       has_any = true;
       const std::size_t slash = name.find('/', folder.size());
       if (recursive || slash == name.npos) {
-        found({name, object.bytes.size(), object.time});
+        found({name, object.bytes.size(), knows_times ? object.time : 0});
       } else if (folders.insert(name.substr(0, slash + 1)).second) {
         found({name.substr(0, slash + 1), 0, 0});
       }
@@ -73,7 +75,8 @@ class MemoryStore final : public torch_npy::ObjectStore {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto object = objects_.find(name);
     if (object == objects_.end()) return std::nullopt;
-    return torch_npy::StoreObject{name, object->second.bytes.size(), object->second.time};
+    return torch_npy::StoreObject{name, object->second.bytes.size(),
+                                  knows_times ? object->second.time : 0};
   }
 
   std::size_t read(const torch_npy::StoreObject& object, void* out, std::size_t size,

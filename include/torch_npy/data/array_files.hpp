@@ -48,6 +48,7 @@ class ArrayFiles {
       : ArrayFiles(std::vector<std::filesystem::path>(objects)) {
     objects_ = objects;
     is_remote_ = true;
+    use_ = objects.fits_cache() ? ObjectUse::Whole : ObjectUse::Parts;
   }
 
   std::size_t size() const { return paths_.size(); }
@@ -101,8 +102,7 @@ class ArrayFiles {
         if (array_) {
           return array_->internal_with_array([&](OpenArray& open) { fetch_from(open.source); });
         }
-        objects_->with_source(i, objects_->is_cached() ? ObjectUse::Whole : ObjectUse::Parts,
-                              fetch_from);
+        objects_->with_source(i, use_, fetch_from);
       });
     });
   }
@@ -143,6 +143,7 @@ class ArrayFiles {
   std::optional<FileList> objects_;
   std::optional<StoredArray> array_;
   bool is_remote_ = false;
+  ObjectUse use_ = ObjectUse::Parts;  // of the objects, for rows
 };
 
 }  // namespace detail

@@ -61,12 +61,14 @@ inline std::int64_t label_in(OpenArray& array, const LoadOptions& options) {
 /// One file for each sample.
 struct SampleFiles final : SamplePart {
   FileList list;
+  bool fits_cache;                    ///< see FileList::fits_cache()
   std::optional<MappedSamples> maps;  ///< from which regions are copied, if mmap(true) asks for it
 
   SampleFiles(FileList files, const LoadOptions& its_options, std::shared_ptr<BufferPool> its_pool,
               FolderOptions::Expected its_expected)
       : SamplePart(its_options, std::move(its_pool), std::move(its_expected)),
-        list(std::move(files)) {
+        list(std::move(files)),
+        fits_cache(list.fits_cache()) {
     if (options.mmap() && list.requests() == nullptr) maps.emplace(list.size());
   }
 
@@ -233,7 +235,7 @@ inline bool read_file(BatchReader& reader, const SampleFiles& files, std::size_t
       } catch (const Error&) {  // the file may be better now, or is read for its own Error
       }
     }
-    const bool reads_all = !region_of || files.list.is_cached();
+    const bool reads_all = !region_of || files.fits_cache;
     return files.list.with_source(
         file, reads_all ? ObjectUse::Whole : ObjectUse::Parts,
         [&](const auto& source) { return reader.read(file, source, region_of, fill_value); });

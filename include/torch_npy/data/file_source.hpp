@@ -42,6 +42,11 @@ inline std::shared_ptr<const SampleFiles> sample_files(FileList list, const Load
                                                        std::shared_ptr<BufferPool> pool,
                                                        FolderOptions::Expected expected = {}) {
   require_device(options.device());
+  if (options.mmap() && list.requests() != nullptr) {
+    throw Error(ErrorCode::InvalidArgument,
+                "mmap(true) is for files: the objects of a store cannot be mapped", 0,
+                list.folder());
+  }
   return std::make_shared<const SampleFiles>(std::move(list), options, std::move(pool),
                                              std::move(expected));
 }

@@ -93,34 +93,34 @@ class DiskCache {
   /// Whether an object of this size is to be kept.
   bool has_room_for(std::uint64_t size) const { return size <= limit_; }
 
-  /// Keeps an object, whose bytes `write(sink)` writes; what that throws is passed on. A file that
-  /// cannot be written, because the disk is full for instance, is given up: the object is then read
-  /// from the store again.
+  /// Keeps an object, whose bytes `write(put)` writes by calls of `put(data, size)`; what that
+  /// throws is passed on. False if the file cannot be made, and then nothing is called, or if it
+  /// cannot be written, because the disk is full for instance.
   template <class Write>
-  void keep(const std::string& key, std::uint64_t size, const Write& write) const {
+  bool keep(const std::string& key, std::uint64_t size, const Write& write) const {
     std::optional<AtomicFile> file;
-    const auto put = [&](const void* data, std::size_t bytes) {
-      if (!file) return;
+    const auto attempt = [&](const auto& work) {
       try {
-        file->write(data, bytes);
+        work();
+        return true;
       } catch (const Error&) {
-        file.reset();
+        return false;
       }
     };
-    try {
-      file.emplace(path_of_key(key), /*sync=*/false);
-    } catch (const Error&) {
-    }
+    if (!attempt([&] { file.emplace(path_of_key(key), /*sync=*/false); })) return false;
+    bool is_good = true;
+    const auto put = [&](const void* data, std::size_t bytes) {
+      is_good = is_good && attempt([&] { file->write(data, bytes); });
+    };
     write(put);
     put(key.data(), key.size());
-    if (!file) return;
-    try {
-      file->commit();
-    } catch (const Error&) {
-      return;
-    }
-    count(size + key.size());
+    is_good = is_good && attempt([&] { file->commit(); });
+    if (is_good) count(size + key.size());
+    return is_good;
   }
+
+  /// Whether objects of so many bytes fit together.
+  bool fits(std::uint64_t bytes) const { return bytes <= limit_; }
 
  private:
   using Clock = std::filesystem::file_time_type::clock;

@@ -17,6 +17,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -120,6 +121,11 @@ class FileList {
   /// The same for `{"a.npy", "b.npy"}`.
   FileList(std::initializer_list<std::filesystem::path> files)
       : FileList(std::vector<std::filesystem::path>(files)) {}
+  /// The same for `{names.begin(), names.end()}`.
+  template <class Iterator, class = typename std::iterator_traits<Iterator>::iterator_category,
+            class = std::enable_if_t<!std::is_pointer_v<Iterator>>>
+  FileList(Iterator begin, Iterator end)
+      : FileList(std::vector<std::filesystem::path>(begin, end)) {}
 
   /// The folders in `subfolder`, sorted by the bytes of their names. @private
   std::vector<std::string> subfolders(const std::string& subfolder = ".",
@@ -259,8 +265,14 @@ class FileList {
     return store_ ? store_->internal_access().requests.get() : nullptr;
   }
 
-  /// Whether a store keeps its objects on this machine's disk. @private
-  bool is_cached() const { return store_ && store_->internal_access().cache != nullptr; }
+  /// Whether all of the objects fit into a cache on this machine's disk: parts of them are then
+  /// read from there. Looks at all sizes. @private
+  bool fits_cache() const {
+    if (!store_ || store_->internal_access().cache == nullptr) return false;
+    std::uint64_t bytes = 0;
+    for (std::size_t i = 0; i < size(); ++i) bytes += size_of(i);
+    return store_->internal_access().cache->fits(bytes);
+  }
 
   /// The bytes of object `index`; 0 if its size is not known yet. @private
   std::uint64_t size_of(std::size_t index) const {

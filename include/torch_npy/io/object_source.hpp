@@ -145,6 +145,10 @@ struct StoreAccess {
   /// Bytes that are read into memory together.
   static constexpr std::size_t kInMemory = std::size_t{64} << 20;
 
+  /// From the cache, into which an object that is read whole is put before. Null if it is not
+  /// there, or cannot be put there.
+  std::shared_ptr<const ByteSource> open_kept(const StoreObject& object, ObjectUse use) const;
+
   std::shared_ptr<char> memory_for(std::uint64_t size, ObjectUse use) const {
     return use == ObjectUse::Sample ? requests->buffers().take(static_cast<std::size_t>(size))
                                     : allocate_buffer(size);
@@ -232,31 +236,10 @@ class ObjectSource final : public ByteSource {
 
 inline std::shared_ptr<const ByteSource> StoreAccess::open(const StoreObject& object,
                                                            ObjectUse use) const {
-  if (cache != nullptr && cache->has_room_for(object.size)) {
-    const ObjectStore& objects = requests->objects();
-    const std::string uri = objects.uri(object.name);
-    const std::string key = objects.server() + '\n' + uri + '\n' + object.version();
-    auto cached = cache->find(key, object.size, uri);
-    if (cached != nullptr) return cached;
-    if (use != ObjectUse::Parts) {
-      std::shared_ptr<char> bytes;
-      cache->keep(key, object.size, [&](const auto& put) {
-        for (std::uint64_t done = 0; done < object.size; done += kInMemory) {
-          const auto size =
-              static_cast<std::size_t>(std::min<std::uint64_t>(kInMemory, object.size - done));
-          if (bytes == nullptr) bytes = memory_for(size, use);
-          requests->read(object, bytes.get(), size, done);
-          put(bytes.get(), size);
-        }
-        if (object.size > StoreRequests::kPart) requests->require_unchanged(object);
-      });
-      if (object.size <= kInMemory) {
-        return std::make_shared<const MemorySource>(std::move(bytes),
-                                                    static_cast<std::size_t>(object.size));
-      }
-      cached = cache->find(key, object.size, uri);
-      if (cached != nullptr) return cached;
-    }
+  // Of an object without a time a new content would not be known from an old one.
+  if (cache != nullptr && object.modified != 0 && cache->has_room_for(object.size)) {
+    auto kept = open_kept(object, use);
+    if (kept != nullptr) return kept;
   }
   if (use == ObjectUse::Parts || object.size > kInMemory) {
     return std::make_shared<const ObjectSource>(*this, object);
@@ -266,6 +249,38 @@ inline std::shared_ptr<const ByteSource> StoreAccess::open(const StoreObject& ob
   requests->read(object, bytes.get(), size, 0);
   if (size > StoreRequests::kPart) requests->require_unchanged(object);
   return std::make_shared<const MemorySource>(std::move(bytes), size);
+}
+
+inline std::shared_ptr<const ByteSource> StoreAccess::open_kept(const StoreObject& object,
+                                                                ObjectUse use) const {
+  const ObjectStore& objects = requests->objects();
+  const std::string uri = objects.uri(object.name);
+  const std::string key = objects.server() + '\n' + uri + '\n' + object.version();
+  const bool is_small = object.size <= kInMemory;
+  const auto find = [&] { return cache->find(key, object.size, uri); };
+  std::shared_ptr<const ByteSource> kept = find();
+  if (kept != nullptr && use == ObjectUse::Sample && is_small) {
+    // A batch of them would have as many files open.
+    const auto size = static_cast<std::size_t>(object.size);
+    std::shared_ptr<char> bytes = memory_for(size, use);
+    if (kept->read_available(bytes.get(), size, 0) != size) return nullptr;
+    return std::make_shared<const MemorySource>(std::move(bytes), size);
+  }
+  if (kept != nullptr || use == ObjectUse::Parts) return kept;
+  std::shared_ptr<char> bytes;
+  const bool is_kept = cache->keep(key, object.size, [&](const auto& put) {
+    for (std::uint64_t done = 0; done < object.size; done += kInMemory) {
+      const auto size =
+          static_cast<std::size_t>(std::min<std::uint64_t>(kInMemory, object.size - done));
+      if (bytes == nullptr) bytes = memory_for(size, use);
+      requests->read(object, bytes.get(), size, done);
+      put(bytes.get(), size);
+    }
+    if (object.size > StoreRequests::kPart) requests->require_unchanged(object);
+  });
+  if (!is_kept || !is_small) return is_kept ? find() : nullptr;
+  return std::make_shared<const MemorySource>(std::move(bytes),
+                                              static_cast<std::size_t>(object.size));
 }
 
 }  // namespace detail

@@ -55,8 +55,15 @@ class PortFile {
                             (c >= 'A' && c <= 'Z') || c == '.' || c == '-';
       if (!is_plain) c = '_';
     }
-    path_ = std::filesystem::temp_directory_path() /
-            ("torch_npy-" + std::to_string(::geteuid()) + "-" + name.substr(0, 150));
+    std::error_code error;
+    const std::filesystem::path folder = std::filesystem::temp_directory_path(error);
+    if (error) {
+      throw Error(ErrorCode::Io,
+                  "the folder for temporary files, by which the ranks meet, cannot be used: " +
+                      error.message() +
+                      "; set TMPDIR to another one, or MASTER_ADDR and MASTER_PORT");
+    }
+    path_ = folder / ("torch_npy-" + std::to_string(::geteuid()) + "-" + name.substr(0, 150));
   }
 
   PortFile(const PortFile&) = delete;
