@@ -4142,6 +4142,7 @@ class StoreRequests {
 /// What is read of an object.
 enum class ObjectUse {
   Parts,   ///< its header, and perhaps parts of it
+  Kept,    ///< parts of it, from the cache if that can keep all of it
   Whole,   ///< all of it
   Sample,  ///< all of it, for a batch: its memory is used again soon
 };
@@ -4255,7 +4256,7 @@ inline std::shared_ptr<const ByteSource> StoreAccess::open(const StoreObject& ob
     auto kept = open_kept(object, use);
     if (kept != nullptr) return kept;
   }
-  if (use == ObjectUse::Parts || object.size > kInMemory) {
+  if (use == ObjectUse::Parts || use == ObjectUse::Kept || object.size > kInMemory) {
     return std::make_shared<const ObjectSource>(*this, object);
   }
   const auto size = static_cast<std::size_t>(object.size);
@@ -13341,7 +13342,7 @@ class ArrayFiles {
       : ArrayFiles(std::vector<std::filesystem::path>(objects)) {
     objects_ = objects;
     is_remote_ = true;
-    use_ = objects.fits_cache() ? ObjectUse::Whole : ObjectUse::Parts;
+    use_ = objects.fits_cache() ? ObjectUse::Kept : ObjectUse::Parts;
   }
 
   std::size_t size() const { return paths_.size(); }
@@ -15499,10 +15500,12 @@ inline bool read_file(BatchReader& reader, const SampleFiles& files, std::size_t
       } catch (const Error&) {  // the file may be better now, or is read for its own Error
       }
     }
-    const bool reads_all = !region_of || files.fits_cache;
-    return files.list.with_source(
-        file, reads_all ? ObjectUse::Whole : ObjectUse::Parts,
-        [&](const auto& source) { return reader.read(file, source, region_of, fill_value); });
+    const ObjectUse use = !region_of         ? ObjectUse::Whole
+                          : files.fits_cache ? ObjectUse::Kept
+                                             : ObjectUse::Parts;
+    return files.list.with_source(file, use, [&](const auto& source) {
+      return reader.read(file, source, region_of, fill_value);
+    });
   });
 }
 

@@ -48,7 +48,7 @@ class ArrayFiles {
       : ArrayFiles(std::vector<std::filesystem::path>(objects)) {
     objects_ = objects;
     is_remote_ = true;
-    use_ = objects.fits_cache() ? ObjectUse::Whole : ObjectUse::Parts;
+    use_ = objects.fits_cache() ? ObjectUse::Kept : ObjectUse::Parts;
   }
 
   std::size_t size() const { return paths_.size(); }

@@ -235,10 +235,12 @@ inline bool read_file(BatchReader& reader, const SampleFiles& files, std::size_t
       } catch (const Error&) {  // the file may be better now, or is read for its own Error
       }
     }
-    const bool reads_all = !region_of || files.fits_cache;
-    return files.list.with_source(
-        file, reads_all ? ObjectUse::Whole : ObjectUse::Parts,
-        [&](const auto& source) { return reader.read(file, source, region_of, fill_value); });
+    const ObjectUse use = !region_of         ? ObjectUse::Whole
+                          : files.fits_cache ? ObjectUse::Kept
+                                             : ObjectUse::Parts;
+    return files.list.with_source(file, use, [&](const auto& source) {
+      return reader.read(file, source, region_of, fill_value);
+    });
   });
 }
 

@@ -128,6 +128,7 @@ class StoreRequests {
 /// What is read of an object.
 enum class ObjectUse {
   Parts,   ///< its header, and perhaps parts of it
+  Kept,    ///< parts of it, from the cache if that can keep all of it
   Whole,   ///< all of it
   Sample,  ///< all of it, for a batch: its memory is used again soon
 };
@@ -241,7 +242,7 @@ inline std::shared_ptr<const ByteSource> StoreAccess::open(const StoreObject& ob
     auto kept = open_kept(object, use);
     if (kept != nullptr) return kept;
   }
-  if (use == ObjectUse::Parts || object.size > kInMemory) {
+  if (use == ObjectUse::Parts || use == ObjectUse::Kept || object.size > kInMemory) {
     return std::make_shared<const ObjectSource>(*this, object);
   }
   const auto size = static_cast<std::size_t>(object.size);
