@@ -4213,7 +4213,13 @@ class ObjectSource final : public ByteSource {
   std::shared_ptr<const ByteSource> internal_unpacked(const FirstBytes& first,
                                                       bool whole) const override {
     const bool has_all = first.size == object_.size;
-    return whole && !has_all ? store_.open(object_, ObjectUse::Whole) : nullptr;
+    if (!whole || has_all) return nullptr;
+    auto source = store_.open(object_, ObjectUse::Whole);
+    // The header was read before, perhaps of another content. What takes several requests was
+    // checked already.
+    const bool is_checked = store_.cache == nullptr && object_.size > StoreRequests::kPart;
+    if (!is_checked) internal_require_unchanged();
+    return source;
   }
 
   void internal_finish(std::uint64_t /*end*/) const override {
@@ -4293,7 +4299,8 @@ inline std::shared_ptr<const ByteSource> StoreAccess::open_kept(const StoreObjec
     }
     if (object.size > StoreRequests::kPart) requests->require_unchanged(object);
   });
-  if (!is_kept || !is_small) return is_kept ? find() : nullptr;
+  if (!is_small) return is_kept ? find() : nullptr;
+  if (bytes == nullptr) return nullptr;  // the cache cannot be used, or the object is empty
   return std::make_shared<const MemorySource>(std::move(bytes),
                                               static_cast<std::size_t>(object.size));
 }
@@ -6349,6 +6356,9 @@ class StoredMember final : public SourcePart {
     if (internal_traits().is_remote) return read_at_once();
     return std::make_shared<const CheckedMember>(*this, first, member_);
   }
+
+  /// A part of it was read, which no CRC checks.
+  void internal_finish(std::uint64_t /*end*/) const override { internal_require_unchanged(); }
 
  private:
   std::shared_ptr<const ByteSource> read_at_once() const {

@@ -93,7 +93,8 @@ class ArrowObjects final : public ObjectStore {
     // The folder that it stands for: another one may have the same paths.
     while (const auto* const tree =
                dynamic_cast<const ::arrow::fs::SubTreeFileSystem*>(files_.get())) {
-      path_ = tree->base_path() + (has_ending(tree->base_path(), "/") ? "" : "/") + path_;
+      const std::string base = tree->base_path();
+      path_ = base + (base.empty() || has_ending(base, "/") ? "" : "/") + path_;
       files_ = tree->base_fs();
     }
     while (path_.size() > 1 && path_.back() == '/') path_.pop_back();
@@ -269,7 +270,7 @@ class Store : public torch_npy::Store {
 
   /// The same for a URI as Arrow has them: "s3://bucket/train?region=eu-central-1". Keys come from
   /// the environment or the files that AWS' tools use. Throws Error (InvalidArgument) for a URI
-  /// that Arrow does not understand.
+  /// that Arrow does not understand; Io if it asks for the region of a bucket and gets no answer.
   explicit Store(const std::string& uri, const StoreOptions& options = {})
       : torch_npy::Store(open(uri), options) {}
 

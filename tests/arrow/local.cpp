@@ -64,6 +64,14 @@ TEST_CASE("folders of one file system are told apart", "[arrow]") {
   CHECK(PairedFolderDataset(store_of("a"), store_of("b")).size() == 1u);
 }
 
+TEST_CASE("credentials are removed from messages, and short ones not within words", "[arrow]") {
+  const auto shown = [](const std::string& text, const std::vector<std::string>& credentials) {
+    return torch_npy::detail::without(text, credentials);
+  };
+  CHECK(shown("listing objects of latest", {"s", "test"}) == "listing objects of latest");
+  CHECK(shown("key AKIDEXAMPLE, AKIDEXAMPLE", {"AKIDEXAMPLE", ""}) == "key ***, ***");
+}
+
 TEST_CASE("what is not there through Arrow", "[arrow]") {
   const Folder folder;
   const auto files = std::make_shared<::arrow::fs::LocalFileSystem>();

@@ -2,6 +2,7 @@
 
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/io/file_writer.hpp>
+#include <torch_npy/io/read_header.hpp>
 
 #include <cstdint>
 #include <string>
@@ -60,4 +61,13 @@ TEST_CASE("offsets and sizes beyond 32 bits work", "[file]") {
   CHECK(std::string(bytes, 7) == "the end");
   const detail::Mapping mapping = detail::Mapping::of(file.internal_traits().range, end - 7, 7);
   CHECK(std::string(static_cast<char*>(mapping.data()), 7) == "the end");
+}
+
+TEST_CASE("a URI is not a path", "[files]") {
+  for (const char* const uri : {"s3://bucket/x.npy", "gs://bucket", "hdfs://host/x.npy"}) {
+    const Error error = error_of([&] { (void)read_header(uri); });
+    CHECK(error.code() == ErrorCode::NotFound);
+    CHECK_THAT(error.what(), says("this is a URI, not a path"));
+  }
+  CHECK_THAT(error_of([&] { (void)read_header("none:/x.npy"); }).what(), !says("URI"));
 }

@@ -8,7 +8,9 @@
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/rand.h>
+#include <ATen/ops/zeros.h>
 
 #include <cstdint>
 #include <memory>
@@ -116,6 +118,29 @@ TEST_CASE("an archive of a store is read in part", "[store]") {
   memory->put("y.npz", damaged);
   const NpzFile bad(Store(memory).object("y.npz"));
   CHECK(error_of([&] { (void)bad.load("other"); }).code() == ErrorCode::BadZip);
+}
+
+TEST_CASE("an object of the same size that is replaced after open() is an Error", "[store]") {
+  const auto memory = std::make_shared<MemoryStore>();
+  const auto rows = LoadOptions().rows(3, 5);
+  memory->put("x.npy", npy_of(at::ones({100, 1000})));  // one request, after that for the header
+  torch::OrderedDict<std::string, at::Tensor> arrays;
+  arrays.insert("a", at::ones({100, 1000}));
+  std::ostringstream archive, other;
+  save_npz(archive, arrays);
+  arrays["a"] = at::zeros({100, 1000});
+  save_npz(other, arrays);
+  memory->put("x.npz", archive.str());
+  const StoredArray array = open(Store(memory), "x.npy");
+  const StoredArray member = NpzFile(Store(memory).object("x.npz")).array("a");
+  memory->put("x.npy", npy_of(at::ones({100, 1000}, at::kInt)));
+  memory->put("x.npz", other.str());
+  for (const auto& error :
+       {error_of([&] { (void)array.load(); }), error_of([&] { (void)array.load(rows); }),
+        error_of([&] { (void)member.load(rows); })}) {
+    CHECK(error.code() == ErrorCode::Io);
+    CHECK_THAT(error.what(), says("the object was replaced"));
+  }
 }
 
 TEST_CASE("an object that is replaced while it is read is an Error", "[store]") {

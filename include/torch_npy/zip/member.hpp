@@ -92,6 +92,9 @@ class StoredMember final : public SourcePart {
     return std::make_shared<const CheckedMember>(*this, first, member_);
   }
 
+  /// A part of it was read, which no CRC checks.
+  void internal_finish(std::uint64_t /*end*/) const override { internal_require_unchanged(); }
+
  private:
   std::shared_ptr<const ByteSource> read_at_once() const {
     const auto size = static_cast<std::size_t>(member_.size);
