@@ -49,7 +49,7 @@ function(torch_npy_find_arrow name)
   find_package(Arrow CONFIG QUIET GLOBAL)
   if(TARGET Arrow::arrow_shared)
     set(arrow Arrow::arrow_shared)
-  else()
+  elseif(NOT CMAKE_CROSSCOMPILING)  # that Python's library is for the machine that compiles
     torch_npy_arrow_of_python(arrow)
   endif()
   if(NOT arrow)

@@ -1358,6 +1358,7 @@ TORCH_NPY_END_NAMESPACE
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 // The header of an .npy file, as NumPy's format.py defines it
@@ -2086,8 +2087,8 @@ class WriteTarget {
     mode_t mode = old_.st_mode & 0777;
     if (::fchown(file.get(), old_.st_uid, old_.st_gid) == -1 &&
         ::fchown(file.get(), static_cast<uid_t>(-1), old_.st_gid) == -1) {
-      const mode_t all = mode & mode >> 3 & 7;
-      mode = (mode & 0700) | all << 3 | all;
+      const unsigned all = mode & mode >> 3 & 7;
+      mode = static_cast<mode_t>((mode & 0700) | all << 3 | all);
     }
     if (has_access_list(path_)) mode &= 0700;
     drop_access_list(file);
@@ -3413,7 +3414,7 @@ class DiskCache {
 
   /// Keeps an object, whose bytes `write(put)` writes by calls of `put(data, size)`; what that
   /// throws is passed on. False if the file cannot be made, and then nothing is called, or if it
-  /// cannot be written, because the disk is full for instance.
+  /// cannot be written, because the disk is full for instance; then put() returns false, too.
   template <class Write>
   bool keep(const std::string& key, std::uint64_t size, const Write& write) const {
     std::optional<AtomicFile> file;
@@ -3429,6 +3430,7 @@ class DiskCache {
     bool is_good = true;
     const auto put = [&](const void* data, std::size_t bytes) {
       is_good = is_good && attempt([&] { file->write(data, bytes); });
+      return is_good;
     };
     write(put);
     put(key.data(), key.size());
@@ -4295,7 +4297,7 @@ inline std::shared_ptr<const ByteSource> StoreAccess::open_kept(const StoreObjec
           static_cast<std::size_t>(std::min<std::uint64_t>(kInMemory, object.size - done));
       if (bytes == nullptr) bytes = memory_for(size, use);
       requests->read(object, bytes.get(), size, done);
-      put(bytes.get(), size);
+      if (!put(bytes.get(), size)) return;
     }
     if (object.size > StoreRequests::kPart) requests->require_unchanged(object);
   });
@@ -4515,7 +4517,7 @@ class SampleFolder {
   /// The folder at a path.
   template <class Path,
             class = std::enable_if_t<std::is_convertible_v<const Path&, std::filesystem::path>>>
-  SampleFolder(const Path& path)  // NOLINT(google-explicit-constructor)
+  SampleFolder(const Path& path)  // NOLINT(google-explicit-constructor,modernize-pass-by-value)
       : path_(path) {}
   /// The objects of a store.
   SampleFolder(const Store& store)  // NOLINT(google-explicit-constructor)
@@ -4724,7 +4726,7 @@ class FileList {
     }
     starts_.push_back(names_.size());
     names_.append(name.c_str(), name.size() + 1);
-    if (store_) objects_.push_back(Object());
+    if (store_) objects_.emplace_back();
   }
 
   /// Takes what is known of objects of the same names in the same store. @private
@@ -4892,7 +4894,7 @@ class FileList {
   }
 
   void add_objects(const std::string& prefix, const detail::ListRules& rules) {
-    list_objects(prefix, rules.recursive, [&](StoreObject object) {
+    list_objects(prefix, rules.recursive, [&](const StoreObject& object) {
       const std::string_view name = object.name;
       if (object.name.find('\0') != object.name.npos || name.size() <= prefix.size() ||
           !is_listed(name.substr(prefix.size()), rules)) {
@@ -5311,7 +5313,10 @@ inline std::vector<std::string> split_columns(std::string_view line, char separa
     if (at != line.size() && line[at] == '"') {
       for (++at;; ++at) {
         if (at == line.size()) throw Error(ErrorCode::Mismatch, "a quote is not closed");
-        if (line[at] == '"' && (++at == line.size() || line[at] != '"')) break;
+        if (line[at] == '"') {
+          ++at;
+          if (at == line.size() || line[at] != '"') break;
+        }
         column += line[at];
       }
       const bool is_end = at == line.size() || is_blank(line[at]) || ends_column(line[at]);
@@ -5520,9 +5525,9 @@ TORCH_NPY_END_NAMESPACE
 #ifndef TORCH_NPY_ZIP_ARCHIVE_BYTES_HPP_
 #define TORCH_NPY_ZIP_ARCHIVE_BYTES_HPP_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -5830,7 +5835,7 @@ inline std::string libdeflate_deflate(const void* data, std::size_t size) {
   return out;
 }
 
-inline bool use_libdeflate() {
+inline bool use_libdeflate() noexcept {
   static constexpr ZipCodec codec{&libdeflate_crc, &libdeflate_inflate, &libdeflate_deflate};
   zip_codec() = &codec;
   return true;
@@ -6023,7 +6028,7 @@ class ZipArchive {
   /// In chunks: memory is allocated for members that exist, not for what the end record declares.
   void read_directory(const Directory& directory) {
     constexpr std::size_t kChunk = std::size_t{1} << 20;
-    constexpr std::size_t kLargestEntry = kDirectoryEntrySize + 3 * UINT16_MAX;
+    constexpr std::size_t kLargestEntry = kDirectoryEntrySize + std::size_t{3} * UINT16_MAX;
     const std::uint64_t end = directory.offset + directory.size;
     std::string room;
     for (std::uint64_t offset = directory.offset; offset != end;) {
@@ -6747,6 +6752,7 @@ TORCH_NPY_END_NAMESPACE
 #include <cstring>
 #include <exception>
 #include <filesystem>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -7861,7 +7867,6 @@ TORCH_NPY_END_NAMESPACE
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -8386,7 +8391,6 @@ TORCH_NPY_END_NAMESPACE
 #include <c10/core/Device.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
-#include <cstdint>
 #include <string>
 
 TORCH_NPY_BEGIN_NAMESPACE
@@ -9174,6 +9178,7 @@ inline void read_items(const ArrayBytes& bytes, const LoadPlan& plan, std::size_
 /// Fills all of a padded tensor.
 inline void fill_padding(const LoadPlan& plan, char* out) {
   constexpr std::size_t kBlock = std::size_t{64} << 10;  // stays in the cache
+  // NOLINTNEXTLINE(bugprone-not-null-terminated-result): it is no text
   std::memcpy(out, plan.padding.data(), plan.padding.size());
   for (std::size_t done = plan.padding.size(); done < plan.bytes;) {
     const std::size_t size = (std::min)({done, kBlock, plan.bytes - done});
@@ -9842,9 +9847,9 @@ inline at::Tensor leaf_of(const at::Tensor& records, const Leaf& leaf, const Loa
   std::vector<std::int64_t> strides =
       records.strides().slice(0, plan.sizes.size() - leaf.strides.size()).vec();
   strides.insert(strides.end(), leaf.strides.begin(), leaf.strides.end());
-  for (std::size_t i = 0; i < strides.size(); ++i) {
-    is_view = is_view && static_cast<std::size_t>(strides[i]) % item == 0;
-    strides[i] /= static_cast<std::int64_t>(item);
+  for (std::int64_t& stride : strides) {
+    is_view = is_view && static_cast<std::size_t>(stride) % item == 0;
+    stride /= static_cast<std::int64_t>(item);
   }
   // Its storage starts at its first element: the offset from the first record need not be a whole
   // number of elements.
@@ -9985,6 +9990,7 @@ TORCH_NPY_END_NAMESPACE
 #include <torch/ordered_dict.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <istream>
 #include <memory>
@@ -10113,7 +10119,7 @@ class StoredArray {
     first_ = first;
   }
 
-  std::string with_member(std::string path) const {
+  std::string with_member(const std::string& path) const {
     return member_.empty() || path.empty() ? path + member_ : path + '/' + member_;
   }
 
@@ -10206,6 +10212,7 @@ TORCH_NPY_END_NAMESPACE
 #include <istream>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -10259,23 +10266,24 @@ class NpzFile {
   /// archive), Truncated (an empty file), BadZip (an archive that is damaged or contradicts itself:
   /// overlapping members, two members of one name, names that lead out of a folder).
   explicit NpzFile(const std::filesystem::path& path)
-      : NpzFile(path, detail::with_path(
-                          path, [&] { return std::make_shared<const detail::NamedFile>(path); })) {}
+      : NpzFile(detail::with_path(path,
+                                  [&] { return std::make_shared<const detail::NamedFile>(path); }),
+                path) {}
 
   /// An archive in any source. Errors have source->name() as their path. Throws Error:
   /// InvalidArgument for a null pointer, what the first constructor throws, and what the source
   /// throws.
-  explicit NpzFile(std::shared_ptr<const ByteSource> source)
-      : NpzFile(source == nullptr ? std::filesystem::path() : detail::path_of(source->name()),
-                source) {}
+  explicit NpzFile(const std::shared_ptr<const ByteSource>& source)
+      : NpzFile(source,
+                source == nullptr ? std::filesystem::path() : detail::path_of(source->name())) {}
 
   /// An archive of `size` bytes in memory, which are not copied and have to outlive the NpzFile and
   /// its StoredArrays. Errors have no path. Throws Error: InvalidArgument for a null pointer, and
   /// what the first constructor throws about the content of a file.
   NpzFile(const void* data, std::size_t size)
-      : NpzFile(std::filesystem::path(), detail::with_path({}, [&] {
-                  return std::make_shared<const detail::MemorySource>(data, size);
-                })) {}
+      : NpzFile(detail::with_path(
+                    {}, [&] { return std::make_shared<const detail::MemorySource>(data, size); }),
+                std::filesystem::path()) {}
 
   /// A path in quotes is no archive in memory.
   template <std::size_t N>
@@ -10286,8 +10294,8 @@ class NpzFile {
   /// (TooLarge). Also throws Error: Io if the stream fails, OutOfMemory, and what the first
   /// constructor throws about the content of a file.
   explicit NpzFile(std::istream& stream, std::uint64_t max_bytes = UINT64_MAX)
-      : NpzFile(std::filesystem::path(),
-                detail::with_path({}, [&] { return detail::read_to_end(stream, max_bytes); })) {}
+      : NpzFile(detail::with_path({}, [&] { return detail::read_to_end(stream, max_bytes); }),
+                std::filesystem::path()) {}
 
   /// Names of the arrays in the order of the archive, without ".npy". A member is not an array if
   /// its name does not end in ".npy" and its content does not start like an .npy file.
@@ -10365,7 +10373,8 @@ class NpzFile {
   friend torch::OrderedDict<std::string, at::Tensor> detail::load_arrays(
       const NpzFile&, const std::vector<std::string>*, const LoadOptions&);
 
-  NpzFile(const std::filesystem::path& path, const std::shared_ptr<const ByteSource>& source)
+  // The path comes second: whether a `const void*` is one cannot be asked with libc++.
+  NpzFile(const std::shared_ptr<const ByteSource>& source, const std::filesystem::path& path)
       : path_(path), arrays_(detail::with_path(path, [&] {
           if (source == nullptr) {
             throw Error(ErrorCode::InvalidArgument,
@@ -10739,7 +10748,7 @@ auto module_of(const Pointer& module, int) -> decltype(*module) {
 }
 template <class Module>
 const Module& module_of(const Module& module, long) {
-  return module;
+  return module;  // NOLINT(bugprone-return-const-ref-from-parameter): a module is no temporary
 }
 
 template <class Module>
@@ -11858,7 +11867,6 @@ TORCH_NPY_END_NAMESPACE
 #include <ATen/core/Tensor.h>
 #include <torch/ordered_dict.h>
 
-#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -12716,10 +12724,10 @@ class NamedExample {
   NamedExample() = default;
   /// With these tensors. Throws Error (InvalidArgument) if two have the same name.
   explicit NamedExample(std::vector<Item> items) : items_(std::move(items)) {
-    for (std::size_t i = 0; i < items_.size(); ++i) {
-      if (&find(items_[i].first) == &items_[i]) continue;
+    for (const Item& item : items_) {
+      if (&find(item.first) == &item) continue;
       throw Error(ErrorCode::InvalidArgument,
-                  "two tensors of one sample have the name " + detail::in_quotes(items_[i].first));
+                  "two tensors of one sample have the name " + detail::in_quotes(item.first));
     }
   }
 
@@ -13160,11 +13168,8 @@ TORCH_NPY_END_NAMESPACE
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
-#include <string_view>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
 TORCH_NPY_BEGIN_NAMESPACE
@@ -14636,7 +14641,6 @@ TORCH_NPY_END_NAMESPACE
 
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14974,9 +14978,11 @@ struct SamplePart {
   std::shared_ptr<BufferPool> pool;
   FolderOptions::Expected expected;
 
-  SamplePart(const LoadOptions& its_options, std::shared_ptr<BufferPool> its_pool,
+  SamplePart(LoadOptions its_options, std::shared_ptr<BufferPool> its_pool,
              FolderOptions::Expected its_expected)
-      : options(its_options), pool(std::move(its_pool)), expected(std::move(its_expected)) {}
+      : options(std::move(its_options)),
+        pool(std::move(its_pool)),
+        expected(std::move(its_expected)) {}
   virtual ~SamplePart() = default;
 
   /// What the tensor of a sample is read from, for messages.
@@ -15009,8 +15015,8 @@ struct SamplePart {
 class BatchBuffer {
  public:
   /// For at most `count` samples.
-  BatchBuffer(std::shared_ptr<const SamplePart> part, std::size_t count, const LoadOptions& options)
-      : part_(std::move(part)), count_(count), options_(options) {
+  BatchBuffer(std::shared_ptr<const SamplePart> part, std::size_t count, LoadOptions options)
+      : part_(std::move(part)), count_(count), options_(std::move(options)) {
     accepted_.reserve(count);
   }
 
@@ -15219,7 +15225,6 @@ TORCH_NPY_END_NAMESPACE
 #include <exception>
 #include <memory>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 TORCH_NPY_BEGIN_NAMESPACE
@@ -15670,7 +15675,7 @@ inline void require_used(const char* dataset, const FolderOptions& options,
 
 /// Samples from the rows of their data, and of their targets if there are any.
 template <class E>
-SampleRows<E> rows_from(PartRows data, [[maybe_unused]] PartRows target) {
+SampleRows<E> rows_from(PartRows&& data, [[maybe_unused]] PartRows&& target) {
   if constexpr (kHasTarget<E>) {
     if (data.whole.defined() && target.whole.defined()) {
       return Batch<E>(E(std::move(data.whole), std::move(target.whole)));
@@ -16208,6 +16213,10 @@ class OnArrays {
   Derived& on(std::initializer_list<const char*> names) {
     return on(std::vector<std::string>(names.begin(), names.end()));
   }
+
+ private:
+  OnArrays() = default;
+  friend Derived;
 };
 
 }  // namespace transforms
@@ -16234,7 +16243,6 @@ TORCH_NPY_END_NAMESPACE
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <exception>
 #include <map>
 #include <memory>
 #include <optional>
@@ -16629,6 +16637,7 @@ TORCH_NPY_END_NAMESPACE
 #include <type_traits>
 #include <unordered_map>
 #include <utility>
+#include <variant>
 #include <vector>
 
 // What Dataset::map() may be given, and how functions are called.
@@ -20702,15 +20711,16 @@ class ListReader {
                     and_more(count, "file", " missing") + advice_for(path, may_be_header, is_all));
   }
 
-  static std::string advice_for(const std::filesystem::path& path, bool may_be_header,
+  static const char* advice_for(const std::filesystem::path& path, bool may_be_header,
                                 bool all_are_missing) {
     std::filesystem::path with_ending = path;
-    if (is_there(with_ending += ".npy")) return "; with ending(\".npy\") it is found";
+    with_ending += ".npy";
+    if (is_there(with_ending)) return "; with ending(\".npy\") it is found";
     const std::string name = utf8_of(path.filename());
     if (name.find(';') != name.npos) return "; separator(';') divides lines at semicolons";
     if (name.find('\\') != name.npos) return "; a backslash does not separate folders here";
     if (may_be_header) return "; header(true) skips a header line";
-    if (!all_are_missing) return {};
+    if (!all_are_missing) return "";
     return "; relative paths are relative to the second argument, or else to the folder of the "
            "list";
   }
@@ -20762,7 +20772,6 @@ TORCH_NPY_END_NAMESPACE
 #include <numeric>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 // The files of folders, and which of them are the targets of others.
@@ -21472,7 +21481,6 @@ TORCH_NPY_END_NAMESPACE
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <utility>
 
 TORCH_NPY_BEGIN_NAMESPACE
 
@@ -22593,11 +22601,13 @@ class CumulativeWeights {
 /// techniques used in connection with random digits", 1951). The method only compares and counts,
 /// so the result is the same on every platform; that of std::log may differ.
 inline double exponential(SplitMix64& random) {
-  for (double whole = 0;; ++whole) {
+  for (int whole = 0;; ++whole) {
     const double first = random.uniform();
     bool is_odd = true;  // the length of the decreasing run that starts with `first`
     double last = first;
-    for (double next = random.uniform(); next < last; next = random.uniform()) {
+    for (;;) {
+      const double next = random.uniform();
+      if (next >= last) break;
       last = next;
       is_odd = !is_odd;
     }
@@ -22997,7 +23007,6 @@ TORCH_NPY_END_NAMESPACE
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23040,7 +23049,7 @@ class ArchiveReader {
   void open(std::size_t sample, std::shared_ptr<const ByteSource> fetched = nullptr) {
     archive_.reset();
     if (fetched == nullptr) fetched = parts_[0]->files->source(sample, use_);
-    archive_ = open_archive(std::move(fetched), room_);
+    archive_ = open_archive(fetched, room_);
     if (!has_known_names()) find_arrays();
   }
 
@@ -23276,14 +23285,12 @@ TORCH_NPY_END_NAMESPACE
 /// @file
 /// A dataset of .npz archives, one for each sample.
 
-#include <algorithm>
 #include <filesystem>
 #include <initializer_list>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <type_traits>
-#include <utility>
 #include <variant>
 #include <vector>
 
@@ -23446,6 +23453,7 @@ TORCH_NPY_END_NAMESPACE
 #include <iterator>
 #include <memory>
 #include <optional>
+#include <type_traits>
 #include <utility>
 
 TORCH_NPY_BEGIN_NAMESPACE
@@ -23961,15 +23969,14 @@ class OrderSampler : public torch::data::samplers::Sampler<> {
   /// A sampler for a dataset of `size` samples and this `rank` of `num_replicas`. Throws Error
   /// (InvalidArgument) if `rank` is not less than `num_replicas`, or if the order does not fit the
   /// dataset, such as weighted() with another number of weights.
-  OrderSampler(Order order, std::size_t size, std::size_t num_replicas = 1, std::size_t rank = 0,
-               OrderSamplerOptions options = {})
-      : OrderSampler(std::move(order), std::vector<std::size_t>{size}, num_replicas, rank,
-                     options) {}
+  OrderSampler(const Order& order, std::size_t size, std::size_t num_replicas = 1,
+               std::size_t rank = 0, OrderSamplerOptions options = {})
+      : OrderSampler(order, std::vector<std::size_t>{size}, num_replicas, rank, options) {}
 
   /// The same for datasets of these sizes that are joined by concat(), which mixed() needs.
-  OrderSampler(Order order, std::vector<std::size_t> sizes, std::size_t num_replicas = 1,
+  OrderSampler(const Order& order, std::vector<std::size_t> sizes, std::size_t num_replicas = 1,
                std::size_t rank = 0, OrderSamplerOptions options = {})
-      : order_(std::move(order)),
+      : order_(order),
         options_(options),
         num_replicas_(num_replicas),
         rank_(rank),

@@ -148,7 +148,7 @@ class World {
     if (size() == 1) return;
     const at::NoGradGuard no_grad;
     std::map<std::pair<int, std::string>, std::vector<at::Tensor>> alike;  // by dtype and device
-    for (at::Tensor parameter : parameters) {
+    for (const at::Tensor& parameter : parameters) {
       if (!parameter.requires_grad()) continue;
       if (!parameter.grad().defined()) parameter.mutable_grad() = at::zeros_like(parameter);
       const at::Tensor& gradient = parameter.grad();

@@ -62,6 +62,9 @@ TEST_CASE("folders of one file system are told apart", "[arrow]") {
     }
   }
   CHECK(PairedFolderDataset(store_of("a"), store_of("b")).size() == 1u);
+  const torch_npy::arrow::Store of_all(std::make_shared<::arrow::fs::SubTreeFileSystem>("", files),
+                                       (folder / "b/d").string());
+  CHECK(FolderDataset(of_all).key(0) == "file://" + (folder / "b/d/x.npy").string());
 }
 
 TEST_CASE("credentials are removed from messages, and short ones not within words", "[arrow]") {

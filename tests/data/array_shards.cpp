@@ -26,7 +26,9 @@
 #include "support/files.hpp"
 #include "support/samples.hpp"
 #ifndef _WIN32
-#include "support/few_descriptors.hpp"
+#ifndef _WIN32
+#include "support/descriptors.hpp"
+#endif
 #endif
 
 using namespace torch_npy;

@@ -17,7 +17,9 @@
 #include <vector>
 
 #include "support/catch.hpp"
-#include "support/few_descriptors.hpp"
+#ifndef _WIN32
+#include "support/descriptors.hpp"
+#endif
 #include "support/files.hpp"
 #include "support/samples.hpp"
 
@@ -101,7 +103,8 @@ TEST_CASE("an Error that is not about the file is thrown even with OnBadFile::Sk
   fill_folder(folder, 3);
   const auto skipping = FolderOptions().on_bad_file(OnBadFile::Skip);
   const FolderDataset dataset(folder.path(), skipping);
-#ifndef __SANITIZE_ADDRESS__  // the sanitizers need descriptors themselves
+#if !defined(__SANITIZE_ADDRESS__) && \
+    !defined(_WIN32)  // the sanitizers need descriptors themselves
   {
     const FewDescriptors none(0);
     CHECK(error_of([&] {

@@ -88,7 +88,7 @@ TEST_CASE("batches have batch_size samples, and drop_last drops an incomplete on
       std::size_t seen = 0;
       for (std::uint64_t k = 0; k < plan.batches(); ++k) {
         const auto batch = plan.batch(k);
-        CHECK(batch.size() == (std::min)(batch_size, samples - seen));
+        CHECK(batch.size() == (std::min<std::uint64_t>)(batch_size, samples - seen));
         for (const Pick& pick : batch) CHECK(pick.position == plan.pick(seen++).position);
       }
       for (std::uint64_t k = 0; k < dropping.batches(); ++k) {

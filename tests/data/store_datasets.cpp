@@ -24,7 +24,9 @@
 #include <vector>
 
 #include "support/catch.hpp"
-#include "support/few_descriptors.hpp"
+#ifndef _WIN32
+#include "support/descriptors.hpp"
+#endif
 #include "support/files.hpp"
 #include "support/memory_store.hpp"
 #include "support/samples.hpp"
@@ -275,6 +277,7 @@ TEST_CASE("rows are read from a cache only if all arrays fit into it", "[store]"
   CHECK(both.memory->bytes_read == 2 * 400);
 }
 
+#ifndef _WIN32
 TEST_CASE("a batch from a cache holds no files open, and mmap is refused", "[store]") {
   const Both both;
   fill_folder(both.folder, 40);
@@ -293,6 +296,7 @@ TEST_CASE("a batch from a cache holds no files open, and mmap is refused", "[sto
   CHECK_THROWS_AS(FolderDataset(store, FolderOptions().data_options(LoadOptions().mmap(true))),
                   Error);
 }
+#endif
 
 TEST_CASE("windows and frames of a store", "[store]") {
   const Both both;

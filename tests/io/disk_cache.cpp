@@ -15,6 +15,9 @@
 #include "support/catch.hpp"
 #include "support/files.hpp"
 #include "support/memory_store.hpp"
+#ifndef _WIN32
+#include "support/small_files.hpp"
+#endif
 
 using namespace torch_npy;
 
@@ -168,6 +171,22 @@ TEST_CASE("a cache that cannot be written gives the objects all the same", "[sto
   CHECK(error_of([&] { (void)Store(memory).cached_on_disk(folder / "x", 0); }).code() ==
         ErrorCode::InvalidArgument);
 }
+
+#ifndef _WIN32
+TEST_CASE("objects for which the disk has no room are read all the same", "[store]") {
+  const Folder folder;
+  const auto memory = store_of(1);
+  const std::string large = content(1, (std::size_t{128} << 20) + 12345);  // kept in three steps
+  memory->put("200.npy", large);
+  const FileList list = Store(memory).cached_on_disk(folder.path(), kMuch).list();
+  const SmallFiles limit(500);
+  CHECK(whole(list, 0) == content(0));
+  CHECK(memory->bytes_read == 1000);
+  CHECK(whole(list, 1) == large);
+  CHECK(memory->bytes_read == 1000 + (std::size_t{64} << 20) + large.size());
+  CHECK(bytes_in(folder) == 0);
+}
+#endif
 
 TEST_CASE("threads and stores use one cache at the same time", "[store]") {
   const Folder folder;

@@ -11,12 +11,11 @@
 
 #include <atomic>
 #include <filesystem>
-#include <iterator>
 #include <string>
 #include <vector>
 
 #include "support/catch.hpp"
-#include "support/few_descriptors.hpp"
+#include "support/descriptors.hpp"
 #include "support/files.hpp"
 #include "support/folder_names.hpp"
 
@@ -123,17 +122,14 @@ TEST_CASE("listing without a free file descriptor throws Error(Exhausted)", "[fo
 TEST_CASE("listing leaves no file descriptor open", "[folder]") {
   const Folder folder;
   make_files(folder.path(), {"a.npy", "b/c.npy", "b/d/e.npy"});
-  const auto open_files = [] {
-    return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {});
-  };
-  const auto before = open_files();
+  const auto before = open_descriptors();
   for (int i = 0; i < 3; ++i) {
     FileList list(folder.path());
     list.add(".", {"*", true});
-    CHECK(open_files() == before + 1);
+    CHECK(open_descriptors() == before + 1);
     CHECK_THROWS(list.add("none", {}));
   }
-  CHECK(open_files() == before);
+  CHECK(open_descriptors() == before);
 }
 
 TEST_CASE("if a thread cannot be started, the other threads do its work", "[parallel]") {

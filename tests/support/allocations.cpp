@@ -3,7 +3,9 @@
 
 #include "allocations.hpp"
 
+#ifndef _WIN32
 #include <dlfcn.h>
+#endif
 
 #include <cstdlib>
 #include <new>
@@ -30,9 +32,17 @@ void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
-extern "C" int posix_memalign(void** memory, std::size_t alignment, std::size_t size) noexcept {
+#ifndef _WIN32
+#ifdef __GLIBC__
+#define TORCH_NPY_LIKE_GLIBC noexcept  // which declares it so; others do not
+#else
+#define TORCH_NPY_LIKE_GLIBC
+#endif
+extern "C" int posix_memalign(void** memory, std::size_t alignment,
+                              std::size_t size) TORCH_NPY_LIKE_GLIBC {
   note(size);
   using Function = int (*)(void**, std::size_t, std::size_t);
   static const auto next = reinterpret_cast<Function>(::dlsym(RTLD_NEXT, "posix_memalign"));
   return next(memory, alignment, size);
 }
+#endif

@@ -6,9 +6,6 @@
 
 #include <ATen/ops/arange.h>
 
-#include <sys/resource.h>
-
-#include <csignal>
 #include <cstdint>
 #include <sstream>
 #include <string>
@@ -36,24 +33,6 @@ inline at::Tensor counting(std::int64_t rows, Shape row_shape, at::ScalarType ty
 }
 
 inline Shape row_shape_of(const at::Tensor& tensor) { return tensor.sizes().slice(1).vec(); }
-
-/// During its lifetime the process cannot write files beyond `size` bytes.
-class SmallFiles {
- public:
-  explicit SmallFiles(std::size_t size) {
-    ::signal(SIGXFSZ, SIG_IGN);
-    ::getrlimit(RLIMIT_FSIZE, &before_);
-    struct rlimit small = before_;
-    small.rlim_cur = size;
-    ::setrlimit(RLIMIT_FSIZE, &small);
-  }
-  SmallFiles(const SmallFiles&) = delete;
-  SmallFiles& operator=(const SmallFiles&) = delete;
-  ~SmallFiles() { ::setrlimit(RLIMIT_FSIZE, &before_); }
-
- private:
-  struct rlimit before_ {};
-};
 
 inline std::string floats(std::size_t count) {
   const at::Tensor values = at::arange(static_cast<std::int64_t>(count), at::kFloat);

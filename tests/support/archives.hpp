@@ -23,7 +23,9 @@
 #include <string>
 #include <vector>
 
+#include "support/catch.hpp"
 #include "support/files.hpp"
+#include "support/mappings.hpp"
 
 using Arrays = torch::OrderedDict<std::string, at::Tensor>;
 
@@ -58,16 +60,7 @@ inline std::string floats(std::int64_t rows, std::int64_t columns) {
   return out.str();
 }
 
-inline bool is_mapped(const at::Tensor& tensor, const std::string& file) {
-  const auto address = reinterpret_cast<std::uintptr_t>(tensor.data_ptr());
-  std::ifstream maps("/proc/self/maps");
-  for (std::string line; std::getline(maps, line);) {
-    std::uintptr_t begin = 0;
-    std::uintptr_t end = 0;
-    if (std::sscanf(line.c_str(), "%lx-%lx", &begin, &end) == 2 && begin <= address &&
-        address < end) {
-      return line.find(file) != line.npos;
-    }
-  }
-  return false;
+/// Whether the tensor is in a mapping of the file: see is_mapped().
+inline void check_mapped(const at::Tensor& tensor, const std::string& file, bool expected = true) {
+  CHECK(is_mapped(tensor.data_ptr(), file, expected) == expected);
 }

@@ -13,6 +13,7 @@
 #include "support/catch.hpp"
 #include "support/expected.hpp"
 #include "support/files.hpp"
+#include "support/mappings.hpp"
 #include "support/resize.hpp"
 
 using namespace torch_npy;
@@ -49,37 +50,25 @@ TEST_CASE("a loaded tensor owns its memory, a mapped one shows the file and neve
 
 TEST_CASE("mmap(true) maps without a copy wherever the file allows it", "[memory]") {
   const Folder folder;
-  const auto is_mapped = [](const at::Tensor& tensor) {
-    // /proc names the file that is mapped at the address.
-    std::istringstream lines(read_bytes("/proc/self/maps"));
-    const auto address = reinterpret_cast<std::uintptr_t>(tensor.data_ptr());
-    for (std::string line; std::getline(lines, line);) {
-      std::uintptr_t begin = 0;
-      std::uintptr_t end = 0;
-      char dash = 0;
-      std::istringstream(line) >> std::hex >> begin >> dash >> end;
-      if (begin <= address && address < end) return line.find(".npy") != std::string::npos;
-    }
-    return false;
+  const auto check_mapped = [](const at::Tensor& tensor, bool expected = true) {
+    CHECK(is_mapped(tensor.data_ptr(), ".npy", expected) == expected);
   };
   const auto mmap = LoadOptions().mmap(true);
   const auto c = write_floats(folder / "c.npy", 50, 40);
   save(c, load(c));  // with NumPy's header, whose data is aligned
   const auto f = folder / "f.npy";
   save(f, load(c).t());
-  CHECK(is_mapped(load(c, mmap)));
-  CHECK(is_mapped(load(c, LoadOptions(mmap).rows(3, 9))));
-  CHECK(is_mapped(load(f, mmap)));
-  CHECK_FALSE(is_mapped(load(c)));
-  CHECK(is_mapped(load(f, LoadOptions(mmap).rows(3, 9))));
-  CHECK_FALSE(is_mapped(load(c, LoadOptions(mmap).dtype(at::kDouble))));
+  check_mapped(load(c, mmap));
+  check_mapped(load(c, LoadOptions(mmap).rows(3, 9)));
+  check_mapped(load(f, mmap));
+  check_mapped(load(c), false);
+  check_mapped(load(f, LoadOptions(mmap).rows(3, 9)));
+  check_mapped(load(c, LoadOptions(mmap).dtype(at::kDouble)), false);
   const std::string text = header_text("'<f4'", "(2,)");
-  CHECK_FALSE(
-      is_mapped(load(write_bytes(folder / "odd.npy",
-                                 npy(text + std::string(text.size() % 2 + 1, ' '), "abcdefgh")),
-                     mmap)));
-  CHECK_FALSE(is_mapped(
-      load(write_bytes(folder / "big.npy", npy(header_text("'>f4'", "(2,)"), "abcdefgh")), mmap)));
+  const std::string odd = text + std::string(text.size() % 2 + 1, ' ');
+  check_mapped(load(write_bytes(folder / "odd.npy", npy(odd, "abcdefgh")), mmap), false);
+  const std::string big = header_text("'>f4'", "(2,)");
+  check_mapped(load(write_bytes(folder / "big.npy", npy(big, "abcdefgh")), mmap), false);
   std::istringstream stream(read_bytes(c));
   CHECK(error_of([&] { (void)load(stream, mmap); }).code() == ErrorCode::InvalidArgument);
   CHECK(error_of([&] { (void)load_bytes("", 0, mmap); }).code() == ErrorCode::InvalidArgument);

@@ -4,8 +4,6 @@
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 
-#include <sys/stat.h>
-
 #include <fstream>
 #include <memory>
 #include <sstream>
@@ -103,19 +101,6 @@ TEST_CASE("arrays of an archive in memory outlive the NpzFile, and cannot be map
   const Error error = error_of([&] { (void)file.load("large", LoadOptions().mmap(true)); });
   CHECK(error.code() == ErrorCode::InvalidArgument);
   CHECK_THAT(error.what(), says("member \"large.npy\": mmap(true) is for files"));
-}
-
-TEST_CASE("an archive in a pipe is read as it comes", "[npz][stream]") {
-  const Folder folder;
-  REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
-  std::thread writer([&] {
-    std::ofstream pipe(folder / "pipe", std::ios::binary);
-    save_npz(pipe, three_arrays());
-  });
-  std::ifstream pipe(folder / "pipe", std::ios::binary);
-  pipe.exceptions(std::ios::failbit | std::ios::badbit | std::ios::eofbit);
-  check_same(three_arrays(), load_npz(NpzFile(pipe)));
-  writer.join();
 }
 
 TEST_CASE("bad archives in memory and in streams give Error without a path",

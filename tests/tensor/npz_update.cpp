@@ -12,8 +12,6 @@
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 
-#include <sys/stat.h>
-
 #include <atomic>
 #include <filesystem>
 #include <string>
@@ -245,20 +243,6 @@ TEST_CASE("a second update at the same time is refused, and nothing is lost",
   }
   for (std::thread& thread : threads) thread.join();
   CHECK(NpzFile(path).names().size() == 1 + kThreads * kArrays);
-}
-
-TEST_CASE("an update keeps the mode of the file and follows symbolic links", "[npz][update]") {
-  const Folder folder;
-  const auto path = folder / "a.npz";
-  save_npz(path, {{"a", at::arange(3)}});
-  REQUIRE(::chmod(path.c_str(), 0640) == 0);
-  std::filesystem::create_symlink("a.npz", folder / "link.npz");
-  update_npz(folder / "link.npz", {{"b", at::arange(3)}});
-  CHECK(std::filesystem::is_symlink(folder / "link.npz"));
-  CHECK(NpzFile(path).names() == Names{"a", "b"});
-  struct stat info {};
-  REQUIRE(::stat(path.c_str(), &info) == 0);
-  CHECK((info.st_mode & 0777) == 0640);
 }
 
 TEST_CASE("align_npz() makes all stored arrays of any writer mappable", "[npz][update][mmap]") {

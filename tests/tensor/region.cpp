@@ -250,9 +250,9 @@ TEST_CASE("a wrong region is an error that names axis, range and shape", "[regio
   check(with({{3, 2}}, OutOfBounds::Fill), "begin <= end is required");
   check(with({{INT64_MIN, 5}}, OutOfBounds::Fill), "from -2^60 to 2^60");
   check(with({{INT64_MIN, INT64_MAX - 1}}, OutOfBounds::Shift), "cannot be moved inside");
-  const std::int64_t far = std::int64_t{1} << 59;
+  const std::int64_t much = std::int64_t{1} << 59;
   CHECK(error_of([&] {
-          (void)load(path, with({{-far, far}, {-far, far}}, OutOfBounds::Fill));
+          (void)load(path, with({{-much, much}, {-much, much}}, OutOfBounds::Fill));
         }).code() == ErrorCode::TooLarge);
   CHECK(error_of([&] {
           (void)load(path, with({{-100, 100}}, OutOfBounds::Fill).max_bytes(1000));

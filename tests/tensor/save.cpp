@@ -8,10 +8,6 @@
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 
-#include <signal.h>
-#include <sys/resource.h>
-
-#include <csignal>
 #include <sstream>
 
 #include "support/arrays.hpp"
@@ -85,21 +81,4 @@ TEST_CASE("save() and load_into() refuse tensors without memory", "[save][load_i
         ErrorCode::InvalidArgument);
   save(folder / "64.npy", at::ones(Shape(64, 1)));
   CHECK(load(folder / "64.npy").dim() == 64);
-}
-
-TEST_CASE("a failed save() leaves the old file and no temporary file", "[save]") {
-  const Folder folder;
-  const auto path = write_bytes(folder / "a.npy", "old");
-  struct rlimit before;
-  ::getrlimit(RLIMIT_FSIZE, &before);
-  struct rlimit small = before;
-  small.rlim_cur = 4096;
-  ::signal(SIGXFSZ, SIG_IGN);
-  ::setrlimit(RLIMIT_FSIZE, &small);
-  const Error error = error_of([&] { save(path, at::ones({5000})); });
-  ::setrlimit(RLIMIT_FSIZE, &before);
-  CHECK(error.code() == ErrorCode::Io);
-  CHECK(error.offset() == 4096);
-  CHECK(read_bytes(path) == "old");
-  CHECK(folder.count() == 1);
 }

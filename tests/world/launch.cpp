@@ -211,6 +211,7 @@ TEST_CASE("half of the variables of a launcher are refused", "[world]") {
     refused(kOpenMpi, name);
   }
   for (const char* name : {"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"}) refused(kMpich, name);
+  check_refused({{"MPI_LOCALRANKID", "0"}}, {"MPI_LOCALRANKID is set, but PMI_SIZE is not"});
   for (const char* name : {"SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_JOB_ID"}) {
     refused(kSlurm, name);
   }

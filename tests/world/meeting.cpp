@@ -234,6 +234,15 @@ TEST_CASE("a file of a process that has died is ignored", "[world]") {
   CHECK(!std::filesystem::exists(file.path()));
 }
 
+TEST_CASE("jobs of similar names have files of their own", "[world]") {
+  using torch_npy::detail::PortFile;
+  CHECK(PortFile("x/y").path() != PortFile("x_y").path());
+  const std::string name(300, 'n');
+  CHECK(PortFile(name + "1").path() != PortFile(name + "2").path());
+  CHECK(PortFile(name).path() == PortFile(name).path());
+  CHECK(PortFile(name).path().filename().string().size() < 200);
+}
+
 TEST_CASE("the names of ranks", "[world]") {
   CHECK(torch_npy::detail::named_ranks({3}) == "rank 3");
   CHECK(torch_npy::detail::named_ranks({3, 4}) == "ranks 3, 4");

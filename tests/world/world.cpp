@@ -121,6 +121,17 @@ TEST_CASE("gradients become their mean, also those that a rank does not have", "
   for (const std::string& text : texts) CHECK(text == "right");
 }
 
+TEST_CASE("gradients in half precision become their mean if their sum is out of range", "[world]") {
+  const auto texts = run_world(2, [](World& world) -> std::string {
+    at::Tensor parameter = at::ones({3}, at::kHalf).requires_grad_();
+    parameter.mutable_grad() = at::full({3}, world.rank() == 0 ? 60000 : 40000, at::kHalf);
+    world.average_gradients({parameter});
+    TORCH_CHECK(parameter.grad().equal(at::full({3}, 50000, at::kHalf)), parameter.grad());
+    return "right";
+  });
+  for (const std::string& text : texts) CHECK(text == "right");
+}
+
 TEST_CASE("if a rank dies, the others get an Error that says so", "[world]") {
   const auto texts = run_world(3, [](World& world) -> std::string {
     world.barrier();

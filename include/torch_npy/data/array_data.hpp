@@ -18,6 +18,8 @@
 
 #include <torch_npy/data/array_files.hpp>
 #include <torch_npy/data/array_rows.hpp>
+#include <torch_npy/data/random.hpp>
+#include <torch_npy/data/source.hpp>
 #include <torch_npy/data/stored_rows.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/byte_source.hpp>
@@ -27,6 +29,8 @@
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/read.hpp>
 #include <torch_npy/tensor/stored_array.hpp>
+#include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 

@@ -13,7 +13,9 @@
 #include <torch_npy/data/dataset.hpp>
 #include <torch_npy/data/file_source.hpp>
 #include <torch_npy/data/rows.hpp>
+#include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/options.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 

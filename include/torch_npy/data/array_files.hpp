@@ -23,6 +23,7 @@
 #include <torch_npy/tensor/read.hpp>
 #include <torch_npy/tensor/stored_array.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {

@@ -32,6 +32,7 @@
 #include <torch_npy/tensor/region.hpp>
 #include <torch_npy/tensor/scalar_type.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 // Rows along axis 0 of an array, copied into the tensor of a batch.
 

@@ -20,6 +20,7 @@
 #include <torch_npy/data/request.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 // Samples that cannot be read: thrown, skipped or replaced.
 

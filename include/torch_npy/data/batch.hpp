@@ -32,10 +32,10 @@ class NamedExample {
   NamedExample() = default;
   /// With these tensors. Throws Error (InvalidArgument) if two have the same name.
   explicit NamedExample(std::vector<Item> items) : items_(std::move(items)) {
-    for (std::size_t i = 0; i < items_.size(); ++i) {
-      if (&find(items_[i].first) == &items_[i]) continue;
+    for (const Item& item : items_) {
+      if (&find(item.first) == &item) continue;
       throw Error(ErrorCode::InvalidArgument,
-                  "two tensors of one sample have the name " + detail::in_quotes(items_[i].first));
+                  "two tensors of one sample have the name " + detail::in_quotes(item.first));
     }
   }
 

@@ -21,6 +21,7 @@
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/plan.hpp>
 #include <torch_npy/tensor/read.hpp>
+#include <torch_npy/version.hpp>
 
 // Memory for the samples of a batch.
 
@@ -46,9 +47,11 @@ struct SamplePart {
   std::shared_ptr<BufferPool> pool;
   FolderOptions::Expected expected;
 
-  SamplePart(const LoadOptions& its_options, std::shared_ptr<BufferPool> its_pool,
+  SamplePart(LoadOptions its_options, std::shared_ptr<BufferPool> its_pool,
              FolderOptions::Expected its_expected)
-      : options(its_options), pool(std::move(its_pool)), expected(std::move(its_expected)) {}
+      : options(std::move(its_options)),
+        pool(std::move(its_pool)),
+        expected(std::move(its_expected)) {}
   virtual ~SamplePart() = default;
 
   /// What the tensor of a sample is read from, for messages.
@@ -81,8 +84,8 @@ struct SamplePart {
 class BatchBuffer {
  public:
   /// For at most `count` samples.
-  BatchBuffer(std::shared_ptr<const SamplePart> part, std::size_t count, const LoadOptions& options)
-      : part_(std::move(part)), count_(count), options_(options) {
+  BatchBuffer(std::shared_ptr<const SamplePart> part, std::size_t count, LoadOptions options)
+      : part_(std::move(part)), count_(count), options_(std::move(options)) {
     accepted_.reserve(count);
   }
 

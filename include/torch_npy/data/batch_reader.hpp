@@ -27,6 +27,7 @@
 #include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/io/folder.hpp>
+#include <torch_npy/io/object_source.hpp>
 #include <torch_npy/io/read_header.hpp>
 #include <torch_npy/tensor/convert.hpp>
 #include <torch_npy/tensor/memory.hpp>
@@ -34,6 +35,7 @@
 #include <torch_npy/tensor/plan.hpp>
 #include <torch_npy/tensor/read.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 // The samples of a batch: read, and returned as one tensor or as one tensor a sample.
 

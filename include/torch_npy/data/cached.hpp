@@ -25,6 +25,7 @@
 #include <torch_npy/data/source.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/tensor/memory.hpp>
+#include <torch_npy/version.hpp>
 
 // The reader of dataset.cached(): samples stay in memory after they were first read.
 

@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include <torch_npy/data/bad_samples.hpp>
 #include <torch_npy/data/batch.hpp>
 #include <torch_npy/data/dataset.hpp>
 #include <torch_npy/data/map.hpp>
@@ -27,6 +28,7 @@
 #include <torch_npy/data/source.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {

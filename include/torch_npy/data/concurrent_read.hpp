@@ -10,6 +10,7 @@
 #include <torch_npy/data/rows.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/object_source.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {

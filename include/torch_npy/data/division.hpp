@@ -19,6 +19,7 @@
 #include <torch_npy/data/split_options.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 // Which sample belongs to which part of a dataset: for random_split() and k_fold().
 

@@ -13,6 +13,7 @@
 #include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/folder.hpp>
 #include <torch_npy/io/object_source.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {

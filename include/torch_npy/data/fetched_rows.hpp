@@ -12,6 +12,7 @@
 #include <torch_npy/data/array_rows.hpp>
 #include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/file.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {

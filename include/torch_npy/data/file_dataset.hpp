@@ -13,6 +13,7 @@
 #include <variant>
 #include <vector>
 
+#include <torch_npy/data/array_rows.hpp>
 #include <torch_npy/data/array_source.hpp>
 #include <torch_npy/data/batch.hpp>
 #include <torch_npy/data/batch_reader.hpp>
@@ -23,6 +24,7 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/folder.hpp>
 #include <torch_npy/tensor/memory.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 

@@ -29,6 +29,7 @@
 #include <torch_npy/io/folder.hpp>
 #include <torch_npy/io/text_lines.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 
@@ -419,15 +420,16 @@ class ListReader {
                     and_more(count, "file", " missing") + advice_for(path, may_be_header, is_all));
   }
 
-  static std::string advice_for(const std::filesystem::path& path, bool may_be_header,
+  static const char* advice_for(const std::filesystem::path& path, bool may_be_header,
                                 bool all_are_missing) {
     std::filesystem::path with_ending = path;
-    if (is_there(with_ending += ".npy")) return "; with ending(\".npy\") it is found";
+    with_ending += ".npy";
+    if (is_there(with_ending)) return "; with ending(\".npy\") it is found";
     const std::string name = utf8_of(path.filename());
     if (name.find(';') != name.npos) return "; separator(';') divides lines at semicolons";
     if (name.find('\\') != name.npos) return "; a backslash does not separate folders here";
     if (may_be_header) return "; header(true) skips a header line";
-    if (!all_are_missing) return {};
+    if (!all_are_missing) return "";
     return "; relative paths are relative to the second argument, or else to the folder of the "
            "list";
   }

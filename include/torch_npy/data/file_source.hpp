@@ -12,9 +12,11 @@
 #include <utility>
 #include <vector>
 
+#include <torch_npy/data/array_rows.hpp>
 #include <torch_npy/data/array_source.hpp>
 #include <torch_npy/data/bad_samples.hpp>
 #include <torch_npy/data/batch.hpp>
+#include <torch_npy/data/batch_buffer.hpp>
 #include <torch_npy/data/batch_reader.hpp>
 #include <torch_npy/data/concurrent_read.hpp>
 #include <torch_npy/data/fetched_objects.hpp>
@@ -29,9 +31,11 @@
 #include <torch_npy/io/object_source.hpp>
 #include <torch_npy/tensor/device.hpp>
 #include <torch_npy/tensor/memory.hpp>
+#include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/plan.hpp>
 #include <torch_npy/tensor/read.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 // Samples of which each is a file, or a file and its target.
 
@@ -83,7 +87,7 @@ inline void require_used(const char* dataset, const FolderOptions& options,
 
 /// Samples from the rows of their data, and of their targets if there are any.
 template <class E>
-SampleRows<E> rows_from(PartRows data, [[maybe_unused]] PartRows target) {
+SampleRows<E> rows_from(PartRows&& data, [[maybe_unused]] PartRows&& target) {
   if constexpr (kHasTarget<E>) {
     if (data.whole.defined() && target.whole.defined()) {
       return Batch<E>(E(std::move(data.whole), std::move(target.whole)));

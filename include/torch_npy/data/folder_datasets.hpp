@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include <torch_npy/data/array_rows.hpp>
 #include <torch_npy/data/array_source.hpp>
 #include <torch_npy/data/batch.hpp>
 #include <torch_npy/data/batch_reader.hpp>
@@ -27,8 +28,10 @@
 #include <torch_npy/io/folder.hpp>
 #include <torch_npy/io/names.hpp>
 #include <torch_npy/io/store.hpp>
+#include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {

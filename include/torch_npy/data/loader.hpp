@@ -24,6 +24,7 @@
 #include <torch_npy/data/loader_options.hpp>
 #include <torch_npy/data/loader_queue.hpp>
 #include <torch_npy/data/loader_state.hpp>
+#include <torch_npy/data/options.hpp>
 #include <torch_npy/data/order.hpp>
 #include <torch_npy/data/request.hpp>
 #include <torch_npy/data/source.hpp>

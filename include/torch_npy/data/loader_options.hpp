@@ -10,9 +10,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <utility>
 
 #include <torch_npy/data/epoch_plan.hpp>
+#include <torch_npy/data/options.hpp>
 #include <torch_npy/data/order.hpp>
 #include <torch_npy/version.hpp>
 

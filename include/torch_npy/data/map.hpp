@@ -18,6 +18,7 @@
 #include <type_traits>
 #include <unordered_map>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include <torch_npy/data/batch.hpp>
@@ -31,6 +32,7 @@
 #include <torch_npy/data/transform.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 // What Dataset::map() may be given, and how functions are called.
 

@@ -14,7 +14,9 @@
 #include <vector>
 
 #include <torch_npy/error.hpp>
+#include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/file.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {

@@ -21,6 +21,7 @@
 #include <torch_npy/data/request.hpp>
 #include <torch_npy/data/rows.hpp>
 #include <torch_npy/data/transform.hpp>
+#include <torch_npy/version.hpp>
 
 // The reader of dataset.map(): what was read, transformed.
 

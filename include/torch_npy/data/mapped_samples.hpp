@@ -7,7 +7,6 @@
 #include <exception>
 #include <memory>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include <torch_npy/data/mapped_files.hpp>

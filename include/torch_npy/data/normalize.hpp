@@ -19,6 +19,7 @@
 #include <torch_npy/data/transform.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {

@@ -4,14 +4,12 @@
 /// @file
 /// A dataset of .npz archives, one for each sample.
 
-#include <algorithm>
 #include <filesystem>
 #include <initializer_list>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <type_traits>
-#include <utility>
 #include <variant>
 #include <vector>
 
@@ -31,6 +29,7 @@
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 

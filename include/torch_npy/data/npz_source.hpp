@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,6 +15,7 @@
 
 #include <torch_npy/data/bad_samples.hpp>
 #include <torch_npy/data/batch.hpp>
+#include <torch_npy/data/batch_buffer.hpp>
 #include <torch_npy/data/batch_reader.hpp>
 #include <torch_npy/data/fetched_objects.hpp>
 #include <torch_npy/data/file_source.hpp>
@@ -30,9 +30,11 @@
 #include <torch_npy/io/object_source.hpp>
 #include <torch_npy/tensor/array_members.hpp>
 #include <torch_npy/tensor/memory.hpp>
+#include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/plan.hpp>
 #include <torch_npy/tensor/read.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 #include <torch_npy/zip/archive_bytes.hpp>
 #include <torch_npy/zip/member.hpp>
 #include <torch_npy/zip/reader.hpp>
@@ -73,7 +75,7 @@ class ArchiveReader {
   void open(std::size_t sample, std::shared_ptr<const ByteSource> fetched = nullptr) {
     archive_.reset();
     if (fetched == nullptr) fetched = parts_[0]->files->source(sample, use_);
-    archive_ = open_archive(std::move(fetched), room_);
+    archive_ = open_archive(fetched, room_);
     if (!has_known_names()) find_arrays();
   }
 

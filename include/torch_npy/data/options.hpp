@@ -18,6 +18,7 @@
 
 #include <torch_npy/error.hpp>
 #include <torch_npy/tensor/options.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 

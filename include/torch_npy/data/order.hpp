@@ -17,6 +17,7 @@
 #include <torch_npy/data/permutation.hpp>
 #include <torch_npy/data/random.hpp>
 #include <torch_npy/error.hpp>
+#include <torch_npy/text.hpp>
 #include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE

@@ -14,7 +14,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <exception>
 #include <map>
 #include <memory>
 #include <optional>
@@ -32,6 +31,8 @@
 #include <torch_npy/format/literal.hpp>
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/plan.hpp>
+#include <torch_npy/tensor/region.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace transforms {

@@ -8,7 +8,6 @@
 #include <numeric>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include <torch_npy/data/options.hpp>
@@ -17,6 +16,7 @@
 #include <torch_npy/io/names.hpp>
 #include <torch_npy/io/store.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 // The files of folders, and which of them are the targets of others.
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <torch_npy/error.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {

@@ -27,6 +27,7 @@
 #include <torch_npy/format/literal.hpp>
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/plan.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {

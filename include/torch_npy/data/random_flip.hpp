@@ -16,6 +16,7 @@
 #include <torch_npy/data/random.hpp>
 #include <torch_npy/data/transform.hpp>
 #include <torch_npy/error.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace transforms {

@@ -23,6 +23,7 @@
 #include <torch_npy/format/literal.hpp>
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {

@@ -23,8 +23,10 @@
 #include <torch_npy/data/options.hpp>
 #include <torch_npy/data/order.hpp>
 #include <torch_npy/data/random.hpp>
+#include <torch_npy/data/request.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 
@@ -66,15 +68,14 @@ class OrderSampler : public torch::data::samplers::Sampler<> {
   /// A sampler for a dataset of `size` samples and this `rank` of `num_replicas`. Throws Error
   /// (InvalidArgument) if `rank` is not less than `num_replicas`, or if the order does not fit the
   /// dataset, such as weighted() with another number of weights.
-  OrderSampler(Order order, std::size_t size, std::size_t num_replicas = 1, std::size_t rank = 0,
-               OrderSamplerOptions options = {})
-      : OrderSampler(std::move(order), std::vector<std::size_t>{size}, num_replicas, rank,
-                     options) {}
+  OrderSampler(const Order& order, std::size_t size, std::size_t num_replicas = 1,
+               std::size_t rank = 0, OrderSamplerOptions options = {})
+      : OrderSampler(order, std::vector<std::size_t>{size}, num_replicas, rank, options) {}
 
   /// The same for datasets of these sizes that are joined by concat(), which mixed() needs.
-  OrderSampler(Order order, std::vector<std::size_t> sizes, std::size_t num_replicas = 1,
+  OrderSampler(const Order& order, std::vector<std::size_t> sizes, std::size_t num_replicas = 1,
                std::size_t rank = 0, OrderSamplerOptions options = {})
-      : order_(std::move(order)),
+      : order_(order),
         options_(options),
         num_replicas_(num_replicas),
         rank_(rank),

@@ -10,19 +10,19 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
-#include <string_view>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
 #include <torch_npy/data/bad_samples.hpp>
+#include <torch_npy/data/options.hpp>
 #include <torch_npy/data/random.hpp>
 #include <torch_npy/data/request.hpp>
 #include <torch_npy/data/rows.hpp>
 #include <torch_npy/error.hpp>
 #include <torch_npy/tensor/options.hpp>
+#include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {

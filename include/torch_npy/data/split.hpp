@@ -17,6 +17,7 @@
 #include <torch_npy/data/source.hpp>
 #include <torch_npy/data/split_options.hpp>
 #include <torch_npy/error.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {

@@ -18,6 +18,7 @@
 #include <torch_npy/data/rows.hpp>
 #include <torch_npy/data/source.hpp>
 #include <torch_npy/error.hpp>
+#include <torch_npy/version.hpp>
 
 // The reader of dataset.stacked(): samples that are unlike the others of their batch are bad.
 

@@ -34,6 +34,7 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/parallel.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 

@@ -19,7 +19,9 @@
 #include <torch_npy/data/bad_samples.hpp>
 #include <torch_npy/data/fetched_rows.hpp>
 #include <torch_npy/data/mapped_files.hpp>
+#include <torch_npy/data/part_table.hpp>
 #include <torch_npy/error.hpp>
+#include <torch_npy/format/dtype.hpp>
 #include <torch_npy/format/literal.hpp>
 #include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/parallel.hpp>
@@ -30,6 +32,7 @@
 #include <torch_npy/tensor/read.hpp>
 #include <torch_npy/tensor/region.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {

@@ -10,9 +10,11 @@
 #include <utility>
 #include <vector>
 
+#include <torch_npy/data/bad_samples.hpp>
 #include <torch_npy/data/random.hpp>
 #include <torch_npy/data/source.hpp>
 #include <torch_npy/error.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {

@@ -27,6 +27,7 @@
 #include <torch_npy/format/literal.hpp>
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
@@ -354,6 +355,10 @@ class OnArrays {
   Derived& on(std::initializer_list<const char*> names) {
     return on(std::vector<std::string>(names.begin(), names.end()));
   }
+
+ private:
+  OnArrays() = default;
+  friend Derived;
 };
 
 }  // namespace transforms

@@ -81,11 +81,13 @@ class CumulativeWeights {
 /// techniques used in connection with random digits", 1951). The method only compares and counts,
 /// so the result is the same on every platform; that of std::log may differ.
 inline double exponential(SplitMix64& random) {
-  for (double whole = 0;; ++whole) {
+  for (int whole = 0;; ++whole) {
     const double first = random.uniform();
     bool is_odd = true;  // the length of the decreasing run that starts with `first`
     double last = first;
-    for (double next = random.uniform(); next < last; next = random.uniform()) {
+    for (;;) {
+      const double next = random.uniform();
+      if (next >= last) break;
       last = next;
       is_odd = !is_odd;
     }

@@ -24,6 +24,7 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 // Samples that are windows of an array: some of its rows, one after another.
 

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include <torch_npy/format/literal.hpp>
+#include <torch_npy/version.hpp>
 
 // The units of datetime64 and timedelta64.
 

@@ -12,6 +12,7 @@
 #include <torch_npy/format/dtype.hpp>
 #include <torch_npy/format/literal.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 // The dtype in a header: the value of its key 'descr'.
 

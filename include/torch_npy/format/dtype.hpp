@@ -15,6 +15,7 @@
 #include <torch_npy/format/datetime_unit.hpp>
 #include <torch_npy/format/literal.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 

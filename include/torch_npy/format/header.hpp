@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <torch_npy/error.hpp>
@@ -20,6 +21,7 @@
 #include <torch_npy/format/little_endian.hpp>
 #include <torch_npy/format/signature.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 // The header of an .npy file, as NumPy's format.py defines it
 // (numpy.org/doc/stable/reference/generated/numpy.lib.format.html):

@@ -11,6 +11,7 @@
 
 #include <torch_npy/error.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 // Reads and writes the Python literals in a header: strings, integers, tuples, booleans.
 

@@ -8,6 +8,7 @@
 #include <string>
 
 #include <torch_npy/error.hpp>
+#include <torch_npy/version.hpp>
 
 // What bytes are written to, one after another.
 

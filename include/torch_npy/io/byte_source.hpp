@@ -17,6 +17,7 @@
 #include <torch_npy/io/system_posix.hpp>
 #include <torch_npy/io/system_windows.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {

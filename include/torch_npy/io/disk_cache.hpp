@@ -22,6 +22,7 @@
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/io/file_writer.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 // Objects of a store that are kept in a folder of this machine.
 
@@ -95,7 +96,7 @@ class DiskCache {
 
   /// Keeps an object, whose bytes `write(put)` writes by calls of `put(data, size)`; what that
   /// throws is passed on. False if the file cannot be made, and then nothing is called, or if it
-  /// cannot be written, because the disk is full for instance.
+  /// cannot be written, because the disk is full for instance; then put() returns false, too.
   template <class Write>
   bool keep(const std::string& key, std::uint64_t size, const Write& write) const {
     std::optional<AtomicFile> file;
@@ -111,6 +112,7 @@ class DiskCache {
     bool is_good = true;
     const auto put = [&](const void* data, std::size_t bytes) {
       is_good = is_good && attempt([&] { file->write(data, bytes); });
+      return is_good;
     };
     write(put);
     put(key.data(), key.size());

@@ -15,6 +15,7 @@
 #include <torch_npy/io/system_posix.hpp>
 #include <torch_npy/io/system_windows.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 // Files that are read and mapped. An Error thrown here has no path; the callers, who know it, add
 // it.

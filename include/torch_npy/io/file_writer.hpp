@@ -12,6 +12,7 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/byte_sink.hpp>
 #include <torch_npy/io/file.hpp>
+#include <torch_npy/version.hpp>
 
 // Writes files, in place or atomically. As in file.hpp, an Error has no path yet.
 

@@ -30,6 +30,7 @@
 #include <torch_npy/io/parallel.hpp>
 #include <torch_npy/io/store.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 
@@ -195,7 +196,7 @@ class FileList {
     }
     starts_.push_back(names_.size());
     names_.append(name.c_str(), name.size() + 1);
-    if (store_) objects_.push_back(Object());
+    if (store_) objects_.emplace_back();
   }
 
   /// Takes what is known of objects of the same names in the same store. @private
@@ -363,7 +364,7 @@ class FileList {
   }
 
   void add_objects(const std::string& prefix, const detail::ListRules& rules) {
-    list_objects(prefix, rules.recursive, [&](StoreObject object) {
+    list_objects(prefix, rules.recursive, [&](const StoreObject& object) {
       const std::string_view name = object.name;
       if (object.name.find('\0') != object.name.npos || name.size() <= prefix.size() ||
           !is_listed(name.substr(prefix.size()), rules)) {

@@ -20,6 +20,7 @@
 #include <torch_npy/io/recycled_buffers.hpp>
 #include <torch_npy/io/request_threads.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 // The objects of a store as sources of bytes.
 
@@ -281,7 +282,7 @@ inline std::shared_ptr<const ByteSource> StoreAccess::open_kept(const StoreObjec
           static_cast<std::size_t>(std::min<std::uint64_t>(kInMemory, object.size - done));
       if (bytes == nullptr) bytes = memory_for(size, use);
       requests->read(object, bytes.get(), size, done);
-      put(bytes.get(), size);
+      if (!put(bytes.get(), size)) return;
     }
     if (object.size > StoreRequests::kPart) requests->require_unchanged(object);
   });

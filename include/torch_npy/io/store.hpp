@@ -21,6 +21,7 @@
 #include <torch_npy/io/object_source.hpp>
 #include <torch_npy/io/object_store.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 
@@ -128,7 +129,7 @@ class SampleFolder {
   /// The folder at a path.
   template <class Path,
             class = std::enable_if_t<std::is_convertible_v<const Path&, std::filesystem::path>>>
-  SampleFolder(const Path& path)  // NOLINT(google-explicit-constructor)
+  SampleFolder(const Path& path)  // NOLINT(google-explicit-constructor,modernize-pass-by-value)
       : path_(path) {}
   /// The objects of a store.
   SampleFolder(const Store& store)  // NOLINT(google-explicit-constructor)

@@ -14,6 +14,8 @@
 
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/byte_source.hpp>
+#include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {

@@ -29,6 +29,7 @@
 #include <utility>
 
 #include <torch_npy/error.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {
@@ -358,8 +359,8 @@ class WriteTarget {
     mode_t mode = old_.st_mode & 0777;
     if (::fchown(file.get(), old_.st_uid, old_.st_gid) == -1 &&
         ::fchown(file.get(), static_cast<uid_t>(-1), old_.st_gid) == -1) {
-      const mode_t all = mode & mode >> 3 & 7;
-      mode = (mode & 0700) | all << 3 | all;
+      const unsigned all = mode & mode >> 3 & 7;
+      mode = static_cast<mode_t>((mode & 0700) | all << 3 | all);
     }
     if (has_access_list(path_)) mode &= 0700;
     drop_access_list(file);

@@ -10,6 +10,7 @@
 
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/file.hpp>
+#include <torch_npy/version.hpp>
 
 // Text files of lines and columns. An Error thrown here has no path; the callers add it.
 
@@ -82,7 +83,10 @@ inline std::vector<std::string> split_columns(std::string_view line, char separa
     if (at != line.size() && line[at] == '"') {
       for (++at;; ++at) {
         if (at == line.size()) throw Error(ErrorCode::Mismatch, "a quote is not closed");
-        if (line[at] == '"' && (++at == line.size() || line[at] != '"')) break;
+        if (line[at] == '"') {
+          ++at;
+          if (at == line.size() || line[at] != '"') break;
+        }
         column += line[at];
       }
       const bool is_end = at == line.size() || is_blank(line[at]) || ends_column(line[at]);

@@ -18,6 +18,7 @@
 #include <utility>
 
 #include <torch_npy/error.hpp>
+#include <torch_npy/format/dtype.hpp>
 #include <torch_npy/format/header.hpp>
 #include <torch_npy/format/literal.hpp>
 #include <torch_npy/io/file_writer.hpp>
@@ -26,6 +27,7 @@
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/save.hpp>
 #include <torch_npy/tensor/scalar_type.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 

@@ -19,6 +19,7 @@
 #include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/tensor/unreadable.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 #include <torch_npy/zip/deflate.hpp>
 #include <torch_npy/zip/member.hpp>
 #include <torch_npy/zip/reader.hpp>

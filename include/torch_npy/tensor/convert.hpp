@@ -18,6 +18,7 @@
 #include <torch_npy/format/dtype.hpp>
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/tensor/scalar_type.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {

@@ -8,10 +8,10 @@
 #include <c10/core/Device.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
-#include <cstdint>
 #include <string>
 
 #include <torch_npy/error.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {

@@ -25,13 +25,18 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/dtype.hpp>
 #include <torch_npy/format/header.hpp>
+#include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/tensor/device.hpp>
 #include <torch_npy/tensor/load.hpp>
 #include <torch_npy/tensor/memory.hpp>
+#include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/plan.hpp>
+#include <torch_npy/tensor/read.hpp>
+#include <torch_npy/tensor/region.hpp>
 #include <torch_npy/tensor/unreadable.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 // The records of a structured array are loaded like an array of bytes: mapped, read by several
 // threads, or some rows of them. A field is then a strided view of the records, or it is gathered
@@ -233,9 +238,9 @@ inline at::Tensor leaf_of(const at::Tensor& records, const Leaf& leaf, const Loa
   std::vector<std::int64_t> strides =
       records.strides().slice(0, plan.sizes.size() - leaf.strides.size()).vec();
   strides.insert(strides.end(), leaf.strides.begin(), leaf.strides.end());
-  for (std::size_t i = 0; i < strides.size(); ++i) {
-    is_view = is_view && static_cast<std::size_t>(strides[i]) % item == 0;
-    strides[i] /= static_cast<std::int64_t>(item);
+  for (std::int64_t& stride : strides) {
+    is_view = is_view && static_cast<std::size_t>(stride) % item == 0;
+    stride /= static_cast<std::int64_t>(item);
   }
   // Its storage starts at its first element: the offset from the first record need not be a whole
   // number of elements.

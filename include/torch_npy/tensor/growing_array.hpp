@@ -11,6 +11,7 @@
 #include <cstring>
 #include <exception>
 #include <filesystem>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -21,11 +22,13 @@
 #include <torch_npy/format/dtype.hpp>
 #include <torch_npy/format/header.hpp>
 #include <torch_npy/format/literal.hpp>
+#include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/io/file_writer.hpp>
 #include <torch_npy/io/read_header.hpp>
 #include <torch_npy/tensor/scalar_type.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 // The file under an Appender.
 

@@ -22,8 +22,10 @@
 #include <utility>
 #include <vector>
 
+#include <torch_npy/error.hpp>
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {

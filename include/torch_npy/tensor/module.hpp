@@ -26,13 +26,16 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/format/dtype.hpp>
 #include <torch_npy/format/header.hpp>
+#include <torch_npy/format/literal.hpp>
 #include <torch_npy/io/parallel.hpp>
 #include <torch_npy/tensor/load.hpp>
 #include <torch_npy/tensor/npz.hpp>
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/save_npz.hpp>
 #include <torch_npy/tensor/scalar_type.hpp>
+#include <torch_npy/tensor/stored_array.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 
@@ -78,7 +81,7 @@ auto module_of(const Pointer& module, int) -> decltype(*module) {
 }
 template <class Module>
 const Module& module_of(const Module& module, long) {
-  return module;
+  return module;  // NOLINT(bugprone-return-const-ref-from-parameter): a module is no temporary
 }
 
 template <class Module>

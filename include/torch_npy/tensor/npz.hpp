@@ -15,6 +15,7 @@
 #include <istream>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -26,6 +27,7 @@
 #include <torch_npy/io/parallel.hpp>
 #include <torch_npy/io/stream.hpp>
 #include <torch_npy/tensor/array_members.hpp>
+#include <torch_npy/tensor/device.hpp>
 #include <torch_npy/tensor/fields.hpp>
 #include <torch_npy/tensor/load.hpp>
 #include <torch_npy/tensor/options.hpp>
@@ -34,6 +36,7 @@
 #include <torch_npy/tensor/stored_array.hpp>
 #include <torch_npy/tensor/unreadable.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 #include <torch_npy/zip/records.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
@@ -85,23 +88,24 @@ class NpzFile {
   /// archive), Truncated (an empty file), BadZip (an archive that is damaged or contradicts itself:
   /// overlapping members, two members of one name, names that lead out of a folder).
   explicit NpzFile(const std::filesystem::path& path)
-      : NpzFile(path, detail::with_path(
-                          path, [&] { return std::make_shared<const detail::NamedFile>(path); })) {}
+      : NpzFile(detail::with_path(path,
+                                  [&] { return std::make_shared<const detail::NamedFile>(path); }),
+                path) {}
 
   /// An archive in any source. Errors have source->name() as their path. Throws Error:
   /// InvalidArgument for a null pointer, what the first constructor throws, and what the source
   /// throws.
-  explicit NpzFile(std::shared_ptr<const ByteSource> source)
-      : NpzFile(source == nullptr ? std::filesystem::path() : detail::path_of(source->name()),
-                source) {}
+  explicit NpzFile(const std::shared_ptr<const ByteSource>& source)
+      : NpzFile(source,
+                source == nullptr ? std::filesystem::path() : detail::path_of(source->name())) {}
 
   /// An archive of `size` bytes in memory, which are not copied and have to outlive the NpzFile and
   /// its StoredArrays. Errors have no path. Throws Error: InvalidArgument for a null pointer, and
   /// what the first constructor throws about the content of a file.
   NpzFile(const void* data, std::size_t size)
-      : NpzFile(std::filesystem::path(), detail::with_path({}, [&] {
-                  return std::make_shared<const detail::MemorySource>(data, size);
-                })) {}
+      : NpzFile(detail::with_path(
+                    {}, [&] { return std::make_shared<const detail::MemorySource>(data, size); }),
+                std::filesystem::path()) {}
 
   /// A path in quotes is no archive in memory.
   template <std::size_t N>
@@ -112,8 +116,8 @@ class NpzFile {
   /// (TooLarge). Also throws Error: Io if the stream fails, OutOfMemory, and what the first
   /// constructor throws about the content of a file.
   explicit NpzFile(std::istream& stream, std::uint64_t max_bytes = UINT64_MAX)
-      : NpzFile(std::filesystem::path(),
-                detail::with_path({}, [&] { return detail::read_to_end(stream, max_bytes); })) {}
+      : NpzFile(detail::with_path({}, [&] { return detail::read_to_end(stream, max_bytes); }),
+                std::filesystem::path()) {}
 
   /// Names of the arrays in the order of the archive, without ".npy". A member is not an array if
   /// its name does not end in ".npy" and its content does not start like an .npy file.
@@ -191,7 +195,8 @@ class NpzFile {
   friend torch::OrderedDict<std::string, at::Tensor> detail::load_arrays(
       const NpzFile&, const std::vector<std::string>*, const LoadOptions&);
 
-  NpzFile(const std::filesystem::path& path, const std::shared_ptr<const ByteSource>& source)
+  // The path comes second: whether a `const void*` is one cannot be asked with libc++.
+  NpzFile(const std::shared_ptr<const ByteSource>& source, const std::filesystem::path& path)
       : path_(path), arrays_(detail::with_path(path, [&] {
           if (source == nullptr) {
             throw Error(ErrorCode::InvalidArgument,

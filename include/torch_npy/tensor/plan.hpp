@@ -21,11 +21,14 @@
 #include <vector>
 
 #include <torch_npy/error.hpp>
+#include <torch_npy/format/dtype.hpp>
 #include <torch_npy/format/header.hpp>
+#include <torch_npy/format/literal.hpp>
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/region.hpp>
 #include <torch_npy/tensor/scalar_type.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 

@@ -26,6 +26,7 @@
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/plan.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 // From the bytes of a source to a tensor, as a LoadPlan says. Everything that loads ends here.
 
@@ -194,6 +195,7 @@ inline void read_items(const ArrayBytes& bytes, const LoadPlan& plan, std::size_
 /// Fills all of a padded tensor.
 inline void fill_padding(const LoadPlan& plan, char* out) {
   constexpr std::size_t kBlock = std::size_t{64} << 10;  // stays in the cache
+  // NOLINTNEXTLINE(bugprone-not-null-terminated-result): it is no text
   std::memcpy(out, plan.padding.data(), plan.padding.size());
   for (std::size_t done = plan.padding.size(); done < plan.bytes;) {
     const std::size_t size = (std::min)({done, kBlock, plan.bytes - done});

@@ -11,6 +11,7 @@
 #include <torch_npy/format/literal.hpp>
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 // Boxes of dense arrays: where their elements are.
 

@@ -15,12 +15,15 @@
 #include <utility>
 
 #include <torch_npy/error.hpp>
+#include <torch_npy/format/dtype.hpp>
 #include <torch_npy/format/header.hpp>
+#include <torch_npy/format/literal.hpp>
 #include <torch_npy/io/byte_sink.hpp>
 #include <torch_npy/io/file_writer.hpp>
 #include <torch_npy/tensor/memory.hpp>
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/scalar_type.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 

@@ -30,6 +30,7 @@
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/save.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 namespace detail {

@@ -24,6 +24,7 @@
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/tensor/save.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 #include <torch_npy/zip/codec.hpp>
 #include <torch_npy/zip/records.hpp>
 #include <torch_npy/zip/writer.hpp>

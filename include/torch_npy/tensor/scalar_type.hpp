@@ -8,6 +8,7 @@
 #include <optional>
 
 #include <torch_npy/format/dtype.hpp>
+#include <torch_npy/version.hpp>
 
 /// @file
 /// The LibTorch dtype for each NumPy dtype:

@@ -38,9 +38,11 @@
 #include <torch_npy/tensor/read.hpp>
 #include <torch_npy/tensor/save.hpp>
 #include <torch_npy/tensor/save_npz.hpp>
+#include <torch_npy/tensor/scalar_type.hpp>
 #include <torch_npy/tensor/sparse_archive.hpp>
 #include <torch_npy/tensor/stored_array.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 #include <torch_npy/zip/codec.hpp>
 #include <torch_npy/zip/writer.hpp>
 

@@ -20,6 +20,7 @@
 #include <torch_npy/tensor/stored_array.hpp>
 #include <torch_npy/tensor/unreadable.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 // The arrays of a sparse matrix in an archive, and the checks of their elements. LibTorch reads and
 // writes memory at the positions that indices name, and does not look whether they are inside the

@@ -8,6 +8,7 @@
 #include <torch/ordered_dict.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <istream>
 #include <memory>
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include <torch_npy/error.hpp>
+#include <torch_npy/format/dtype.hpp>
 #include <torch_npy/format/header.hpp>
 #include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/file.hpp>
@@ -27,8 +29,11 @@
 #include <torch_npy/tensor/fields.hpp>
 #include <torch_npy/tensor/load.hpp>
 #include <torch_npy/tensor/options.hpp>
+#include <torch_npy/tensor/plan.hpp>
 #include <torch_npy/tensor/read.hpp>
 #include <torch_npy/tensor/unreadable.hpp>
+#include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
 
@@ -150,7 +155,7 @@ class StoredArray {
     first_ = first;
   }
 
-  std::string with_member(std::string path) const {
+  std::string with_member(const std::string& path) const {
     return member_.empty() || path.empty() ? path + member_ : path + '/' + member_;
   }
 

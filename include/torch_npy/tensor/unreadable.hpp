@@ -5,13 +5,13 @@
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include <torch_npy/error.hpp>
 #include <torch_npy/tensor/options.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 // Arrays of an archive and fields of an array that are not loaded: not asked for, or skipped.
 

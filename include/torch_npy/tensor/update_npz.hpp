@@ -7,7 +7,6 @@
 #include <ATen/core/Tensor.h>
 #include <torch/ordered_dict.h>
 
-#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -27,6 +26,7 @@
 #include <torch_npy/tensor/save_npz.hpp>
 #include <torch_npy/tensor/unreadable.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 #include <torch_npy/zip/reader.hpp>
 #include <torch_npy/zip/records.hpp>
 #include <torch_npy/zip/writer.hpp>

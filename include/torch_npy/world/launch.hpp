@@ -111,8 +111,9 @@ class LaunchReader {
                const char* local_rank) const {
     Launch launch;
     launch.launcher = launcher;
-    launch.size = static_cast<std::uint32_t>(needed(size, rank, 1, kMost));
-    launch.rank = static_cast<std::uint32_t>(needed(rank, size, 0, kMost));
+    const char* const set = has(rank) ? rank : has(size) || !local_rank ? size : local_rank;
+    launch.size = static_cast<std::uint32_t>(needed(size, set, 1, kMost));
+    launch.rank = static_cast<std::uint32_t>(needed(rank, set, 0, kMost));
     if (launch.rank >= launch.size) {
       throw Error(ErrorCode::InvalidArgument,
                   std::string("the environment variable ") + rank + " is " +

@@ -20,6 +20,7 @@
 #include <utility>
 
 #include <torch_npy/error.hpp>
+#include <torch_npy/text.hpp>
 #include <torch_npy/version.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
@@ -50,6 +51,8 @@ class PortFile {
     std::string name = job.empty() ? std::to_string(::getppid()) + "." +
                                          std::to_string(start_of_process(getppid()))
                                    : job;
+    char hash[24];  // of the whole name, because the shown one is shorter and has other characters
+    std::snprintf(hash, sizeof hash, "-%016llx", static_cast<unsigned long long>(hash_of(name)));
     for (char& c : name) {
       const bool is_plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
                             (c >= 'A' && c <= 'Z') || c == '.' || c == '-';
@@ -63,7 +66,8 @@ class PortFile {
                       error.message() +
                       "; set TMPDIR to another one, or MASTER_ADDR and MASTER_PORT");
     }
-    path_ = folder / ("torch_npy-" + std::to_string(::geteuid()) + "-" + name.substr(0, 150));
+    path_ =
+        folder / ("torch_npy-" + std::to_string(::geteuid()) + "-" + name.substr(0, 100) + hash);
   }
 
   PortFile(const PortFile&) = delete;

@@ -1,9 +1,9 @@
 #ifndef TORCH_NPY_ZIP_ARCHIVE_BYTES_HPP_
 #define TORCH_NPY_ZIP_ARCHIVE_BYTES_HPP_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -13,6 +13,7 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/file.hpp>
+#include <torch_npy/version.hpp>
 #include <torch_npy/zip/records.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE

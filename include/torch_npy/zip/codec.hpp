@@ -7,6 +7,7 @@
 #include <string>
 
 #include <torch_npy/error.hpp>
+#include <torch_npy/version.hpp>
 #include <torch_npy/zip/crc.hpp>
 
 // The algorithms of zip archives: CRC-32, and deflate if the program is built with libdeflate.

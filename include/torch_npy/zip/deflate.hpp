@@ -49,7 +49,7 @@ inline std::string libdeflate_deflate(const void* data, std::size_t size) {
   return out;
 }
 
-inline bool use_libdeflate() {
+inline bool use_libdeflate() noexcept {
   static constexpr ZipCodec codec{&libdeflate_crc, &libdeflate_inflate, &libdeflate_deflate};
   zip_codec() = &codec;
   return true;

@@ -13,6 +13,7 @@
 #include <torch_npy/error.hpp>
 #include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/file.hpp>
+#include <torch_npy/version.hpp>
 #include <torch_npy/zip/codec.hpp>
 #include <torch_npy/zip/reader.hpp>
 #include <torch_npy/zip/records.hpp>

@@ -12,10 +12,12 @@
 #include <vector>
 
 #include <torch_npy/error.hpp>
+#include <torch_npy/format/little_endian.hpp>
 #include <torch_npy/format/signature.hpp>
 #include <torch_npy/io/byte_source.hpp>
 #include <torch_npy/io/file.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 #include <torch_npy/zip/archive_bytes.hpp>
 #include <torch_npy/zip/codec.hpp>
 #include <torch_npy/zip/records.hpp>
@@ -182,7 +184,7 @@ class ZipArchive {
   /// In chunks: memory is allocated for members that exist, not for what the end record declares.
   void read_directory(const Directory& directory) {
     constexpr std::size_t kChunk = std::size_t{1} << 20;
-    constexpr std::size_t kLargestEntry = kDirectoryEntrySize + 3 * UINT16_MAX;
+    constexpr std::size_t kLargestEntry = kDirectoryEntrySize + std::size_t{3} * UINT16_MAX;
     const std::uint64_t end = directory.offset + directory.size;
     std::string room;
     for (std::uint64_t offset = directory.offset; offset != end;) {

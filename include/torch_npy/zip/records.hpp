@@ -13,6 +13,7 @@
 #include <torch_npy/format/literal.hpp>
 #include <torch_npy/format/little_endian.hpp>
 #include <torch_npy/text.hpp>
+#include <torch_npy/version.hpp>
 
 // The records of zip archives, after PKWARE's APPNOTE.TXT 6.3, as far as NumPy and Python's zipfile
 // write them: stored and deflated members, zip64, data descriptors.

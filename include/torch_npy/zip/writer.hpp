@@ -13,6 +13,7 @@
 #include <torch_npy/format/little_endian.hpp>
 #include <torch_npy/io/byte_sink.hpp>
 #include <torch_npy/io/byte_source.hpp>
+#include <torch_npy/version.hpp>
 #include <torch_npy/zip/records.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE

@@ -1,7 +1,18 @@
 #pragma once
 
+// The file descriptors of the process, on POSIX systems.
+
 #include <sys/resource.h>
 #include <unistd.h>
+
+#include <cstddef>
+#include <filesystem>
+#include <iterator>
+
+/// How many are open.
+inline std::ptrdiff_t open_descriptors() {
+  return std::distance(std::filesystem::directory_iterator("/dev/fd"), {});
+}
 
 /// During its lifetime, the process may open `more` files besides those that are open.
 class FewDescriptors {

@@ -1,4 +1,4 @@
-// Appending: failed writes, killed processes, replaced files.
+// Appending on POSIX systems: failed writes, killed processes, replaced files, FIFOs.
 
 #include <torch_npy/tensor/append.hpp>
 #include <torch_npy/tensor/load.hpp>
@@ -9,6 +9,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@
 #include "support/appending.hpp"
 #include "support/catch.hpp"
 #include "support/files.hpp"
+#include "support/small_files.hpp"
 
 using namespace torch_npy;
 
@@ -181,4 +183,11 @@ TEST_CASE("flushing to a file that was replaced or removed throws Error", "[appe
     CHECK_THAT(error.what(), says("was replaced or removed"));
     if (!removed) CHECK(at::equal(load(path), at::zeros({2})));
   }
+}
+
+TEST_CASE("a FIFO cannot be appended to", "[append]") {
+  const Folder folder;
+  REQUIRE(::mkfifo((folder / "fifo").c_str(), 0600) == 0);
+  const Error fifo = error_of([&] { Appender appender(folder / "fifo"); });
+  CHECK_THAT(fifo.what(), says("a FIFO"));
 }

@@ -1,0 +1,23 @@
+# A toolchain file for CMake: zig's C++ compiler for the system and processor in TORCH_NPY_ZIG_TARGET, such as
+# aarch64-macos. TORCH_NPY_ZIG is a Python that has ziglang. LibTorch and Catch2 are where Torch_DIR and Catch2_DIR say.
+list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES TORCH_NPY_ZIG TORCH_NPY_ZIG_TARGET TORCH_NPY_ZIG_ROOT)
+string(REGEX MATCH "^[^-]+" CMAKE_SYSTEM_PROCESSOR "${TORCH_NPY_ZIG_TARGET}")
+if(TORCH_NPY_ZIG_TARGET MATCHES "macos")
+  set(CMAKE_SYSTEM_NAME Darwin)
+  # Which CMake learns from tools of a Mac.
+  set(CMAKE_INSTALL_NAME_TOOL "true")
+  set(CMAKE_USER_MAKE_RULES_OVERRIDE "${CMAKE_CURRENT_LIST_DIR}/macos_rpath.cmake")
+elseif(TORCH_NPY_ZIG_TARGET MATCHES "windows")
+  set(CMAKE_SYSTEM_NAME Windows)
+else()
+  set(CMAKE_SYSTEM_NAME Linux)
+endif()
+foreach(language IN ITEMS C CXX)
+  string(REPLACE "CXX" "c++" command "${language}")
+  string(REPLACE "C" "cc" command "${command}")
+  set(CMAKE_${language}_COMPILER "${TORCH_NPY_ZIG}" -m ziglang ${command} -target ${TORCH_NPY_ZIG_TARGET})
+endforeach()
+set(CMAKE_FIND_ROOT_PATH "${TORCH_NPY_ZIG_ROOT}")
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
