@@ -250,6 +250,21 @@ setup_arrow() {
   "$python" -c 'import pyarrow, moto, sys; print("Arrow", pyarrow.__version__, "and moto", moto.__version__, "of", sys.executable)'
 }
 
+# setup_zig FOLDER: a Python with zig's compiler for other systems, in a virtual environment in FOLDER (500 MB), from PyPI.
+# Fails with a line where PyPI is not reached.
+setup_zig() {
+  TORCH_NPY_ZIG=$1/bin/python
+  if ! "$TORCH_NPY_ZIG" -m ziglang version >/dev/null 2>&1; then
+    python3 -m ensurepip --version >/dev/null 2>&1 || install_packages python3 python3-venv
+    echo "Installing ziglang in $1"
+    { python3 -m venv "$1" && "$TORCH_NPY_ZIG" -m pip install --quiet ziglang; } >"$1.log" 2>&1 || {
+      echo "Skipped: PyPI is not reached (see $1.log)"
+      return 1
+    }
+  fi
+  echo "zig $("$TORCH_NPY_ZIG" -m ziglang version)"
+}
+
 # configure SOURCE BUILD OPTION...: starts anew when BUILD was configured with another LibTorch,
 # because CMake's cache keeps the paths of the first one.
 configure() {

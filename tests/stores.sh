@@ -20,7 +20,7 @@ mkdir -p "$root/build"
 setup_arrow "$root/build/arrow-python" || exit 0
 
 echo "Step 2 of 4: configuring $build"
-output=$(configure "$root" "$build" -DCMAKE_BUILD_TYPE=Release "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG" -DTORCH_NPY_BUILD_TESTS=ON \
+output=$(configure "$root" "$build" -DCMAKE_BUILD_TYPE=Release "-DCMAKE_CXX_FLAGS_RELEASE=-O0 -DNDEBUG" -DTORCH_NPY_BUILD_TESTS=ON \
   -DTORCH_NPY_TEST_EACH_CASE=OFF -DTORCH_NPY_TEST_CONSUMERS=OFF -DTORCH_NPY_WITH_ARROW=ON \
   "-DTORCH_NPY_PYARROW_PYTHON=$TORCH_NPY_PYARROW_PYTHON" "-DTORCH_NPY_S3_PYTHON=$TORCH_NPY_PYARROW_PYTHON" 2>&1) ||
   die "$output" "CMake could not configure $build"

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# What takes too long for each change:
+#
+#   bash tests/nightly.sh           about three hours with two processors
+#   bash tests/nightly.sh --long    a day: with the long search for faults of tests/trust.sh, for a release
+#
+# Works from any folder; installs what is missing from Debian's packages, and takes some tools from PyPI.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." >/dev/null
+. cmake/setup.sh
+
+section() { printf '\n==== %s (after %d s)\n' "$*" "$SECONDS"; }
+
+section "clang-tidy and include-what-you-use"
+bash tests/lint.sh
+
+setup_build_tools
+setup_libtorch
+setup_catch2
+setup_numpy
+setup_gloo
+setup_libdeflate
+need unzip unzip
+for preset in asan tsan; do
+  section "Tests with the preset $preset"
+  configure . "build/$preset" --preset $preset "-DTORCH_NPY_PYTHON=$TORCH_NPY_PYTHON" >build/$preset.log || die "$(cat build/$preset.log)"
+  cmake --build --preset $preset
+  ctest --preset $preset -j "$(nproc)"
+done
+
+section "Valgrind"
+need valgrind valgrind
+cmake --preset core >build/core.log || die "$(cat build/core.log)"
+cmake --build --preset core --target core
+valgrind --quiet --error-exitcode=1 --leak-check=full build/core/tests/core >build/valgrind.log 2>&1 || die "$(cat build/valgrind.log)"
+echo "nothing to report in the core tests"
+
+section "Hostile files, fuzzing, kills"
+bash tests/trust.sh "$@"
+
+section "Other systems and processors"
+bash tests/platforms.sh
+printf '\nAll passed in %d s\n' "$SECONDS"
