@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <fstream>
 #include <random>
 #include <string>
 #include <thread>
@@ -232,6 +233,19 @@ TEST_CASE("a file of a process that has died is ignored", "[world]") {
     CHECK(file.read() == 54321);
   }
   CHECK(!std::filesystem::exists(file.path()));
+}
+
+TEST_CASE("a file of another process with the same number is ignored", "[world]") {
+  torch_npy::detail::PortFile file("reused-" + std::to_string(::getpid()));
+  const std::uint64_t start = torch_npy::detail::start_of_process(::getpid());
+  const auto read_with = [&](std::uint64_t other) {
+    std::ofstream(file.path()) << "54321 " << ::getpid() << ' ' << other << '\n';
+    return file.read();
+  };
+  file.write(1);
+  CHECK(read_with(start) == 54321);
+  CHECK(read_with(start + 40) == 54321);  // under an emulator
+  CHECK(!read_with(start + 100000));
 }
 
 TEST_CASE("jobs of similar names have files of their own", "[world]") {
