@@ -62,11 +62,11 @@ setup_wheel() {
   touch "$1/.ready"
 }
 
-# configure_zig NAME TARGET WHEEL [FLAGS]
+# configure_zig NAME TARGET WHEEL [FLAGS [OPTION...]]
 configure_zig() {
   configure_for "$1" "-DCMAKE_TOOLCHAIN_FILE=$root/tests/platforms/zig.cmake" "-DTORCH_NPY_ZIG=$TORCH_NPY_ZIG" \
     "-DTORCH_NPY_ZIG_TARGET=$2" "-DTORCH_NPY_ZIG_ROOT=$3" "-DTorch_DIR=$3/torch/share/cmake/Torch" \
-    "-DCMAKE_CXX_FLAGS=-Wno-c2y-extensions ${4:-}"
+    "-DCMAKE_CXX_FLAGS=-Wno-c2y-extensions ${4:-}" "${@:5}"
 }
 
 # Compiled and linked. PyTorch's last wheel for Macs with an Intel processor is 2.2.
@@ -97,7 +97,10 @@ run_windows_libtorch() {
     -Wpedantic -Wconversion -Wshadow -Werror "-I$root/include" -isystem "$wheel/torch/include" \
     -isystem "$wheel/torch/include/torch/csrc/api/include" -x c++ -c - -o "$build/windows-header.o"
   echo "torch_npy.hpp compiled without warnings"
-  configure_zig windows-libtorch x86_64-windows-gnu "$wheel" "$flags"
+  # Options of Microsoft's compiler alone.
+  sed -i 's#;/EHsc;/bigobj##; s#:/Z7>#:>#' "$wheel/torch/share/cmake/Caffe2/Caffe2Targets.cmake"
+  # Without precompiled headers, for which the program that has them would be linked.
+  configure_zig windows-libtorch x86_64-windows-gnu "$wheel" "$flags" -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON
   mapfile -t objects < <(ninja -C "$folder" -t targets all | grep -oE '^(tests|examples)/[^:]*\.obj')
   cmake --build "$folder" --target "${objects[@]}"
   echo "Windows: ${#objects[@]} files compiled, not linked"
