@@ -26,7 +26,7 @@ check() { # NAME COMPILER_WORDS FOLDER/FILE... -- RUNNER...
     shift
   done
   "${compiler[@]}" -std=c++17 -O1 -Wall -Wextra -Wpedantic "-I$root/include" "-I$root/tests" -isystem "$build/include" \
-    "-DTORCH_NPY_TEST_DATA=\"$root/tests/numpy_files\"" "$root/tests/support/main.cpp" "$source" -o "$program"
+    "-DTORCH_NPY_TEST_DATA=\"$root/tests/numpy_files\"" -Wno-c2y-extensions "$root/tests/support/main.cpp" "$source" -o "$program"
   echo "$name: $("${@:2}" "$program" 2>&1 | tee "$build/$name.log" | tail -n 3 | tr -s '\r\n=' ' ')"
   grep -q 'All tests passed' "$build/$name.log" || die "$(cat "$build/$name.log")"
 }
@@ -73,7 +73,7 @@ run_s390x() {
 # check_musl NAME PROCESSOR RUNNER...
 check_musl() {
   setup_zig "$build/zig" || return 0
-  local zig="$TORCH_NPY_ZIG -m ziglang c++ -target $2-linux-musl -Wno-c2y-extensions"
+  local zig="$TORCH_NPY_ZIG -m ziglang c++ -target $2-linux-musl"
   check "$1" "$zig" "${posix_files[@]}" -- "${@:3}"
   replay "$1" "$zig" "${@:3}"
 }
