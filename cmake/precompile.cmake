@@ -3,6 +3,9 @@
 #
 #   torch_npy_precompile(TARGET HEADER)
 function(torch_npy_precompile target header)
+  if(CMAKE_DISABLE_PRECOMPILE_HEADERS) # REUSE_FROM would still link the other program first
+    return()
+  endif()
   get_property(first GLOBAL PROPERTY "torch_npy_precompiled ${header}")
   if(first)
     target_precompile_headers(${target} REUSE_FROM ${first})

@@ -1,5 +1,6 @@
 # A toolchain file for CMake: Debian's cross compiler for aarch64, and a Debian of arm64 in TORCH_NPY_ARM64_ROOT, from
-# which everything is taken. qemu runs the programs. LibTorch's OpenMP threads are slow under qemu: each program has one.
+# which everything is taken. qemu runs the programs, with one thread of OpenMP: tests fork, and OpenMP hangs in a child of a
+# process that has used several.
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES TORCH_NPY_ARM64_ROOT)
