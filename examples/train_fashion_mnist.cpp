@@ -63,7 +63,7 @@ double train(const torch_npy::Dataset<>& train_set, const torch_npy::Dataset<>& 
 double run(const std::string& layout, const std::filesystem::path& folder, int epochs) {
   const auto as_class = torch_npy::LoadOptions().dtype(torch::kInt64);  // in the files it is a byte
   const auto arrays = [&](const std::string& part) {
-    const std::string set = folder / "arrays" / part;
+    const std::string set = (folder / "arrays" / part).string();
     return torch_npy::ArrayDataset(set + "_images.npy", set + "_labels.npy", {}, as_class);
   };
   const auto paired = [&](const std::string& part) {

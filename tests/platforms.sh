@@ -4,8 +4,8 @@
 #   bash tests/platforms.sh                  all, about an hour with two processors
 #   bash tests/platforms.sh PLATFORM...      some of them
 #
-# Without LibTorch, run: windows (mingw-w64, by wine), x86 (32 bits), s390x (big-endian, by qemu), musl, riscv64 and
-# ppc64le (both musl, by qemu). With LibTorch: arm64 (Debian's, run by qemu), macos and windows-libtorch (with the wheels
+# Without LibTorch, run: windows (mingw-w64, by wine), x86 (32 bits), s390x (big-endian) and ppc64le, both by qemu, musl,
+# and riscv64 (musl, by qemu). With LibTorch: arm64 (Debian's, run by qemu), macos and windows-libtorch (with the wheels
 # of PyTorch, compiled by zig, never run). docs/platforms.md says what each of them tests.
 #
 # Works from any folder; installs what is missing from the packages of Debian 12. zig and the wheels come from PyPI.
@@ -24,7 +24,7 @@ need g++ g++
 mkdir -p "$build/include"
 setup_catch2_header
 
-[ $# != 0 ] || set -- windows x86 s390x musl riscv64 ppc64le arm64 macos windows-libtorch
+[ $# != 0 ] || set -- windows x86 s390x ppc64le musl riscv64 arm64 macos windows-libtorch
 for platform in "$@"; do
   echo "==== $platform (after $SECONDS s)"
   case $platform in
