@@ -6,7 +6,9 @@
 #include <torch_npy/tensor/save_npz.hpp>
 #include <torch_npy/tensor/stored_array.hpp>
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/rand.h>
