@@ -28,6 +28,10 @@ for preset in asan tsan; do
   ctest --preset $preset -j "$(nproc)"
 done
 
+section "Fashion-MNIST, from three layouts of files"
+bash examples/run.sh train_fashion_mnist | tee build/fashion-mnist.log
+[ "$(grep -cE '^test accuracy: 0\.(8[7-9]|9)' build/fashion-mnist.log)" = 3 ] || die "An accuracy is below 0.87"
+
 section "Valgrind"
 need valgrind valgrind
 cmake --preset core >build/core.log || die "$(cat build/core.log)"
