@@ -3,7 +3,7 @@
 #
 #   bash tests/lint.sh
 #
-# Takes about a quarter of an hour, most of it for include-what-you-use. Works from any folder; installs what is missing
+# include-what-you-use takes most of the time. Works from any folder; installs what is missing
 # from Debian's packages. clang-tidy is that of PyPI, whose version is below.
 set -euo pipefail
 

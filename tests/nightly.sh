@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What takes too long for each change:
 #
-#   bash tests/nightly.sh           about three hours with two processors
-#   bash tests/nightly.sh --long    a day: with the long search for faults of tests/trust.sh, for a release
+#   bash tests/nightly.sh           some hours
+#   bash tests/nightly.sh --long    with the long search for faults of tests/trust.sh, for a release
 #
 # Works from any folder; installs what is missing from Debian's packages, and takes some tools from PyPI.
 set -euo pipefail

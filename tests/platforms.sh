@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Compiles the tests for other systems and processors, and runs them where this machine can:
 #
-#   bash tests/platforms.sh                  all, about an hour with two processors
+#   bash tests/platforms.sh                  all of them, which takes long
 #   bash tests/platforms.sh PLATFORM...      some of them
 #
 # Without LibTorch, run: windows (mingw-w64, by wine), x86 (32 bits), s390x (big-endian) and ppc64le, both by qemu, musl,

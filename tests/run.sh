@@ -24,7 +24,7 @@ need pkg-config pkgconf
 need doxygen doxygen
 
 echo "Step 2 of 4: configuring $build"
-# -O0, because compiling takes most of the time: with -O1 it takes half as long again, with -O3 twice as long.
+# -O0, because compiling takes most of the time: with -O1 it takes a third longer.
 # tests/compilers.sh and the fuzzers have -O3. All cases of a program run in one process, because a process takes half a
 # second to load LibTorch.
 output=$(configure "$root" "$build" -DCMAKE_BUILD_TYPE=Release "-DCMAKE_CXX_FLAGS_RELEASE=-O0 -DNDEBUG" -DTORCH_NPY_BUILD_TESTS=ON \
