@@ -20,6 +20,8 @@ UMBRELLAS = {"format.hpp", "io.hpp", "tensor.hpp", "data.hpp", "data/transforms.
 OTHERS = ("arrow.hpp", "world.hpp", "world/", "io/system_windows.hpp")
 # file.hpp includes one of the two for all that the system does.
 SYSTEM = "torch_npy/io/system_posix.hpp"
+# Names that it gives to another header of libstdc++ than the C++ standard does.
+HOMES = {"pair": "utility"}
 OPTIONS = ["-Xiwyu", "--no_fwd_decls", "-Xiwyu", "--quoted_includes_first", "-Xiwyu", "--max_line_length=1000"]
 
 
@@ -29,13 +31,15 @@ def missing(header):
     if "error:" in run.stderr:
         return [run.stderr[:2000]]
     found = re.search(r"should add these lines:\n(.*?)\n\n", run.stderr, re.S)
-    text = re.sub(r"#include.*|//.*", "", header.read_text())
+    source = header.read_text()
+    text = re.sub(r"#include.*|//.*", "", source)
     lines = []
     for line in found.group(1).splitlines() if found else []:
         include = re.match(r'#include [<"]([a-z_]+|torch_npy/[^">]+)[">]\s*// for (.*)', line)
         if not include or include.group(1) == SYSTEM:
             continue
         names = [name.strip().split("::")[-1] for name in include.group(2).split(",")]
+        names = [name for name in names if f"#include <{HOMES.get(name)}>" not in source]
         named = [name for name in names if re.search(rf"\b{re.escape(name)}\b", text) and
                  (include.group(1).startswith("torch_npy/") or re.search(rf"std::(\w+::)?{re.escape(name)}\b", text))]
         if named:

@@ -13,6 +13,7 @@
 #include <new>
 #include <string>
 
+#include <torch_npy/version.hpp>
 #include <torch_npy/zip/codec.hpp>
 
 TORCH_NPY_BEGIN_NAMESPACE
