@@ -107,6 +107,8 @@ run_macos() {
   configure_for macos-arm64
   cmake --build "$build/macos-arm64"
   consume macos-arm64 no
+  # zig cannot read this one, which has no symbols.
+  ln -sf libtorch_cpu.dylib "$build/macos-x86_64-wheel/torch/lib/libtorch.dylib"
   zig_options x86_64-macos "$build/macos-x86_64-wheel" ''
   configure_for macos-x86_64
   cmake --build "$build/macos-x86_64" --target core tensor dataset loader quick_start train_digits
