@@ -9,6 +9,7 @@ function(torch_npy_arrow_standard arrow result)
   find_file(TORCH_NPY_ARROW_CONFIG arrow/util/config.h PATHS ${folders} NO_DEFAULT_PATH NO_CACHE)
   file(MD5 "${TORCH_NPY_ARROW_CONFIG}" release)
   string(SUBSTRING "${release}" 0 8 release)
+  set(CMAKE_REQUIRED_QUIET ON)  # the answer no is no failure
   set(CMAKE_REQUIRED_LIBRARIES ${arrow})
   set(CMAKE_CXX_STANDARD 17)
   set(CMAKE_CXX_STANDARD_REQUIRED ON)

@@ -20,6 +20,7 @@ write_basic_package_version_file("${PROJECT_BINARY_DIR}/torch_npyConfigVersion.c
 install(FILES
   "${PROJECT_BINARY_DIR}/torch_npyConfig.cmake"
   "${PROJECT_BINARY_DIR}/torch_npyConfigVersion.cmake"
+  cmake/without_cuda_toolkit.cmake
   cmake/torch_standard.cmake
   cmake/npz.cmake
   cmake/arrow.cmake

@@ -18,6 +18,7 @@ quietly() { # COMMAND ARGUMENT...
 }
 
 apt_is_up_to_date=no
+setup_folder=$(cd "$(dirname "${BASH_SOURCE[0]}")" >/dev/null && pwd)
 
 install_packages() { # PACKAGE...
   local apt=(env DEBIAN_FRONTEND=noninteractive apt-get)
@@ -65,6 +66,7 @@ cmake_finds() {
   cat >"$project/CMakeLists.txt" <<END
 cmake_minimum_required(VERSION 3.21)
 project(ask LANGUAGES CXX)
+include("$setup_folder/without_cuda_toolkit.cmake")
 find_package($* QUIET CONFIG)
 if($1_FOUND)
   file(WRITE "\${CMAKE_BINARY_DIR}/answer" "\${$1_DIR}\n\${$1_VERSION}\n")
@@ -121,19 +123,14 @@ setup_libtorch() {
     mapfile -t python < <(python3 2>/dev/null -c '
 import sys; sys.path[:] = filter(None, sys.path)
 import torch
-print(torch.utils.cmake_prefix_path, torch.version.cuda or "", torch.__version__, sep="\n")')
+print(torch.utils.cmake_prefix_path, torch.__version__, sep="\n")')
   fi
-  if [ ${#python[@]} = 3 ] && [ -e "${python[0]}/Torch/TorchConfig.cmake" ]; then
+  if [ ${#python[@]} = 2 ] && [ -e "${python[0]}/Torch/TorchConfig.cmake" ]; then
     why="the torch of $(command -v python3)"
-    if [ -n "${python[1]}" ] &&
-      ! command -v nvcc "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" >/dev/null; then
-      echo "Not used: $why, ${python[2]}, made for CUDA. There is no CUDA toolkit (nvcc) here."
-    else
-      use_torch_in "${python[0]}/Torch"
-      prefer_libraries "${python[0]%/torch/share/cmake}"/nvidia/*/lib
-      cmake_finds "${torch[@]}" "${this_one[@]}" && status=0 ||
-        echo "Not used: $why, ${python[2]}." "$(head -n 4 <<<"$found_error" | tr '\n' ' ')"
-    fi
+    use_torch_in "${python[0]}/Torch"
+    prefer_libraries "${python[0]%/torch/share/cmake}"/nvidia/*/lib
+    cmake_finds "${torch[@]}" "${this_one[@]}" && status=0 ||
+      echo "Not used: $why, ${python[1]}. CMake says:" "$(sed '/^Call Stack/,$d' <<<"$found_error" | tr -s '\n ' ' ')"
   fi
   if [ $status != 0 ]; then
     why="the system's"

@@ -12,6 +12,7 @@ include(CheckCXXSourceCompiles)
 function(torch_npy_torch_has class result)
   get_target_property(library torch LOCATION)
   get_filename_component(folder "${library}" DIRECTORY)
+  set(CMAKE_REQUIRED_QUIET ON)  # the answer no is no failure
   set(CMAKE_REQUIRED_LIBRARIES "${library}")
   foreach(part IN ITEMS torch_cpu torch_cuda c10)
     file(GLOB found "${folder}/*${part}${CMAKE_SHARED_LIBRARY_SUFFIX}" "${folder}/*${part}${CMAKE_STATIC_LIBRARY_SUFFIX}")

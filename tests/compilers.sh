@@ -9,7 +9,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." >/dev/null && pwd)
 # shellcheck source-path=SCRIPTDIR/.. source=cmake/setup.sh
 . "$root/cmake/setup.sh"
-[ $# != 0 ] || die "usage: bash tests/compilers.sh COMPILER..."
+case ${1:--} in -*) die "usage: bash tests/compilers.sh COMPILER..." ;; esac
 
 setup_build_tools
 setup_libtorch

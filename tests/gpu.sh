@@ -6,11 +6,10 @@
 #
 # OUT, otherwise build/gpu/results, gets gpu.md, gpu.json and the log of each step. FOLDER has an installed Catch2, of
 # version 2 or 3: include/ and lib/cmake/Catch2/. Without CATCH2_DIR that of the system is taken. If the machine has a
-# compiler, CMake 3.21, Ninja, a Python with PyTorch and NumPy, and nvcc if this PyTorch was made for CUDA, nothing is
-# downloaded.
+# compiler, CMake 3.21, Ninja, and a Python with PyTorch and NumPy, nothing is downloaded.
 #
-# A step that fails does not stop the others. Each has a time limit, and TORCH_NPY_GPU_SECONDS, by default 330, limits
-# all together. The exit status is 0 if no step failed.
+# A step that fails does not stop the others. TORCH_NPY_GPU_SECONDS, by default 330, limits all together, and each step to
+# a part of it. A second run goes on with what is built. The exit status is 0 if no step failed.
 # shellcheck disable=SC2317 # the functions are called by their names
 set -uo pipefail
 
@@ -18,15 +17,17 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." >/dev/null && pwd)
 build=$root/build/gpu
 programs=(device prefetch loader)
 export PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin
+# shellcheck source-path=SCRIPTDIR/.. source=cmake/setup.sh
+. "$root/cmake/setup.sh"
 
 run_build() {
   local config='' options=()
-  # shellcheck source-path=SCRIPTDIR/.. source=cmake/setup.sh
-  . "$root/cmake/setup.sh"
   # LibTorch's CMake files ask the GPU for this, for kernels. There are none here.
   export TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-9.0}
   setup_build_tools
   setup_libtorch
+  [ "$Torch_DIR" -ef "$(python3 -c 'import torch; print(torch.utils.cmake_prefix_path)')/Torch" ] ||
+    die "CMake did not take the LibTorch of the active Python, $(command -v python3)"
   if [ -n "${CATCH2_DIR:-}" ]; then
     config=$(find "$CATCH2_DIR" -name Catch2Config.cmake -print -quit)
     [ -n "$config" ] || die "There is no Catch2Config.cmake in CATCH2_DIR=$CATCH2_DIR"
@@ -44,7 +45,12 @@ run_tests() { # SPEC
   local program status=0
   for program in "${programs[@]}"; do
     echo "== $program $1"
-    "$build/tests/$program" "$1" || status=1
+    if [ -x "$build/tests/$program" ]; then
+      "$build/tests/$program" "$1" || status=1
+    else
+      echo "not run: $program was not built"
+      status=1
+    fi
   done
   return "$status"
 }
@@ -90,6 +96,9 @@ if [ "${1:-}" = --step ]; then
   exit
 fi
 
+case ${1:-} in -*) die "usage: [CATCH2_DIR=FOLDER] bash tests/gpu.sh [OUT]" ;; esac
+problem=$(python3 -c 'import numpy, torch' 2>&1) ||
+  die "The active Python, $(command -v python3), needs PyTorch and NumPy: ${problem##*$'\n'}"
 mkdir -p "${1:-$build/results}"
 out=$(cd "${1:-$build/results}" >/dev/null && pwd)
 limit=${TORCH_NPY_GPU_SECONDS:-330}
@@ -99,7 +108,7 @@ rm -f "$out"/{gpu.md,gpu.json,bench.json} "$out"/{build,host-tests,cuda-tests,be
 
 # Runs the command, and adds a line to the table. Of its output SHOWN is shown, and all of it goes to the log.
 step() { # NAME SECONDS SHOWN COMMAND...
-  local name=$1 seconds=$2 log=$out/${1// /-}.log start=$SECONDS status result details
+  local name=$1 seconds=$(($2 * limit / 330)) log=$out/${1// /-}.log start=$SECONDS status result details
   [ $((limit - SECONDS)) -ge "$seconds" ] || seconds=$((limit - SECONDS))
   if [ "$seconds" -lt 1 ]; then
     status=124
@@ -113,11 +122,11 @@ step() { # NAME SECONDS SHOWN COMMAND...
   case $status in
     0) result=passed ;;
     77) result='not run' ;;
-    124 | 137) result='out of time' ;;
+    124 | 137) result="out of time ($seconds s)" ;;
     *) result="failed ($status)" ;;
   esac
   details=$(grep -oE '^(All tests passed.*|test cases:.*|not run:.*)|^ *skipped: there is .*|ERROR SUMMARY: .*' "$log" |
-    tr '|' ',' | tr -s ' ' | sort | uniq -c | sed -E 's/^ *1 //; s/^ *([0-9]+) /\1 x /' | paste -sd ';' | sed 's/;/; /g')
+    tr '|' ',' | tr -s ' ' | sort | uniq -c | sed -E 's/not run: //; s/^ *1 //; s/^ *([0-9]+) /\1 x /' | paste -sd ';' | sed 's/;/; /g')
   printf '%s\t%s\t%s\t%s\n' "$name" "$result" $((SECONDS - start)) "$details" >>"$out/steps.tsv"
   echo "[$SECONDS s] $name: $result${details:+: $details}"
   if [[ $status != 0 && $status != 77 ]]; then

@@ -220,7 +220,9 @@ def table(header, rows):
 
 
 def page(results, steps):
-    lines = ["# A run on a GPU", "", "; ".join(f"{key}: {value}" for key, value in results["machine"].items()) + "."]
+    lines = ["# A run on a GPU"]
+    if results["machine"]:
+        lines += ["", "; ".join(f"{key}: {value}" for key, value in results["machine"].items()) + "."]
     for note in results["notes"]:
         lines += ["", note]
     lines += ["", "## Steps", *table(["step", "result", "seconds", "details"],

@@ -43,7 +43,8 @@ class Goal:
         value = self.show(self.value) + self.of
         if self.met:
             return value
-        return f"{value}, {100 * abs(self.value / self.bound - 1):.0f} % {'too much' if self.most else 'short'}"
+        percent = 100 * abs(self.value / self.bound - 1)
+        return f"{value}, {f'{percent:.0f}' if percent >= 1 else 'less than 1'} % {'too much' if self.most else 'short'}"
 
 
 class Row:

@@ -4,7 +4,7 @@
 #
 #   pkg_config.sh PREFIX FOLDER DATA EXPECTED STANDARD LIBTORCH [FLAG...]
 #
-# LIBTORCH is the folder of a LibTorch, /usr for the one of Debian's packages, empty for the core alone. FLAGs are
+# LIBTORCH is the folder of a LibTorch, /usr for the one of Debian's packages, none for the core alone. FLAGs are
 # what that LibTorch also needs.
 set -euo pipefail
 
@@ -22,7 +22,7 @@ export PKG_CONFIG_PATH=$prefix/share/pkgconfig
 # The words of each answer are arguments.
 # shellcheck disable=SC2046
 case $LIBTORCH in
-  '') g++ -std=c++"$standard" "$programs/core.cpp" -o app $(pkg-config --cflags --libs torch_npy-core) ;;
+  none) g++ -std=c++"$standard" "$programs/core.cpp" -o app $(pkg-config --cflags --libs torch_npy-core) ;;
   /usr) g++ -std=c++"$standard" "$programs/app.cpp" -o app $(pkg-config --cflags --libs torch_npy) ;;
   *)
     g++ -std=c++"$standard" "$programs/app.cpp" -o app \
