@@ -129,6 +129,40 @@ TEST_CASE("a NamedBatch may have an empty tensor, and tensors about the whole ba
   CHECK(batches == 2);
 }
 
+TEST_CASE("a function that removes rows of only some tensors of a NamedBatch throws Error",
+          "[map]") {
+  const auto named = column(4)
+                         .map([](const TE& one) {
+                           return NamedExample({{"image", one.data}, {"label", one.data}});
+                         })
+                         .stacked();
+  const auto filter = [](NamedBatch batch, bool all, bool sets_indices) {
+    const at::Tensor kept = at::tensor({1, 3});
+    batch["image"] = batch["image"].index_select(0, kept);
+    if (all) batch["label"] = batch["label"].index_select(0, kept);
+    if (sets_indices) batch.indices = {batch.indices[1], batch.indices[3]};
+    return batch;
+  };
+  for (const bool all : {false, true}) {
+    for (const bool sets_indices : {false, true}) {
+      const auto kept =
+          named.map([=](NamedBatch batch) { return filter(std::move(batch), all, sets_indices); });
+      if (all && sets_indices) {
+        CHECK(kept.get_batch({0, 1, 2, 3}).indices == std::vector<std::size_t>{1, 3});
+        continue;
+      }
+      const Error error = error_of([&] { (void)kept.get_batch({0, 1, 2, 3}); });
+      CHECK(error.code() == ErrorCode::Mismatch);
+      CHECK_THAT(error.what(), says("it has to do so in every tensor, and set `indices`"));
+    }
+  }
+  // What is about the whole batch gets a new name.
+  const auto mean = named.map([](NamedBatch& batch) {
+    batch.items().emplace_back("mean", batch["image"].mean(0, /*keepdim=*/true));
+  });
+  CHECK(mean.get_batch({0, 1, 2}).indices.size() == 3);
+}
+
 TEST_CASE("a function that reads another dataset keeps its own generator", "[map]") {
   const auto noisy = column(8).map(
       [](TE& one, at::Generator& generator) { one.data = one.data + at::rand({1}, generator); });

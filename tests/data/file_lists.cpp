@@ -230,6 +230,31 @@ TEST_CASE("a header line is recognized by its name for paths", "[dataset]") {
              says("line 1: no such file"));
 }
 
+TEST_CASE("a folder with the name of a header, and a folder in a list", "[dataset]") {
+  const Lists lists;
+  std::filesystem::create_directory(lists.folder() / "images");
+  CHECK(labels_in(lists.read("images,label\na.npy,3\n")) == Labels{3});
+  const Error error = lists.error("a.npy\nimages\n");
+  CHECK(error.code() == ErrorCode::NotFound);
+  CHECK_THAT(error.what(), says("line 2: no such file: " + (lists.folder() / "images").string()));
+}
+
+TEST_CASE("a header line that names a file is refused", "[dataset]") {
+  const Lists lists;
+  const std::string by_savetxt = "# path,label\na.npy,3\nb.npy,4\n";
+  CHECK(labels_in(lists.read(by_savetxt)) == Labels{3, 4});
+  const Error lost = lists.error(by_savetxt, FileListOptions().header(true));
+  CHECK(lost.code() == ErrorCode::InvalidArgument);
+  CHECK_THAT(lost.what(),
+             says("the header line, line 2, names a file that exists: " +
+                  (lists.folder() / "a.npy").string() +
+                  "; lines that begin with '#' are not read, also not as a header line"));
+  CHECK_THAT(lists.error(by_savetxt, FileListOptions().path_column("path")).what(),
+             says("\"a.npy\", \"3\"; lines that begin with '#' are not read"));
+  const std::string without = lists.error("a.npy,3\n", FileListOptions().header(true)).what();
+  CHECK(without.find('#') == std::string::npos);
+}
+
 TEST_CASE("classes() of a list gives the classes their numbers", "[dataset]") {
   const Lists lists;
   const auto fixed = FileListOptions().classes({"dog", "ant", "cat"});

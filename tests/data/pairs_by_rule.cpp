@@ -179,6 +179,15 @@ TEST_CASE("target_name() is a function from the name of an input to that of its 
   CHECK(error.code() == ErrorCode::Mismatch);
   CHECK_THAT(error.what(), says("two inputs have the same target " + (b / "1_t.npy").string() +
                                 ": " + (a / "1.npy").string() + " and " + (a / "2.npy").string()));
+  // The same path, written in another way.
+  for (const std::string& other : {std::string("./1_t.npy"), (b / "1_t.npy").string()}) {
+    error = error_of([&] {
+      PairedFolderDataset(a, b, FolderOptions().target_name([&](const std::string& name) {
+        return name == "1.npy" ? "1_t.npy" : other;
+      }));
+    });
+    CHECK_THAT(error.what(), says("two inputs have the same target"));
+  }
   CHECK(error_of([&] {
           PairedFolderDataset(
               a, b, FolderOptions().target_name([](const std::string&) { return std::string(); }));

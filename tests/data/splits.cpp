@@ -2,6 +2,7 @@
 
 #include <torch_npy/data/array_dataset.hpp>
 #include <torch_npy/data/combine.hpp>
+#include <torch_npy/data/file_dataset.hpp>
 #include <torch_npy/data/folder_datasets.hpp>
 #include <torch_npy/data/loader.hpp>
 #include <torch_npy/data/split.hpp>
@@ -13,6 +14,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <random>
@@ -221,6 +223,36 @@ TEST_CASE("parts of a stacked, mapped or joined dataset are of its type", "[spli
   CHECK(found.size() == 10);
   for (const std::string& key : found) CHECK(found.count(key) == 2);
   CHECK(*random_split(files.subset({1, 2, 3}), {1, 2}, 1)[0].size() == 1);
+}
+
+TEST_CASE("a file is in one part, however often and in whatever way a dataset has it", "[split]") {
+  const Folder folder;
+  fill_folder(folder, 12);
+  const FolderDataset folder_files(folder.path());
+  const Dataset<TensorExample> all = folder_files;
+  const auto one = all.subset({0, 1, 2, 3, 4, 5, 6, 7, 8});
+  const auto other = all.subset({9, 10, 11});
+  const std::vector<std::filesystem::path> paths = folder_files.files();
+  std::vector<std::filesystem::path> listed = paths;
+  for (const auto& path : paths) listed.push_back(path.parent_path() / "." / path.filename());
+  const Dataset<TensorExample> twice = FileDataset<TensorExample>(listed);
+  const std::vector<Dataset<TensorExample>> datasets = {
+      concat(concat(one, other), all), concat(concat(all, other), concat(other, all)),
+      concat(concat(all, other).subset({0, 1, 2, 3, 4, 5, 6, 12}), all), twice};
+  for (const auto& dataset : datasets) {
+    for (const std::uint64_t seed : {1, 2, 3}) {
+      const auto parts = random_split(dataset, {0.5, 0.5}, seed);
+      std::set<std::string> first;
+      for (std::size_t i = 0; i < *parts[0].size(); ++i) {
+        first.insert(std::filesystem::path(parts[0].key(i)).filename().string());
+      }
+      CHECK(!first.empty());
+      for (std::size_t i = 0; i < *parts[1].size(); ++i) {
+        CHECK(first.count(std::filesystem::path(parts[1].key(i)).filename().string()) == 0);
+      }
+      CHECK(*parts[0].size() + *parts[1].size() == *dataset.size());
+    }
+  }
 }
 
 TEST_CASE("a stratified split divides every label in the same proportions", "[split]") {

@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -274,6 +275,12 @@ class SamplesOfFiles {
 
   std::size_t size() const { return files_ * per_file_; }
   std::size_t file_of(std::size_t sample) const { return sample / per_file_; }
+  /// The first file of the list that is the same as that of the sample. From any thread.
+  std::size_t first_file_of(std::size_t sample, const FileList& list) const {
+    std::call_once(is_compared_, [&] { first_of_same_ = list.first_of_same(); });
+    const std::size_t file = file_of(sample);
+    return first_of_same_.empty() ? file : first_of_same_[file];
+  }
   std::string key(const std::filesystem::path& file, std::size_t sample) const {
     std::string key = name_of(file);
     return per_file_ == 1 ? key : key + "#" + std::to_string(sample % per_file_);
@@ -282,6 +289,8 @@ class SamplesOfFiles {
  private:
   std::size_t files_;
   std::size_t per_file_;
+  mutable std::once_flag is_compared_;
+  mutable std::vector<std::size_t> first_of_same_;  // empty if all files differ
 };
 
 }  // namespace detail

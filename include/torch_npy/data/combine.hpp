@@ -40,11 +40,6 @@ class ConcatInfo : public SourceInfo {
       : sources_(std::move(sources)) {
     for (const auto& source : sources_) {
       ends_.push_back(checked_end(size_before(ends_.size()), source->size()));
-      const auto has_same_files = [&](const auto& other) {
-        return &other->source_of_files() == &source->source_of_files();
-      };
-      const auto first = std::find_if(sources_.begin(), sources_.end(), has_same_files);
-      first_with_files_.push_back(static_cast<std::size_t>(first - sources_.begin()));
     }
   }
 
@@ -116,7 +111,11 @@ class ConcatInfo : public SourceInfo {
   }
   std::size_t file_of(std::size_t sample) const override {
     const auto [part, inner] = place_of(sample);
-    return static_cast<std::size_t>(mix({first_with_files_[part], sources_[part]->file_of(inner)}));
+    return sources_[part]->file_of(inner);
+  }
+  const SourceInfo& source_of_file(std::size_t sample) const override {
+    const auto [part, inner] = place_of(sample);
+    return sources_[part]->source_of_file(inner);
   }
   std::size_t inner_sample(std::size_t sample) const override {
     const auto [part, inner] = place_of(sample);
@@ -132,8 +131,6 @@ class ConcatInfo : public SourceInfo {
 
   std::vector<std::shared_ptr<const SourceInfo>> sources_;
   std::vector<std::size_t> ends_;
-  // For each source, the first one with the same files: both may be subsets of one dataset.
-  std::vector<std::size_t> first_with_files_;
 };
 
 /// Reads each part of a request from the dataset that has it, and puts the samples in order again.

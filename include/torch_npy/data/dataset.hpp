@@ -358,8 +358,11 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   /// The first of neighbouring samples of the same file; and size() at the end.
   std::vector<std::size_t> first_of_files() const {
     std::vector<std::size_t> first;
+    const auto file = [&](std::size_t i) {
+      return std::pair(&source_->source_of_file(i), source_->file_of(i));
+    };
     for (std::size_t i = 0; i < source_->size(); ++i) {
-      if (i == 0 || source_->file_of(i) != source_->file_of(i - 1)) first.push_back(i);
+      if (i == 0 || file(i) != file(i - 1)) first.push_back(i);
     }
     first.push_back(source_->size());
     return first;

@@ -5,9 +5,11 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <unordered_map>
 #include <utility>
@@ -53,17 +55,24 @@ inline std::vector<std::size_t> label_numbers(const SplitOptions& options,
 /// A number for the file of each sample, if files have several samples: otherwise one part would
 /// have patches of the files of another one. None if each file is one sample.
 inline std::optional<std::vector<std::size_t>> file_numbers(const SourceInfo& source) {
-  std::vector<std::size_t> files(source.size());
-  for (std::size_t i = 0; i < files.size(); ++i) files[i] = source.file_of(i);
-  std::vector<std::size_t> different = files;
-  std::sort(different.begin(), different.end());
-  different.erase(std::unique(different.begin(), different.end()), different.end());
-  if (different.size() == files.size()) return std::nullopt;
-  for (std::size_t& file : files) {
-    const auto found = std::lower_bound(different.begin(), different.end(), file);
-    file = static_cast<std::size_t>(found - different.begin());
+  // With the first sample of each file, because where a source is in memory means nothing.
+  std::vector<std::tuple<const SourceInfo*, std::size_t, std::size_t>> files;
+  files.reserve(source.size());
+  for (std::size_t i = 0; i < source.size(); ++i) {
+    files.emplace_back(&source.source_of_file(i), source.file_of(i), i);
   }
-  return files;
+  std::sort(files.begin(), files.end(), std::less<>());
+  std::vector<std::size_t> first(files.size());
+  bool is_single = true;
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    const auto& [of, file, sample] = files[i];
+    const bool is_same = i != 0 && std::tie(of, file) == std::tie(std::get<0>(files[i - 1]),
+                                                                  std::get<1>(files[i - 1]));
+    first[sample] = is_same ? first[std::get<2>(files[i - 1])] : sample;
+    is_single = is_single && !is_same;
+  }
+  if (is_single) return std::nullopt;
+  return numbered(first, "", "file", first.size());
 }
 
 /// A number for the group of each sample; none without groups().

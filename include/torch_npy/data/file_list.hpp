@@ -106,9 +106,11 @@ inline bool is_path_heading(std::string text) {
   return std::find(std::begin(kHeadings), std::end(kHeadings), text) != std::end(kHeadings);
 }
 
-inline bool is_there(const std::filesystem::path& path) {
+inline bool is_file(const std::filesystem::path& path) {
   std::error_code error;
-  return std::filesystem::status(path, error).type() != std::filesystem::file_type::not_found;
+  const auto type = std::filesystem::status(path, error).type();
+  return type != std::filesystem::file_type::not_found &&
+         type != std::filesystem::file_type::directory;
 }
 
 /// The path that a list has as `text`.
@@ -143,8 +145,9 @@ class ListColumns {
     value = position(options.value_column());
     group = position(options.group_column());
     const bool is_header = has_names || (is_path_heading(first_[path]) &&
-                                         !is_there(listed_path(root, first_[path], options)));
+                                         !is_file(listed_path(root, first_[path], options)));
     begin = options.header().value_or(is_header) ? 1 : 0;
+    if (begin == 1) require_no_file(root);
     require_lines(begin);
     if (!options.path_column() && !target && !label && !class_name && !value && !group) {
       guess_second(root);
@@ -190,6 +193,23 @@ class ListColumns {
     if (first >= lines_.size()) throw Error(ErrorCode::Mismatch, "this list has no files");
   }
 
+  /// Throws Error (InvalidArgument) if the line that is skipped as a header names a file: the
+  /// header is then a comment, as np.savetxt() writes it, and a sample would be lost.
+  void require_no_file(const std::filesystem::path& root) const {
+    if (first_[path].empty()) return;
+    const std::filesystem::path file = listed_path(root, first_[path], options_);
+    if (!is_file(file)) return;
+    throw Error(ErrorCode::InvalidArgument, "the header line, " + line_name(lines_[0]) +
+                                                ", names a file that exists: " + shown_path(file) +
+                                                after_comments());
+  }
+
+  const char* after_comments() const {
+    return lines_[0].number == 1
+               ? ""
+               : "; lines that begin with '#' are not read, also not as a header line";
+  }
+
   /// A line of one path with blanks in it is one column.
   char found_separator() const {
     const std::string_view line = lines_[0].text;
@@ -231,7 +251,8 @@ class ListColumns {
                 wrong +
                     (column->name().empty() ? std::to_string(column->number())
                                             : in_quotes(column->name())) +
-                    ": the columns of " + line_name(lines_[0]) + ", counted from 0, are " + names);
+                    ": the columns of " + line_name(lines_[0]) + ", counted from 0, are " + names +
+                    after_comments());
   }
 
   /// The meaning of the second column, if no columns were chosen.
@@ -248,7 +269,7 @@ class ListColumns {
     is_guessed = true;
     const auto is_target = [&] {
       return is_array_name(text) ||
-             (!options_.ending().empty() && is_there(listed_path(root, text, options_)));
+             (!options_.ending().empty() && is_file(listed_path(root, text, options_)));
     };
     if (options_.classes().empty() && !text.empty() && is_target()) {
       target = 1;
@@ -424,7 +445,7 @@ class ListReader {
                                 bool all_are_missing) {
     std::filesystem::path with_ending = path;
     with_ending += ".npy";
-    if (is_there(with_ending)) return "; with ending(\".npy\") it is found";
+    if (is_file(with_ending)) return "; with ending(\".npy\") it is found";
     const std::string name = utf8_of(path.filename());
     if (name.find(';') != name.npos) return "; separator(';') divides lines at semicolons";
     if (name.find('\\') != name.npos) return "; a backslash does not separate folders here";

@@ -145,25 +145,27 @@ class FileSource : public SampleSource<E> {
   std::size_t size() const override { return samples_.size(); }
 
   std::string key(std::size_t sample) const override {
-    return samples_.key(data_->list[file_of(sample)], sample);
+    return samples_.key(data_->list[samples_.file_of(sample)], sample);
   }
 
   bool reads_regions() const override { return true; }
-  std::size_t file_of(std::size_t sample) const override { return samples_.file_of(sample); }
+  std::size_t file_of(std::size_t sample) const override {
+    return samples_.first_file_of(sample, data_->list);
+  }
 
   std::uint64_t fingerprint() const override {
     return mix({size(), fingerprint_of(data_->list), fingerprint_of(data_->options.region())});
   }
 
   std::int64_t length(std::size_t sample) const override {
-    return planned(*data_, file_of(sample), length_of);
+    return planned(*data_, samples_.file_of(sample), length_of);
   }
 
   std::vector<std::int64_t> labels(c10::ArrayRef<std::size_t> samples) const override {
     if (!labels_ && !targets_) return SampleSource<E>::labels(samples);
     std::vector<std::size_t> files;
     files.reserve(samples.size());
-    for (const std::size_t sample : samples) files.push_back(file_of(sample));
+    for (const std::size_t sample : samples) files.push_back(samples_.file_of(sample));
     if (labels_) return labels_from(*labels_, files);
     std::vector<std::int64_t> labels;
     labels.reserve(files.size());
@@ -179,7 +181,7 @@ class FileSource : public SampleSource<E> {
     for (const auto* const part : {data_.get(), targets_.get()}) {
       if (part == nullptr) continue;
       try {
-        planned(*part, file_of(sample),
+        planned(*part, samples_.file_of(sample),
                 [&](const LoadPlan& plan) { part->require_expected(plan); });
       } catch (const Error& error) {
         if (is_of_system(error)) throw;
@@ -200,7 +202,7 @@ class FileSource : public SampleSource<E> {
     return read_here(request, request.regions != nullptr
                                   ? FetchedObjects()
                                   : FetchedObjects(lists, request, [&](std::size_t sample) {
-                                      return file_of(sample);
+                                      return samples_.file_of(sample);
                                     }));
   }
 
@@ -217,7 +219,7 @@ class FileSource : public SampleSource<E> {
     read_each(
         request, this->bad_samples(0),
         [&](Pick& pick) {
-          const std::size_t file = file_of(pick.sample);
+          const std::size_t file = samples_.file_of(pick.sample);
           const auto read_part = [&](std::size_t part, const RegionOf& region_of = {},
                                      const c10::Scalar& fill_value = 0) {
             return read_file(part == 0 ? data : *targets, part == 0 ? *data_ : *targets_, file,
@@ -233,7 +235,7 @@ class FileSource : public SampleSource<E> {
         [&](std::size_t sample) {
           data.accept();
           if (targets) targets->accept();
-          if (labels_) accepted.push_back(file_of(sample));
+          if (labels_) accepted.push_back(samples_.file_of(sample));
         });
     PartRows target;
     if (targets) {

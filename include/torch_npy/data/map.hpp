@@ -336,11 +336,50 @@ std::vector<std::size_t> row_counts(B& batch) {
   return counts;
 }
 
+/// What is known of a batch before a function gets it.
+struct BatchBefore {
+  std::vector<std::size_t> indices;
+  std::vector<std::string> names;  ///< of the tensors that have a row for each sample
+};
+
+template <class B>
+BatchBefore before_call(const B& batch, std::vector<std::size_t> indices) {
+  BatchBefore before{std::move(indices), {}};
+  if constexpr (std::is_base_of_v<NamedExample, B>) {
+    for (const auto& [name, tensor] : batch.items()) {
+      const bool has_rows = tensor.defined() && tensor.dim() != 0;
+      if (has_rows && tensor.size(0) == static_cast<std::int64_t>(before.indices.size())) {
+        before.names.push_back(name);
+      }
+    }
+  }
+  return before;
+}
+
+/// Throws Error (Mismatch) if a function has removed or added rows of some tensors, but not the
+/// samples: the rows of the others would be about other samples.
+inline void require_rows(const NamedExample& batch, const BatchBefore& before,
+                         std::size_t samples) {
+  for (const auto& [name, tensor] : batch.items()) {
+    if (!tensor.defined() || tensor.dim() == 0 ||
+        tensor.size(0) == static_cast<std::int64_t>(samples) ||
+        std::find(before.names.begin(), before.names.end(), name) == before.names.end()) {
+      continue;
+    }
+    throw Error(ErrorCode::Mismatch,
+                "a function given to map() returned a batch of " + counted(samples, "sample") +
+                    " in which " + in_quotes(name) + " has " +
+                    counted(static_cast<std::size_t>(tensor.size(0)), "row") +
+                    ": if it removes or adds samples, it has to do so in every tensor, and set "
+                    "`indices` of the batch; what is about the whole batch needs a new name");
+  }
+}
+
 /// Takes over the indices that a function has set. False if it has removed all samples. Throws
 /// Error (Mismatch) if there are more or fewer indices than samples, so that no sample gets the
 /// name of another one.
 template <class B>
-bool take_indices(B& batch, const std::vector<std::size_t>& before, Request& request) {
+bool take_indices(B& batch, const BatchBefore& before, Request& request) {
   if constexpr (BatchTraits<B>::kHasIndices) {
     using E = typename BatchTraits<B>::Example;
     std::vector<std::size_t> counts;
@@ -353,8 +392,8 @@ bool take_indices(B& batch, const std::vector<std::size_t>& before, Request& req
       request.picks.clear();
       return false;
     }
-    if (!batch.indices.empty() && batch.indices != before) {
-      request.picks = picks_for(batch.indices, before, request);
+    if (!batch.indices.empty() && batch.indices != before.indices) {
+      request.picks = picks_for(batch.indices, before.indices, request);
     }
     const auto is_wrong = [&](std::size_t count) { return count != request.picks.size(); };
     const auto wrong = std::find_if(counts.begin(), counts.end(), is_wrong);
@@ -367,14 +406,17 @@ bool take_indices(B& batch, const std::vector<std::size_t>& before, Request& req
                       ": if it removes or adds samples, it has to do so in every tensor, and set "
                       "`indices` of the batch");
     }
+    if constexpr (std::is_base_of_v<NamedExample, B>) {
+      require_rows(batch, before, request.picks.size());
+    }
   }
   return true;
 }
 
-/// What a transform returned, as the reader of the next dataset returns it. `before` are the
-/// indices of its argument.
+/// What a transform returned, as the reader of the next dataset returns it. `before` is about its
+/// argument.
 template <class R>
-auto as_read(R result, const std::vector<std::size_t>& before, Request& request) {
+auto as_read(R result, const BatchBefore& before, Request& request) {
   using C = typename BatchFor<R>::type;
   using Result = std::optional<Read<typename BatchTraits<C>::Example, C>>;
   C batch(std::move(result));

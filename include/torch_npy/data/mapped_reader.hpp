@@ -51,6 +51,7 @@ void apply_transform(const transforms::Transform& transform, Read<E, B>& batch,
 template <MapKind kKind, class E, class B, class T>
 auto apply_map(const T& transform, Read<E, B> read, const std::vector<std::size_t>& indices,
                Request& request, const Draws& draws) {
+  const BatchBefore before = before_call(read, indices);
   if constexpr (kKind == MapKind::Transform) {
     apply_transform<E, B>(transform, read, request, draws);
     return std::optional<Read<E, B>>(std::move(read));
@@ -61,13 +62,13 @@ auto apply_map(const T& transform, Read<E, B> read, const std::vector<std::size_
     return as_read(
         with_sample(request, 0, true,
                     [&] { return T(transform).apply_batch(std::move(read).separate()); }),
-        indices, request);
+        before, request);
   } else if constexpr (kKind == MapKind::LibTorchOnBatch) {
     return as_read(
         with_sample(
             request, 0, true,
             [&] { return T(transform).apply_batch(batch_from<E, B>(std::move(read), indices)); }),
-        indices, request);
+        before, request);
   } else if constexpr (kKind == MapKind::OnBatch) {
     return as_read(with_sample(request, 0, true,
                                [&] {
@@ -75,7 +76,7 @@ auto apply_map(const T& transform, Read<E, B> read, const std::vector<std::size_
                                                       batch_from<E, B>(std::move(read), indices),
                                                       draws.sample(0));
                                }),
-                   indices, request);
+                   before, request);
   } else {
     std::vector<E> samples = std::move(read).separate();
     using F = decltype(call_function(transform, std::move(samples[0]), draws.sample(0)));

@@ -164,11 +164,13 @@ class NpzSource final : public SampleSource<E> {
   std::size_t size() const override { return samples_.size(); }
 
   std::string key(std::size_t sample) const override {
-    return samples_.key(files()[file_of(sample)], sample);
+    return samples_.key(files()[samples_.file_of(sample)], sample);
   }
 
   bool reads_regions() const override { return !std::is_same_v<E, NamedExample>; }
-  std::size_t file_of(std::size_t sample) const override { return samples_.file_of(sample); }
+  std::size_t file_of(std::size_t sample) const override {
+    return samples_.first_file_of(sample, files());
+  }
 
   std::uint64_t fingerprint() const override {
     std::uint64_t print = mix({size()});
@@ -180,9 +182,9 @@ class NpzSource final : public SampleSource<E> {
 
   std::int64_t length(std::size_t sample) const override {
     std::int64_t length = 0;
-    about(file_of(sample), [&] {
+    about(samples_.file_of(sample), [&] {
       ArchiveReader archive(parts_, ObjectUse::Parts);
-      archive.open(file_of(sample));
+      archive.open(samples_.file_of(sample));
       length = with_plan(archive, 0, length_of);
     });
     return length;
@@ -195,8 +197,8 @@ class NpzSource final : public SampleSource<E> {
     labels.reserve(samples.size());
     ArchiveReader archive(parts_, ObjectUse::Parts);
     for (std::size_t i = 0; i < samples.size(); ++i) {
-      const std::size_t file = file_of(samples[i]);
-      if (i != 0 && file == file_of(samples[i - 1])) {
+      const std::size_t file = samples_.file_of(samples[i]);
+      if (i != 0 && file == samples_.file_of(samples[i - 1])) {
         labels.push_back(labels.back());
         continue;
       }
@@ -214,7 +216,7 @@ class NpzSource final : public SampleSource<E> {
     std::vector<Error> errors;
     const auto is_good = [&](const auto& work) {
       try {
-        about(file_of(sample), work);
+        about(samples_.file_of(sample), work);
         return true;
       } catch (const Error& error) {
         if (is_of_system(error)) throw;
@@ -223,7 +225,7 @@ class NpzSource final : public SampleSource<E> {
       }
     };
     ArchiveReader archive(parts_, ObjectUse::Parts);
-    if (!is_good([&] { archive.open(file_of(sample)); })) return errors;
+    if (!is_good([&] { archive.open(samples_.file_of(sample)); })) return errors;
     for (std::size_t k = 0; k < parts_.size(); ++k) {
       (void)is_good([&] {
         with_plan(archive, k, [&](const LoadPlan& plan) { parts_[k]->require_expected(plan); });
@@ -234,7 +236,7 @@ class NpzSource final : public SampleSource<E> {
 
   SampleRows<E> read(Request& request) const override {
     const FetchedObjects fetched({&files()}, request,
-                                 [&](std::size_t sample) { return file_of(sample); });
+                                 [&](std::size_t sample) { return samples_.file_of(sample); });
     // Larger ones are unpacked in part for their headers, and then whole.
     constexpr std::uint64_t kAtOnce = std::uint64_t{1} << 20;
     ArchiveReader archive(parts_, ObjectUse::Whole);
@@ -244,7 +246,7 @@ class NpzSource final : public SampleSource<E> {
       readers.emplace_back(part, request.picks.size(), request.pin_memory);
     }
     const auto read_sample = [&](Pick& pick) {
-      const std::size_t file = file_of(pick.sample);
+      const std::size_t file = samples_.file_of(pick.sample);
       const auto read_part = [&](std::size_t part, const RegionOf& region_of = {},
                                  const c10::Scalar& fill_value = 0) {
         return archive.with_bytes(part, kAtOnce, [&](const ByteSource& bytes) {

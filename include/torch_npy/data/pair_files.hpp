@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstring>
 #include <filesystem>
-#include <numeric>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -179,21 +178,12 @@ inline void require_existing(const FileList& inputs, FileList& targets) {
 
 /// Throws Error (Mismatch) if two inputs have the same target, or if an input is its own target.
 inline void require_own_targets(const FileList& inputs, const FileList& targets) {
-  std::vector<std::size_t> order(targets.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  const auto compare = [&](std::size_t a, std::size_t b) {
-    return std::strcmp(targets.name(a), targets.name(b));
-  };
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    const int result = compare(a, b);
-    return result != 0 ? result < 0 : a < b;
-  });
-  const auto twice = std::adjacent_find(
-      order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return compare(a, b) == 0; });
-  if (twice != order.end()) {
-    throw Error(ErrorCode::Mismatch,
-                "two inputs have the same target " + shown_path(targets[*twice]) + ": " +
-                    shown_path(inputs[twice[0]]) + " and " + shown_path(inputs[twice[1]]));
+  const std::vector<std::size_t> first = targets.first_of_same();
+  for (std::size_t i = 0; i < first.size(); ++i) {
+    if (first[i] == i) continue;
+    throw Error(ErrorCode::Mismatch, "two inputs have the same target " + shown_path(targets[i]) +
+                                         ": " + shown_path(inputs[first[i]]) + " and " +
+                                         shown_path(inputs[i]));
   }
   const bool is_one_folder = inputs.has_folder_of(targets);
   for (std::size_t i = 0; i < inputs.size(); ++i) {

@@ -121,13 +121,13 @@ class SourceInfo {
   /// is made of others, whether all of them can. By default false.
   virtual bool reads_regions() const { return false; }
 
-  /// A number that the samples of the same file have in common, and no other ones: lengths() and
-  /// verify() read its header once, and a split keeps them together. By default the number of the
-  /// sample.
+  /// A number that the samples of the same file have in common, and no other ones of
+  /// source_of_file(): lengths() and verify() read its header once, and a split keeps them
+  /// together. By default the number of the sample.
   virtual std::size_t file_of(std::size_t sample) const { return sample; }
 
-  /// The source whose numbers file_of() returns: this one, unless it is a part of another one.
-  virtual const SourceInfo& source_of_files() const { return *this; }
+  /// The source whose number file_of() returns: this one, unless it is made of others.
+  virtual const SourceInfo& source_of_file(std::size_t /*sample*/) const { return *this; }
 
   /// The number of a sample in the source that reads it, of those that this one is made of.
   virtual std::size_t inner_sample(std::size_t sample) const { return sample; }

@@ -56,7 +56,7 @@ std::array<Dataset<E, B>, sizeof...(I)> subsets_of(const Dataset<E, B>& dataset,
 /// SplitOptions::stratify(), each part has its share of each label, rounded up or down. With
 /// groups(), one group after another goes to the part that lacks most, so the sizes of the parts
 /// are only near those asked for. Without groups(), that is so for samples of one file, and for a
-/// sample that the dataset has more than once: they form a group.
+/// sample that subset(), concat() or a list of files has more than once: they form a group.
 ///
 /// Throws Error (InvalidArgument) if lengths do not fit the dataset, if a part with a fraction
 /// above 0 would be empty, if `options` do not have one value for each sample, if there are fewer

@@ -51,7 +51,9 @@ class SubsetInfo : public SourceInfo {
   std::size_t file_of(std::size_t sample) const override {
     return source_->file_of((*indices_)[sample]);
   }
-  const SourceInfo& source_of_files() const override { return source_->source_of_files(); }
+  const SourceInfo& source_of_file(std::size_t sample) const override {
+    return source_->source_of_file((*indices_)[sample]);
+  }
   std::size_t inner_sample(std::size_t sample) const override {
     return source_->inner_sample((*indices_)[sample]);
   }

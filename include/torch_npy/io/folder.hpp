@@ -13,6 +13,7 @@
 #include <initializer_list>
 #include <iterator>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -216,8 +217,9 @@ class FileList {
     }
   }
 
-  /// The numbers of the files that do not exist. Costs one stat per file, on at least 32 threads,
-  /// because they wait for the disk; or one request per object that was not listed. @private
+  /// The numbers of the files that do not exist, or are folders. Costs one stat per file, on at
+  /// least 32 threads, because they wait for the disk; or one request per object that was not
+  /// listed. @private
   std::vector<std::size_t> missing() {
     std::vector<char> is_missing(size());
     const auto find = [&](std::size_t i) {
@@ -230,7 +232,8 @@ class FileList {
       }
       std::error_code error;
       const auto type = std::filesystem::status((*this)[i], error).type();
-      is_missing[i] = type == std::filesystem::file_type::not_found;
+      is_missing[i] = type == std::filesystem::file_type::not_found ||
+                      type == std::filesystem::file_type::directory;
     };
     if (const auto* const requests = this->requests()) {
       requests->for_each_index(size(), find);
@@ -242,6 +245,34 @@ class FileList {
       if (is_missing[i] != 0) missing.push_back(i);
     }
     return missing;
+  }
+
+  /// For each file the number of the first one with the same path; nothing if all paths differ.
+  /// @private
+  std::vector<std::size_t> first_of_same() const {
+    std::vector<std::string> paths;  // if the names may spell a path in several ways
+    if (!store_ && !has_plain_names()) {
+      for (const std::filesystem::path& path : *this) {
+        paths.push_back(detail::utf8_of(std::filesystem::absolute(path).lexically_normal()));
+      }
+    }
+    const auto compare = [&](std::size_t a, std::size_t b) {
+      return paths.empty() ? std::strcmp(name(a), name(b)) : paths[a].compare(paths[b]);
+    };
+    const auto less = [&](std::size_t a, std::size_t b) { return compare(a, b) < 0; };
+    std::vector<std::size_t> order(size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    if (!std::is_sorted(order.begin(), order.end(), less)) {
+      std::stable_sort(order.begin(), order.end(), less);
+    }
+    std::vector<std::size_t> first(size());
+    bool differ = true;
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      const bool is_same = i != 0 && compare(order[i - 1], order[i]) == 0;
+      first[order[i]] = is_same ? first[order[i - 1]] : order[i];
+      differ = differ && !is_same;
+    }
+    return differ ? std::vector<std::size_t>() : first;
   }
 
   /// True if both are lists of the same folder, also by another path. @private
@@ -317,6 +348,17 @@ class FileList {
 
   static std::shared_ptr<const detail::OpenFolder> opened(const std::filesystem::path& folder) {
     return std::make_shared<const detail::OpenFolder>(detail::open_folder(folder));
+  }
+
+  /// True if all names are absolute or all are relative, and none has a part that means nothing.
+  bool has_plain_names() const {
+    std::size_t absolute = 0;
+    for (std::size_t i = 0; i < size(); ++i) {
+      const std::string_view text = name(i);
+      if (text.find("./") != text.npos || text.find("//") != text.npos) return false;
+      absolute += text[0] == '/' || (text.size() > 1 && text[1] == ':') ? 1 : 0;
+    }
+    return absolute == 0 || absolute == size();
   }
 
   /// What is known of an object besides its name.
