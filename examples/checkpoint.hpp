@@ -14,15 +14,23 @@ inline std::filesystem::path in_checkpoint(const std::filesystem::path& folder,
 }
 
 /// Saves the state last. It replaces the old one in one step, and names the other files. So a
-/// process that is killed at any moment leaves a complete checkpoint.
+/// process that is killed at any moment leaves a complete checkpoint. Then removes the files of the
+/// checkpoint before.
 template <class Network>
 void save_checkpoint(const std::filesystem::path& folder, const Network& network,
                      const torch::optim::Optimizer& optimizer,
                      const torch_npy::LoaderState& state) {
   std::filesystem::create_directories(folder);
+  const std::filesystem::path last = folder / "loader.npy";
+  std::optional<torch_npy::LoaderState> before;
+  if (std::filesystem::exists(last)) before = torch_npy::LoaderState::load(last);
   torch_npy::save_parameters(in_checkpoint(folder, state, ".npz"), network);
   torch::save(optimizer, in_checkpoint(folder, state, ".pt").string());
-  state.save(folder / "loader.npy");
+  state.save(last);
+  for (const char* ending : {".npz", ".pt"}) {
+    if (!before || in_checkpoint(folder, *before, "") == in_checkpoint(folder, state, "")) break;
+    std::filesystem::remove(in_checkpoint(folder, *before, ending));
+  }
 }
 
 /// Returns the state, for Loader::restore() or World::restore(); none if there is no checkpoint.

@@ -4554,6 +4554,7 @@ TORCH_NPY_END_NAMESPACE
 #include <initializer_list>
 #include <iterator>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -4746,8 +4747,9 @@ class FileList {
     }
   }
 
-  /// The numbers of the files that do not exist. Costs one stat per file, on at least 32 threads,
-  /// because they wait for the disk; or one request per object that was not listed. @private
+  /// The numbers of the files that do not exist, or are folders. Costs one stat per file, on at
+  /// least 32 threads, because they wait for the disk; or one request per object that was not
+  /// listed. @private
   std::vector<std::size_t> missing() {
     std::vector<char> is_missing(size());
     const auto find = [&](std::size_t i) {
@@ -4760,7 +4762,8 @@ class FileList {
       }
       std::error_code error;
       const auto type = std::filesystem::status((*this)[i], error).type();
-      is_missing[i] = type == std::filesystem::file_type::not_found;
+      is_missing[i] = type == std::filesystem::file_type::not_found ||
+                      type == std::filesystem::file_type::directory;
     };
     if (const auto* const requests = this->requests()) {
       requests->for_each_index(size(), find);
@@ -4772,6 +4775,34 @@ class FileList {
       if (is_missing[i] != 0) missing.push_back(i);
     }
     return missing;
+  }
+
+  /// For each file the number of the first one with the same path; nothing if all paths differ.
+  /// @private
+  std::vector<std::size_t> first_of_same() const {
+    std::vector<std::string> paths;  // if the names may spell a path in several ways
+    if (!store_ && !has_plain_names()) {
+      for (const std::filesystem::path& path : *this) {
+        paths.push_back(detail::utf8_of(std::filesystem::absolute(path).lexically_normal()));
+      }
+    }
+    const auto compare = [&](std::size_t a, std::size_t b) {
+      return paths.empty() ? std::strcmp(name(a), name(b)) : paths[a].compare(paths[b]);
+    };
+    const auto less = [&](std::size_t a, std::size_t b) { return compare(a, b) < 0; };
+    std::vector<std::size_t> order(size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    if (!std::is_sorted(order.begin(), order.end(), less)) {
+      std::stable_sort(order.begin(), order.end(), less);
+    }
+    std::vector<std::size_t> first(size());
+    bool differ = true;
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      const bool is_same = i != 0 && compare(order[i - 1], order[i]) == 0;
+      first[order[i]] = is_same ? first[order[i - 1]] : order[i];
+      differ = differ && !is_same;
+    }
+    return differ ? std::vector<std::size_t>() : first;
   }
 
   /// True if both are lists of the same folder, also by another path. @private
@@ -4847,6 +4878,17 @@ class FileList {
 
   static std::shared_ptr<const detail::OpenFolder> opened(const std::filesystem::path& folder) {
     return std::make_shared<const detail::OpenFolder>(detail::open_folder(folder));
+  }
+
+  /// True if all names are absolute or all are relative, and none has a part that means nothing.
+  bool has_plain_names() const {
+    std::size_t absolute = 0;
+    for (std::size_t i = 0; i < size(); ++i) {
+      const std::string_view text = name(i);
+      if (text.find("./") != text.npos || text.find("//") != text.npos) return false;
+      absolute += text[0] == '/' || (text.size() > 1 && text[1] == ':') ? 1 : 0;
+    }
+    return absolute == 0 || absolute == size();
   }
 
   /// What is known of an object besides its name.
@@ -13269,13 +13311,13 @@ class SourceInfo {
   /// is made of others, whether all of them can. By default false.
   virtual bool reads_regions() const { return false; }
 
-  /// A number that the samples of the same file have in common, and no other ones: lengths() and
-  /// verify() read its header once, and a split keeps them together. By default the number of the
-  /// sample.
+  /// A number that the samples of the same file have in common, and no other ones of
+  /// source_of_file(): lengths() and verify() read its header once, and a split keeps them
+  /// together. By default the number of the sample.
   virtual std::size_t file_of(std::size_t sample) const { return sample; }
 
-  /// The source whose numbers file_of() returns: this one, unless it is a part of another one.
-  virtual const SourceInfo& source_of_files() const { return *this; }
+  /// The source whose number file_of() returns: this one, unless it is made of others.
+  virtual const SourceInfo& source_of_file(std::size_t /*sample*/) const { return *this; }
 
   /// The number of a sample in the source that reads it, of those that this one is made of.
   virtual std::size_t inner_sample(std::size_t sample) const { return sample; }
@@ -14156,10 +14198,9 @@ namespace detail {
 
 /// One of the files of an array.
 struct Shard {
-  std::size_t rows = 0;      ///< in the file
-  std::size_t begin = 0;     ///< the first of them that is used
-  std::uint64_t offset = 0;  ///< of the first element in the file, in bytes
-  bool fortran_order = false;
+  std::size_t rows = 0;               ///< in the file
+  std::size_t begin = 0;              ///< the first of them that is used
+  std::uint64_t offset = 0;           ///< of the first element in the file, in bytes
   std::vector<std::int64_t> strides;  ///< of the axes in the file, in elements
   RowLayout layout;                   ///< of its rows
 };
@@ -14196,7 +14237,6 @@ inline std::pair<Shard, RowFormat> shard_of(const LoadPlan& plan, const LoadOpti
   Shard shard;
   shard.rows = frames ? 1 : static_cast<std::size_t>(plan.sizes[0]);
   shard.offset = plan.offset;
-  shard.fortran_order = plan.fortran_order;
   shard.strides = plan.file_strides;
   std::vector<std::int64_t> row = plan.sizes;
   if (!frames) row[0] = 1;
@@ -14438,7 +14478,6 @@ class StoredRows final : public ArrayRows {
     const Shard& shard = shards_[i];
     LoadPlan plan = plan_;
     plan.sizes[0] = static_cast<std::int64_t>(shard.rows);
-    plan.fortran_order = shard.fortran_order;
     plan.file_strides = shard.strides;
     plan.offset = 0;
     const auto first = static_cast<std::int64_t>(shard.begin + row - parts().begin_of(i));
@@ -15310,6 +15349,7 @@ TORCH_NPY_END_NAMESPACE
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -15552,6 +15592,12 @@ class SamplesOfFiles {
 
   std::size_t size() const { return files_ * per_file_; }
   std::size_t file_of(std::size_t sample) const { return sample / per_file_; }
+  /// The first file of the list that is the same as that of the sample. From any thread.
+  std::size_t first_file_of(std::size_t sample, const FileList& list) const {
+    std::call_once(is_compared_, [&] { first_of_same_ = list.first_of_same(); });
+    const std::size_t file = file_of(sample);
+    return first_of_same_.empty() ? file : first_of_same_[file];
+  }
   std::string key(const std::filesystem::path& file, std::size_t sample) const {
     std::string key = name_of(file);
     return per_file_ == 1 ? key : key + "#" + std::to_string(sample % per_file_);
@@ -15560,6 +15606,8 @@ class SamplesOfFiles {
  private:
   std::size_t files_;
   std::size_t per_file_;
+  mutable std::once_flag is_compared_;
+  mutable std::vector<std::size_t> first_of_same_;  // empty if all files differ
 };
 
 }  // namespace detail
@@ -15733,25 +15781,27 @@ class FileSource : public SampleSource<E> {
   std::size_t size() const override { return samples_.size(); }
 
   std::string key(std::size_t sample) const override {
-    return samples_.key(data_->list[file_of(sample)], sample);
+    return samples_.key(data_->list[samples_.file_of(sample)], sample);
   }
 
   bool reads_regions() const override { return true; }
-  std::size_t file_of(std::size_t sample) const override { return samples_.file_of(sample); }
+  std::size_t file_of(std::size_t sample) const override {
+    return samples_.first_file_of(sample, data_->list);
+  }
 
   std::uint64_t fingerprint() const override {
     return mix({size(), fingerprint_of(data_->list), fingerprint_of(data_->options.region())});
   }
 
   std::int64_t length(std::size_t sample) const override {
-    return planned(*data_, file_of(sample), length_of);
+    return planned(*data_, samples_.file_of(sample), length_of);
   }
 
   std::vector<std::int64_t> labels(c10::ArrayRef<std::size_t> samples) const override {
     if (!labels_ && !targets_) return SampleSource<E>::labels(samples);
     std::vector<std::size_t> files;
     files.reserve(samples.size());
-    for (const std::size_t sample : samples) files.push_back(file_of(sample));
+    for (const std::size_t sample : samples) files.push_back(samples_.file_of(sample));
     if (labels_) return labels_from(*labels_, files);
     std::vector<std::int64_t> labels;
     labels.reserve(files.size());
@@ -15767,7 +15817,7 @@ class FileSource : public SampleSource<E> {
     for (const auto* const part : {data_.get(), targets_.get()}) {
       if (part == nullptr) continue;
       try {
-        planned(*part, file_of(sample),
+        planned(*part, samples_.file_of(sample),
                 [&](const LoadPlan& plan) { part->require_expected(plan); });
       } catch (const Error& error) {
         if (is_of_system(error)) throw;
@@ -15788,7 +15838,7 @@ class FileSource : public SampleSource<E> {
     return read_here(request, request.regions != nullptr
                                   ? FetchedObjects()
                                   : FetchedObjects(lists, request, [&](std::size_t sample) {
-                                      return file_of(sample);
+                                      return samples_.file_of(sample);
                                     }));
   }
 
@@ -15805,7 +15855,7 @@ class FileSource : public SampleSource<E> {
     read_each(
         request, this->bad_samples(0),
         [&](Pick& pick) {
-          const std::size_t file = file_of(pick.sample);
+          const std::size_t file = samples_.file_of(pick.sample);
           const auto read_part = [&](std::size_t part, const RegionOf& region_of = {},
                                      const c10::Scalar& fill_value = 0) {
             return read_file(part == 0 ? data : *targets, part == 0 ? *data_ : *targets_, file,
@@ -15821,7 +15871,7 @@ class FileSource : public SampleSource<E> {
         [&](std::size_t sample) {
           data.accept();
           if (targets) targets->accept();
-          if (labels_) accepted.push_back(file_of(sample));
+          if (labels_) accepted.push_back(samples_.file_of(sample));
         });
     PartRows target;
     if (targets) {
@@ -16942,11 +16992,50 @@ std::vector<std::size_t> row_counts(B& batch) {
   return counts;
 }
 
+/// What is known of a batch before a function gets it.
+struct BatchBefore {
+  std::vector<std::size_t> indices;
+  std::vector<std::string> names;  ///< of the tensors that have a row for each sample
+};
+
+template <class B>
+BatchBefore before_call(const B& batch, std::vector<std::size_t> indices) {
+  BatchBefore before{std::move(indices), {}};
+  if constexpr (std::is_base_of_v<NamedExample, B>) {
+    for (const auto& [name, tensor] : batch.items()) {
+      const bool has_rows = tensor.defined() && tensor.dim() != 0;
+      if (has_rows && tensor.size(0) == static_cast<std::int64_t>(before.indices.size())) {
+        before.names.push_back(name);
+      }
+    }
+  }
+  return before;
+}
+
+/// Throws Error (Mismatch) if a function has removed or added rows of some tensors, but not the
+/// samples: the rows of the others would be about other samples.
+inline void require_rows(const NamedExample& batch, const BatchBefore& before,
+                         std::size_t samples) {
+  for (const auto& [name, tensor] : batch.items()) {
+    if (!tensor.defined() || tensor.dim() == 0 ||
+        tensor.size(0) == static_cast<std::int64_t>(samples) ||
+        std::find(before.names.begin(), before.names.end(), name) == before.names.end()) {
+      continue;
+    }
+    throw Error(ErrorCode::Mismatch,
+                "a function given to map() returned a batch of " + counted(samples, "sample") +
+                    " in which " + in_quotes(name) + " has " +
+                    counted(static_cast<std::size_t>(tensor.size(0)), "row") +
+                    ": if it removes or adds samples, it has to do so in every tensor, and set "
+                    "`indices` of the batch; what is about the whole batch needs a new name");
+  }
+}
+
 /// Takes over the indices that a function has set. False if it has removed all samples. Throws
 /// Error (Mismatch) if there are more or fewer indices than samples, so that no sample gets the
 /// name of another one.
 template <class B>
-bool take_indices(B& batch, const std::vector<std::size_t>& before, Request& request) {
+bool take_indices(B& batch, const BatchBefore& before, Request& request) {
   if constexpr (BatchTraits<B>::kHasIndices) {
     using E = typename BatchTraits<B>::Example;
     std::vector<std::size_t> counts;
@@ -16959,8 +17048,8 @@ bool take_indices(B& batch, const std::vector<std::size_t>& before, Request& req
       request.picks.clear();
       return false;
     }
-    if (!batch.indices.empty() && batch.indices != before) {
-      request.picks = picks_for(batch.indices, before, request);
+    if (!batch.indices.empty() && batch.indices != before.indices) {
+      request.picks = picks_for(batch.indices, before.indices, request);
     }
     const auto is_wrong = [&](std::size_t count) { return count != request.picks.size(); };
     const auto wrong = std::find_if(counts.begin(), counts.end(), is_wrong);
@@ -16973,14 +17062,17 @@ bool take_indices(B& batch, const std::vector<std::size_t>& before, Request& req
                       ": if it removes or adds samples, it has to do so in every tensor, and set "
                       "`indices` of the batch");
     }
+    if constexpr (std::is_base_of_v<NamedExample, B>) {
+      require_rows(batch, before, request.picks.size());
+    }
   }
   return true;
 }
 
-/// What a transform returned, as the reader of the next dataset returns it. `before` are the
-/// indices of its argument.
+/// What a transform returned, as the reader of the next dataset returns it. `before` is about its
+/// argument.
 template <class R>
-auto as_read(R result, const std::vector<std::size_t>& before, Request& request) {
+auto as_read(R result, const BatchBefore& before, Request& request) {
   using C = typename BatchFor<R>::type;
   using Result = std::optional<Read<typename BatchTraits<C>::Example, C>>;
   C batch(std::move(result));
@@ -17757,6 +17849,7 @@ void apply_transform(const transforms::Transform& transform, Read<E, B>& batch,
 template <MapKind kKind, class E, class B, class T>
 auto apply_map(const T& transform, Read<E, B> read, const std::vector<std::size_t>& indices,
                Request& request, const Draws& draws) {
+  const BatchBefore before = before_call(read, indices);
   if constexpr (kKind == MapKind::Transform) {
     apply_transform<E, B>(transform, read, request, draws);
     return std::optional<Read<E, B>>(std::move(read));
@@ -17767,13 +17860,13 @@ auto apply_map(const T& transform, Read<E, B> read, const std::vector<std::size_
     return as_read(
         with_sample(request, 0, true,
                     [&] { return T(transform).apply_batch(std::move(read).separate()); }),
-        indices, request);
+        before, request);
   } else if constexpr (kKind == MapKind::LibTorchOnBatch) {
     return as_read(
         with_sample(
             request, 0, true,
             [&] { return T(transform).apply_batch(batch_from<E, B>(std::move(read), indices)); }),
-        indices, request);
+        before, request);
   } else if constexpr (kKind == MapKind::OnBatch) {
     return as_read(with_sample(request, 0, true,
                                [&] {
@@ -17781,7 +17874,7 @@ auto apply_map(const T& transform, Read<E, B> read, const std::vector<std::size_
                                                       batch_from<E, B>(std::move(read), indices),
                                                       draws.sample(0));
                                }),
-                   indices, request);
+                   before, request);
   } else {
     std::vector<E> samples = std::move(read).separate();
     using F = decltype(call_function(transform, std::move(samples[0]), draws.sample(0)));
@@ -18064,7 +18157,9 @@ class SubsetInfo : public SourceInfo {
   std::size_t file_of(std::size_t sample) const override {
     return source_->file_of((*indices_)[sample]);
   }
-  const SourceInfo& source_of_files() const override { return source_->source_of_files(); }
+  const SourceInfo& source_of_file(std::size_t sample) const override {
+    return source_->source_of_file((*indices_)[sample]);
+  }
   std::size_t inner_sample(std::size_t sample) const override {
     return source_->inner_sample((*indices_)[sample]);
   }
@@ -18427,8 +18522,11 @@ class Dataset : public torch::data::datasets::BatchDataset<Dataset<E, B>, B, Req
   /// The first of neighbouring samples of the same file; and size() at the end.
   std::vector<std::size_t> first_of_files() const {
     std::vector<std::size_t> first;
+    const auto file = [&](std::size_t i) {
+      return std::pair(&source_->source_of_file(i), source_->file_of(i));
+    };
     for (std::size_t i = 0; i < source_->size(); ++i) {
-      if (i == 0 || source_->file_of(i) != source_->file_of(i - 1)) first.push_back(i);
+      if (i == 0 || file(i) != file(i - 1)) first.push_back(i);
     }
     first.push_back(source_->size());
     return first;
@@ -18888,11 +18986,6 @@ class ConcatInfo : public SourceInfo {
       : sources_(std::move(sources)) {
     for (const auto& source : sources_) {
       ends_.push_back(checked_end(size_before(ends_.size()), source->size()));
-      const auto has_same_files = [&](const auto& other) {
-        return &other->source_of_files() == &source->source_of_files();
-      };
-      const auto first = std::find_if(sources_.begin(), sources_.end(), has_same_files);
-      first_with_files_.push_back(static_cast<std::size_t>(first - sources_.begin()));
     }
   }
 
@@ -18964,7 +19057,11 @@ class ConcatInfo : public SourceInfo {
   }
   std::size_t file_of(std::size_t sample) const override {
     const auto [part, inner] = place_of(sample);
-    return static_cast<std::size_t>(mix({first_with_files_[part], sources_[part]->file_of(inner)}));
+    return sources_[part]->file_of(inner);
+  }
+  const SourceInfo& source_of_file(std::size_t sample) const override {
+    const auto [part, inner] = place_of(sample);
+    return sources_[part]->source_of_file(inner);
   }
   std::size_t inner_sample(std::size_t sample) const override {
     const auto [part, inner] = place_of(sample);
@@ -18980,8 +19077,6 @@ class ConcatInfo : public SourceInfo {
 
   std::vector<std::shared_ptr<const SourceInfo>> sources_;
   std::vector<std::size_t> ends_;
-  // For each source, the first one with the same files: both may be subsets of one dataset.
-  std::vector<std::size_t> first_with_files_;
 };
 
 /// Reads each part of a request from the dataset that has it, and puts the samples in order again.
@@ -19279,9 +19374,11 @@ TORCH_NPY_END_NAMESPACE
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <unordered_map>
 #include <utility>
@@ -19319,17 +19416,24 @@ inline std::vector<std::size_t> label_numbers(const SplitOptions& options,
 /// A number for the file of each sample, if files have several samples: otherwise one part would
 /// have patches of the files of another one. None if each file is one sample.
 inline std::optional<std::vector<std::size_t>> file_numbers(const SourceInfo& source) {
-  std::vector<std::size_t> files(source.size());
-  for (std::size_t i = 0; i < files.size(); ++i) files[i] = source.file_of(i);
-  std::vector<std::size_t> different = files;
-  std::sort(different.begin(), different.end());
-  different.erase(std::unique(different.begin(), different.end()), different.end());
-  if (different.size() == files.size()) return std::nullopt;
-  for (std::size_t& file : files) {
-    const auto found = std::lower_bound(different.begin(), different.end(), file);
-    file = static_cast<std::size_t>(found - different.begin());
+  // With the first sample of each file, because where a source is in memory means nothing.
+  std::vector<std::tuple<const SourceInfo*, std::size_t, std::size_t>> files;
+  files.reserve(source.size());
+  for (std::size_t i = 0; i < source.size(); ++i) {
+    files.emplace_back(&source.source_of_file(i), source.file_of(i), i);
   }
-  return files;
+  std::sort(files.begin(), files.end(), std::less<>());
+  std::vector<std::size_t> first(files.size());
+  bool is_single = true;
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    const auto& [of, file, sample] = files[i];
+    const bool is_same = i != 0 && std::tie(of, file) == std::tie(std::get<0>(files[i - 1]),
+                                                                  std::get<1>(files[i - 1]));
+    first[sample] = is_same ? first[std::get<2>(files[i - 1])] : sample;
+    is_single = is_single && !is_same;
+  }
+  if (is_single) return std::nullopt;
+  return numbered(first, "", "file", first.size());
 }
 
 /// A number for the group of each sample; none without groups().
@@ -20061,10 +20165,10 @@ class EpochPlan {
   bool has_cuts() const noexcept { return cuts_ != nullptr; }
 
   /// The number of batches of this rank.
-  std::uint64_t batches() const {
-    if (cuts_) return share();
-    return share() / batch_size_ + (!drop_last_ && share() % batch_size_ != 0);
-  }
+  std::uint64_t batches() const { return batches_in(share()); }
+
+  /// The number of batches of rank 0, which has the most.
+  std::uint64_t most_batches() const { return batches_in(share_of_rank(tail_, 0)); }
 
   /// The samples of the batch `number`, which must be less than batches().
   std::vector<Pick> batch(std::uint64_t number) {
@@ -20090,7 +20194,7 @@ class EpochPlan {
   /// of the order.
   std::uint64_t consumed_after(std::uint64_t number) const {
     const std::uint64_t remaining = units_ - start_;
-    const std::uint64_t most = share_of_rank(tail_ == Tail::Drop ? Tail::Drop : Tail::Pad);
+    const std::uint64_t most = share_of_rank(tail_ == Tail::Drop ? Tail::Drop : Tail::Pad, rank_);
     const std::uint64_t per_batch = cuts_ ? 1 : batch_size_;
     const std::uint64_t each = number < most / per_batch ? (number + 1) * per_batch : most;
     const std::uint64_t unit = each > remaining / replicas_ ? units_ : start_ + each * replicas_;
@@ -20123,13 +20227,18 @@ class EpochPlan {
   // end are those that Tail::Pad repeats.
   std::uint64_t unit_of(std::uint64_t number) const { return start_ + number * replicas_ + rank_; }
 
-  std::uint64_t share() const { return share_of_rank(tail_); }
+  std::uint64_t share() const { return share_of_rank(tail_, rank_); }
 
-  /// The number of units of this rank.
-  std::uint64_t share_of_rank(Tail tail) const {
+  /// The number of units of a rank.
+  std::uint64_t share_of_rank(Tail tail, std::uint64_t rank) const {
     const std::uint64_t all_have = (units_ - start_) / replicas_;
     const std::uint64_t rest = (units_ - start_) % replicas_;
-    return all_have + (tail == Tail::Pad ? rest != 0 : tail == Tail::Exact ? rank_ < rest : false);
+    return all_have + (tail == Tail::Pad ? rest != 0 : tail == Tail::Exact ? rank < rest : false);
+  }
+
+  std::uint64_t batches_in(std::uint64_t share) const {
+    if (cuts_) return share;
+    return share / batch_size_ + (!drop_last_ && share % batch_size_ != 0);
   }
 
   std::uint64_t samples_in(std::uint64_t number) const {
@@ -20397,9 +20506,11 @@ inline bool is_path_heading(std::string text) {
   return std::find(std::begin(kHeadings), std::end(kHeadings), text) != std::end(kHeadings);
 }
 
-inline bool is_there(const std::filesystem::path& path) {
+inline bool is_file(const std::filesystem::path& path) {
   std::error_code error;
-  return std::filesystem::status(path, error).type() != std::filesystem::file_type::not_found;
+  const auto type = std::filesystem::status(path, error).type();
+  return type != std::filesystem::file_type::not_found &&
+         type != std::filesystem::file_type::directory;
 }
 
 /// The path that a list has as `text`.
@@ -20434,8 +20545,9 @@ class ListColumns {
     value = position(options.value_column());
     group = position(options.group_column());
     const bool is_header = has_names || (is_path_heading(first_[path]) &&
-                                         !is_there(listed_path(root, first_[path], options)));
+                                         !is_file(listed_path(root, first_[path], options)));
     begin = options.header().value_or(is_header) ? 1 : 0;
+    if (begin == 1) require_no_file(root);
     require_lines(begin);
     if (!options.path_column() && !target && !label && !class_name && !value && !group) {
       guess_second(root);
@@ -20481,6 +20593,23 @@ class ListColumns {
     if (first >= lines_.size()) throw Error(ErrorCode::Mismatch, "this list has no files");
   }
 
+  /// Throws Error (InvalidArgument) if the line that is skipped as a header names a file: the
+  /// header is then a comment, as np.savetxt() writes it, and a sample would be lost.
+  void require_no_file(const std::filesystem::path& root) const {
+    if (first_[path].empty()) return;
+    const std::filesystem::path file = listed_path(root, first_[path], options_);
+    if (!is_file(file)) return;
+    throw Error(ErrorCode::InvalidArgument, "the header line, " + line_name(lines_[0]) +
+                                                ", names a file that exists: " + shown_path(file) +
+                                                after_comments());
+  }
+
+  const char* after_comments() const {
+    return lines_[0].number == 1
+               ? ""
+               : "; lines that begin with '#' are not read, also not as a header line";
+  }
+
   /// A line of one path with blanks in it is one column.
   char found_separator() const {
     const std::string_view line = lines_[0].text;
@@ -20522,7 +20651,8 @@ class ListColumns {
                 wrong +
                     (column->name().empty() ? std::to_string(column->number())
                                             : in_quotes(column->name())) +
-                    ": the columns of " + line_name(lines_[0]) + ", counted from 0, are " + names);
+                    ": the columns of " + line_name(lines_[0]) + ", counted from 0, are " + names +
+                    after_comments());
   }
 
   /// The meaning of the second column, if no columns were chosen.
@@ -20539,7 +20669,7 @@ class ListColumns {
     is_guessed = true;
     const auto is_target = [&] {
       return is_array_name(text) ||
-             (!options_.ending().empty() && is_there(listed_path(root, text, options_)));
+             (!options_.ending().empty() && is_file(listed_path(root, text, options_)));
     };
     if (options_.classes().empty() && !text.empty() && is_target()) {
       target = 1;
@@ -20715,7 +20845,7 @@ class ListReader {
                                 bool all_are_missing) {
     std::filesystem::path with_ending = path;
     with_ending += ".npy";
-    if (is_there(with_ending)) return "; with ending(\".npy\") it is found";
+    if (is_file(with_ending)) return "; with ending(\".npy\") it is found";
     const std::string name = utf8_of(path.filename());
     if (name.find(';') != name.npos) return "; separator(';') divides lines at semicolons";
     if (name.find('\\') != name.npos) return "; a backslash does not separate folders here";
@@ -20769,7 +20899,6 @@ TORCH_NPY_END_NAMESPACE
 #include <cstddef>
 #include <cstring>
 #include <filesystem>
-#include <numeric>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20935,21 +21064,12 @@ inline void require_existing(const FileList& inputs, FileList& targets) {
 
 /// Throws Error (Mismatch) if two inputs have the same target, or if an input is its own target.
 inline void require_own_targets(const FileList& inputs, const FileList& targets) {
-  std::vector<std::size_t> order(targets.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  const auto compare = [&](std::size_t a, std::size_t b) {
-    return std::strcmp(targets.name(a), targets.name(b));
-  };
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    const int result = compare(a, b);
-    return result != 0 ? result < 0 : a < b;
-  });
-  const auto twice = std::adjacent_find(
-      order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return compare(a, b) == 0; });
-  if (twice != order.end()) {
-    throw Error(ErrorCode::Mismatch,
-                "two inputs have the same target " + shown_path(targets[*twice]) + ": " +
-                    shown_path(inputs[twice[0]]) + " and " + shown_path(inputs[twice[1]]));
+  const std::vector<std::size_t> first = targets.first_of_same();
+  for (std::size_t i = 0; i < first.size(); ++i) {
+    if (first[i] == i) continue;
+    throw Error(ErrorCode::Mismatch, "two inputs have the same target " + shown_path(targets[i]) +
+                                         ": " + shown_path(inputs[first[i]]) + " and " +
+                                         shown_path(inputs[i]));
   }
   const bool is_one_folder = inputs.has_folder_of(targets);
   for (std::size_t i = 0; i < inputs.size(); ++i) {
@@ -22257,7 +22377,7 @@ class Loader {
     state.samples = start_;
     if (!is_running_ || !last_) return state;
     state.samples = plan_->consumed_after(*last_);
-    if (*last_ + 1 == plan_->batches() && !others_continue(state.samples)) {
+    if (*last_ + 1 == plan_->most_batches()) {
       ++state.epoch;
       state.samples = 0;
     }
@@ -22273,17 +22393,19 @@ class Loader {
     const LoaderState& own = fingerprints();
     if (state.dataset != own.dataset) {
       throw Error(ErrorCode::Mismatch,
-                  saved_at(state) + " of another dataset: this dataset has " +
-                      detail::counted(info_->size(), "sample") + " and the fingerprint " +
-                      std::to_string(own.dataset) + ", the state has the fingerprint " +
-                      std::to_string(state.dataset) + "; use the same samples, in the same order");
+                  saved_at(state) +
+                      " of another dataset; use the same samples, in the same order (" +
+                      "this dataset has " + detail::counted(info_->size(), "sample") +
+                      " and the fingerprint " + std::to_string(own.dataset) +
+                      ", the state has the fingerprint " + std::to_string(state.dataset) + ")");
     }
     if (state.order != own.order) {
-      throw Error(ErrorCode::Mismatch,
-                  saved_at(state) + " of another order: this order has the fingerprint " +
-                      std::to_string(own.order) + ", the state has the fingerprint " +
-                      std::to_string(state.order) +
-                      "; use the same shuffle() or order(), with the same parameters");
+      throw Error(
+          ErrorCode::Mismatch,
+          saved_at(state) +
+              " of another order; use the same shuffle() or order(), with the same parameters (" +
+              "this order has the fingerprint " + std::to_string(own.order) +
+              ", the state has the fingerprint " + std::to_string(state.order) + ")");
     }
     Plan plan = planned(state.seed, state.epoch, state.samples);
     stop_reading();
@@ -22357,11 +22479,6 @@ class Loader {
     Plan plan = planned(seed_, epoch_, start_);
     plan_ = std::move(plan.batches);
     size_ = plan.size;
-  }
-
-  /// True if other ranks have one more batch: with Tail::Exact, ranks differ in their number.
-  bool others_continue(std::uint64_t used) const {
-    return options_.tail() == Tail::Exact && !options_.drop_last() && used < size_;
   }
 
   /// Computed once, because they depend on many keys or weights.
@@ -23138,11 +23255,13 @@ class NpzSource final : public SampleSource<E> {
   std::size_t size() const override { return samples_.size(); }
 
   std::string key(std::size_t sample) const override {
-    return samples_.key(files()[file_of(sample)], sample);
+    return samples_.key(files()[samples_.file_of(sample)], sample);
   }
 
   bool reads_regions() const override { return !std::is_same_v<E, NamedExample>; }
-  std::size_t file_of(std::size_t sample) const override { return samples_.file_of(sample); }
+  std::size_t file_of(std::size_t sample) const override {
+    return samples_.first_file_of(sample, files());
+  }
 
   std::uint64_t fingerprint() const override {
     std::uint64_t print = mix({size()});
@@ -23154,9 +23273,9 @@ class NpzSource final : public SampleSource<E> {
 
   std::int64_t length(std::size_t sample) const override {
     std::int64_t length = 0;
-    about(file_of(sample), [&] {
+    about(samples_.file_of(sample), [&] {
       ArchiveReader archive(parts_, ObjectUse::Parts);
-      archive.open(file_of(sample));
+      archive.open(samples_.file_of(sample));
       length = with_plan(archive, 0, length_of);
     });
     return length;
@@ -23169,8 +23288,8 @@ class NpzSource final : public SampleSource<E> {
     labels.reserve(samples.size());
     ArchiveReader archive(parts_, ObjectUse::Parts);
     for (std::size_t i = 0; i < samples.size(); ++i) {
-      const std::size_t file = file_of(samples[i]);
-      if (i != 0 && file == file_of(samples[i - 1])) {
+      const std::size_t file = samples_.file_of(samples[i]);
+      if (i != 0 && file == samples_.file_of(samples[i - 1])) {
         labels.push_back(labels.back());
         continue;
       }
@@ -23188,7 +23307,7 @@ class NpzSource final : public SampleSource<E> {
     std::vector<Error> errors;
     const auto is_good = [&](const auto& work) {
       try {
-        about(file_of(sample), work);
+        about(samples_.file_of(sample), work);
         return true;
       } catch (const Error& error) {
         if (is_of_system(error)) throw;
@@ -23197,7 +23316,7 @@ class NpzSource final : public SampleSource<E> {
       }
     };
     ArchiveReader archive(parts_, ObjectUse::Parts);
-    if (!is_good([&] { archive.open(file_of(sample)); })) return errors;
+    if (!is_good([&] { archive.open(samples_.file_of(sample)); })) return errors;
     for (std::size_t k = 0; k < parts_.size(); ++k) {
       (void)is_good([&] {
         with_plan(archive, k, [&](const LoadPlan& plan) { parts_[k]->require_expected(plan); });
@@ -23208,7 +23327,7 @@ class NpzSource final : public SampleSource<E> {
 
   SampleRows<E> read(Request& request) const override {
     const FetchedObjects fetched({&files()}, request,
-                                 [&](std::size_t sample) { return file_of(sample); });
+                                 [&](std::size_t sample) { return samples_.file_of(sample); });
     // Larger ones are unpacked in part for their headers, and then whole.
     constexpr std::uint64_t kAtOnce = std::uint64_t{1} << 20;
     ArchiveReader archive(parts_, ObjectUse::Whole);
@@ -23218,7 +23337,7 @@ class NpzSource final : public SampleSource<E> {
       readers.emplace_back(part, request.picks.size(), request.pin_memory);
     }
     const auto read_sample = [&](Pick& pick) {
-      const std::size_t file = file_of(pick.sample);
+      const std::size_t file = samples_.file_of(pick.sample);
       const auto read_part = [&](std::size_t part, const RegionOf& region_of = {},
                                  const c10::Scalar& fill_value = 0) {
         return archive.with_bytes(part, kAtOnce, [&](const ByteSource& bytes) {
@@ -24310,7 +24429,7 @@ std::array<Dataset<E, B>, sizeof...(I)> subsets_of(const Dataset<E, B>& dataset,
 /// SplitOptions::stratify(), each part has its share of each label, rounded up or down. With
 /// groups(), one group after another goes to the part that lacks most, so the sizes of the parts
 /// are only near those asked for. Without groups(), that is so for samples of one file, and for a
-/// sample that the dataset has more than once: they form a group.
+/// sample that subset(), concat() or a list of files has more than once: they form a group.
 ///
 /// Throws Error (InvalidArgument) if lengths do not fit the dataset, if a part with a fraction
 /// above 0 would be empty, if `options` do not have one value for each sample, if there are fewer

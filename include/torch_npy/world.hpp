@@ -10,8 +10,11 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/view_as_real.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/core/Device.h>
+#include <c10/core/Layout.h>
+#include <c10/core/ScalarType.h>
 #include <torch/arg.h>
 
 #include <chrono>
@@ -28,6 +31,7 @@
 #include <torch_npy/data/loader.hpp>
 #include <torch_npy/data/loader_state.hpp>
 #include <torch_npy/error.hpp>
+#include <torch_npy/format/literal.hpp>
 #include <torch_npy/tensor/device.hpp>
 #include <torch_npy/version.hpp>
 #include <torch_npy/world/group.hpp>
@@ -114,17 +118,19 @@ class World {
   /// operations that this class does not have.
   const c10::intrusive_ptr<Group>& group() const noexcept { return group_; }
 
-  /// Copies the values of `tensor` on rank `root` into it on all ranks. Throws Error: Io if a rank
-  /// has ended; InvalidArgument if there is no rank `root`.
+  /// Copies the values of `tensor`, of any dtype, on rank `root` into it on all ranks. Throws
+  /// Error: Io if a rank has ended; InvalidArgument if there is no rank `root`, or for a sparse
+  /// tensor.
   void broadcast(const at::Tensor& tensor, std::size_t root = 0) {
     if (root >= size()) {
       throw Error(ErrorCode::InvalidArgument, "broadcast from rank " + std::to_string(root) +
                                                   ": expected less than " + std::to_string(size()));
     }
-    in_place(tensor, "broadcast", [&](Group& group, std::vector<at::Tensor>& tensors) {
+    in_place(tensor, [&](at::Tensor& dense) {
+      std::vector<at::Tensor> bytes{bytes_of(dense)};
       c10d::BroadcastOptions options;
       options.rootRank = static_cast<int>(root);
-      return group.broadcast(tensors, options);
+      run("broadcast", [&] { return group_for(tensor).broadcast(bytes, options); });
     });
   }
 
@@ -133,20 +139,29 @@ class World {
     for (const at::Tensor& tensor : tensors) broadcast(tensor, root);
   }
 
-  /// Replaces the values of `tensor` on all ranks by their sum over all ranks. Throws Error (Io) if
-  /// a rank has ended.
+  /// Replaces the values of `tensor` on all ranks by their sum over all ranks. bfloat16 in host
+  /// memory is added as float32. Throws Error: Io if a rank has ended; UnsupportedDtype for bool,
+  /// int16 and other dtypes that a group cannot add; InvalidArgument for a sparse tensor.
   void allreduce(const at::Tensor& tensor) {
-    in_place(tensor, "allreduce", [](Group& group, std::vector<at::Tensor>& tensors) {
-      return group.allreduce(tensors);
+    require_sums(tensor);
+    in_place(tensor, [&](at::Tensor& dense) {
+      const bool is_wider = dense.is_cpu() && dense.scalar_type() == at::kBFloat16;
+      if (is_wider) dense = dense.to(at::kFloat);
+      std::vector<at::Tensor> numbers{dense.is_complex() ? at::view_as_real(dense) : dense};
+      run("allreduce", [&] { return group_for(tensor).allreduce(numbers); });
     });
   }
 
   /// Replaces the gradient of each parameter by its mean over all ranks. A parameter without a
   /// gradient that requires one counts as one with zeros. Needs memory for one more copy of the
-  /// gradients. Throws Error (Io) if a rank has ended.
+  /// gradients. Throws Error: Io if a rank has ended; InvalidArgument for a sparse gradient, as
+  /// Embedding may have.
   void average_gradients(const std::vector<at::Tensor>& parameters) {
-    if (size() == 1) return;
     const at::NoGradGuard no_grad;
+    for (const at::Tensor& parameter : parameters) {
+      if (parameter.grad().defined()) require_dense(parameter.grad());
+    }
+    if (size() == 1) return;
     std::map<std::pair<int, std::string>, std::vector<at::Tensor>> alike;  // by dtype and device
     for (const at::Tensor& parameter : parameters) {
       if (!parameter.requires_grad()) continue;
@@ -158,14 +173,21 @@ class World {
     for (const auto& [kind, gradients] : alike) average(gradients);
   }
 
-  /// The tensors of all ranks, by rank. Throws Error (Io) if a rank has ended.
+  /// The tensors of all ranks, by rank, of any dtype. Throws Error: Io if a rank has ended;
+  /// InvalidArgument for a sparse tensor.
   std::vector<at::Tensor> allgather(const at::Tensor& tensor) {
     const at::NoGradGuard no_grad;
-    std::vector<at::Tensor> inputs{tensor.detach().contiguous()};
+    const at::Tensor own = dense_values(tensor);
+    if (own.numel() == 0) return std::vector<at::Tensor>(size(), own);  // Gloo divides by it
+    std::vector<at::Tensor> inputs{bytes_of(own)};
+    std::vector<at::Tensor> all;
     std::vector<std::vector<at::Tensor>> outputs(1);
-    for (std::size_t i = 0; i < size(); ++i) outputs[0].push_back(at::empty_like(inputs[0]));
+    for (std::size_t i = 0; i < size(); ++i) {
+      all.push_back(at::empty_like(own));
+      outputs[0].push_back(bytes_of(all[i]));
+    }
     run("allgather", [&] { return group_for(tensor).allgather(outputs, inputs); });
-    return outputs[0];
+    return all;
   }
 
   /// Waits until all ranks have called it. Throws Error (Io) if a rank has ended.
@@ -242,14 +264,47 @@ class World {
                       [&] { start()->wait(); });
   }
 
-  /// Runs an operation that changes dense tensors, on a copy if `tensor` is not dense.
-  template <class Start>
-  void in_place(const at::Tensor& tensor, const char* what, const Start& start) {
+  static void require_dense(const at::Tensor& tensor) {
+    if (tensor.layout() == at::kStrided) return;
+    throw Error(
+        ErrorCode::InvalidArgument,
+        "World expects dense tensors, found a sparse one of shape " +
+            detail::python_tuple(tensor.sizes().vec()) +
+            ": to_dense() makes it dense; an Embedding has sparse gradients with sparse(true)");
+  }
+
+  void require_sums(const at::Tensor& tensor) const {
+    const at::ScalarType type = tensor.scalar_type();
+    const bool is_fractional = at::isFloatingType(type) || at::isComplexType(type);
+    if (is_fractional || type == at::kByte || type == at::kChar || type == at::kInt ||
+        type == at::kLong) {
+      return;
+    }
+    throw Error(ErrorCode::UnsupportedDtype, std::string("allreduce cannot add values of dtype ") +
+                                                 c10::toString(type) +
+                                                 ": convert them to int32 or float32");
+  }
+
+  /// In C order, without LibTorch's negation and conjugation on reading, which a group ignores.
+  static at::Tensor dense_values(const at::Tensor& tensor) {
+    require_dense(tensor);
+    return tensor.detach().resolve_conj().resolve_neg().contiguous();
+  }
+
+  /// Gloo does not know all dtypes.
+  static at::Tensor bytes_of(const at::Tensor& dense) {
+    return dense.view({dense.numel()}).view(at::kByte);
+  }
+
+  /// Runs an operation that changes a dense tensor, on a copy if `tensor` is not dense.
+  template <class Operation>
+  void in_place(const at::Tensor& tensor, const Operation& operation) {
     const at::NoGradGuard no_grad;
     const at::Tensor target = tensor.detach();
-    std::vector<at::Tensor> dense{target.contiguous()};
-    run(what, [&] { return start(group_for(tensor), dense); });
-    if (!dense[0].is_same(target)) target.copy_(dense[0]);
+    at::Tensor dense = dense_values(target);
+    if (dense.numel() == 0) return;
+    operation(dense);
+    if (!dense.is_same(target)) target.copy_(dense);
   }
 
   /// One operation for all tensors, which have the same dtype and device, because each takes time.

@@ -224,6 +224,34 @@ TEST_CASE("with Tail::Exact a rank that has its last batch does not end the epoc
   CHECK(loader.state().epoch == 1);
 }
 
+TEST_CASE("with drop_last, a rank without the last batch of the others does not end their epoch",
+          "[loader]") {
+  Reads reads;
+  std::vector<std::vector<LoaderState>> states(2);
+  for (std::size_t rank = 0; rank < 2; ++rank) {
+    SeenLoader loader(counted(11), seen_by(reads),
+                      LoaderOptions(2).drop_last(true).tail(Tail::Exact).shard(2, rank));
+    for (auto& batch : loader) {
+      (void)batch;
+      states[rank].push_back(loader.state());
+    }
+  }
+  REQUIRE(states[0].size() == 3);
+  REQUIRE(states[1].size() == 2);
+  for (std::size_t batch = 0; batch < 2; ++batch) CHECK(states[0][batch] == states[1][batch]);
+  CHECK(states[1][1].epoch == 0);
+  CHECK(states[1][1].samples == 8);
+  CHECK(states[0][2].epoch == 1);
+  // What is left of the epoch is the batch that only rank 0 has.
+  for (std::size_t rank = 0; rank < 2; ++rank) {
+    SeenLoader loader(counted(11), seen_by(reads),
+                      LoaderOptions(2).drop_last(true).tail(Tail::Exact).shard(2, rank));
+    loader.restore(states[1][1]);
+    CHECK(indices_in(epoch_of(loader)) == (rank == 0 ? Indices{8, 10} : Indices{}));
+    CHECK(loader.state().epoch == 1);
+  }
+}
+
 TEST_CASE("a batch that failed is read again when the run goes on", "[loader]") {
   std::size_t fails_at = 2;
   const auto read = [&](Request& request) {
@@ -313,7 +341,8 @@ TEST_CASE("a state that does not fit is refused, and changes nothing", "[loader]
   const auto of = [&](std::size_t size, const char* name, const LoaderOptions& options) {
     return SeenLoader(counted(size, name), seen_by(reads), options).state();
   };
-  check(of(kSamples + 1, "s", shuffled_threes(0)), "another dataset: this dataset has 20 samples");
+  check(of(kSamples + 1, "s", shuffled_threes(0)),
+        "another dataset; use the same samples, in the same order (this dataset has 20 samples");
   check(of(kSamples, "t", shuffled_threes(0)), "another dataset");
   check(of(kSamples, "s", LoaderOptions()), "another order");
   check(of(kSamples, "s", LoaderOptions().order(block_shuffled(2))), "another order");

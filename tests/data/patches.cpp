@@ -415,6 +415,32 @@ TEST_CASE("a crop of the rows of arrays is the same whether whole rows are read 
   CHECK(error.code() == ErrorCode::InvalidArgument);
 }
 
+TEST_CASE("a crop of shards whose rows are the same in C and in Fortran order", "[dataset][crop]") {
+  const Folder folder;
+  // An array of one row is in both orders, and its header says C.
+  for (const std::vector<std::int64_t>& row :
+       {std::vector<std::int64_t>{4, 1}, {1, 5}, {7, 1, 1}}) {
+    std::vector<std::int64_t> sizes = row;
+    sizes.insert(sizes.begin(), 6);
+    std::int64_t count = 6;
+    for (const std::int64_t size : row) count *= size;
+    const at::Tensor data = (at::arange(count) + 1).reshape(sizes).to(at::kFloat);
+    std::vector<std::int64_t> axes;
+    for (std::int64_t axis = data.dim() - 1; axis >= 0; --axis) axes.push_back(axis);
+    std::vector<std::filesystem::path> shards;
+    for (const std::int64_t begin : {0, 1, 3}) {
+      const at::Tensor part = data.slice(0, begin, begin == 0 ? 1 : begin == 1 ? 3 : 6);
+      shards.push_back(folder / (std::to_string(begin) + ".npy"));
+      save(shards.back(), begin == 3 ? part : part.permute(axes).contiguous().permute(axes));
+    }
+    std::vector<std::int64_t> sides(row.size(), 3);
+    const auto crop = tf::RandomCrop(sides, 1).pad_if_needed(true);
+    const std::vector<std::size_t> rows{0, 1, 2, 3, 4, 5};
+    const auto of_files = ArrayDataset(shards).map(crop).stacked().get_batch(rows).data;
+    CHECK(at::equal(of_files, ArrayDataset(data).map(crop).stacked().get_batch(rows).data));
+  }
+}
+
 TEST_CASE("samples_per_file() makes several samples of each file", "[dataset][crop]") {
   const Folder folder;
   write_volumes(folder, 4);

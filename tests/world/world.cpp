@@ -2,10 +2,14 @@
 
 #include <torch_npy/world.hpp>
 
+#include <ATen/ops/_neg_view.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/complex.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/imag.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <chrono>
@@ -100,6 +104,70 @@ TEST_CASE("sums, means, broadcasts and gathers over all ranks", "[world]") {
       return "right";
     });
     for (const std::string& text : texts) CHECK(text == "right");
+  }
+}
+
+TEST_CASE("broadcasts and gathers of every dtype, and sums of those that can be added", "[world]") {
+  const auto texts = run_world(2, [](World& world) -> std::string {
+    const auto rank = static_cast<double>(world.rank());
+    for (const auto type : {at::kBool, at::kByte, at::kShort, at::kHalf, at::kBFloat16, at::kDouble,
+                            at::kComplexFloat}) {
+      const auto of = [&](double value) { return at::full({3}, value, type); };
+      at::Tensor tensor = of(rank);
+      world.broadcast(tensor, 1);
+      TORCH_CHECK(tensor.equal(of(1)), "broadcast of ", type);
+      const auto all = world.allgather(at::full({}, rank, type));
+      TORCH_CHECK(all[0].equal(at::full({}, 0, type)), "allgather of ", type);
+      TORCH_CHECK(all[1].equal(at::full({}, 1, type)), "allgather of ", type);
+      TORCH_CHECK(world.allgather(at::zeros({0, 2}, type))[1].numel() == 0, "empty");
+      at::Tensor sum = of(rank + 1);
+      if (type != at::kBool && type != at::kShort) {
+        world.allreduce(sum);
+        TORCH_CHECK(sum.equal(of(3)), "allreduce of ", type);
+        continue;
+      }
+      try {
+        world.allreduce(sum);
+        return "added";
+      } catch (const Error& error) {
+        TORCH_CHECK(error.code() == ErrorCode::UnsupportedDtype, error.what());
+      }
+    }
+    return "right";
+  });
+  for (const std::string& text : texts) CHECK(text == "right");
+}
+
+TEST_CASE("tensors that LibTorch negates and conjugates when it reads them", "[world]") {
+  const auto texts = run_world(2, [](World& world) -> std::string {
+    const double mine = world.rank() == 0 ? 3 : 5;
+    const auto negative = [&] { return at::_neg_view(at::full({2}, mine)); };
+    const auto all = world.allgather(negative());
+    TORCH_CHECK(all[0].equal(at::full({2}, -3.0)) && all[1].equal(at::full({2}, -5.0)), all);
+    at::Tensor tensor = world.rank() == 0 ? negative() : at::zeros({2});
+    world.broadcast(tensor);
+    TORCH_CHECK(tensor.equal(at::full({2}, -3.0)), tensor);
+    tensor = world.rank() == 1 ? negative() : at::full({2}, mine);
+    world.allreduce(tensor);
+    TORCH_CHECK(tensor.equal(at::full({2}, -2.0)), tensor);
+    at::Tensor complex = at::complex(at::full({2}, mine), at::full({2}, mine)).conj();
+    world.allreduce(complex);
+    TORCH_CHECK(at::imag(complex).equal(at::full({2}, -8.0)), complex);
+    return "right";
+  });
+  for (const std::string& text : texts) CHECK(text == "right");
+}
+
+TEST_CASE("a sparse gradient is refused, also by one process", "[world]") {
+  for (const std::size_t size : {1, 2}) {
+    const auto texts = run_world(size, [](World& world) -> std::string {
+      at::Tensor parameter = at::zeros({3, 2}).requires_grad_();
+      parameter.mutable_grad() = at::ones({3, 2}).to_sparse();
+      return error_of([&] { world.average_gradients({parameter}); }).what();
+    });
+    for (const std::string& text : texts) {
+      CHECK_THAT(text, says("found a sparse one of shape (3, 2): to_dense() makes it dense"));
+    }
   }
 }
 

@@ -76,10 +76,10 @@ class EpochPlan {
   bool has_cuts() const noexcept { return cuts_ != nullptr; }
 
   /// The number of batches of this rank.
-  std::uint64_t batches() const {
-    if (cuts_) return share();
-    return share() / batch_size_ + (!drop_last_ && share() % batch_size_ != 0);
-  }
+  std::uint64_t batches() const { return batches_in(share()); }
+
+  /// The number of batches of rank 0, which has the most.
+  std::uint64_t most_batches() const { return batches_in(share_of_rank(tail_, 0)); }
 
   /// The samples of the batch `number`, which must be less than batches().
   std::vector<Pick> batch(std::uint64_t number) {
@@ -105,7 +105,7 @@ class EpochPlan {
   /// of the order.
   std::uint64_t consumed_after(std::uint64_t number) const {
     const std::uint64_t remaining = units_ - start_;
-    const std::uint64_t most = share_of_rank(tail_ == Tail::Drop ? Tail::Drop : Tail::Pad);
+    const std::uint64_t most = share_of_rank(tail_ == Tail::Drop ? Tail::Drop : Tail::Pad, rank_);
     const std::uint64_t per_batch = cuts_ ? 1 : batch_size_;
     const std::uint64_t each = number < most / per_batch ? (number + 1) * per_batch : most;
     const std::uint64_t unit = each > remaining / replicas_ ? units_ : start_ + each * replicas_;
@@ -138,13 +138,18 @@ class EpochPlan {
   // end are those that Tail::Pad repeats.
   std::uint64_t unit_of(std::uint64_t number) const { return start_ + number * replicas_ + rank_; }
 
-  std::uint64_t share() const { return share_of_rank(tail_); }
+  std::uint64_t share() const { return share_of_rank(tail_, rank_); }
 
-  /// The number of units of this rank.
-  std::uint64_t share_of_rank(Tail tail) const {
+  /// The number of units of a rank.
+  std::uint64_t share_of_rank(Tail tail, std::uint64_t rank) const {
     const std::uint64_t all_have = (units_ - start_) / replicas_;
     const std::uint64_t rest = (units_ - start_) % replicas_;
-    return all_have + (tail == Tail::Pad ? rest != 0 : tail == Tail::Exact ? rank_ < rest : false);
+    return all_have + (tail == Tail::Pad ? rest != 0 : tail == Tail::Exact ? rank < rest : false);
+  }
+
+  std::uint64_t batches_in(std::uint64_t share) const {
+    if (cuts_) return share;
+    return share / batch_size_ + (!drop_last_ && share % batch_size_ != 0);
   }
 
   std::uint64_t samples_in(std::uint64_t number) const {

@@ -215,7 +215,7 @@ class Loader {
     state.samples = start_;
     if (!is_running_ || !last_) return state;
     state.samples = plan_->consumed_after(*last_);
-    if (*last_ + 1 == plan_->batches() && !others_continue(state.samples)) {
+    if (*last_ + 1 == plan_->most_batches()) {
       ++state.epoch;
       state.samples = 0;
     }
@@ -231,17 +231,19 @@ class Loader {
     const LoaderState& own = fingerprints();
     if (state.dataset != own.dataset) {
       throw Error(ErrorCode::Mismatch,
-                  saved_at(state) + " of another dataset: this dataset has " +
-                      detail::counted(info_->size(), "sample") + " and the fingerprint " +
-                      std::to_string(own.dataset) + ", the state has the fingerprint " +
-                      std::to_string(state.dataset) + "; use the same samples, in the same order");
+                  saved_at(state) +
+                      " of another dataset; use the same samples, in the same order (" +
+                      "this dataset has " + detail::counted(info_->size(), "sample") +
+                      " and the fingerprint " + std::to_string(own.dataset) +
+                      ", the state has the fingerprint " + std::to_string(state.dataset) + ")");
     }
     if (state.order != own.order) {
-      throw Error(ErrorCode::Mismatch,
-                  saved_at(state) + " of another order: this order has the fingerprint " +
-                      std::to_string(own.order) + ", the state has the fingerprint " +
-                      std::to_string(state.order) +
-                      "; use the same shuffle() or order(), with the same parameters");
+      throw Error(
+          ErrorCode::Mismatch,
+          saved_at(state) +
+              " of another order; use the same shuffle() or order(), with the same parameters (" +
+              "this order has the fingerprint " + std::to_string(own.order) +
+              ", the state has the fingerprint " + std::to_string(state.order) + ")");
     }
     Plan plan = planned(state.seed, state.epoch, state.samples);
     stop_reading();
@@ -315,11 +317,6 @@ class Loader {
     Plan plan = planned(seed_, epoch_, start_);
     plan_ = std::move(plan.batches);
     size_ = plan.size;
-  }
-
-  /// True if other ranks have one more batch: with Tail::Exact, ranks differ in their number.
-  bool others_continue(std::uint64_t used) const {
-    return options_.tail() == Tail::Exact && !options_.drop_last() && used < size_;
   }
 
   /// Computed once, because they depend on many keys or weights.

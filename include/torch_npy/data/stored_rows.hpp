@@ -39,10 +39,9 @@ namespace detail {
 
 /// One of the files of an array.
 struct Shard {
-  std::size_t rows = 0;      ///< in the file
-  std::size_t begin = 0;     ///< the first of them that is used
-  std::uint64_t offset = 0;  ///< of the first element in the file, in bytes
-  bool fortran_order = false;
+  std::size_t rows = 0;               ///< in the file
+  std::size_t begin = 0;              ///< the first of them that is used
+  std::uint64_t offset = 0;           ///< of the first element in the file, in bytes
   std::vector<std::int64_t> strides;  ///< of the axes in the file, in elements
   RowLayout layout;                   ///< of its rows
 };
@@ -79,7 +78,6 @@ inline std::pair<Shard, RowFormat> shard_of(const LoadPlan& plan, const LoadOpti
   Shard shard;
   shard.rows = frames ? 1 : static_cast<std::size_t>(plan.sizes[0]);
   shard.offset = plan.offset;
-  shard.fortran_order = plan.fortran_order;
   shard.strides = plan.file_strides;
   std::vector<std::int64_t> row = plan.sizes;
   if (!frames) row[0] = 1;
@@ -321,7 +319,6 @@ class StoredRows final : public ArrayRows {
     const Shard& shard = shards_[i];
     LoadPlan plan = plan_;
     plan.sizes[0] = static_cast<std::int64_t>(shard.rows);
-    plan.fortran_order = shard.fortran_order;
     plan.file_strides = shard.strides;
     plan.offset = 0;
     const auto first = static_cast<std::int64_t>(shard.begin + row - parts().begin_of(i));
