@@ -15790,7 +15790,8 @@ class FileSource : public SampleSource<E> {
   }
 
   std::uint64_t fingerprint() const override {
-    return mix({size(), fingerprint_of(data_->list), fingerprint_of(data_->options.region())});
+    return mix({size(), fingerprint_of(data_->list), fingerprint_of(data_->options.region()),
+                targets_ ? fingerprint_of(targets_->list) : 0});
   }
 
   std::int64_t length(std::size_t sample) const override {
@@ -19374,11 +19375,9 @@ TORCH_NPY_END_NAMESPACE
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <type_traits>
 #include <unordered_map>
 #include <utility>
@@ -19416,20 +19415,20 @@ inline std::vector<std::size_t> label_numbers(const SplitOptions& options,
 /// A number for the file of each sample, if files have several samples: otherwise one part would
 /// have patches of the files of another one. None if each file is one sample.
 inline std::optional<std::vector<std::size_t>> file_numbers(const SourceInfo& source) {
-  // With the first sample of each file, because where a source is in memory means nothing.
-  std::vector<std::tuple<const SourceInfo*, std::size_t, std::size_t>> files;
-  files.reserve(source.size());
+  using File = std::pair<const SourceInfo*, std::size_t>;
+  std::vector<std::pair<File, std::size_t>> samples;
+  samples.reserve(source.size());
   for (std::size_t i = 0; i < source.size(); ++i) {
-    files.emplace_back(&source.source_of_file(i), source.file_of(i), i);
+    samples.emplace_back(File(&source.source_of_file(i), source.file_of(i)), i);
   }
-  std::sort(files.begin(), files.end(), std::less<>());
-  std::vector<std::size_t> first(files.size());
+  std::sort(samples.begin(), samples.end());
+  // Each file by its first sample: where a source is in memory means nothing.
+  std::vector<std::size_t> first(samples.size());
   bool is_single = true;
-  for (std::size_t i = 0; i < files.size(); ++i) {
-    const auto& [of, file, sample] = files[i];
-    const bool is_same = i != 0 && std::tie(of, file) == std::tie(std::get<0>(files[i - 1]),
-                                                                  std::get<1>(files[i - 1]));
-    first[sample] = is_same ? first[std::get<2>(files[i - 1])] : sample;
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    const auto& [file, sample] = samples[i];
+    const bool is_same = i != 0 && file == samples[i - 1].first;
+    first[sample] = is_same ? first[samples[i - 1].second] : sample;
     is_single = is_single && !is_same;
   }
   if (is_single) return std::nullopt;

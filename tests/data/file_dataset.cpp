@@ -265,6 +265,11 @@ TEST_CASE("the fingerprint of a FileDataset does not depend on the common folder
   CHECK(print({"/a/x/1.npy", "/a/y/2.npy"}) == print({"/b/c/x/1.npy", "/b/c/y/2.npy"}));
   CHECK(print({"/a/x/1.npy", "/a/y/2.npy"}) != print({"/a/x/2.npy", "/a/y/1.npy"}));
   CHECK(print({"/a/img_1.npy", "/a/img_2.npy"}) != print({"/a/vol_1.npy", "/a/vol_2.npy"}));
+  const auto pairs = [](const Paths& targets) {
+    return FileDataset({"/a/1.npy", "/a/2.npy"}, targets).source()->fingerprint();
+  };
+  CHECK(pairs({"/b/3.npy", "/b/4.npy"}) == pairs({"/c/3.npy", "/c/4.npy"}));
+  CHECK(pairs({"/b/3.npy", "/b/4.npy"}) != pairs({"/b/4.npy", "/b/3.npy"}));
 }
 
 TEST_CASE("FolderDataset takes the files of a list of names", "[dataset]") {

@@ -154,7 +154,8 @@ class FileSource : public SampleSource<E> {
   }
 
   std::uint64_t fingerprint() const override {
-    return mix({size(), fingerprint_of(data_->list), fingerprint_of(data_->options.region())});
+    return mix({size(), fingerprint_of(data_->list), fingerprint_of(data_->options.region()),
+                targets_ ? fingerprint_of(targets_->list) : 0});
   }
 
   std::int64_t length(std::size_t sample) const override {
