@@ -162,11 +162,13 @@ def main(launcher, program, data, *torchrun):
         log, counts = pathlib.Path(folder) / "log", pathlib.Path(folder) / "counts"
         log.mkdir()
         program = [program, "--data", data, "--samples", str(log)]
-        restarted = [*program, "--checkpoint", str(pathlib.Path(folder) / "checkpoint"), "--crash", "1"]
+        checkpoint = pathlib.Path(folder) / "checkpoint"
+        saving = [*program, "--checkpoint", str(checkpoint)]
+        restarted = [*saving, "--crash", "1"]
         ranks = 2
         if launcher == "alone":
             ranks = 1
-            commands = [(program, environment())]
+            commands = [(saving, environment())]
         elif launcher == "open_mpi":
             allowed = ["--oversubscribe", *(["--allow-run-as-root"] if os.getuid() == 0 else [])]
             commands = [(mpirun(["mpirun.openmpi"], *allowed) + program, environment())]
@@ -194,6 +196,8 @@ def main(launcher, program, data, *torchrun):
             output = run_all(commands)
         check_output(output, ranks)
         repeated = check_samples(log, ranks)
+        if launcher == "alone":  # the last checkpoint, and none before it
+            assert sorted(file.suffix for file in checkpoint.iterdir()) == [".npy", ".npz", ".pt"], list(checkpoint.iterdir())
         if "--crash" in commands[0][0]:
             assert repeated > 0, f"nothing was repeated: was there a restart?\n{output}"
         if counts.exists():
