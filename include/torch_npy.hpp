@@ -16222,7 +16222,7 @@ template <class E>
 std::size_t count_of(const transforms::Transform& transform, Batch<E>& batch) {
   require_arrays<E>(transform);
   const auto& names = transform.arrays();
-  const at::Tensor& first =
+  const at::Tensor first =
       tensor_named(static_cast<E&>(batch), names.empty() ? std::string("data") : names[0]);
   return first.defined() && first.dim() != 0 ? static_cast<std::size_t>(first.size(0)) : 0;
 }
