@@ -32,10 +32,12 @@ section "Fashion-MNIST, from three layouts of files"
 bash examples/run.sh train_fashion_mnist | tee build/fashion-mnist.log
 [ "$(grep -cE '^test accuracy: 0\.(8[7-9]|9)' build/fashion-mnist.log)" = 3 ] || die "An accuracy is below 0.87"
 
-section "Valgrind"
+section "The part that needs no LibTorch, also with Valgrind"
 need valgrind valgrind
+need pkg-config pkg-config
 cmake --preset core >build/core.log || die "$(cat build/core.log)"
-cmake --build --preset core --target core
+cmake --build --preset core
+ctest --preset core -j "$(nproc)"
 valgrind --quiet --error-exitcode=1 --leak-check=full build/core/tests/core >build/valgrind.log 2>&1 || die "$(cat build/valgrind.log)"
 echo "nothing to report in the core tests"
 
