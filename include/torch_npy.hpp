@@ -19415,11 +19415,11 @@ inline std::vector<std::size_t> label_numbers(const SplitOptions& options,
 /// A number for the file of each sample, if files have several samples: otherwise one part would
 /// have patches of the files of another one. None if each file is one sample.
 inline std::optional<std::vector<std::size_t>> file_numbers(const SourceInfo& source) {
-  using File = std::pair<const SourceInfo*, std::size_t>;
-  std::vector<std::pair<File, std::size_t>> samples;
+  using SourceFile = std::pair<const SourceInfo*, std::size_t>;
+  std::vector<std::pair<SourceFile, std::size_t>> samples;
   samples.reserve(source.size());
   for (std::size_t i = 0; i < source.size(); ++i) {
-    samples.emplace_back(File(&source.source_of_file(i), source.file_of(i)), i);
+    samples.emplace_back(SourceFile(&source.source_of_file(i), source.file_of(i)), i);
   }
   std::sort(samples.begin(), samples.end());
   // Each file by its first sample: where a source is in memory means nothing.
