@@ -126,7 +126,7 @@ class World {
       throw Error(ErrorCode::InvalidArgument, "broadcast from rank " + std::to_string(root) +
                                                   ": expected less than " + std::to_string(size()));
     }
-    in_place(tensor, [&](at::Tensor& dense) {
+    in_place(tensor, [&](const at::Tensor& dense) {
       std::vector<at::Tensor> bytes{bytes_of(dense)};
       c10d::BroadcastOptions options;
       options.rootRank = static_cast<int>(root);
@@ -139,16 +139,19 @@ class World {
     for (const at::Tensor& tensor : tensors) broadcast(tensor, root);
   }
 
-  /// Replaces the values of `tensor` on all ranks by their sum over all ranks. bfloat16 in host
-  /// memory is added as float32. Throws Error: Io if a rank has ended; UnsupportedDtype for bool,
-  /// int16 and other dtypes that a group cannot add; InvalidArgument for a sparse tensor.
+  /// Replaces the values of `tensor` on all ranks by their sum over all ranks. float16 and
+  /// bfloat16 in host memory are added as float32. Throws Error: Io if a rank has ended;
+  /// UnsupportedDtype for bool, int16 and other dtypes that a group cannot add; InvalidArgument for
+  /// a sparse tensor.
   void allreduce(const at::Tensor& tensor) {
     require_sums(tensor);
-    in_place(tensor, [&](at::Tensor& dense) {
-      const bool is_wider = dense.is_cpu() && dense.scalar_type() == at::kBFloat16;
-      if (is_wider) dense = dense.to(at::kFloat);
-      std::vector<at::Tensor> numbers{dense.is_complex() ? at::view_as_real(dense) : dense};
-      run("allreduce", [&] { return group_for(tensor).allreduce(numbers); });
+    in_place(tensor, [&](const at::Tensor& dense) {
+      const at::Tensor numbers = dense.is_complex() ? at::view_as_real(dense) : dense;
+      const at::ScalarType type = numbers.scalar_type();
+      const bool is_short = dense.is_cpu() && (type == at::kHalf || type == at::kBFloat16);
+      std::vector<at::Tensor> sums{is_short ? numbers.to(at::kFloat) : numbers};
+      run("allreduce", [&] { return group_for(tensor).allreduce(sums); });
+      if (is_short) numbers.copy_(sums[0]);
     });
   }
 
@@ -301,7 +304,7 @@ class World {
   void in_place(const at::Tensor& tensor, const Operation& operation) {
     const at::NoGradGuard no_grad;
     const at::Tensor target = tensor.detach();
-    at::Tensor dense = dense_values(target);
+    const at::Tensor dense = dense_values(target);
     if (dense.numel() == 0) return;
     operation(dense);
     if (!dense.is_same(target)) target.copy_(dense);
