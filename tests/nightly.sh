@@ -34,7 +34,7 @@ bash examples/run.sh train_fashion_mnist | tee build/fashion-mnist.log
 
 section "The part that needs no LibTorch, also with Valgrind"
 need valgrind valgrind
-need pkg-config pkg-config
+need pkg-config pkgconf
 cmake --preset core >build/core.log || die "$(cat build/core.log)"
 cmake --build --preset core
 ctest --preset core -j "$(nproc)"

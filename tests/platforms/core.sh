@@ -96,4 +96,3 @@ run_riscv64() {
   need qemu-riscv64-static qemu-user-static
   check_musl riscv64 riscv64 qemu-riscv64-static
 }
-

@@ -324,14 +324,18 @@ inline std::vector<Pick> picks_for(const std::vector<std::size_t>& indices,
   return picks;
 }
 
-/// The sizes of axis 0 of the tensors of a stacked batch, without 0-d ones.
+/// The size of axis 0; none for a 0-d tensor.
+inline std::optional<std::size_t> row_count(const at::Tensor& tensor) {
+  if (!tensor.defined() || tensor.dim() == 0) return std::nullopt;
+  return static_cast<std::size_t>(tensor.size(0));
+}
+
+/// Those of the tensors of a stacked batch.
 template <class B>
 std::vector<std::size_t> row_counts(B& batch) {
   std::vector<std::size_t> counts;
   BatchTensors<B>::each(batch, [&](const at::Tensor& tensor) {
-    if (tensor.defined() && tensor.dim() != 0) {
-      counts.push_back(static_cast<std::size_t>(tensor.size(0)));
-    }
+    if (const auto rows = row_count(tensor)) counts.push_back(*rows);
   });
   return counts;
 }
@@ -347,10 +351,7 @@ BatchBefore before_call(const B& batch, std::vector<std::size_t> indices) {
   BatchBefore before{std::move(indices), {}};
   if constexpr (std::is_base_of_v<NamedExample, B>) {
     for (const auto& [name, tensor] : batch.items()) {
-      const bool has_rows = tensor.defined() && tensor.dim() != 0;
-      if (has_rows && tensor.size(0) == static_cast<std::int64_t>(before.indices.size())) {
-        before.names.push_back(name);
-      }
+      if (row_count(tensor) == before.indices.size()) before.names.push_back(name);
     }
   }
   return before;
@@ -361,15 +362,14 @@ BatchBefore before_call(const B& batch, std::vector<std::size_t> indices) {
 inline void require_rows(const NamedExample& batch, const BatchBefore& before,
                          std::size_t samples) {
   for (const auto& [name, tensor] : batch.items()) {
-    if (!tensor.defined() || tensor.dim() == 0 ||
-        tensor.size(0) == static_cast<std::int64_t>(samples) ||
+    const std::optional<std::size_t> rows = row_count(tensor);
+    if (!rows || rows == samples ||
         std::find(before.names.begin(), before.names.end(), name) == before.names.end()) {
       continue;
     }
     throw Error(ErrorCode::Mismatch,
                 "a function given to map() returned a batch of " + counted(samples, "sample") +
-                    " in which " + in_quotes(name) + " has " +
-                    counted(static_cast<std::size_t>(tensor.size(0)), "row") +
+                    " in which " + in_quotes(name) + " has " + counted(*rows, "row") +
                     ": if it removes or adds samples, it has to do so in every tensor, and set "
                     "`indices` of the batch; what is about the whole batch needs a new name");
   }
