@@ -1,6 +1,7 @@
 # torch_npy::world: the library together with Gloo, by which the processes of <torch_npy/world.hpp> talk. Makes the
 # target NAME if this LibTorch was built with Gloo and Gloo's headers are found; otherwise sets REASON to what is missing.
-# With NCCL, too, if this LibTorch and its headers have it.
+# With NCCL, too, if this LibTorch, of 2.6 or newer, and its headers have it. Older ones cannot wait for what NCCL has not
+# finished when they close its connections.
 #
 #   torch_npy_find_world(NAME REASON)
 #
@@ -65,7 +66,7 @@ function(torch_npy_find_world name reason)
   find_path(nccl_INCLUDE_DIR nccl.h HINTS ${torch_includes}
     "${TORCH_INSTALL_PREFIX}/../nvidia/nccl/include" "${CUDA_TOOLKIT_ROOT_DIR}/include")
   mark_as_advanced(nccl_INCLUDE_DIR)
-  if(NOT nccl_INCLUDE_DIR OR NOT TARGET torch_cuda)
+  if(NOT nccl_INCLUDE_DIR OR NOT TARGET torch_cuda OR Torch_VERSION VERSION_LESS 2.6)
     return()
   endif()
   torch_npy_torch_has(ProcessGroupNCCL has_nccl)

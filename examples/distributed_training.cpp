@@ -34,15 +34,14 @@ void train(torch_npy::World& world, const Options& options) {
 
   // Build. By default all ranks get the same number of batches: no rank waits forever for another.
   auto network = make_network();
+  network->to(world.device());
   const auto parameters = network->parameters();
   torch::optim::Adam optimizer(parameters, torch::optim::AdamOptions(1e-3));
   const auto part = [&](const torch::Tensor& all) { return all.index_select(0, train_set); };
   const auto dataset = torch_npy::ArrayDataset(part(images), part(labels)).stacked();
-  torch_npy::Loader loader(dataset,
-                           torch_npy::LoaderOptions()
-                               .batch_size(std::max<std::size_t>(1, kBatchSize / world.size()))
-                               .shuffle(true)
-                               .shard(world.size(), world.rank()));
+  const auto batch_size = std::max<std::size_t>(1, kBatchSize / world.size());
+  auto loading = torch_npy::LoaderOptions(batch_size).shuffle(true).device(world.device());
+  torch_npy::Loader loader(dataset, loading.shard(world.size(), world.rank()));
 
   // Go on where the run was stopped, with the weights of rank 0 and random numbers of each rank.
   const bool goes_on =
@@ -77,11 +76,12 @@ void train(torch_npy::World& world, const Options& options) {
   for (const auto& other : world.allgather(weights)) TORCH_CHECK(other.equal(weights), "differ");
   if (world.rank() != 0) return;
   std::printf("weights: the same on all %zu ranks\n", world.size());
+  network->to(torch::kCPU);
   network->eval();
   const torch::NoGradGuard no_grad;
   const auto predictions = network->forward(images.index_select(0, test_set)).argmax(1);
-  const auto right = predictions.eq(labels.index_select(0, test_set)).sum().item<double>();
-  std::printf("test accuracy: %.2f\n", right / static_cast<double>(test_set.size(0)));
+  const auto right = predictions.eq(labels.index_select(0, test_set)).to(torch::kDouble);
+  std::printf("test accuracy: %.2f\n", right.mean().item<double>());
 }
 
 int main(int argc, char** argv) try {

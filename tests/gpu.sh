@@ -2,13 +2,14 @@
 # Builds the tests of devices against the LibTorch of the active Python, runs them, and measures copies and training
 # loops. For a machine with an NVIDIA GPU; without one the tests of CUDA are skipped, and the figures mean nothing.
 #
-#   CATCH2_DIR=FOLDER bash tests/gpu.sh [OUT]
+#   CATCH2_DIR=FOLDER GLOO_INCLUDE_DIR=FOLDER bash tests/gpu.sh [OUT]
 #
 # OUT, otherwise build/gpu/results, gets gpu.md, gpu.json and the log of each step. FOLDER has an installed Catch2, of
-# version 2 or 3: include/ and lib/cmake/Catch2/. Without CATCH2_DIR that of the system is taken. If the machine has a
-# compiler, CMake 3.21, Ninja, and a Python with PyTorch and NumPy, nothing is downloaded.
+# version 2 or 3: include/ and lib/cmake/Catch2/. Without CATCH2_DIR that of the system is taken. GLOO_INCLUDE_DIR has
+# gloo/config.h; without it, and without libgloo-dev on the system, the processes of World are not tested. If the machine
+# has a compiler, CMake 3.21, Ninja, and a Python with PyTorch and NumPy, nothing is downloaded.
 #
-# A step that fails does not stop the others. TORCH_NPY_GPU_SECONDS, by default 330, limits all together, and each step to
+# A step that fails does not stop the others. TORCH_NPY_GPU_SECONDS, by default 480, limits all together, and each step to
 # a part of it. A second run goes on with what is built. The exit status is 0 if no step failed.
 # shellcheck disable=SC2317 # the functions are called by their names
 set -uo pipefail
@@ -16,6 +17,12 @@ set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." >/dev/null && pwd)
 build=$root/build/gpu
 programs=(device prefetch loader)
+examples=(quick_start train_digits)
+gloo=${GLOO_INCLUDE_DIR:-/usr/include}
+if [ -f "$gloo/gloo/config.h" ]; then
+  programs+=(world)
+  examples+=(distributed_training)
+fi
 export PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin
 # shellcheck source-path=SCRIPTDIR/.. source=cmake/setup.sh
 . "$root/cmake/setup.sh"
@@ -36,8 +43,8 @@ run_build() {
   # Each file alone, so that all processors compile.
   configure "$root" "$build" -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE=-O2 -DCMAKE_UNITY_BUILD=OFF \
     -DTORCH_NPY_BUILD_TESTS=ON -DTORCH_NPY_TEST_EACH_CASE=OFF -DTORCH_NPY_TEST_CONSUMERS=OFF \
-    -DTORCH_NPY_BUILD_BENCH=ON -DTORCH_NPY_BUILD_EXAMPLES=OFF "${options[@]}" &&
-    cmake --build "$build" -j "$(nproc)" --target "${programs[@]}" bench_gpu -- -k 0
+    -DTORCH_NPY_BUILD_BENCH=ON -DTORCH_NPY_BUILD_EXAMPLES=ON -Dgloo_INCLUDE_DIR="$gloo" "${options[@]}" &&
+    cmake --build "$build" -j "$(nproc)" --target "${programs[@]}" "${examples[@]}" bench_gpu -- -k 0
 }
 
 # One program after another: some tests fill the memory of the GPU.
@@ -51,6 +58,16 @@ run_tests() { # SPEC
       echo "not run: $program was not built"
       status=1
     fi
+  done
+  return "$status"
+}
+
+run_examples() {
+  local program status=0
+  cd "$root" || return
+  for program in "${examples[@]}"; do
+    echo "== $program"
+    "$build/examples/$program" || status=1
   done
   return "$status"
 }
@@ -76,6 +93,7 @@ run_sanitizer() {
   # Each tensor gets memory of its own. Errors that calls return are not reported: LibTorch handles them.
   export PYTORCH_NO_CUDA_MEMORY_CACHING=1 TORCH_NPY_GPU_BATCHES=${TORCH_NPY_GPU_BATCHES:-100}
   for program in "${programs[@]}"; do
+    # The processes of World are not watched: they are forks.
     "$tool" --tool memcheck --report-api-errors no --error-exitcode 99 "$build/tests/$program" '[cuda]~[full]' \
       >"$build/$program.sanitizer" 2>&1 &
     pids+=($!)
@@ -101,14 +119,14 @@ problem=$(python3 -c 'import numpy, torch' 2>&1) ||
   die "The active Python, $(command -v python3), needs PyTorch and NumPy: ${problem##*$'\n'}"
 mkdir -p "${1:-$build/results}"
 out=$(cd "${1:-$build/results}" >/dev/null && pwd)
-limit=${TORCH_NPY_GPU_SECONDS:-330}
+limit=${TORCH_NPY_GPU_SECONDS:-480}
 failed=0
-rm -f "$out"/{gpu.md,gpu.json,bench.json} "$out"/{build,host-tests,cuda-tests,benchmarks,sanitizer}.log
+rm -f "$out"/{gpu.md,gpu.json,bench.json} "$out"/{build,host-tests,cuda-tests,examples,benchmarks,sanitizer}.log
 : >"$out/steps.tsv"
 
 # Runs the command, and adds a line to the table. Of its output SHOWN is shown, and all of it goes to the log.
 step() { # NAME SECONDS SHOWN COMMAND...
-  local name=$1 seconds=$(($2 * limit / 330)) log=$out/${1// /-}.log start=$SECONDS status result details
+  local name=$1 seconds=$(($2 * limit / 480)) log=$out/${1// /-}.log start=$SECONDS status result details
   [ $((limit - SECONDS)) -ge "$seconds" ] || seconds=$((limit - SECONDS))
   if [ "$seconds" -lt 1 ]; then
     status=124
@@ -138,6 +156,7 @@ step() { # NAME SECONDS SHOWN COMMAND...
 step build 240 '^(\[|LibTorch)' run_build
 step 'host tests' 60 '^(== |All tests|test cases)' run_tests '~[cuda]'
 step 'cuda tests' 90 '^(== |All tests|test cases)' run_tests '[cuda]'
+step examples 30 '^(== |device|.*accuracy|weights)' run_examples
 step benchmarks 150 '' run_benchmarks
 step sanitizer 90 '' run_sanitizer
 python3 -B "$root/tests/bench/gpu.py" report --out "$out" || failed=1

@@ -49,7 +49,7 @@ struct WorldOptions {
   TORCH_ARG(std::chrono::milliseconds, timeout) = std::chrono::minutes(30);
 
   /// The device of this rank. If not set: the GPU with the number of the local rank if this
-  /// LibTorch has NCCL and there are GPUs, else the CPU.
+  /// LibTorch, of 2.6 or newer, has NCCL and there are GPUs, else the CPU.
   TORCH_ARG(std::optional<c10::Device>, device);
 };
 
@@ -67,7 +67,9 @@ struct WorldOptions {
 /// All ranks must call the same operations in the same order, with tensors of the same shape and
 /// dtype. An operation returns when this rank has the result; on a GPU, the current stream waits.
 /// If a rank ends, the operations of the others throw Error (Io): at once with Gloo, if the
-/// connection is closed, and else after WorldOptions::timeout().
+/// connection is closed, and else after WorldOptions::timeout(). With NCCL, LibTorch ends their
+/// processes instead, about a minute later. If TORCH_NCCL_BLOCKING_WAIT=1 is in the environment,
+/// operations with NCCL wait for their results, and throw, too.
 ///
 /// An object is for one thread at a time. It can be moved, not copied. Processes that were forked
 /// cannot use the World of their parent.
@@ -91,7 +93,10 @@ class World {
     gloo_ = detail::make_gloo(launch_, meeting, options.start_timeout(), options.timeout());
     group_ = gloo_;
 #ifdef USE_C10D_NCCL
-    if (device_.is_cuda()) group_ = detail::make_nccl(launch_, meeting, options.timeout());
+    if (device_.is_cuda()) {
+      group_ =
+          detail::make_nccl(launch_, meeting, device_, options.start_timeout(), options.timeout());
+    }
 #endif
     store_ = meeting.store;
   }
@@ -100,7 +105,8 @@ class World {
   World& operator=(const World&) = delete;  ///< one object for each connection
   World(World&&) = default;                 ///< the other object may only be destroyed then
   World& operator=(World&&) = default;      ///< the other object may only be destroyed then
-  /// Closes the connections. Does not wait for other ranks.
+  /// Closes the connections. NCCL completes its operations first; Gloo does not wait for other
+  /// ranks.
   ~World() = default;
 
   /// The number of this process: 0, ..., size() - 1.

@@ -55,7 +55,8 @@ def main(trainer, kills, seed):
     with tempfile.TemporaryDirectory(prefix="torch_npy_") as folder, tempfile.TemporaryFile() as errors:
         folder = pathlib.Path(folder)
         process = subprocess.Popen([trainer, folder / "data"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-                                   text=True, env={**os.environ, "TMPDIR": str(folder)})  # for what a killed rank 0 leaves
+                                   text=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": "",
+                                                   "TMPDIR": str(folder)})  # for what a killed rank 0 leaves
 
         def start(ranks, workers, checkpoint):
             print(ranks, workers, checkpoint, file=process.stdin, flush=True)

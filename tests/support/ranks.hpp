@@ -2,11 +2,13 @@
 
 #include <torch_npy/world.hpp>
 
+#include <c10/core/Device.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -46,10 +48,11 @@ class Agent {
 };
 
 /// Enough for a slow machine: no test waits for it, unless it fails.
-inline torch_npy::WorldOptions patient() {
+inline torch_npy::WorldOptions patient(c10::Device device = at::kCPU) {
   return torch_npy::WorldOptions()
       .start_timeout(std::chrono::seconds(100))
-      .timeout(std::chrono::seconds(100));
+      .timeout(std::chrono::seconds(100))
+      .device(device);
 }
 
 /// A process that runs work(world) as one rank.
@@ -62,13 +65,22 @@ Process rank_process(const torch_npy::Launch& launch, const torch_npy::WorldOpti
   });
 }
 
-/// The results of work(world) of all ranks.
+/// Lets several ranks use one GPU, which NCCL refuses to those of one machine: it takes each of
+/// them for one of another machine.
+inline void pretend_own_machine(std::size_t rank) {
+  ::setenv("NCCL_HOSTID", std::to_string(rank).c_str(), 1);
+  ::setenv("NCCL_SOCKET_IFNAME", "lo", 1);
+}
+
+/// The results of work(world) of all ranks. All use the device of the options.
 template <class Work>
-std::vector<std::string> run_world(std::size_t size, const Work& work) {
+std::vector<std::string> run_world(std::size_t size, const Work& work,
+                                   const torch_npy::WorldOptions& options = patient()) {
   const Agent agent;
   std::vector<Process> ranks;
   for (std::size_t rank = 0; rank < size; ++rank) {
-    ranks.push_back(rank_process(agent.launch(rank, size), patient(), work));
+    pretend_own_machine(rank);
+    ranks.push_back(rank_process(agent.launch(rank, size), options, work));
   }
   return results(ranks);
 }

@@ -28,7 +28,7 @@ def skip(why):
 
 def environment(**variables):
     own = {name: value for name, value in os.environ.items() if not LAUNCHER_VARIABLES.match(name)}
-    return {**own, "OMP_NUM_THREADS": "1", **variables}
+    return {**own, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **variables}
 
 
 def run_all(commands):

@@ -1,6 +1,10 @@
 #ifndef TORCH_NPY_WORLD_GROUP_HPP_
 #define TORCH_NPY_WORLD_GROUP_HPP_
 
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/Device.h>
+#include <c10/util/Exception.h>
 #include <c10/util/intrusive_ptr.h>
 #include <torch/version.h>
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
@@ -145,16 +149,41 @@ inline GroupPointer make_gloo(const Launch& launch, const Meeting& meeting,
 }
 
 #ifdef USE_C10D_NCCL
+/// LibTorch's destructor ends the operations that still run on the GPU, and their results are wrong
+/// then. shutdown() waits for them.
+class NcclGroup : public c10d::ProcessGroupNCCL {
+ public:
+  using ProcessGroupNCCL::ProcessGroupNCCL;
+  NcclGroup(const NcclGroup&) = delete;
+  NcclGroup& operator=(const NcclGroup&) = delete;
+  ~NcclGroup() override {
+    try {
+      shutdown();
+    } catch (const std::exception& error) {
+      TORCH_WARN("closing the connections of NCCL: ", error.what());
+    }
+  }
+};
+
 /// A group of all ranks for tensors on GPUs.
-inline GroupPointer make_nccl(const Launch& launch, const Meeting& meeting,
+inline GroupPointer make_nccl(const Launch& launch, const Meeting& meeting, c10::Device device,
+                              std::chrono::milliseconds start_timeout,
                               std::chrono::milliseconds timeout) {
-  return with_rank(launch, "connecting the ranks with NCCL", "NCCL_DEBUG=INFO says more", [&] {
+  const auto make = [launch, meeting, device, timeout] {
     const auto options = c10d::ProcessGroupNCCL::Options::create();
     options->timeout = timeout;
     const auto store = c10::make_intrusive<c10d::PrefixStore>("nccl", meeting.store);
-    return GroupPointer(c10::make_intrusive<c10d::ProcessGroupNCCL>(
-        store, static_cast<int>(launch.rank), static_cast<int>(launch.size), options));
-  });
+    const auto group = c10::make_intrusive<NcclGroup>(store, static_cast<int>(launch.rank),
+                                                      static_cast<int>(launch.size), options);
+    // NCCL connects the ranks when the first operation starts.
+    std::vector<at::Tensor> numbers{at::zeros({1}, at::TensorOptions(at::kFloat).device(device))};
+    if (launch.size > 1) group->allreduce(numbers)->wait();
+    return GroupPointer(group);
+  };
+  return with_rank(launch, "connecting the ranks with NCCL",
+                   "each rank needs a GPU of its own, unless WorldOptions::device() is the CPU; "
+                   "NCCL_DEBUG=INFO says more",
+                   [&] { return connect(launch, meeting.store, start_timeout, make); });
 }
 #endif
 
