@@ -158,7 +158,7 @@ class NcclGroup : public c10d::ProcessGroupNCCL {
   NcclGroup& operator=(const NcclGroup&) = delete;
   ~NcclGroup() override {
     try {
-      shutdown();
+      ProcessGroupNCCL::shutdown();
     } catch (const std::exception& error) {
       TORCH_WARN("closing the connections of NCCL: ", error.what());
     }
