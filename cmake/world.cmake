@@ -62,15 +62,18 @@ function(torch_npy_find_world name reason)
     target_include_directories(${name} SYSTEM INTERFACE "${gloo_INCLUDE_DIR}")
   endif()
 
+  if(NOT TARGET torch_cuda OR Torch_VERSION VERSION_LESS 2.6)
+    return()
+  endif()
   # PyTorch's wheel has NCCL's header in a package next to it.
   find_path(nccl_INCLUDE_DIR nccl.h HINTS ${torch_includes}
     "${TORCH_INSTALL_PREFIX}/../nvidia/nccl/include" "${CUDA_TOOLKIT_ROOT_DIR}/include")
   mark_as_advanced(nccl_INCLUDE_DIR)
-  if(NOT nccl_INCLUDE_DIR OR NOT TARGET torch_cuda OR Torch_VERSION VERSION_LESS 2.6)
-    return()
-  endif()
   torch_npy_torch_has(ProcessGroupNCCL has_nccl)
-  if(has_nccl)
+  if(has_nccl AND NOT nccl_INCLUDE_DIR)
+    message(STATUS "torch_npy::world does not use GPUs: the header of NCCL is not found. Set nccl_INCLUDE_DIR to the folder "
+      "that contains nccl.h")
+  elseif(has_nccl)
     target_compile_definitions(${name} INTERFACE USE_C10D_NCCL)
     if(NOT nccl_INCLUDE_DIR IN_LIST CMAKE_CXX_IMPLICIT_INCLUDE_DIRECTORIES)
       target_include_directories(${name} SYSTEM INTERFACE "${nccl_INCLUDE_DIR}")
