@@ -2,15 +2,6 @@
 
 #include <torch_npy/world.hpp>
 
-#include <ATen/ops/_neg_view.h>
-#include <ATen/ops/arange.h>
-#include <ATen/ops/complex.h>
-#include <ATen/ops/full.h>
-#include <ATen/ops/imag.h>
-#include <ATen/ops/ones.h>
-#include <ATen/ops/stack.h>
-#include <ATen/ops/zeros.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
