@@ -21,6 +21,10 @@ setup_numpy
 setup_gloo
 setup_libdeflate
 need unzip unzip
+section "Each header alone"
+configure . build/headers --preset dev "-DTORCH_NPY_PYTHON=$TORCH_NPY_PYTHON" >build/headers.log || die "$(cat build/headers.log)"
+cmake --build build/headers --target consumer_headers
+
 for preset in asan tsan; do
   section "Tests with the preset $preset"
   configure . "build/$preset" --preset $preset "-DTORCH_NPY_PYTHON=$TORCH_NPY_PYTHON" >build/$preset.log || die "$(cat build/$preset.log)"
