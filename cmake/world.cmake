@@ -1,7 +1,7 @@
 # torch_npy::world: the library together with Gloo, by which the processes of <torch_npy/world.hpp> talk. Makes the
 # target NAME if this LibTorch was built with Gloo and Gloo's headers are found; otherwise sets REASON to what is missing.
-# With NCCL, too, if this LibTorch, of 2.6 or newer, and its headers have it. Older ones cannot wait for what NCCL has not
-# finished when they close its connections.
+# With NCCL, too, if this LibTorch, of 2.6 or newer, has it, and its headers and those of a CUDA toolkit are found. Older
+# ones cannot wait for what NCCL has not finished when they close its connections.
 #
 #   torch_npy_find_world(NAME REASON)
 #
@@ -70,11 +70,26 @@ function(torch_npy_find_world name reason)
     "${TORCH_INSTALL_PREFIX}/../nvidia/nccl/include" "${CUDA_TOOLKIT_ROOT_DIR}/include")
   mark_as_advanced(nccl_INCLUDE_DIR)
   torch_npy_torch_has(ProcessGroupNCCL has_nccl)
-  if(has_nccl AND NOT nccl_INCLUDE_DIR)
+  if(NOT has_nccl)
+    return()
+  endif()
+  # LibTorch's headers about NCCL include these, of which a wheel for CUDA has only some.
+  set(CMAKE_REQUIRED_QUIET ON)
+  set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+  set(CMAKE_REQUIRED_INCLUDES)
+  if(TARGET CUDA::cudart)  # that of LibTorch's CMake files
+    get_target_property(CMAKE_REQUIRED_INCLUDES CUDA::cudart INTERFACE_INCLUDE_DIRECTORIES)
+  endif()
+  unset(TORCH_NPY_HAVE_CUDA_HEADERS CACHE)  # a toolkit may have come or gone
+  check_cxx_source_compiles("#include <cuda_runtime.h>\n#include <cublasLt.h>\n#include <cusolverDn.h>
+    #include <cusparse.h>\n#include <cuda_fp8.h>\nint main() {}" TORCH_NPY_HAVE_CUDA_HEADERS)
+  if(NOT TORCH_NPY_HAVE_CUDA_HEADERS)
+    message(STATUS "torch_npy::world does not use GPUs: the headers of a CUDA toolkit are not found")
+  elseif(NOT nccl_INCLUDE_DIR)
     message(STATUS "torch_npy::world does not use GPUs: the header of NCCL is not found. Set nccl_INCLUDE_DIR to the folder "
       "that contains nccl.h")
-  elseif(has_nccl)
-    target_compile_definitions(${name} INTERFACE USE_C10D_NCCL)
+  else()
+    target_compile_definitions(${name} INTERFACE USE_C10D_NCCL TORCH_NPY_WITH_NCCL)
     if(NOT nccl_INCLUDE_DIR IN_LIST CMAKE_CXX_IMPLICIT_INCLUDE_DIRECTORIES)
       target_include_directories(${name} SYSTEM INTERFACE "${nccl_INCLUDE_DIR}")
     endif()

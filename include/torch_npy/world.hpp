@@ -92,7 +92,7 @@ class World {
     const detail::Meeting meeting = detail::meet(launch_, options.start_timeout());
     gloo_ = detail::make_gloo(launch_, meeting, options.start_timeout(), options.timeout());
     group_ = gloo_;
-#ifdef USE_C10D_NCCL
+#ifdef TORCH_NPY_WITH_NCCL
     if (device_.is_cuda()) {
       group_ =
           detail::make_nccl(launch_, meeting, device_, options.start_timeout(), options.timeout());
@@ -240,7 +240,7 @@ class World {
       detail::require_device(*options.device());
       return *options.device();
     }
-#ifdef USE_C10D_NCCL
+#ifdef TORCH_NPY_WITH_NCCL
     // A launcher may show each rank one GPU alone.
     if (const int gpus = detail::device_count(c10::kCUDA)) {
       if (gpus > 1 && launch.local_rank >= static_cast<std::uint32_t>(gpus)) {

@@ -11,7 +11,9 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 // Without the macro that the CMake target sets, the header of that name is empty.
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
-#ifdef USE_C10D_NCCL
+// USE_C10D_NCCL does the same for NCCL, but LibTorch's own CMake target sets it also where the
+// headers of CUDA are missing.
+#ifdef TORCH_NPY_WITH_NCCL
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 #endif
 #if TORCH_VERSION_MAJOR >= 2
@@ -40,6 +42,9 @@
 
 #ifndef USE_C10D_GLOO
 #error "torch_npy/world.hpp needs Gloo: link torch_npy::world, or define USE_C10D_GLOO"
+#endif
+#if defined(TORCH_NPY_WITH_NCCL) && !defined(USE_C10D_NCCL)
+#error "TORCH_NPY_WITH_NCCL needs USE_C10D_NCCL, too"
 #endif
 
 TORCH_NPY_BEGIN_NAMESPACE
@@ -148,7 +153,7 @@ inline GroupPointer make_gloo(const Launch& launch, const Meeting& meeting,
                    [&] { return connect(launch, meeting.store, start_timeout, make); });
 }
 
-#ifdef USE_C10D_NCCL
+#ifdef TORCH_NPY_WITH_NCCL
 /// LibTorch's destructor ends the operations that still run on the GPU, and their results are wrong
 /// then. shutdown() waits for them.
 class NcclGroup : public c10d::ProcessGroupNCCL {
